@@ -1,0 +1,28 @@
+# make demo: set up and run the main job.   make test: set up and run all checks.
+# Needs Python >= 3.10, a C++ compiler and make; everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TASK ?= resnet20
+TARGET ?= 24
+
+.PHONY: demo test setup bench clean
+
+setup:
+	@echo "== setting up $(VENV): pinned CPU torch, the native coder, the checks"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,dev]"
+
+demo: setup
+	@echo "== compressing zoo/fashion_mnist.py:$(TASK) to 1/$(TARGET), judged on 10,000 held-out images"
+	@$(BIN)/python -m zoo.demo $(TASK) --target $(TARGET) --folder work
+
+test: setup
+	@echo "== style and types"
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@echo "== tests"
+	@$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build work

@@ -1,0 +1,66 @@
+"""noworse: the smallest file for a trained PyTorch model, and proof that it is no worse.
+
+Reading a file needs numpy alone; what needs torch (``pip install noworse[torch]``) is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from noworse.errors import BadInput, CorruptFile, MismatchedModule, NoWorseError, TargetMissed
+from noworse.io import load_file, load_model, safe_open, save_file
+
+if TYPE_CHECKING:
+    from noworse.compress import compress, compress_task
+    from noworse.options import Options
+    from noworse.report import Report
+    from noworse.task import Task, load_task
+    from noworse.verdict import Verdict
+    from noworse.verify import verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadInput",
+    "CorruptFile",
+    "MismatchedModule",
+    "NoWorseError",
+    "Options",
+    "Report",
+    "TargetMissed",
+    "Task",
+    "Verdict",
+    "compress",
+    "compress_task",
+    "load_file",
+    "load_model",
+    "load_task",
+    "safe_open",
+    "save_file",
+    "verify",
+]
+
+_LAZY = {
+    "compress": "compress",
+    "compress_task": "compress",
+    "Options": "options",
+    "Report": "report",
+    "Task": "task",
+    "load_task": "task",
+    "Verdict": "verdict",
+    "verify": "verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'noworse' has no attribute {name!r}")
+    try:
+        value = getattr(import_module(f"noworse.{_LAZY[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.split(".")[0] in ("torch", "scipy", "rich"):
+            raise ImportError(f"noworse.{name} needs {error.name}: pip install noworse[torch]") from error
+        raise
+    globals()[name] = value  # also where a submodule of the same name was bound by its import
+    return value

@@ -1,0 +1,73 @@
+"""The story of a compression: survey, start, tune, write, verify.
+
+``compress`` is what users call. With a ``target`` the file lands within one per cent below it; with a ``tolerance``
+alone the smallest file is sought that passes the paired test, guided by a part of ``calib`` that tuning does not see.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from noworse.data import Batch
+from noworse.errors import TargetMissed
+from noworse.job import Job
+from noworse.options import Options
+from noworse.progress import show_progress
+from noworse.report import Report
+from noworse.task import Task
+from noworse.tune import Progress
+
+
+def compress(
+    model: nn.Module,
+    *,
+    loss: Callable[[nn.Module, Batch], Tensor],
+    calib: Iterable[Batch],
+    verify: Iterable[Batch],
+    out: str | os.PathLike[str],
+    target: float | str | None = None,
+    tolerance: float | str | None = None,
+    options: Options | None = None,
+    progress: Progress | None = show_progress,
+    **extras: Any,
+) -> Report:
+    """Compress ``model`` into the .nwt file ``out`` and judge the decoded file on ``verify``.
+
+    ``loss(model, batch)`` returns per-sample losses (B,). ``calib`` holds unlabelled batches that choose, ``verify``
+    held-out ones that judge. ``target`` is a ratio, "400KB" or "1.6 bits" per weight; ``tolerance`` the mean loss
+    difference to stay under, in the loss's unit or "1%" of the original's mean loss (the default), and what decides
+    the size where there is no target. ``extras`` are further fields of ``Task``: metric, forward, distill, augment.
+
+    Raises BadInput for anything that cannot be used, and TargetMissed (with the best report) where target or tolerance
+    could not be met. Source: L², Shi et al., ICCV 2023.
+    """
+    task = Task(model=model, loss=loss, calib=calib, verify=verify, **extras)
+    return compress_task(task, out, target=target, tolerance=tolerance, options=options, progress=progress)
+
+
+def compress_task(
+    task: Task,
+    out: str | os.PathLike[str],
+    *,
+    target: float | str | None = None,
+    tolerance: float | str | None = None,
+    options: Options | None = None,
+    progress: Progress | None = show_progress,
+) -> Report:
+    """``compress`` for a Task."""
+    begin = time.monotonic()
+    job = Job(task, out, options or Options(), progress or (lambda step: None))
+    if target is not None:
+        verdict = job.at_target(target, "1%" if tolerance is None else tolerance)
+    else:
+        verdict = job.within("1%" if tolerance is None else tolerance)
+    report = job.report(verdict, time.monotonic() - begin)
+    if not verdict.passed and (tolerance is not None or target is None):
+        raise TargetMissed(f"the tolerance was not met: {verdict}", report, job.discard())
+    job.publish()
+    return report

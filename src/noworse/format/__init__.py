@@ -1,0 +1,9 @@
+"""The .nwt file: data chunks, an index, a trailer; written atomically, checked on every read (see docs/format.md)."""
+
+from __future__ import annotations
+
+from noworse.format.reader import File
+from noworse.format.restamp import restamp
+from noworse.format.writer import pack, packed_size, write
+
+__all__ = ["File", "pack", "packed_size", "restamp", "write"]

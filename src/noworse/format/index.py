@@ -1,0 +1,149 @@
+"""What an index says, and the columns it is laid out in: names, kinds, shapes, steps, streams, settings, verdict.
+
+A column holds one thing for all tensors, so that deflate meets like bytes together. Tensors that agree in kind, dtype,
+shape and (constants) value share one *signature*; a network has few of those, and they repeat from layer to layer.
+What deflate cannot shrink (digest, checksums, low bytes of step sizes) stands behind the deflated columns as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from noworse.errors import BadInput
+from noworse.format.columns import varints
+from noworse.representation import find_dtype
+
+CONSTANT, RAW, GRID, TIED = range(4)  # kinds of tensors
+DIGEST_BYTES = 16
+OWN = 0  # stream numbers of a tensor: 0 for streams of its own, k for those from shared stream k - 1
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What many tensors of a network have in common; ``value`` is empty except for constants."""
+
+    kind: int
+    dtype: str
+    shape: tuple[int, ...]
+    value: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the decoded tensor."""
+        return self.size * find_dtype(self.dtype).itemsize
+
+    @property
+    def streams(self) -> int:
+        """Number of streams that hold the elements: one for codes, one per byte of an element for raw data."""
+        if self.kind not in (RAW, GRID) or self.size == 0:
+            return 0
+        return 1 if self.kind == GRID else find_dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of the file."""
+
+    name: str
+    signature: Signature
+    step: int = 0  # grids only
+    edge: int = 0  # grids only
+    target: int = 0  # tied tensors only: number of the tensor whose storage is shared
+    stream: int = OWN
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One chunk of the data: a frequency table (none: plain bytes) and blocks."""
+
+    table: int  # bytes
+    blocks: tuple[int, ...]  # bytes
+    checksums: tuple[int, ...]  # crc32 per block; the first one covers the table as well
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of table and blocks."""
+        return self.table + sum(self.blocks)
+
+
+@dataclass(frozen=True)
+class Index:
+    """All that a file says about its data; streams of their own come first, in file order, shared streams last."""
+
+    entries: Sequence[Entry]
+    streams: Sequence[Stream]
+    settings: dict[str, Any] = field(default_factory=dict)
+    verdict: dict[str, Any] | None = None
+    digest: bytes = bytes(DIGEST_BYTES)
+
+
+def columns(index: Index) -> Iterator[tuple[str, bytes]]:
+    """The columns to deflate, in order, each with the category its bytes are attributed to."""
+    entries = index.entries
+    signatures = list(dict.fromkeys(entry.signature for entry in entries))
+    numbers = {signature: number for number, signature in enumerate(signatures)}
+    yield "names", _names([entry.name.encode() for entry in entries])
+    yield "shapes", _signatures(signatures) + varints(numbers[entry.signature] for entry in entries)
+    yield "ties", varints(entry.target for entry in entries if entry.signature.kind == TIED)
+    yield "streams", varints(entry.stream for entry in entries if entry.signature.streams)
+    grids = [entry for entry in entries if entry.signature.kind == GRID]
+    yield "scales", bytes(grid.step >> 8 for grid in grids) + bytes(grid.edge for grid in grids)
+    yield "lengths", varints(stream.table for stream in index.streams) + _block_lengths(index.streams)
+    for what, value in (("settings", index.settings or None), ("verdict", index.verdict)):
+        text = _json(what, value)
+        yield what, varints([len(text)]) + text
+
+
+def tail(index: Index) -> Iterator[tuple[str, bytes]]:
+    """What follows the deflated columns, each part with its category."""
+    yield "scales", bytes(entry.step & 0xFF for entry in index.entries if entry.signature.kind == GRID)
+    yield "checksums", b"".join(c.to_bytes(4, "little") for stream in index.streams for c in stream.checksums)
+    yield "checksums", index.digest
+
+
+def _names(names: Sequence[bytes]) -> bytes:
+    """Front coding: the number of bytes shared with the name before, and the rest, closed by a zero byte."""
+    shared, rest, before = [], bytearray(), b""
+    for name in names:
+        common = _common(before, name)
+        shared.append(common)
+        rest += name[common:] + b"\0"
+        before = name
+    return varints([len(names), *shared]) + bytes(rest)
+
+
+def _common(a: bytes, b: bytes) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _signatures(signatures: Sequence[Signature]) -> bytes:
+    return (
+        varints([len(signatures)])
+        + bytes(s.kind << 5 | find_dtype(s.dtype).code for s in signatures)
+        + bytes(len(s.shape) for s in signatures)
+        + varints(extent for s in signatures for extent in s.shape)
+        + b"".join(s.value for s in signatures)
+    )
+
+
+def _block_lengths(streams: Sequence[Stream]) -> bytes:
+    """Lengths of coded blocks; those of plain bytes follow from the counts."""
+    return varints(length for stream in streams if stream.table for length in stream.blocks)
+
+
+def _json(what: str, value: dict[str, Any] | None) -> bytes:
+    if value is None:
+        return b""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"the {what} cannot be written as JSON: {error}") from error

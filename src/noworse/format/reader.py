@@ -1,0 +1,211 @@
+"""A file opened for reading: its index at once, its tensors one by one."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noworse.errors import BadInput, CorruptFile
+from noworse.format import limits
+from noworse.format.attribution import attribute, split_shared
+from noworse.format.chunks import decode_chunk
+from noworse.format.digest import Digest
+from noworse.format.index import CONSTANT, RAW, TIED, Entry
+from noworse.format.parse import parse
+from noworse.format.planes import join
+from noworse.format.writer import HEADER
+from noworse.representation import Constant, Grid, Raw, Representation, Tied
+
+TRAILER_BYTES = 12
+MAGIC_BYTES = 6
+_NO_CODES = np.zeros(0, np.int32)
+
+
+class File:
+    """A .nwt file, or its bytes: a context manager.
+
+    The index is read and checked on opening. ``max_bytes`` limits the decoded size of all tensors together; without it
+    the limit is 1 GiB plus 1024 times the size of the file. CorruptFile for anything wrong; OSError as ``open`` has it.
+    """
+
+    def __init__(self, source: str | Path | bytes, max_bytes: int | None = None) -> None:
+        self._in: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")  # noqa: SIM115
+        self._lock = Lock()
+        self._cache: dict[int, NDArray[Any]] = {}  # decoded shared streams
+        try:
+            self._open(max_bytes)
+        except BaseException:
+            self._in.close()
+            raise
+
+    def _open(self, max_bytes: int | None) -> None:
+        self.size = self._in.seek(0, os.SEEK_END)
+        self._check_header(self.raw(0, min(len(HEADER), self.size)))
+        smallest = len(HEADER) + TRAILER_BYTES
+        if self.size < smallest:
+            raise CorruptFile(f"a file of {self.size} bytes, expected at least {smallest}: it is truncated")
+        trailer = self.raw(self.size - TRAILER_BYTES, TRAILER_BYTES)
+        packed, raw, checksum = struct.unpack("<III", trailer)
+        if packed > min(self.size - smallest, limits.INDEX_BYTES):
+            raise CorruptFile(
+                f"an index of {packed} bytes in a file of {self.size}, limit {limits.INDEX_BYTES}: damaged or truncated"
+            )
+        start = self.size - TRAILER_BYTES - packed
+        self._packed = self.raw(start, packed)
+        found = zlib.crc32(trailer[:8], zlib.crc32(self._packed, zlib.crc32(HEADER)))
+        if found != checksum:
+            raise CorruptFile(f"the crc32 of the index is {found:08x}, expected {checksum:08x}: damaged or truncated")
+        limit = limits.default_max_bytes(self.size) if max_bytes is None else max_bytes
+        self.index, self._layout = parse(self._packed, raw, limit)
+        self._numbers = {entry.name: number for number, entry in enumerate(self.index.entries)}
+        self._offsets = [len(HEADER)]
+        for stream in self.index.streams:
+            self._offsets.append(self._offsets[-1] + stream.nbytes)
+        if self._offsets[-1] != start:
+            raise CorruptFile(f"the data end at byte {self._offsets[-1]}, expected {start} where the index begins")
+
+    @staticmethod
+    def _check_header(header: bytes) -> None:
+        magic, version = HEADER[:MAGIC_BYTES], HEADER[MAGIC_BYTES:]
+        if not header.startswith(magic):
+            raise CorruptFile(f"not a .nwt file: it begins with {header[:MAGIC_BYTES]!r}, expected {magic!r}")
+        if len(header) == len(HEADER) and header != HEADER:
+            found, known = (int.from_bytes(bytes_, "little") for bytes_ in (header[MAGIC_BYTES:], version))
+            raise CorruptFile(f"a file of version {found}, expected version {known}: a newer noworse may read it")
+
+    def __enter__(self) -> File:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._in.close()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tensors, in file order."""
+        return list(self._numbers)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the file was made."""
+        return self.index.settings
+
+    @property
+    def verdict(self) -> dict[str, Any] | None:
+        """The result of the test that the file was put to, if any."""
+        return self.index.verdict
+
+    @property
+    def digest(self) -> str:
+        """Fingerprint of the decoded tensors, 32 hexadecimal digits."""
+        return self.index.digest.hex()
+
+    def entry(self, name: str) -> Entry:
+        """What the index says about one tensor; BadInput for an unknown name."""
+        return self.index.entries[self._number(name)]
+
+    def representation(self, name: str) -> Representation:
+        """How the tensor is written, ready to decode; CorruptFile where its data are damaged."""
+        number = self._number(name)
+        entry = self.index.entries[number]
+        kind, dtype, shape = entry.signature.kind, entry.signature.dtype, entry.signature.shape
+        try:
+            if kind == CONSTANT:
+                return Constant(entry.signature.value, shape, dtype)
+            if kind == TIED:
+                return Tied(self.index.entries[entry.target].name, shape, dtype)
+            parts = self._parts(number)
+            if kind == RAW:
+                return Raw(join(parts, dtype) if parts else b"", shape, dtype)
+            return Grid(parts[0] if parts else _NO_CODES, entry.step, entry.edge, shape, dtype)
+        except (BadInput, CorruptFile) as error:
+            raise CorruptFile(f"tensor {name!r}: {error}") from error
+
+    def array(self, name: str) -> NDArray[Any]:
+        """The decoded tensor (see ``Representation.decode``); a tied one decodes its target."""
+        found = self.representation(name)
+        return self.array(found.target) if isinstance(found, Tied) else found.decode()
+
+    def stored(self) -> Iterator[tuple[str, NDArray[Any] | str]]:
+        """Names with stored elements (``Representation.storage``), or the target's name where tied.
+
+        Compares the digest at the end: CorruptFile where it differs, so nothing is to be used before.
+        """
+        digest = Digest()
+        for name in self._numbers:
+            found = self.representation(name)
+            content = found.target if isinstance(found, Tied) else found.storage()
+            digest.add(name, found.dtype, found.shape, content)
+            yield name, content
+        if digest.value() != self.index.digest:
+            raise CorruptFile(f"the tensors decode to digest {digest.value().hex()}, expected {self.digest}")
+
+    def check(self) -> None:
+        """Decode everything and compare the digest; CorruptFile where anything is wrong."""
+        for _ in self.stored():
+            pass
+
+    def attribution(self) -> dict[str, int]:
+        """Bytes by category: payload, tables, scales, names, ...; they sum to the size of the file exactly."""
+        return attribute(self.index, len(HEADER), TRAILER_BYTES, len(self._packed))
+
+    def tensor_bytes(self, name: str) -> int:
+        """Bytes of payload and tables for this tensor; shared streams are split by ideal code length."""
+        number = self._number(name)
+        span, width = self._layout.spans[number], self.index.entries[number].signature.streams
+        total = 0
+        for stream in range(span.first, span.first + width):
+            use, size = self._layout.uses[stream], self.index.streams[stream].nbytes
+            if use.shared:
+                sizes = [self.index.entries[tensor].signature.size for tensor in use.tensors]
+                total += split_shared(size, self._symbols(stream), sizes)[use.tensors.index(number)]
+            else:
+                total += size
+        return total
+
+    def _number(self, name: str) -> int:
+        number = self._numbers.get(name)
+        if number is None:
+            raise BadInput(f"no tensor is called {name!r}; the file has {', '.join(list(self._numbers)[:8])}, ...")
+        return number
+
+    def _parts(self, number: int) -> list[NDArray[Any]]:
+        """The tensor's symbols in each of its streams."""
+        span, signature = self._layout.spans[number], self.index.entries[number].signature
+        streams = range(span.first, span.first + signature.streams)
+        return [self._symbols(stream)[span.start : span.start + signature.size] for stream in streams]
+
+    def _symbols(self, stream: int) -> NDArray[Any]:
+        """All symbols of a stream; shared ones are kept, since their other tensors are likely to be asked for."""
+        if stream in self._cache:
+            return self._cache[stream]
+        data = self.raw(self._offsets[stream], self.index.streams[stream].nbytes)
+        use = self._layout.uses[stream]
+        symbols = decode_chunk(data, self.index.streams[stream], use.count, use.is_bytes)
+        if use.shared:
+            self._cache[stream] = symbols
+        return symbols
+
+    def raw(self, start: int, count: int) -> bytes:
+        """Bytes of the file as they are."""
+        with self._lock:
+            self._in.seek(start)
+            data = self._in.read(count)
+        if len(data) != count:
+            raise CorruptFile(f"{len(data)} bytes at offset {start}, expected {count}: the file is truncated")
+        return data

@@ -1,0 +1,166 @@
+"""Tensors to a file, one after the other: only small tensors, which share streams, are held back until the end."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noworse.errors import BadInput
+from noworse.format import limits
+from noworse.format.atomic import atomic_file
+from noworse.format.chunks import Chunk, encode_bytes, encode_codes
+from noworse.format.dictionary import DICTIONARY
+from noworse.format.digest import Digest
+from noworse.format.groups import group
+from noworse.format.index import CONSTANT, GRID, RAW, TIED, Entry, Index, Signature, Stream, columns, tail
+from noworse.format.planes import split
+from noworse.representation import Constant, Grid, Raw, Representation, Tied
+
+HEADER = b"\x89NWT\r\n" + struct.pack("<H", 1)  # magic, version
+SMALL_GRID = 1 << 14  # elements below which grids may share a stream
+SMALL_RAW = 1 << 10
+
+
+def pack(items: Mapping[str, Representation], settings: dict[str, Any], verdict: dict[str, Any] | None) -> bytes:
+    """The whole file as bytes; BadInput for what cannot be stored."""
+    out = io.BytesIO()
+    _Writer(out).write(items, settings, verdict)
+    return out.getvalue()
+
+
+def packed_size(items: Mapping[str, Representation], settings: dict[str, Any], verdict: dict[str, Any] | None) -> int:
+    """``len(pack(...))``, faster: the digest, whose length is known, is not computed."""
+    return _Writer(io.BytesIO(), digest=False).write(items, settings, verdict)
+
+
+def write(
+    path: str | Path,
+    items: Mapping[str, Representation],
+    settings: dict[str, Any],
+    verdict: dict[str, Any] | None = None,
+) -> int:
+    """Write a file whole or not at all and return its bytes; BadInput where the path cannot be written."""
+    with atomic_file(path) as out:
+        return _Writer(out).write(items, settings, verdict)
+
+
+def finish(out: BinaryIO, index: Index) -> int:
+    """Write index and trailer behind the data and return their bytes."""
+    text = b"".join(data for _, data in columns(index))
+    if len(text) > limits.INDEX_BYTES:
+        raise BadInput(f"an index of {len(text)} bytes, expected at most {limits.INDEX_BYTES}")
+    packed = deflate(text) + b"".join(data for _, data in tail(index))
+    lengths = struct.pack("<II", len(packed), len(text))
+    checksum = zlib.crc32(lengths, zlib.crc32(packed, zlib.crc32(HEADER)))
+    return out.write(packed + lengths + struct.pack("<I", checksum))
+
+
+def deflate(data: bytes) -> bytes:
+    """Raw deflate with the dictionary of format version 1."""
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
+    return deflater.compress(data) + deflater.flush()
+
+
+@dataclass
+class _Writer:
+    out: BinaryIO
+    digest: bool = True
+    entries: list[Entry] = field(default_factory=list)
+    own: list[Stream] = field(default_factory=list)
+    shared: list[Stream] = field(default_factory=list)
+    written: int = 0
+    grids: dict[int, NDArray[np.int32]] = field(default_factory=dict)  # small ones, by number of the tensor
+    raws: dict[str, dict[int, bytes]] = field(default_factory=dict)  # small ones, by dtype
+
+    def write(
+        self, items: Mapping[str, Representation], settings: dict[str, Any], verdict: dict[str, Any] | None
+    ) -> int:
+        self.written = self.out.write(HEADER)
+        numbers = {name: number for number, name in enumerate(items)}
+        if len(numbers) > limits.TENSORS:
+            raise BadInput(f"{len(numbers)} tensors, expected at most {limits.TENSORS}")
+        digest = Digest()
+        for name, item in items.items():
+            _check_name(name)
+            self.entries.append(self._entry(name, item, numbers, items))
+            if self.digest:
+                digest.add(name, item.dtype, item.shape, item.target if isinstance(item, Tied) else item.storage())
+        self._write_shared()
+        index = Index(self.entries, self.own + self.shared, settings, verdict, digest.value())
+        return self.written + finish(self.out, index)
+
+    def _entry(
+        self, name: str, item: Representation, numbers: Mapping[str, int], items: Mapping[str, Representation]
+    ) -> Entry:
+        if isinstance(item, Constant):
+            return Entry(name, Signature(CONSTANT, item.dtype, item.shape, item.value))
+        if isinstance(item, Tied):
+            _check_tie(name, item, items)
+            return Entry(name, Signature(TIED, item.dtype, item.shape), target=numbers[item.target])
+        number = len(self.entries)
+        if isinstance(item, Grid):
+            if item.size >= SMALL_GRID:
+                self._own(encode_codes(item.codes))
+            elif item.size:
+                self.grids[number] = item.codes
+            return Entry(name, Signature(GRID, item.dtype, item.shape), item.step, item.edge)
+        if isinstance(item, Raw):
+            if item.size >= SMALL_RAW:
+                for plane in split(item.data, item.dtype):
+                    self._own(encode_bytes(plane))
+            elif item.size:
+                self.raws.setdefault(item.dtype, {})[number] = item.data
+            return Entry(name, Signature(RAW, item.dtype, item.shape))
+        raise BadInput(f"tensor {name!r} is a {type(item).__name__}, expected a representation")
+
+    def _own(self, chunk: Chunk) -> None:
+        self.own.append(self._emit(chunk))
+
+    def _emit(self, chunk: Chunk) -> Stream:
+        self.written += self.out.write(b"".join([chunk.table, *chunk.blocks]))
+        return chunk.stream
+
+    def _write_shared(self) -> None:
+        numbers = list(self.grids)
+        for members in group([self.grids[number] for number in numbers]):
+            chosen = [numbers[i] for i in members]
+            self._share(chosen, [encode_codes(np.concatenate([self.grids[number] for number in chosen]))])
+        for dtype, data in self.raws.items():
+            self._share(list(data), [encode_bytes(plane) for plane in split(b"".join(data.values()), dtype)])
+
+    def _share(self, numbers: list[int], chunks: list[Chunk]) -> None:
+        stream = len(self.shared) + 1
+        for number in numbers:
+            entry = self.entries[number]
+            self.entries[number] = Entry(entry.name, entry.signature, entry.step, entry.edge, stream=stream)
+        self.shared += [self._emit(chunk) for chunk in chunks]
+
+
+def _check_name(name: str) -> None:
+    try:
+        data = name.encode()
+    except (UnicodeEncodeError, AttributeError) as error:
+        raise BadInput(f"the name {name!r} cannot be written as UTF-8") from error
+    if len(data) > limits.NAME_BYTES or b"\0" in data:
+        raise BadInput(
+            f"a name of {len(data)} bytes, expected at most {limits.NAME_BYTES} and no zero byte: {name[:80]!r}"
+        )
+
+
+def _check_tie(name: str, item: Tied, items: Mapping[str, Representation]) -> None:
+    target = items.get(item.target)
+    if target is None or isinstance(target, Tied):
+        found = "missing" if target is None else f"itself tied to {target.target!r}"
+        raise BadInput(f"tensor {name!r} is tied to {item.target!r}, which is {found}")
+    if (target.shape, target.dtype) != (item.shape, item.dtype):
+        raise BadInput(
+            f"tensor {name!r} of {item.dtype} {item.shape} is tied to {item.target!r} of {target.dtype} {target.shape}"
+        )

@@ -1,0 +1,225 @@
+"""Loading and saving under the names that safetensors uses; torch is imported only where its tensors are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noworse.errors import BadInput, MismatchedModule
+from noworse.format import File, write
+from noworse.representation import DTYPES, Constant, Raw, Representation, Tied, find_dtype, to_numpy
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    Module = nn.Module
+
+
+def load_file(path: str | Path, framework: str = "torch", max_bytes: int | None = None) -> dict[str, Any]:
+    """All tensors of a file, by name; tied names hold the same object.
+
+    ``framework`` is "torch" (exact dtypes) or "numpy" (bfloat16 and float8 become float32 of the same values);
+    ``max_bytes`` limits the decoded size. CorruptFile for a damaged file, the digest of its tensors included.
+    """
+    convert = _converter(framework)
+    with File(path, max_bytes) as file:
+        found = {name: (content, file.entry(name).signature.dtype) for name, content in file.stored()}
+    tensors = {n: convert(content, dtype) for n, (content, dtype) in found.items() if not isinstance(content, str)}
+    return {n: tensors[content if isinstance(content, str) else n] for n, (content, _) in found.items()}
+
+
+def save_file(tensors: Mapping[str, Tensor | NDArray[Any]], path: str | Path) -> int:
+    """Write tensors bit for bit and return the bytes of the file; tied tensors are stored once.
+
+    BadInput for a tensor that cannot be stored (sparse, quantized, of strings, ...) or a path that cannot be written.
+    """
+    return write(path, _Lossless(tensors), {})
+
+
+def load_model(module: Module, path: str | Path) -> Module:
+    """Load a file strictly into ``module``, in place, and return it; parameters take the dtypes of the file.
+
+    Ties are those of the module itself. MismatchedModule, before anything is changed, names every missing, unexpected
+    or unfitting tensor; CorruptFile for a damaged file.
+    """
+    tensors: dict[str, Tensor] = load_file(path)
+    state = {name: value for name, value in module.state_dict().items() if hasattr(value, "shape")}
+    own: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
+    own.update(module.named_buffers(remove_duplicate=False))
+    _check_fit(state, own, tensors, str(path))
+    for name, tensor in tensors.items():
+        if name in own and own[name].dtype != tensor.dtype:
+            own[name].data = own[name].data.to(tensor.dtype)
+    module.load_state_dict(tensors, strict=False)  # names were checked; extra state that is no tensor stays
+    return module
+
+
+class safe_open:  # noqa: N801  (the name that safetensors gave it)
+    """A file whose tensors are decoded one at a time: a context manager with keys(), get_tensor(name), metadata()."""
+
+    def __init__(self, path: str | Path, framework: str = "torch", max_bytes: int | None = None) -> None:
+        self._convert = _converter(framework)
+        self._file = File(path, max_bytes)
+
+    def __enter__(self) -> safe_open:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def keys(self) -> list[str]:
+        """Names of all tensors, in file order."""
+        return self._file.names
+
+    def get_tensor(self, name: str) -> Any:
+        """One decoded tensor; checksums of its blocks are verified, the digest of the whole file is not."""
+        found = self._file.representation(name)
+        if isinstance(found, Tied):
+            found = self._file.representation(found.target)
+        return self._convert(found.storage(), found.dtype)
+
+    def metadata(self) -> dict[str, Any]:
+        """What the file says about itself: "settings" and "verdict"."""
+        return {"settings": self._file.settings, "verdict": self._file.verdict}
+
+
+def _converter(framework: str) -> Callable[[NDArray[Any], str], Any]:
+    if framework == "numpy":
+        return to_numpy
+    if framework != "torch":
+        raise BadInput(f'framework {framework!r}, expected "torch" or "numpy"')
+    torch = _torch()
+
+    def to_torch(stored: NDArray[Any], dtype: str) -> Tensor:
+        if not hasattr(torch, dtype):
+            raise BadInput(f"torch {torch.__version__} has no dtype {dtype}; framework='numpy' can read it")
+        tensor: Tensor = torch.from_numpy(stored).view(getattr(torch, dtype))
+        return tensor
+
+    return to_torch
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise BadInput(
+            "torch is not installed: pip install noworse[torch], or read the file with framework='numpy'"
+        ) from error
+    return torch
+
+
+def represent(name: str, tensor: Tensor | NDArray[Any]) -> Representation:
+    """How a tensor is written bit for bit: as one value where all elements agree, else as it is; BadInput as above."""
+    return _Lossless({name: tensor})[name]
+
+
+class _Lossless(Mapping[str, Representation]):
+    """Representations made when asked for, so that one tensor at a time is copied."""
+
+    def __init__(self, tensors: Mapping[str, Tensor | NDArray[Any]]) -> None:
+        self._tensors = dict(tensors)  # all kept alive: a freed tensor's address may be given to another
+        self._ties: dict[str, str] = {}
+        first: dict[tuple[Any, ...], str] = {}
+        for name, tensor in self._tensors.items():
+            key = _numpy_key(name, tensor) if isinstance(tensor, np.ndarray) else _torch_key(name, tensor)
+            if 0 not in tensor.shape and first.setdefault(key, name) != name:
+                self._ties[name] = first[key]
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __getitem__(self, name: str) -> Representation:
+        tensor = self._tensors[name]
+        dtype = _dtype(tensor)
+        if name in self._ties:
+            return Tied(self._ties[name], tuple(tensor.shape), dtype)
+        stored = _numpy_storage(tensor) if isinstance(tensor, np.ndarray) else _torch_storage(tensor)
+        return _constant(stored, dtype) or Raw(stored.tobytes(), stored.shape, dtype)
+
+
+def _dtype(tensor: Any) -> str:
+    return tensor.dtype.name if isinstance(tensor, np.ndarray) else str(tensor.dtype).removeprefix("torch.")
+
+
+def _numpy_key(name: str, array: NDArray[Any]) -> tuple[Any, ...]:
+    """What arrays agree in that are the same memory seen the same way; BadInput where it cannot be stored."""
+    if array.dtype.name not in DTYPES:
+        raise BadInput(f"tensor {name!r} has dtype {array.dtype.name}, expected one of {', '.join(DTYPES)}")
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str, array.dtype.name
+
+
+def _torch_key(name: str, tensor: Any) -> tuple[Any, ...]:
+    """The same for torch."""
+    torch = _torch()
+    if not isinstance(tensor, torch.Tensor):
+        raise BadInput(f"tensor {name!r} is a {type(tensor).__name__}, expected a tensor of torch or an array of numpy")
+    if tensor.layout != torch.strided or tensor.device.type == "meta" or _dtype(tensor) not in DTYPES:
+        found = f"{_dtype(tensor)}, {tensor.layout}, on {tensor.device}"
+        raise BadInput(f"tensor {name!r} is {found}; expected a dense tensor of {', '.join(DTYPES)}")
+    views = tensor.is_conj(), tensor.is_neg()
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), _dtype(tensor), str(tensor.device), views
+
+
+def _numpy_storage(array: NDArray[Any]) -> NDArray[Any]:
+    """Elements as they are stored; bfloat16 and float8 (of the package ml_dtypes) are only looked at as bits."""
+    dtype = find_dtype(array.dtype.name)
+    whole = np.ascontiguousarray(array).reshape(array.shape)
+    return whole.astype(dtype.storage, copy=False) if dtype.native else whole.view(dtype.storage)
+
+
+def _torch_storage(tensor: Any) -> NDArray[Any]:
+    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    data: NDArray[Any] = plain.reshape(-1).view(_torch().uint8).numpy()
+    return data.view(find_dtype(_dtype(tensor)).storage).reshape(tuple(tensor.shape))
+
+
+def _constant(stored: NDArray[Any], dtype: str) -> Constant | None:
+    if not stored.size:
+        return None
+    words = stored.reshape(-1).view(f"u{min(8, stored.itemsize)}").reshape(stored.size, -1)
+    return Constant(words[0].tobytes(), stored.shape, dtype) if bool((words == words[0]).all()) else None
+
+
+def _check_fit(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: str
+) -> None:
+    common = [name for name in state if name in tensors]
+    reasons = {
+        "missing from the file": [name for name in state if name not in tensors],
+        "not in the module": [name for name in tensors if name not in state],
+        "of another shape": [
+            f"{name} {tuple(tensors[name].shape)}, expected {tuple(state[name].shape)}"
+            for name in common
+            if state[name].shape != tensors[name].shape
+        ],
+        "not floating-point but trained": [
+            f"{name} {tensors[name].dtype}"
+            for name in common
+            if name in own and own[name].requires_grad and not tensors[name].dtype.is_floating_point
+        ],
+        "tied in the module but different in the file": _broken_ties(own, tensors),
+    }
+    found = "; ".join(f"{what}: {', '.join(names)}" for what, names in reasons.items() if names)
+    if found:
+        raise MismatchedModule(f"{path} does not fit the module: {found}")
+    meta = [name for name, tensor in state.items() if tensor.device.type == "meta"]
+    if meta:
+        raise BadInput(f"tensors of the module have no storage (device meta): {', '.join(meta)}; call to_empty first")
+
+
+def _broken_ties(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Pairs of names that are one tensor in the module, with values that are not equal in the file."""
+    first: dict[int, str] = {}
+    pairs = [(first.setdefault(id(own[name]), name), name) for name in tensors if name in own]
+    return [f"{a} and {b}" for a, b in pairs if tensors[a] is not tensors[b] and not tensors[a].equal(tensors[b])]

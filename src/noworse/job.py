@@ -1,0 +1,151 @@
+"""One compression from checked inputs to a judged file: to a target size, or to the smallest size within a tolerance."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from noworse import data
+from noworse.data import Batch
+from noworse.errors import BadInput
+from noworse.format import restamp, write
+from noworse.options import Options
+from noworse.report import Report
+from noworse.search import Predictor, next_budget
+from noworse.target import parse_target
+from noworse.task import Task
+from noworse.tune import Progress, Step
+from noworse.verify import Verdict, mean_loss, parse_tolerance, verify
+from noworse.workspace import Workspace
+
+MINIMUM_CALIB, MINIMUM_VERIFY = 16, 30
+AIM, LANDING = 0.996, 0.99  # of the target: where tuning aims, and the least size accepted
+FARTHEST = 0.25  # largest shift of the rounding boundaries at the end, in steps
+ROUNDS, ROUND_SHARE = 3, 0.4  # of the search within a tolerance, and their iterations as a share of the whole
+BACK_OFF = 1.15  # growth of the budget after a verification that failed
+FIRST_BITS = 2.0  # bits per weight where the search starts
+FLOOR_MARGIN = 1.02
+SHARED_LIMIT = 0.002  # share of verify that may be in calib too: public data sets hold a few duplicates of their own
+
+
+def check_writable(path: Path) -> None:
+    """Raise BadInput where a file cannot be made at ``path``, before any work is done."""
+    folder = path.resolve().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise BadInput(f"cannot write {path}: expected a file name in an existing, writable folder")
+
+
+class Job:
+    """Inputs are checked on construction; ``at_target`` or ``within`` then make a judged file beside ``out``.
+
+    The caller ends with ``publish``, which moves the file to its name, or ``discard``, which removes it.
+    """
+
+    def __init__(self, task: Task, out: str | os.PathLike[str], options: Options, progress: Progress) -> None:
+        self.task, self.options, self.progress = task, options, progress
+        self.path = Path(out)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        check_writable(self.path)
+        self.calib = data.materialise(task.calib, "calib", MINIMUM_CALIB)
+        self.verify = data.materialise(task.verify, "verify", MINIMUM_VERIFY)
+        shared = data.shared_samples(self.calib, self.verify)
+        if shared > SHARED_LIMIT * sum(data.batch_size(batch) for batch in self.verify):
+            raise BadInput(f"{shared} samples of verify are in calib too: expected held-out data")
+        self.original_loss = mean_loss(task.model, task.loss, self.verify)
+
+    def _workspace(self, calib: list[Batch]) -> Workspace:
+        """A workspace whose measurements include a verdict as long as any can be."""
+        workspace = Workspace(self.task, calib, self.options, self.progress)
+        samples = sum(data.batch_size(batch) for batch in self.verify)
+        digits = [(-1) ** k * (1.23457 + 0.10351 * k) * 1e-5 for k in range(10)]
+        widest = Verdict("inconclusive", samples, *digits[:6], self.options.confidence, self.options.looks, *digits[6:])
+        workspace.verdict = widest.record()
+        return workspace
+
+    def at_target(self, target: float | str, tolerance: float | str) -> Verdict:
+        """Tune to a file just below the target size and judge it."""
+        workspace = self._workspace(self.calib)
+        size = parse_target(target, workspace.original_bytes, workspace.grids.count)
+        floor = workspace.floor()
+        if size < FLOOR_MARGIN * floor:
+            raise BadInput(f"target {target!r} means {size} bytes: {floor} are needed even with every weight pruned")
+        workspace.settings["target"] = str(target)
+        workspace.start(8.0 * AIM * size)
+        workspace.tuner.run(8.0 * AIM * size, self.options.iterations)
+        return self._judge(workspace, landing(workspace, size), tolerance, 1)
+
+    def within(self, tolerance: float | str) -> Verdict:
+        """Find the smallest size whose predicted bound stays under the tolerance, and judge it; back off on failure.
+
+        The prediction is made on the part of calib that tuning does not see; a verification chooses nothing but
+        whether to back off, and each further one is counted against the confidence.
+        """
+        limit = parse_tolerance(tolerance, self.original_loss)
+        tune_on, held_back = data.split(self.calib, self.options.development, self.options.seed)
+        workspace = self._workspace(tune_on)
+        workspace.settings["tolerance"] = str(tolerance)
+        samples = sum(data.batch_size(batch) for batch in self.verify)
+        predictor = Predictor(self.task, workspace, held_back, samples, self.options.confidence)
+        budget = FIRST_BITS * workspace.grids.count + 8.0 * workspace.floor()
+        workspace.start(budget)
+        for round_ in range(1, ROUNDS + 1):
+            workspace.tuner.run(budget, int(ROUND_SHARE * self.options.iterations), f"search {round_}/{ROUNDS}")
+            budget = next_budget(budget, predictor.bound(), limit, 8.0 * workspace.floor())
+        for look in range(1, self.options.looks + 1):
+            workspace.tuner.run(budget, self.options.iterations, f"tune, look {look}")
+            verdict = self._judge(workspace, landing(workspace, int(budget / 8 / AIM)), limit, look)
+            if verdict.passed:
+                break
+            budget *= BACK_OFF
+        return verdict
+
+    def _judge(self, workspace: Workspace, shift: float, tolerance: float | str, looks: int) -> Verdict:
+        self.progress(Step("write and verify", 0, 1, 0, 0, 0, 0))
+        write(self.partial, workspace.items(shift), workspace.settings, None)
+        task = self.task
+        verdict = verify(
+            self.partial, task.model, task.loss, self.verify, tolerance=tolerance, task=task, looks=looks,
+            confidence=self.options.confidence,
+        )
+        self.size = restamp(self.partial, verdict.record())
+        self.workspace = workspace
+        return verdict
+
+    def report(self, verdict: Verdict, seconds: float) -> Report:
+        """What was done, with the verdict on it."""
+        spent = self.workspace.tuner.seconds
+        return Report(
+            str(self.path), self.size, self.workspace.original_bytes, verdict, seconds, self.workspace.settings,
+            tuple(self.workspace.folded), tuple(self.workspace.unused), spent,
+        )
+
+    def publish(self) -> None:
+        """Move the judged file to its name."""
+        os.replace(self.partial, self.path)
+
+    def discard(self) -> bytes:
+        """Remove the judged file and return its bytes."""
+        content = self.partial.read_bytes()
+        self.partial.unlink()
+        return content
+
+
+def landing(workspace: Workspace, size: int) -> float:
+    """The shift of the rounding boundaries at which the file is as large as possible, yet at most ``size`` bytes.
+
+    Tuning ends within a few per mille of the size; shifting all boundaries alike re-rounds the weights next to them,
+    which are those that were undecided anyway. Raises BadInput where even the finest grids stay 1 % below the size.
+    """
+    found = workspace.measure()
+    if LANDING * size <= found <= size:
+        return 0.0
+    low, high = -FARTHEST, FARTHEST  # too large, small enough
+    if workspace.measure(high) > size:
+        raise BadInput(f"the file cannot be brought from {found} to {size} bytes: more iterations are needed")
+    for _ in range(10):
+        middle = 0.5 * (low + high)
+        now = workspace.measure(middle)
+        low, high = (middle, high) if now > size else (low, middle)
+        if LANDING * size <= now <= size:
+            return middle
+    return high

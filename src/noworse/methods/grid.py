@@ -1,0 +1,186 @@
+"""All dead-zone grids of a model on one flat vector: latent weights, steps and zones, and their gradients.
+
+Latent weights are kept in code units, v = w/s₀ with s₀ the step at the start, so that one learning rate fits all
+tensors. Work is done in chunks that stay in the cache: several small tensors together, or a part of a large one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noworse.methods import deadzone
+from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out
+from noworse.representation import Grid, pack_step, unpack_step
+
+CHUNK = 1 << 16  # weights processed at a time
+SMALL = 1 << 11  # tensors below this size are processed together
+LARGEST_CODE = 30_000
+ZONE_UNIT = 64  # zones are stored in 1/64 of a step
+EDGE_MIN, EDGE_MAX = 26, 255
+ZONE_MIN, ZONE_MAX = 0.4, EDGE_MAX / ZONE_UNIT
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Consecutive weights: rows of the flat vector and the tensors (a range of them) they belong to."""
+
+    rows: slice
+    tensors: slice
+    owner: Tensor | None  # (n,) int64 index of each weight's tensor; None where there is only one
+
+    def pick(self, values: Tensor) -> Tensor:
+        """One value of a (K,) vector per weight, or a single one that broadcasts."""
+        return values[self.tensors] if self.owner is None else values[self.owner]
+
+
+@dataclass(frozen=True)
+class GridSpec:
+    """One tensor of the set: name, shape, dtype of the model, and whether its step and zone are tuned."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    tuned: bool = True
+
+
+class GridSet:
+    """The grids of K tensors with N weights in all; ``latent`` (N,), ``log_step`` and ``log_zone`` (K,) are the leaves.
+
+    ``bits`` (K,) holds the ideal code lengths of the hard codes, in bits, as of the last ``quantise``.
+    """
+
+    def __init__(self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float) -> None:
+        self.specs = specs
+        self.sizes = [weights[s.name].numel() for s in specs]
+        self.offsets = np.concatenate([[0], np.cumsum(self.sizes)]).tolist()
+        flat = [weights[s.name].detach().reshape(-1).float() for s in specs]
+        self.largest = [float(w.abs().max()) for w in flat]
+        self.unit = torch.tensor(self.largest)  # until rebase()
+        self.latent = torch.cat([w / u for w, u in zip(flat, self.largest, strict=True)])
+        self.log_step = self.unit.log()
+        zones = torch.tensor([zone if len(s.shape) > 1 else 0.5 for s in specs])
+        self.log_zone = (zones - ZONE_MIN).log()
+        self.tuned = torch.tensor([s.tuned for s in specs])
+        self.bits = torch.zeros(len(specs), dtype=torch.float64)
+        self._chunks = list(self._cut())
+        self._slopes = Slopes(torch.zeros(0), torch.zeros(len(specs)), torch.zeros(len(specs)))
+        self._cell: list[Tensor] = []
+
+    @property
+    def count(self) -> int:
+        """Weights in all."""
+        return int(self.offsets[-1])
+
+    def _cut(self) -> list[_Chunk]:
+        chunks, first = [], 0
+        while first < len(self.sizes):
+            last = first + 1
+            while last < len(self.sizes) and max(self.sizes[first : last + 1]) < SMALL:
+                last += 1
+            begin, end = self.offsets[first], self.offsets[last]
+            if last - first > 1:
+                owner = torch.repeat_interleave(torch.arange(first, last), torch.tensor(self.sizes[first:last]))
+                chunks.append(_Chunk(slice(begin, end), slice(first, last), owner))
+            else:
+                cuts = range(begin, end, CHUNK)
+                chunks += [_Chunk(slice(a, min(a + CHUNK, end)), slice(first, last), None) for a in cuts]
+            first = last
+        return chunks
+
+    def steps(self) -> Tensor:
+        """Step sizes s (K,) in weight units, kept within what the file can hold."""
+        return self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=1e-30)
+
+    def zones(self) -> Tensor:
+        """Half widths r (K,) of the zero bins, in steps."""
+        return (self.log_zone.exp() + ZONE_MIN).clamp(max=ZONE_MAX)
+
+    @torch.no_grad()
+    def rebase(self) -> None:
+        """Make the present steps the unit of the latents."""
+        steps = self.steps()
+        for k, ratio in enumerate((self.unit / steps).tolist()):
+            self.latent[self.offsets[k] : self.offsets[k + 1]] *= ratio
+        self.unit = steps.clone()
+
+    @torch.no_grad()
+    def quantise(self, out: Tensor, delta: float | None = None) -> None:
+        """Write ŵ (N,) into ``out`` and refresh ``bits``; with ``delta`` also the soft entropy's gradient."""
+        steps, zones = self.steps(), self.zones()
+        ratio = self.unit / steps
+        reach = torch.stack(torch._foreach_norm(list(self.latent.split(self.sizes)), float("inf"))) * ratio
+        cells = lay_out(reach, zones, CELLS if delta is not None else 1)
+        counts = torch.zeros(cells.total)
+        self._cell = []
+        for chunk in self._chunks:
+            scaled = self.latent[chunk.rows] * chunk.pick(ratio)
+            r = chunk.pick(zones)
+            excess = scaled.abs().sub_(r)
+            values = deadzone.decode(deadzone.magnitude(excess), r).mul_(chunk.pick(steps))
+            torch.copysign(values, scaled, out=out[chunk.rows])
+            self._count(chunk, cells, counts, scaled, excess)
+        self.bits = hard_bits(counts, cells)
+        if delta is not None:
+            self._slopes = entropy_slopes(counts, cells, zones, delta)
+
+    def _count(self, chunk: _Chunk, cells: Cells, counts: Tensor, scaled: Tensor, excess: Tensor) -> None:
+        """Add the weights of a chunk to the counts per cell (int64 arithmetic from here on)."""
+        cell = excess.mul_(cells.resolution).floor_().long()
+        first = int(cells.base[chunk.tensors.start])
+        cell += chunk.pick(cells.base + cells.zero) - first
+        cell += (scaled < 0) * chunk.pick(cells.width)
+        found = torch.bincount(cell)
+        counts[first : first + len(found)] += found
+        self._cell.append(cell.add_(first))
+
+    @torch.no_grad()
+    def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
+        """Set ``.grad`` of the three leaves for the loss L + ``multiplier`` · R, with R the soft entropy in bits.
+
+        ``values`` (N,) are ŵ as ``quantise`` wrote them and ``grad`` (N,) is ∂L/∂ŵ there.
+        """
+        zones = self.zones()
+        ratio = self.unit / self.steps()
+        weight_grad = torch.empty_like(self.latent)
+        step_grad, zone_grad = multiplier * self._slopes.log_step, multiplier * self._slopes.zone
+        for chunk, cell in zip(self._chunks, self._cell, strict=True):
+            g, quantised, unit = grad[chunk.rows], values[chunk.rows], chunk.pick(self.unit)
+            torch.mul(g, unit, out=weight_grad[chunk.rows])
+            error = (quantised - self.latent[chunk.rows] * unit).mul_(g)  # g·(ŵ − w)
+            _add(step_grad, chunk, error)
+            _add(zone_grad, chunk, error.mul_(quantised == 0).div_(chunk.pick(zones)))
+            if on_weights:
+                r = chunk.pick(zones)
+                slope = self._slopes.code[cell] * torch.where(quantised == 0, 0.5 / r, 1.0) * chunk.pick(ratio)
+                weight_grad[chunk.rows] += torch.copysign(slope, slope * self.latent[chunk.rows]) * multiplier
+        self.latent.grad = weight_grad
+        self.log_step.grad = step_grad * self.tuned
+        self.log_zone.grad = zone_grad * (zones - ZONE_MIN) * self.tuned
+
+    @torch.no_grad()
+    def representations(self, shift: float = 0.0) -> dict[str, Grid]:
+        """The grids as they would be written now, steps and zones rounded to what the file can hold.
+
+        A positive ``shift`` (in steps) moves every rounding boundary outwards, which makes the codes cheaper.
+        """
+        grids, steps, zones = {}, self.steps(), self.zones()
+        for k, spec in enumerate(self.specs):
+            step = pack_step(float(steps[k]))
+            edge = int(np.clip(round(float(zones[k]) * ZONE_UNIT), EDGE_MIN, EDGE_MAX))
+            scaled = self.latent[self.offsets[k] : self.offsets[k + 1]] * (float(self.unit[k]) / unpack_step(step))
+            magnitudes = deadzone.magnitude(scaled.abs() - (edge / ZONE_UNIT + shift))
+            grids[spec.name] = Grid(torch.copysign(magnitudes, scaled).int().numpy(), step, edge, spec.shape, spec.dtype)
+        return grids
+
+
+def _add(total: Tensor, chunk: _Chunk, values: Tensor) -> None:
+    """Add the sums of ``values`` over each tensor of the chunk to ``total`` (K,)."""
+    if chunk.owner is None:
+        total[chunk.tensors] += values.sum()
+    else:
+        total.index_add_(0, chunk.owner, values)

@@ -1,0 +1,49 @@
+"""Where tuning starts: steps of equal slope for a given number of bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from noworse.methods.grid import GridSet
+
+COARSEST = 2.5  # largest step at the start, in units of the tensor's root mean square
+UNUSED = 0.5  # the same for tensors that the calibration data never reach
+BISECTIONS = 18
+
+
+def equal_slope_steps(grids: GridSet, sensitivity: Mapping[str, float], scale: float) -> Tensor:
+    """Steps s = scale/√F (K,), between what the file can hold and 2.5 root mean squares of the tensor.
+
+    At high rates the loss ½·F·n·s²/12 then falls by the same amount per bit in every tensor.
+    """
+    steps = []
+    for k, spec in enumerate(grids.specs):
+        weights = grids.latent[grids.offsets[k] : grids.offsets[k + 1]] * grids.unit[k]
+        rms = float(weights.double().square().mean().sqrt())
+        wanted = scale / math.sqrt(sensitivity[spec.name]) if spec.tuned else UNUSED * rms
+        steps.append(min(max(wanted, grids.largest[k] / 30_000), (COARSEST if spec.tuned else UNUSED) * rms))
+    return torch.tensor(steps)
+
+
+@torch.no_grad()
+def start_at(grids: GridSet, sensitivity: Mapping[str, float], bits: float, scratch: Tensor) -> float:
+    """Set equal-slope steps whose codes take about ``bits`` bits; returns the multiplier λ of that slope.
+
+    λ is in loss units per (bit per weight): the slope of loss against rate is ln 2 · F·s²/12 per bit.
+    """
+    known = [f for f in sensitivity.values() if f > 0]
+    middle = -0.5 * math.log(sum(known) / len(known))
+    low, high = middle - 15, middle + 15
+    for _ in range(BISECTIONS):
+        scale = 0.5 * (low + high)
+        grids.log_step.copy_(equal_slope_steps(grids, sensitivity, math.exp(scale)).log())
+        grids.quantise(scratch)
+        low, high = (scale, high) if float(grids.bits.sum()) > bits else (low, scale)
+    grids.rebase()
+    slopes = [f * float(s) ** 2 for f, s in zip(sensitivity.values(), grids.steps(), strict=True)]
+    weighted = sum(n * x for n, x in zip(grids.sizes, slopes, strict=True))
+    return math.log(2) * weighted / 12

@@ -1,0 +1,149 @@
+"""Fold normalisation layers into their neighbours where that is exact, keeping the module's own keys.
+
+In eval mode a batch norm is the affine map g·x + b with g = γ/√(σ²+ε) and b = β − μ·g. It is rewritten in place as
+γ = g, β = b, μ = 0, σ² = 1 − ε, and g moves into the convolution or linear layer before it; a layer norm's γ and β move
+into the linear layers after it. What remains of the norm is constant and costs next to nothing in a file, while the
+module computes the same. Neighbours are found by hooks (the very tensor one module returned is what another received,
+each called once); other uses of that tensor cannot be seen by hooks, so every fold is kept only if the outputs agree.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+TOLERANCE = 1e-4  # largest deviation of an output, relative to the largest output
+
+
+@dataclass
+class _Calls:
+    """What one forward pass showed: tensors in and out of each leaf module, by module."""
+
+    inputs: dict[nn.Module, list[Tensor]] = field(default_factory=dict)
+    outputs: dict[nn.Module, list[Tensor]] = field(default_factory=dict)
+
+    def once(self, module: nn.Module) -> bool:
+        return len(self.outputs.get(module, ())) == 1
+
+
+def _record(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> _Calls:
+    calls = _Calls()
+
+    def hook(layer: nn.Module, args: tuple[object, ...], output: object) -> None:
+        if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+            calls.inputs.setdefault(layer, []).append(args[0])
+            calls.outputs.setdefault(layer, []).append(output)
+
+    kinds = (*LAYERS, _BatchNorm, nn.LayerNorm)
+    handles = [layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)]
+    try:
+        run(module)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One norm and the layers its scale moves into: the one before a batch norm, those after a layer norm."""
+
+    norm: str
+    layers: tuple[str, ...]
+
+
+def _candidates(module: nn.Module, calls: _Calls) -> list[_Fold]:
+    names = {layer: name for name, layer in module.named_modules()}
+    usable = [m for m in calls.outputs if isinstance(m, LAYERS) and calls.once(m)]
+    folds = []
+    for norm in calls.outputs:
+        if not calls.once(norm):
+            continue
+        if isinstance(norm, _BatchNorm):
+            before = [m for m in usable if calls.outputs[m][0] is calls.inputs[norm][0]]
+            folds += [_Fold(names[norm], (names[m],)) for m in before]
+        elif isinstance(norm, nn.LayerNorm) and norm.elementwise_affine and len(norm.normalized_shape) == 1:
+            after = [m for m in usable if isinstance(m, nn.Linear) and calls.inputs[m][0] is calls.outputs[norm][0]]
+            if after and (norm.bias is None or all(m.bias is not None for m in after)):
+                folds.append(_Fold(names[norm], tuple(names[m] for m in after)))
+    return folds
+
+
+def _neutralise(norm: _BatchNorm) -> None:
+    """Rewrite a batch norm's running statistics as 0 and 1 − ε, moving them into its own scale and shift."""
+    assert norm.running_mean is not None and norm.running_var is not None  # checked by the caller
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    norm.bias.copy_(norm.bias.double() - norm.running_mean.double() * scale)
+    norm.weight.copy_(scale)
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1 - norm.eps)
+
+
+def _apply(module: nn.Module, fold: _Fold) -> None:
+    norm = module.get_submodule(fold.norm)
+    layers = [module.get_submodule(name) for name in fold.layers]
+    if isinstance(norm, _BatchNorm):
+        (layer,) = layers
+        scale = norm.weight.double()
+        layer.weight.copy_(layer.weight.double() * scale.reshape(-1, *[1] * (layer.weight.dim() - 1)))
+        if layer.bias is not None:
+            norm.bias.add_(layer.bias.double().mul(scale).to(norm.bias))
+            layer.bias.zero_()
+        norm.weight.fill_(1)
+        return
+    for layer in layers:
+        weight = layer.weight.double()
+        if norm.bias is not None:
+            layer.bias.add_((weight @ norm.bias.double()).to(layer.bias))
+        layer.weight.copy_(weight * norm.weight.double())
+    norm.weight.fill_(1)
+    if norm.bias is not None:
+        norm.bias.zero_()
+
+
+def _agree(outputs: Tensor, reference: Tensor) -> bool:
+    return bool((outputs - reference).abs().max() <= TOLERANCE * reference.abs().max().clamp(min=1e-12))
+
+
+@torch.no_grad()
+def fold_norms(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> tuple[nn.Module, Sequence[str]]:
+    """A copy of ``module`` (in eval mode) with norms folded where exact, and the names of the folded norms.
+
+    ``run(module)`` computes outputs on a few calibration samples; a fold that changes them by more than 1e-4 of the
+    largest output is undone.
+    """
+    reference = run(module)
+    current = copy.deepcopy(module)
+    neutral = [m for m in current.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None and m.affine]
+    for norm in neutral:
+        _neutralise(norm)
+    if not _agree(run(current), reference):
+        current = copy.deepcopy(module)  # a batch norm is used in a way that eval mode does not explain: leave all
+        neutral = []
+    calls = _record(current, run)
+    folds = [f for f in _candidates(current, calls) if _foldable(current.get_submodule(f.norm), neutral)]
+    del calls
+    kept: list[_Fold] = []
+    for group in ([folds] if folds else []):
+        trial = copy.deepcopy(current)
+        for fold in group:
+            _apply(trial, fold)
+        if _agree(run(trial), reference):
+            return trial, [fold.norm for fold in group]
+    for fold in folds:
+        trial = copy.deepcopy(current)
+        _apply(trial, fold)
+        if _agree(run(trial), reference):
+            current = trial
+            kept.append(fold)
+    return current, [fold.norm for fold in kept]
+
+
+def _foldable(norm: nn.Module, neutral: Sequence[nn.Module]) -> bool:
+    return isinstance(norm, nn.LayerNorm) or norm in neutral

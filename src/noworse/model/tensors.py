@@ -1,0 +1,64 @@
+"""What a model is to us: every parameter and buffer of its state, with tied storage found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from noworse.errors import BadInput
+
+
+@dataclass(frozen=True)
+class StateTensor:
+    """One entry of a module's state: its name, the tensor itself (not a copy), and the entry it shares storage with."""
+
+    name: str
+    tensor: Tensor
+    is_parameter: bool
+    tied_to: str | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all elements (at least one) are equal bit for bit."""
+        flat = self.tensor.detach().flatten()
+        return flat.numel() > 0 and bool((flat == flat[0]).all())
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether it is written as a quantised grid: a floating-point parameter with something to gain."""
+        fits = self.is_parameter and self.tensor.is_floating_point() and self.tensor.numel() > 1
+        return fits and self.tied_to is None and not self.is_constant
+
+
+def state_tensors(module: nn.Module) -> list[StateTensor]:
+    """Every parameter and persistent buffer in the order of ``state_dict``.
+
+    Raises BadInput where there is nothing to compress, or for NaN or infinite parameters, naming the tensor.
+    """
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    seen: dict[tuple[object, ...], str] = {}
+    found = []
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, Tensor):
+            raise BadInput(f"state entry {name!r} is a {type(tensor).__name__}: expected tensors only")
+        tied = None
+        if tensor.numel():
+            key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()))
+            tied = seen.get(key)
+            seen.setdefault(key, name)
+        if name in parameters and tensor.is_floating_point():
+            bad = int((~torch.isfinite(tensor)).sum())
+            if bad:
+                raise BadInput(f"parameter {name!r} has {bad} NaN or infinite values: expected finite weights")
+        found.append(StateTensor(name, tensor, name in parameters, tied))
+    if not any(entry.is_grid for entry in found):
+        raise BadInput("the model has no floating-point parameter to compress")
+    return found
+
+
+def state_bytes(module: nn.Module) -> int:
+    """Bytes of all parameters and buffers in their own dtypes, tied tensors counted once."""
+    entries = state_tensors(module)
+    return sum(e.tensor.numel() * e.tensor.element_size() for e in entries if e.tied_to is None)

@@ -1,0 +1,82 @@
+"""The advanced settings of a compression, in one frozen, versioned dataclass that round-trips through JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from noworse.errors import BadInput
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of ``noworse.compress``; the defaults were chosen on held-out training images of the zoo.
+
+    Learning rates of weights are in code units (steps of the grid at the start), those of steps and zones in log space.
+    """
+
+    seed: int = 0
+    iterations: int = 1000
+    batch: int = 64
+    lr_weights: float = 0.007
+    lr_steps: float = 0.01
+    lr_zones: float = 0.02
+    warm_up: int = 20
+    ramp: float = 0.2  # share of the iterations in which the budget falls from its start to the target
+    start: float = 1.3  # bits at the start, as a multiple of the target
+    zone: float = 0.6  # half width of the zero bin of weight tensors at the start, in steps (1/2: uniform)
+    delta: float = 0.25  # half width of the counter's kernel, in code units
+    rate_on_weights: bool = False  # whether the rate term also pulls on the weights, not only on steps and zones
+    development: float = 0.2  # share of calib kept from tuning, where tolerance mode predicts the loss
+    confidence: float = 0.95
+    looks: int = 3  # most verifications in tolerance mode; each further look costs significance
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        positive = ("iterations", "batch", "lr_weights", "lr_steps", "lr_zones", "start", "zone", "delta", "looks")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise BadInput(f"option {name} must be positive, found {getattr(self, name)!r}")
+        for name, low, high in (("ramp", 0.0, 1.0), ("development", 0.0, 0.9), ("delta", 0.0, 0.5), ("zone", 0.4, 3.9)):
+            if not low <= getattr(self, name) <= high:
+                raise BadInput(f"option {name} must lie in [{low}, {high}], found {getattr(self, name)!r}")
+        if not 0.5 < self.confidence < 1:
+            raise BadInput(f"option confidence must lie in (0.5, 1), found {self.confidence!r}")
+        if self.warm_up < 0:
+            raise BadInput(f"option warm_up must not be negative, found {self.warm_up}")
+        if self.version != VERSION:
+            raise BadInput(f"options of version {self.version} cannot be used: expected version {VERSION}")
+
+    def to_json(self) -> str:
+        """All settings as one JSON object."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Options:
+        """The inverse of ``to_json``; raises BadInput for an unknown name or a value of the wrong type."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"options are not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise BadInput(f"options must be a JSON object, found {type(values).__name__}")
+        return cls(**{name: _typed(name, value) for name, value in values.items()})
+
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from the defaults."""
+        default = Options()
+        return {name: value for name, value in asdict(self).items() if value != getattr(default, name)}
+
+
+def _typed(name: str, value: Any) -> Any:
+    kinds = {field.name: type(field.default) for field in fields(Options)}
+    if name not in kinds:
+        raise BadInput(f"unknown option {name!r}: expected one of {', '.join(sorted(kinds))}")
+    if kinds[name] is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kinds[name]:
+        raise BadInput(f"option {name} must be of type {kinds[name].__name__}, found {value!r}")
+    return value

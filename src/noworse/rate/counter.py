@@ -1,0 +1,120 @@
+"""The differentiable counter: a relaxed histogram over all integer bins of whole tensors, and its entropy's gradient.
+
+Each code c lies in the bin of q = round(c). When its distance d to the nearest bin boundary is below δ, the share
+m(d) = ½(1 − sin(πd/2δ)) of its count belongs to the bin on the other side (a raised-cosine kernel of half width δ, L²'s
+"cos"). The relaxed counts h give the soft entropy R = −Σ h_k log2(h_k/n) in bits, of which
+
+    ∂R/∂|c| = ± (π/4δ)·cos(πd/2δ)·(log2 h_q − log2 h_neighbour)      (+ where the neighbour is the larger magnitude),
+
+since the derivatives of the logarithms cancel: every weight adds one count in all. The value is biased upwards at low
+rates; it serves for gradients only, and sizes are measured on hard counts.
+
+No weight is left out, yet the kernel is not evaluated weight by weight: weights are counted once in *cells*, 1/32 of a
+code wide and aligned with the bin boundaries, and everything else happens on the cells. This costs O(n) integer work
+and makes the hard counts exact; the relaxed ones are those of weights moved by at most 1/64 of a code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noworse.rate.entropy import entropy_bits
+
+CELLS = 32  # per code unit
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of K tensors, one after the other, first those of the weights >= 0, then those of the negative ones.
+
+    ``base`` (K,) is the first cell of each tensor, ``width`` (K,) the cells of one sign, ``zero`` (K,) those below the
+    zero bin's edge. A weight with x = |w|/s − r lies in cell base + [w < 0]·width + zero + floor(x · resolution).
+    """
+
+    base: Tensor
+    width: Tensor
+    zero: Tensor
+    total: int
+    resolution: int
+    bins: Tensor  # (K,) bins of one sign besides the zero bin, the empty outermost one included
+
+
+def lay_out(reach: Tensor, zones: Tensor, resolution: int) -> Cells:
+    """Cells for tensors whose largest |w|/s are ``reach`` (K,) and whose zero bins are ``zones`` (K,) wide on each side."""
+    bins = ((reach - zones).clamp(min=0).floor() + 2).long()
+    zero = (zones * resolution).ceil().long() + 1
+    width = zero + bins * resolution
+    ends = (2 * width).cumsum(0)
+    return Cells(ends - 2 * width, width, zero, int(ends[-1]), resolution, bins)
+
+
+def hard_bits(counts: Tensor, cells: Cells) -> Tensor:
+    """Ideal code length in bits (K,) of the hard codes, from counts per cell."""
+    bits = []
+    rows = zip(cells.base.tolist(), cells.width.tolist(), cells.zero.tolist(), strict=True)
+    for base, width, zero in rows:
+        both = counts[base : base + 2 * width].view(2, width)
+        outer = both[:, zero:].reshape(2, -1, cells.resolution).sum(-1).flatten()
+        bits.append(entropy_bits(torch.cat([both[:, :zero].sum().reshape(1), outer])))
+    return torch.stack(bits)
+
+
+def boundary(t: Tensor, q: Tensor, r: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Distance d in code units from |c| to the nearest bin boundary, and the step (+1 or −1) to the magnitude behind it.
+
+    t = |w|/s and magnitudes q of any one shape; r broadcasts. The zero bin has one boundary, at |c| = 1/2.
+    """
+    above = t - r - (q - 1)  # distance to the lower boundary of bins q >= 1, in [0, 1)
+    zero = q == 0
+    distance = torch.where(zero, 0.5 - t / (2 * r), torch.minimum(above, 1 - above))
+    return distance, ((above >= 0.5) | zero).long() * 2 - 1
+
+
+def moved_share(distance: Tensor, delta: float) -> Tensor:
+    """m(d): the share of a count that belongs to the neighbouring bin, in [0, 1/2]."""
+    return 0.5 - 0.5 * torch.sin((distance * (math.pi / (2 * delta))).clamp(max=math.pi / 2))
+
+
+def kernel_density(distance: Tensor, delta: float) -> Tensor:
+    """−dm/dd = (π/4δ)·cos(πd/2δ) within δ, else 0, in counts per code unit."""
+    return torch.cos((distance * (math.pi / (2 * delta))).clamp(max=math.pi / 2)) * (math.pi / (4 * delta))
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Gradient of the soft entropy: by |c| of a weight in each cell, and by ln s and r of each tensor (K,), in bits."""
+
+    code: Tensor
+    log_step: Tensor
+    zone: Tensor
+
+
+def entropy_slopes(counts: Tensor, cells: Cells, zones: Tensor, delta: float) -> Slopes:
+    """The gradient of the soft entropy of all tensors, from counts per cell and the zones (K,)."""
+    tensors = torch.arange(len(zones))
+    owner = torch.repeat_interleave(tensors, 2 * cells.width)
+    place = torch.arange(cells.total) - cells.base[owner]
+    negative = place >= cells.width[owner]
+    place = place - negative * cells.width[owner] - cells.zero[owner]
+    x, r = (place + 0.5) / cells.resolution, zones[owner]
+    t = (x + r).clamp(min=0)
+    q = torch.where(place < 0, 0, place.div(cells.resolution, rounding_mode="floor") + 1)
+    distance, outward = boundary(t, q.float(), r)
+    first = (2 * cells.bins + 3).cumsum(0) - (2 * cells.bins + 3)
+    sign = 1 - 2 * negative.long()
+    middle = (first + cells.bins + 1)[owner]
+    here, there = middle + sign * q, middle + sign * (q + outward)
+    share = counts * moved_share(distance, delta)
+    soft = torch.zeros(int((2 * cells.bins + 3).sum())).index_add_(0, here, counts - share).index_add_(0, there, share)
+    log_soft = soft.clamp(min=1e-6).log2()
+    slope = kernel_density(distance, delta) * (log_soft[here] - log_soft[there]) * outward
+    zero = q == 0
+    lever = torch.where(zero, t / (2 * r), t)  # −∂|c|/∂ln s
+    pull = counts * slope
+    by_step = torch.zeros(len(zones)).index_add_(0, owner, -pull * lever)
+    by_zone = torch.zeros(len(zones)).index_add_(0, owner, torch.where(zero, -pull * lever / r, -pull))
+    return Slopes(slope, by_step, by_zone)

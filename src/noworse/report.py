@@ -1,0 +1,40 @@
+"""What ``compress`` returns: the file, its size, the verdict, and how it came about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from noworse.verify import Verdict
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a compression: sizes in bytes, ``ratio`` = original size / file size, the verdict, seconds."""
+
+    path: str
+    size: int
+    original_size: int
+    verdict: Verdict
+    seconds: float
+    settings: dict[str, Any]
+    folded: tuple[str, ...] = ()  # norms folded into their neighbours
+    unused: tuple[str, ...] = ()  # parameters that the calibration data never reached: kept at a fixed coarse step
+    shares: dict[str, float] | None = None  # share of the tuning time spent in the net and in the grids
+
+    @property
+    def ratio(self) -> float:
+        """Original bytes (parameters and buffers, ties once) over bytes of the file."""
+        return self.original_size / self.size
+
+    def to_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps({**asdict(self), "ratio": self.ratio})
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.size:,} bytes, {self.ratio:.2f} times smaller than {self.original_size:,}"
+        text += f" ({self.seconds:.0f} s)\n{self.verdict}"
+        if self.unused:
+            text += f"\nnot reached by calib, kept at a fixed step: {', '.join(self.unused)}"
+        return text

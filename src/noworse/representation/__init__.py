@@ -1,0 +1,25 @@
+"""How one tensor may be written: each kind is a frozen dataclass that decodes back to numbers."""
+
+from __future__ import annotations
+
+from noworse.representation.base import Representation
+from noworse.representation.constant import Constant
+from noworse.representation.dtypes import DTYPES, DType, find_dtype, from_float32, to_numpy
+from noworse.representation.grid import Grid, pack_step, unpack_step
+from noworse.representation.raw import Raw
+from noworse.representation.tied import Tied
+
+__all__ = [
+    "DTYPES",
+    "Constant",
+    "DType",
+    "Grid",
+    "Raw",
+    "Representation",
+    "Tied",
+    "find_dtype",
+    "from_float32",
+    "pack_step",
+    "to_numpy",
+    "unpack_step",
+]

@@ -1,0 +1,76 @@
+"""The search within a tolerance: predict the verdict from calibration data that tuning does not see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from noworse.data import Batch
+from noworse.errors import BadInput
+from noworse.task import Task
+from noworse.verify import compare
+from noworse.workspace import Workspace
+
+STEEPNESS = 3.4  # −d ln(loss) / d ln(bits of codes), typical of nets at 1-2 bits per weight
+LARGEST_CHANGE = 0.7  # of ln(bits) in one round
+
+
+class Predictor:
+    """Predicts the upper bound of the paired test on ``samples`` held-out samples, in the loss's unit."""
+
+    def __init__(
+        self, task: Task, workspace: Workspace, batches: Sequence[Batch], samples: int, confidence: float
+    ) -> None:
+        self.task, self.workspace, self.batches = task, workspace, batches
+        self.samples = samples
+        self.quantile = NormalDist().inv_cdf(confidence)
+
+    def bound(self) -> float:
+        """Predicted mean loss difference plus its sampling error, of the student as it is now."""
+        mean, deviation = self._outputs() if self.task.distill == "kl" else self._losses()
+        return mean + self.quantile * deviation / math.sqrt(self.samples)
+
+    @torch.no_grad()
+    def _outputs(self) -> tuple[float, float]:
+        """Mean and deviation of ln p/p̂ of a label drawn from the original's own softmax p: no labels are needed.
+
+        The mean is the KL divergence, what the loss rises by if the original is calibrated.
+        """
+        means, squares = [], []
+        for batch in self.batches:
+            log_p, log_q = (
+                F.log_softmax(self.workspace.forward(module, batch), -1)
+                for module in (self.workspace.teacher, self.workspace.student)
+            )
+            difference = log_p - log_q
+            means.append(_per_sample(log_p.exp() * difference))
+            squares.append(_per_sample(log_p.exp() * difference.square()))
+        mean, square = float(torch.cat(means).mean()), float(torch.cat(squares).mean())
+        return mean, math.sqrt(max(square - mean**2, 0.0))
+
+    def _losses(self) -> tuple[float, float]:
+        """Mean and deviation of the paired loss differences, where outputs are not logits."""
+        try:
+            found = compare(self.workspace.teacher, self.workspace.student, self.task.loss, self.batches)
+        except Exception as error:
+            message = f"within a tolerance and with distill={self.task.distill!r}, the loss must work on calib: {error}"
+            raise BadInput(message) from error
+        differences = torch.as_tensor(found.compressed - found.original)
+        return float(differences.mean()), float(differences.std())
+
+
+def _per_sample(values: Tensor) -> Tensor:
+    summed = values.sum(-1)
+    return summed.flatten(1).mean(1) if summed.dim() > 1 else summed
+
+
+def next_budget(budget: float, bound: float, limit: float, floor: float) -> float:
+    """The budget in bits at which the predicted bound should meet ``limit``; ``floor`` are the bits besides the codes."""
+    change = math.log(max(bound, 1e-9) / limit) / STEEPNESS
+    change = max(-LARGEST_CHANGE, min(LARGEST_CHANGE, change))
+    return floor + (budget - floor) * math.exp(change)

@@ -1,0 +1,151 @@
+"""Joint tuning of weights, steps and zones by gradient: distillation loss + λ · soft entropy, at a size under control."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from noworse.data import Batch
+from noworse.distill import Distiller
+from noworse.methods.grid import GridSet
+from noworse.options import Options
+from noworse.rate.control import RateController, budget_at
+from noworse.sampling import Sampler
+
+MEASURE_EVERY = 25  # iterations between measurements of the whole file
+FINAL_RATE = 0.02  # of the learning rates, after the cosine
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of progress: what stage, how far, bytes now and wanted, and the loss of the last iterations."""
+
+    stage: str
+    iteration: int
+    iterations: int
+    size: float  # bytes
+    budget: float  # bytes
+    loss: float  # distillation loss, running mean
+    seconds_left: float
+
+
+Progress = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What tuning needs from outside, as functions.
+
+    ``forward(module, batch)`` gives outputs (B, ..., K); ``teach(batch, outputs)`` the batch to train on (augmented, where
+    asked for) and the original's outputs for it; ``measure()`` the bytes of the file that would be written now.
+    """
+
+    forward: Callable[[nn.Module, Batch], Tensor]
+    teach: Callable[[Batch, Tensor | None], tuple[Batch, Tensor]]
+    measure: Callable[[], int]
+    progress: Progress
+
+
+def attach(student: nn.Module, grids: GridSet) -> tuple[Tensor, Tensor]:
+    """Make the grid tensors of ``student`` views of one flat vector; returns it and the flat gradient, both (N,)."""
+    values, gradient = torch.zeros(grids.count), torch.zeros(grids.count)
+    parameters = dict(student.named_parameters(remove_duplicate=False))
+    homes = {parameters[spec.name].data_ptr(): k for k, spec in enumerate(grids.specs)}
+    for parameter in parameters.values():
+        k = homes.get(parameter.data_ptr())
+        parameter.requires_grad_(k is not None)
+        if k is not None:
+            rows = slice(grids.offsets[k], grids.offsets[k + 1])
+            parameter.data = values[rows].view(grids.specs[k].shape)
+            parameter.grad = gradient[rows].view(grids.specs[k].shape)
+    return values, gradient
+
+
+class Tuner:
+    """Tunes the grids of one student; ``run`` may be called several times with different budgets."""
+
+    def __init__(
+        self,
+        student: nn.Module,
+        grids: GridSet,
+        sampler: Sampler,
+        distiller: Distiller,
+        options: Options,
+        hooks: Hooks,
+    ) -> None:
+        self.student, self.grids, self.options = student, grids, options
+        self.batches = iter(sampler)
+        self.distiller = distiller
+        self.hooks = hooks
+        self.values, self.gradient = attach(student, grids)
+        rates = (options.lr_weights, options.lr_steps, options.lr_zones)
+        leaves = (grids.latent, grids.log_step, grids.log_zone)
+        groups = [{"params": [leaf], "lr": rate, "peak": rate} for leaf, rate in zip(leaves, rates, strict=True)]
+        self.optimiser = torch.optim.Adam(groups, fused=True)
+        self.controller: RateController | None = None
+        self.side_bits = 0.0
+        self.seconds = {"net": 0.0, "grids": 0.0}
+
+    def reset(self, multiplier: float) -> None:
+        """Quantise once, measure the file, and start the rate controller at ``multiplier`` (loss per bit per weight)."""
+        self.grids.quantise(self.values)
+        self._measure()
+        self.controller = RateController(multiplier)
+
+    def _measure(self) -> None:
+        self.side_bits = 8 * self.hooks.measure() - float(self.grids.bits.sum())
+
+    def bits(self) -> float:
+        """Bits of the whole file now: hard codes of this iteration, all else as last measured."""
+        return float(self.grids.bits.sum()) + self.side_bits
+
+    def run(self, budget: float, iterations: int, stage: str = "tune") -> None:
+        """Tune for ``iterations`` towards a file of ``budget`` bits, from the present size."""
+        assert self.controller is not None, "reset() comes first"
+        start, begin, running = self.bits(), time.monotonic(), 0.0
+        for iteration in range(iterations):
+            progress = iteration / iterations
+            self._set_rates(iteration, iterations)
+            goal = budget_at(progress, start, budget, self.options.ramp)
+            loss = self._iterate(goal)
+            running = loss if iteration == 0 else 0.95 * running + 0.05 * loss
+            if not math.isfinite(running):
+                raise FloatingPointError(f"the distillation loss became {loss} at iteration {iteration} of {stage}")
+            if (iteration + 1) % MEASURE_EVERY == 0 or iteration + 1 == iterations:
+                self._measure()
+                left = (time.monotonic() - begin) / (iteration + 1) * (iterations - iteration - 1)
+                step = Step(stage, iteration + 1, iterations, self.bits() / 8, goal / 8, running, left)
+                self.hooks.progress(step)
+        self.grids.quantise(self.values)
+
+    def _set_rates(self, iteration: int, iterations: int) -> None:
+        warm = min(1.0, (iteration + 1) / max(self.options.warm_up, 1))
+        cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * warm * cosine
+
+    def _iterate(self, goal: float) -> float:
+        assert self.controller is not None
+        start = time.perf_counter()
+        self.grids.quantise(self.values, self.options.delta)
+        multiplier = self.controller.update(self.bits(), goal)
+        after_quantise = time.perf_counter()
+        batch, original = next(self.batches)
+        batch, original = self.hooks.teach(batch, original)
+        self.gradient.zero_()
+        outputs = self.hooks.forward(self.student, batch)
+        loss = self.distiller(outputs, original).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        after_net = time.perf_counter()
+        self.grids.gradients(
+            self.values, self.gradient, multiplier / self.grids.count, self.options.rate_on_weights
+        )
+        self.optimiser.step()
+        self.seconds["net"] += after_net - after_quantise
+        self.seconds["grids"] += time.perf_counter() - after_net + after_quantise - start
+        return loss.item()

@@ -1,0 +1,137 @@
+"""A compression in progress: the original, its folded student, the grids on it, and the file they would make."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noworse import data
+from noworse.data import Batch
+from noworse.distill import Distiller
+from noworse.errors import BadInput
+from noworse.format import packed_size
+from noworse.io import _Lossless as Lossless
+from noworse.methods.grid import GridSet, GridSpec
+from noworse.methods.start import start_at
+from noworse.model.norms import fold_norms
+from noworse.model.tensors import state_bytes, state_tensors
+from noworse.options import Options
+from noworse.representation import Representation, Tied
+from noworse.sampling import Sampler
+from noworse.sensitivity.fisher import tensor_sensitivity
+from noworse.task import Task
+from noworse.tune import Hooks, Progress, Tuner
+
+SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16
+CACHE_LIMIT = 1 << 29  # bytes of original outputs kept in memory
+GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+
+class Workspace:
+    """Everything between the caller's model and the file; the caller's model is copied, never changed."""
+
+    def __init__(self, task: Task, calib: list[Batch], options: Options, progress: Progress) -> None:
+        self.task, self.options = task, options
+        self.original_bytes = state_bytes(task.model)
+        self.teacher = copy.deepcopy(task.model).float().eval().requires_grad_(False)
+        self.dtypes = {entry.name: entry.tensor.dtype for entry in state_tensors(task.model)}
+        probe = data.select(calib[0], torch.arange(min(8, data.batch_size(calib[0]))))
+        self._check_outputs(probe)
+        student, self.folded = fold_norms(self.teacher, lambda module: self.forward(module, probe))
+        self.student = copy.deepcopy(student)
+        self.sampler = Sampler(calib, options.batch, options.seed)
+        self.distiller = Distiller(task.distill, self._remember())
+        self.grids, self.fixed = self._survey(calib)
+        self.settings: dict[str, Any] = {"seed": options.seed, "distill": task.distill, **options.changed()}
+        hooks = Hooks(self.forward, self._teach, self.measure, progress)
+        self.tuner = Tuner(self.student, self.grids, self.sampler, self.distiller, options, hooks)
+        self.verdict: dict[str, Any] | None = None  # what measurements take the verdict to be
+
+    def forward(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
+        return (self.task.forward or data.forward)(module, data.to_float32(batch))
+
+    def _check_outputs(self, probe: Batch) -> None:
+        with torch.no_grad():
+            outputs = self.forward(self.teacher, probe)
+        if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or outputs.dim() < 2:
+            found = f"{tuple(outputs.shape)} {outputs.dtype}" if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise BadInput(f"the model's outputs on calib are {found}: expected floating-point outputs (B, ..., K)")
+        if not bool(torch.isfinite(outputs).all()):
+            raise BadInput("the model's outputs on calib hold NaN or infinite values: expected finite outputs")
+
+    def _remember(self) -> float:
+        """Cache the original's outputs where that is possible; returns their variance."""
+        batch, _ = next(iter(Sampler(self.sampler.batches, 256, self.options.seed)))
+        with torch.no_grad():
+            outputs = self.forward(self.teacher, batch)
+        size = outputs[0].numel() * 4 * sum(data.batch_size(b) for b in self.sampler.batches)
+        if self.task.augment is None and size <= CACHE_LIMIT:
+            self.sampler.remember(lambda b: self.forward(self.teacher, b))
+        return float(outputs.double().var(0).mean()) if len(outputs) > 1 else 1.0
+
+    @torch.no_grad()
+    def _teach(self, batch: Batch, outputs: Tensor | None) -> tuple[Batch, Tensor]:
+        if self.task.augment is not None:
+            batch = self.task.augment(batch)
+        return batch, self.forward(self.teacher, batch) if outputs is None else outputs
+
+    def _survey(self, calib: list[Batch]) -> tuple[GridSet, dict[str, Representation]]:
+        entries = state_tensors(self.student)
+        parameters = dict(self.student.named_parameters(remove_duplicate=False))
+        chosen = {e.name: parameters[e.name].requires_grad_(True) for e in entries if e.is_grid}
+        self.sensitivity = tensor_sensitivity(chosen, self._probes(calib), self.distiller, self.options.seed)
+        self.unused = [name for name, value in self.sensitivity.items() if value == 0]
+        if len(self.unused) == len(chosen):
+            raise BadInput("no parameter influences the model's outputs on calib: expected a differentiable forward pass")
+        specs = []
+        for name, parameter in chosen.items():
+            kind = str(self.dtypes[name]).removeprefix("torch.")
+            if kind not in GRID_DTYPES:
+                raise BadInput(f"parameter {name!r} has dtype {kind}: expected one of {', '.join(GRID_DTYPES)}")
+            specs.append(GridSpec(name, tuple(parameter.shape), kind, self.sensitivity[name] > 0))
+        fixed: dict[str, Representation] = {}
+        for entry in entries:
+            tensor = entry.tensor.detach().to(self.dtypes[entry.name])
+            if entry.tied_to is not None:
+                fixed[entry.name] = Tied(entry.tied_to, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            elif entry.name not in chosen:
+                fixed[entry.name] = Lossless({entry.name: tensor})[entry.name]
+        self.order = [entry.name for entry in entries]
+        return GridSet(specs, chosen, self.options.zone), fixed
+
+    def _probes(self, calib: list[Batch]) -> Any:
+        seen = 0
+        for batch in calib:
+            for rows in torch.arange(data.batch_size(batch)).split(SENSITIVITY_BATCH):
+                if seen >= SENSITIVITY_SAMPLES:
+                    return
+                yield self.forward(self.student, data.select(batch, rows)), len(rows)
+                seen += len(rows)
+
+    def items(self, shift: float = 0.0) -> Mapping[str, Representation]:
+        """The representation of every tensor as it would be written now, in the order of the module's state."""
+        grids = self.grids.representations(shift)
+        return {name: grids[name] if name in grids else self.fixed[name] for name in self.order}
+
+    def measure(self, shift: float = 0.0) -> int:
+        """Bytes of the file that would be written now, verdict included."""
+        return packed_size(self.items(shift), self.settings, self.verdict)
+
+    def floor(self) -> int:
+        """Bytes that the file costs even with every weight pruned."""
+        steps = self.grids.log_step.clone()
+        self.grids.log_step.fill_(60.0)
+        size = self.measure()
+        self.grids.log_step.copy_(steps)
+        return size
+
+    def start(self, budget: float) -> None:
+        """Set the grids to where tuning towards ``budget`` bits starts."""
+        wanted = max(self.options.start * budget - 8 * self.floor(), 0.5 * budget)
+        multiplier = start_at(self.grids, self.sensitivity, wanted, self.tuner.values)
+        self.tuner.reset(multiplier)

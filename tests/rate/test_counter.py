@@ -1,0 +1,95 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from noworse.methods import deadzone
+from noworse.rate import counter
+
+
+def laplacian(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).laplace(size=n)
+
+
+def soft_entropy(w: np.ndarray, s: float, r: float, delta: float) -> float:
+    """Brute force in float64: every weight's kernel mass over all bins, one weight and one bin at a time."""
+    t = np.abs(w) / s
+    c = np.sign(w) * np.where(t <= r, t / (2 * r), t - r + 0.5)
+    bins = np.arange(-math.ceil(np.abs(c).max()) - 1, math.ceil(np.abs(c).max()) + 2)
+
+    def step(u: np.ndarray) -> np.ndarray:
+        return 0.5 - 0.5 * np.cos(np.pi * (np.clip(u, -1, 1) + 1) / 2)
+
+    mass = np.array([(step((k + 0.5 - c) / delta) - step((k - 0.5 - c) / delta)).sum() for k in bins])
+    mass = mass[mass > 0]
+    return float(-(mass * np.log2(mass / len(w))).sum())
+
+
+def slopes(w: np.ndarray, s: float, r: float, delta: float) -> tuple[counter.Slopes, counter.Cells, torch.Tensor]:
+    scaled = torch.tensor(w / s, dtype=torch.float32)
+    zones = torch.tensor([r])
+    cells = counter.lay_out(scaled.abs().max().reshape(1), zones, counter.CELLS)
+    place = ((scaled.abs() - r) * counter.CELLS).floor().long() + cells.zero + (scaled < 0) * cells.width
+    counts = torch.bincount(place, minlength=cells.total).float()
+    return counter.entropy_slopes(counts, cells, zones, delta), cells, counts
+
+
+@pytest.mark.parametrize(("s", "r"), [(0.08, 0.5), (0.8, 0.5), (1.5, 0.93), (1.5, 2.0)])
+@pytest.mark.parametrize("delta", [0.25, 0.5])
+def test_gradient_is_that_of_the_brute_force_soft_entropy(s: float, r: float, delta: float) -> None:
+    w, h, n = laplacian(20_000), 1e-4, 20_000
+    found, _, _ = slopes(w, s, r, delta)
+    by_step = (soft_entropy(w, s * math.exp(h), r, delta) - soft_entropy(w, s * math.exp(-h), r, delta)) / (2 * h)
+    by_zone = (soft_entropy(w, s, r + h, delta) - soft_entropy(w, s, r - h, delta)) / (2 * h)
+    assert found.log_step.item() / n == pytest.approx(by_step / n, abs=0.03)  # weights sit in cells of 1/32
+    assert found.zone.item() / n == pytest.approx(by_zone / n, abs=0.02)
+
+
+# True derivatives of the entropy of Laplacian codes by ln e and ln s in bits per weight, by finite differences of the
+# closed form: the soft entropy's must agree to the accuracy that δ = 1/4 allows at each rate.
+@pytest.mark.parametrize(("e", "s", "tolerance"), [(0.04, 0.08, 0.02), (0.4, 0.8, 0.05), (1.4, 1.5, 0.11), (3.0, 1.5, 0.06)])
+def test_gradient_is_close_to_that_of_the_true_entropy(e: float, s: float, tolerance: float) -> None:
+    def entropy(e: float, s: float) -> float:
+        edges = e + s * np.arange(0, 2000)
+        tails = np.exp(-edges)
+        p = np.concatenate([[1 - tails[0]], (tails[:-1] - tails[1:]) / 2, (tails[:-1] - tails[1:]) / 2])
+        p = p[p > 0]
+        return float(-(p * np.log2(p)).sum())
+
+    h, n = 1e-4, 400_000
+    found, _, _ = slopes(laplacian(n), s, e / s, 0.25)
+    by_edge = found.zone.item() / n * (e / s)
+    by_step = found.log_step.item() / n - by_edge
+    assert by_edge == pytest.approx((entropy(e * math.exp(h), s) - entropy(e * math.exp(-h), s)) / (2 * h), abs=tolerance)
+    assert by_step == pytest.approx((entropy(e, s * math.exp(h)) - entropy(e, s * math.exp(-h))) / (2 * h), abs=tolerance)
+
+
+def test_hard_bits_are_the_empirical_entropy() -> None:
+    w, s, r = laplacian(5000), 0.7, 0.8
+    _, cells, counts = slopes(w, s, r, 0.25)
+    t = np.abs(w.astype(np.float32)) / s
+    q = np.sign(w) * np.maximum(np.floor(t - r) + 1, 0)
+    _, n = np.unique(q, return_counts=True)
+    assert counter.hard_bits(counts, cells).item() == pytest.approx(-(n * np.log2(n / n.sum())).sum(), rel=1e-3)
+
+
+def test_slope_of_a_code_is_the_share_it_moves() -> None:
+    distance = torch.linspace(0, 0.5, 101, dtype=torch.float64)
+    share, density = counter.moved_share(distance, 0.25), counter.kernel_density(distance, 0.25)
+    difference = torch.gradient(share, spacing=(distance,))[0]
+    assert torch.allclose(difference[2:48], -density[2:48], atol=2e-3)
+    assert share[0] == 0.5
+    assert share[50:].abs().max() < 1e-12
+
+
+def test_boundary_lies_where_the_magnitude_changes() -> None:
+    r = 0.8
+    t = torch.linspace(0.001, 5, 5000, dtype=torch.float64)
+    q = deadzone.magnitude(t - r)
+    distance, outward = counter.boundary(t, q, r)
+    c = deadzone.code(t, r)
+    beyond = (c + outward * (distance + 1e-9)).abs()
+    assert torch.equal(torch.round(beyond), q + outward)
+    inside = c + outward * (distance - 1e-9)
+    assert torch.equal(torch.round(inside).abs(), q)

@@ -1,0 +1,36 @@
+import pytest
+import torch
+from torch import nn
+
+from noworse.distill import Distiller
+from noworse.sensitivity.fisher import tensor_sensitivity
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("kl", 0.1), ("mse", 0.1), ("cosine", 0.1)])
+def test_predicts_the_loss_of_small_noise(kind: str, tolerance: float) -> None:
+    """½ Σ F ε² is the mean distillation loss of random errors: the definition, measured."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 5)).double()
+    x = torch.randn(400, 6, dtype=torch.float64)
+    with torch.no_grad():
+        original = model(x)
+    distiller = Distiller(kind, float(original.var(0).mean()))
+    parameters = dict(model.named_parameters())
+    batches = ((model(part), len(part)) for _ in range(25) for part in x.split(8))
+    found = tensor_sensitivity(parameters, batches, distiller, seed=0)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            kept, losses = parameter.clone(), []
+            for _ in range(300):
+                parameter.copy_(kept + 1e-3 * torch.randn_like(kept))
+                losses.append(distiller(model(x), original).mean().item())
+            parameter.copy_(kept)
+            predicted = 0.5 * found[name] * parameter.numel() * 1e-6
+            assert predicted == pytest.approx(sum(losses) / len(losses), rel=tolerance + 0.05), name
+
+
+def test_unreached_tensors_get_zero() -> None:
+    used, unused = nn.Linear(3, 4), nn.Linear(3, 4)
+    outputs = [(used(torch.randn(5, 3)), 5)]
+    found = tensor_sensitivity({"used": used.weight, "unused": unused.weight}, outputs, Distiller("kl"), 0)
+    assert found["unused"] == 0 < found["used"]

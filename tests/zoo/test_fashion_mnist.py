@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from noworse.data import shared_samples
+from noworse.errors import BadInput
+from noworse.task import Task, TaskUnavailable, load_task
+from zoo import data, fashion_mnist
+from zoo.nets import NETS
+from zoo.train import WEIGHTS
+
+FILE = Path(fashion_mnist.__file__)
+QUICK = ("lenet300", "lenet5", "vit_tiny")  # nets that see the whole test set in seconds
+EITHER = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NETS]
+
+
+def record(name: str) -> dict[str, object]:
+    return json.loads((WEIGHTS / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def lenet() -> Task:
+    return fashion_mnist.lenet300()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_weights_are_those_of_the_training_log(name: str) -> None:
+    content = (WEIGHTS / f"{name}.safetensors").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == record(name)["sha256"]
+    assert record(name)["net"] == name
+    assert len(record(name)["log"]) == record(name)["recipe"]["epochs"]
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg_small"])
+def test_nets_reach_the_accuracy_asked_for(name: str) -> None:
+    assert record(name)["test_accuracy"] >= 92
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_task_by_address(name: str) -> None:
+    task = load_task(f"{FILE}:{name}")
+    assert task.name == f"fashion_mnist:{name}"
+    assert type(task.model) is NETS[name]
+    assert not any(module.training for module in task.model.modules())
+    assert [batch.shape for batch in task.calib] == [(250, 1, 28, 28)] * 16
+    assert [(images.shape, labels.shape) for images, labels in task.verify] == [((500, 1, 28, 28), (500,))] * 20
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_accuracy_of_the_log_on_2000_images(name: str) -> None:
+    task = load_task(f"{FILE}:{name}")
+    share = record(name)["test_accuracy"] / 100
+    four_standard_errors = 4 * 100 * math.sqrt(share * (1 - share) / 2000)
+    assert task.metric(task.model, task.verify[:4]) == pytest.approx(100 * share, abs=four_standard_errors)
+
+
+@pytest.mark.parametrize("name", EITHER)
+def test_accuracy_and_loss_of_the_log_on_the_whole_test_set(name: str) -> None:
+    task = load_task(f"{FILE}:{name}")
+    with torch.no_grad():
+        losses = torch.cat([task.loss(task.model, batch) for batch in task.verify])
+    # other kernels may decide one of 10,000 images differently, and the log is rounded
+    assert task.metric(task.model, task.verify) == pytest.approx(record(name)["test_accuracy"], abs=0.021)
+    assert losses.double().mean().item() == pytest.approx(record(name)["test_loss"], abs=2e-5)
+
+
+def test_no_test_image_is_in_calib(lenet: Task) -> None:
+    assert shared_samples(lenet.calib, lenet.verify) == 0
+    assert shared_samples(lenet.calib, lenet.calib[:2]) == 500  # that zero could have been another number
+
+
+def test_calib_and_test_hold_all_classes_evenly(lenet: Task) -> None:
+    counts = torch.bincount(torch.cat([labels for _, labels in lenet.verify]))
+    assert counts.tolist() == [1000] * 10
+
+
+def test_loss_is_per_sample_cross_entropy(lenet: Task) -> None:
+    images, labels = (part[:7] for part in lenet.verify[3])
+    with torch.no_grad():
+        found = lenet.loss(lenet.model, (images, labels))
+        logits = lenet.model(images).double()
+    expected = [
+        math.log(sum(math.exp(v) for v in row)) - row[k] for row, k in zip(logits.tolist(), labels, strict=True)
+    ]
+    assert found.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_metric_counts_right_answers() -> None:
+    logits = torch.nn.Identity()
+    batches = [(torch.eye(3), torch.tensor([0, 1, 0])), (torch.eye(3)[:1], torch.tensor([0]))]
+    assert fashion_mnist.accuracy_percent(logits, batches) == 75
+
+
+def test_augment_moves_a_pixel_by_two_at_most_or_mirrors_it() -> None:
+    images = torch.zeros(64, 1, 28, 28)
+    images[:, 0, 10, 5] = 1
+    torch.manual_seed(1)
+    moved = fashion_mnist.augment(images)
+    assert moved.shape == images.shape
+    rows, columns = moved.eq(1).nonzero()[:, 2:].T
+    assert len(rows) == 64
+    assert set(rows.tolist()) == {8, 9, 10, 11, 12}
+    assert set(columns.tolist()) == {3, 4, 5, 6, 7} | {20, 21, 22, 23, 24}
+    torch.manual_seed(1)
+    assert torch.equal(fashion_mnist.augment(images), moved)
+    assert not torch.equal(fashion_mnist.augment(images), moved)
+
+
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
+    for suffix in ("json", "safetensors"):
+        shutil.copy(WEIGHTS / f"lenet300.{suffix}", tmp_path)
+    assert fashion_mnist.load_weights("lenet300", tmp_path) is not None
+    path = tmp_path / "lenet300.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=f"SHA-256.*{record('lenet300')['sha256']}"):
+        fashion_mnist.load_weights("lenet300", tmp_path)
+
+
+def test_missing_weights_and_unknown_nets_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TaskUnavailable, match=r"python -m zoo\.train lenet5"):
+        fashion_mnist.load_weights("lenet5", tmp_path)
+    with pytest.raises(BadInput, match=r"'alexnet'.*resnet20"):
+        fashion_mnist.build("alexnet")
+
+
+def test_development_task_says_how_to_fetch_its_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(data, "FULL", tmp_path / "full.npz")
+    with pytest.raises(TaskUnavailable, match=r"python -m zoo\.data"):
+        fashion_mnist.dev_task("lenet300")
+
+
+@pytest.mark.skipif(not data.FULL.exists(), reason="needs the full training set: python -m zoo.data")
+def test_development_task_is_judged_on_other_images(lenet: Task) -> None:
+    task = fashion_mnist.dev_task("lenet300")
+    assert sum(len(labels) for _, labels in task.verify) == data.DEVELOPMENT
+    assert shared_samples(lenet.verify, task.verify) == shared_samples(task.calib, task.verify) == 0
+    logged = record("lenet300")["log"][-1]
+    assert task.metric(task.model, task.verify) == pytest.approx(logged["dev_accuracy"], abs=0.021)
+
+
+def test_task_from_another_folder(tmp_path: Path) -> None:
+    code = f"from noworse.task import load_task; print(load_task({f'{FILE}:lenet300'!r}).name)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "fashion_mnist:lenet300"), done.stderr

@@ -1,0 +1,39 @@
+"""The main job from end to end, as a user would type it: ``python -m zoo.demo [NAME] [--target 24] [--folder work]``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def run(*words: str) -> None:
+    """Print a ``noworse`` command and run it; ends the program with its exit code where it fails."""
+    print(f"\n$ noworse {shlex.join(words)}", flush=True)
+    code = subprocess.run([sys.executable, "-m", "noworse", *words]).returncode
+    if code:
+        sys.exit(code)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="?", default="resnet20")
+    parser.add_argument("--target", default="24")
+    parser.add_argument("--iterations", default="1000")
+    parser.add_argument("--folder", type=Path, default=Path("work"))
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    task = f"{HERE / 'fashion_mnist.py'}:{options.name}"
+    file = str(options.folder / f"{options.name}.nwt")
+    run("compress", task, "--target", options.target, "--iterations", options.iterations, "-o", file)
+    run("inspect", file)
+    run("verify", task, file)
+    run("decompress", file, "-o", str(options.folder / f"{options.name}.safetensors"))
+
+
+if __name__ == "__main__":
+    main()

