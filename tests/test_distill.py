@@ -23,5 +23,5 @@ def test_others_are_zero_at_the_original_only(kind: str) -> None:
 
 
 def test_unknown_kind() -> None:
-    with pytest.raises(BadInput, match="'l1'.*kl, mse, cosine"):
+    with pytest.raises(BadInput, match=r"'l1'.*kl, mse, cosine"):
         Distiller("l1")

@@ -1,4 +1,4 @@
-"""The main job from end to end, as a user would type it: ``python -m zoo.demo [NAME] [--target 24] [--folder work]``."""
+"""The main job from end to end, as a user would type it: ``python -m zoo.demo [NAME] [--target 24]``."""
 
 from __future__ import annotations
 

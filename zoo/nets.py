@@ -7,6 +7,8 @@ CIFAR layout, projection shortcuts), VGG-small (Simonyan & Zisserman 2015, with 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -129,9 +131,11 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2Half(nn.Module):
-    """MobileNetV2 of width 0.5 with a stride-1 stem: expansion, channels, repeats, stride as in Table 2 of the paper."""
+    """MobileNetV2 of width 0.5 with a stride-1 stem; settings are expansion, channels, repeats, stride (Table 2)."""
 
-    SETTINGS = [(1, 8, 1, 1), (6, 16, 2, 2), (6, 16, 3, 2), (6, 32, 4, 2), (6, 48, 3, 1), (6, 80, 3, 2), (6, 160, 1, 1)]
+    SETTINGS: ClassVar = [
+        (1, 8, 1, 1), (6, 16, 2, 2), (6, 16, 3, 2), (6, 32, 4, 2), (6, 48, 3, 1), (6, 80, 3, 2), (6, 160, 1, 1),
+    ]
 
     def __init__(self) -> None:
         super().__init__()

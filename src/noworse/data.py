@@ -149,7 +149,7 @@ def split(batches: Sequence[Batch], share: float, seed: int) -> tuple[list[Batch
         if whole is None:
             parts.append([batches[int(index)] for index in rows])
         else:
-            parts.append([select(whole, piece) for piece in rows.split(largest)])
+            parts.append([select(whole, piece) for piece in torch.split(rows, largest)])
     return parts[0], parts[1]
 
 

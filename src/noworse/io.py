@@ -125,7 +125,7 @@ class _Lossless(Mapping[str, Representation]):
     """Representations made when asked for, so that one tensor at a time is copied."""
 
     def __init__(self, tensors: Mapping[str, Tensor | NDArray[Any]]) -> None:
-        self._tensors = dict(tensors)  # all kept alive: a freed tensor's address may be given to another
+        self._tensors = dict(tensors.items())  # all kept alive: a freed tensor's address may be given to another
         self._ties: dict[str, str] = {}
         first: dict[tuple[Any, ...], str] = {}
         for name, tensor in self._tensors.items():
@@ -179,6 +179,8 @@ def _numpy_storage(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _torch_storage(tensor: Any) -> NDArray[Any]:
+    if tensor.numel() == 0:
+        return np.zeros(tuple(tensor.shape), find_dtype(_dtype(tensor)).storage)
     plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     data: NDArray[Any] = plain.reshape(-1).view(_torch().uint8).numpy()
     return data.view(find_dtype(_dtype(tensor)).storage).reshape(tuple(tensor.shape))

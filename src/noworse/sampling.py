@@ -33,13 +33,13 @@ class Sampler:
     def remember(self, run: Callable[[Batch], Tensor], at_a_time: int = 256) -> None:
         """Store the outputs of ``run`` for every sample."""
         for batch in self.batches:
-            rows = torch.arange(data.batch_size(batch)).split(at_a_time)
+            rows = torch.split(torch.arange(data.batch_size(batch)), at_a_time)
             self.outputs.append(torch.cat([run(data.select(batch, part)) for part in rows]))
 
     def __iter__(self) -> Iterator[tuple[Batch, Tensor | None]]:
         while True:
             order = torch.randperm(self.count, generator=self.generator)
-            for rows in order[: self.count - self.count % self.size].split(self.size):
+            for rows in torch.split(order[: self.count - self.count % self.size], self.size):
                 if len(self.batches) == 1:
                     batch = data.select(self.batches[0], rows)
                     yield batch, self.outputs[0][rows] if self.outputs else None

@@ -61,8 +61,8 @@ def attach(student: nn.Module, grids: GridSet) -> tuple[Tensor, Tensor]:
         parameter.requires_grad_(k is not None)
         if k is not None:
             rows = slice(grids.offsets[k], grids.offsets[k + 1])
-            parameter.data = values[rows].view(grids.specs[k].shape)
-            parameter.grad = gradient[rows].view(grids.specs[k].shape)
+            parameter.data = grids.specs[k].unflatten(values[rows])
+            parameter.grad = grids.specs[k].unflatten(gradient[rows])
     return values, gradient
 
 

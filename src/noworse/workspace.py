@@ -14,7 +14,7 @@ from noworse.data import Batch
 from noworse.distill import Distiller
 from noworse.errors import BadInput
 from noworse.format import packed_size
-from noworse.io import _Lossless as Lossless
+from noworse.io import represent
 from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.start import start_at
 from noworse.model.norms import fold_norms
@@ -43,6 +43,7 @@ class Workspace:
         self._check_outputs(probe)
         student, self.folded = fold_norms(self.teacher, lambda module: self.forward(module, probe))
         self.student = copy.deepcopy(student)
+        self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sampler = Sampler(calib, options.batch, options.seed)
         self.distiller = Distiller(task.distill, self._remember())
         self.grids, self.fixed = self._survey(calib)
@@ -83,7 +84,9 @@ class Workspace:
     def _survey(self, calib: list[Batch]) -> tuple[GridSet, dict[str, Representation]]:
         entries = state_tensors(self.student)
         parameters = dict(self.student.named_parameters(remove_duplicate=False))
-        chosen = {e.name: parameters[e.name].requires_grad_(True) for e in entries if e.is_grid}
+        chosen = {e.name: parameters[e.name] for e in entries if e.is_grid}
+        for parameter in chosen.values():
+            parameter.requires_grad_(True)
         self.sensitivity = tensor_sensitivity(chosen, self._probes(calib), self.distiller, self.options.seed)
         self.unused = [name for name, value in self.sensitivity.items() if value == 0]
         if len(self.unused) == len(chosen):
@@ -100,14 +103,14 @@ class Workspace:
             if entry.tied_to is not None:
                 fixed[entry.name] = Tied(entry.tied_to, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
             elif entry.name not in chosen:
-                fixed[entry.name] = Lossless({entry.name: tensor})[entry.name]
+                fixed[entry.name] = represent(entry.name, tensor)
         self.order = [entry.name for entry in entries]
         return GridSet(specs, chosen, self.options.zone), fixed
 
     def _probes(self, calib: list[Batch]) -> Any:
         seen = 0
         for batch in calib:
-            for rows in torch.arange(data.batch_size(batch)).split(SENSITIVITY_BATCH):
+            for rows in torch.split(torch.arange(data.batch_size(batch)), SENSITIVITY_BATCH):
                 if seen >= SENSITIVITY_SAMPLES:
                     return
                 yield self.forward(self.student, data.select(batch, rows)), len(rows)

@@ -17,7 +17,10 @@ edges = st.integers(1, 255)
 some_codes = st.lists(st.integers(-MAX_CODE, MAX_CODE) | st.integers(-40, 40), min_size=1, max_size=30)
 
 
-def grid(codes, step=pack_step(0.5), edge=32, dtype="float32", shape=None):
+HALF = pack_step(0.5)
+
+
+def grid(codes, step=HALF, edge=32, dtype="float32", shape=None):
     codes = np.asarray(codes, np.int32)
     return Grid(codes, step, edge, (codes.size,) if shape is None else shape, dtype)
 

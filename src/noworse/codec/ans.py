@@ -7,7 +7,7 @@ x about ``(1 << bits) / freq`` times larger, which is what the value costs:
 
 Popping reads the slot ``x mod (1 << bits)``, finds the value it belongs to, and inverts the step. Last in, first out:
 the writer therefore collects its values and pushes them from the last to the first. The number starts at 0 and is
-stored as little-endian bytes without trailing zeros, so a message wastes less than a byte. The work grows with the
+stored as little-endian bytes without trailing zeros, so a message wastes about a byte. The work grows with the
 square of the length, which suits messages of a few bytes up to a few thousand: frequency tables.
 """
 
@@ -45,7 +45,7 @@ class Writer:
         self.uniform(value & ((1 << order) - 1), order)
 
     def unary(self, value: int, t: int, order: int) -> None:
-        """Appends a value >= 0 as geometric number of steps (``value >> order`` times "more") and ``order`` low bits."""
+        """Appends a value >= 0 as ``value >> order`` steps, geometrically distributed, and ``order`` low bits."""
         steps = value >> order
         for _ in range(min(steps, UNARY_LIMIT)):
             self.more(True, t)

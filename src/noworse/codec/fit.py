@@ -19,6 +19,8 @@ from noworse.codec.tables import MAX_LEVEL, MAX_ORDER, MAX_SYMBOLS, SPREADS, Lev
 _TAILS = (0, 1, 2, 4, 8, 16, 64, 256)  # symbols of at most so many occurrences are tried as escapes, from both ends
 _STEPS = (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4)
 _ROUGH = 1.4
+_MANY = 65536  # symbols of a block from which on it has several lanes ..
+_SPARSE = 0.4  # .. which cost about a byte per 8,192 symbols: more than 0.25 % at fewer bits per symbol than this
 _MAX_MOVED = 256  # larger alphabets keep their levels: moving them gains nothing visible and takes long
 
 _MORE = np.array([math.log2(16 / t) for t, _ in SPREADS])[:, None]  # bits per step, (spreads, 1)
@@ -59,7 +61,8 @@ def fit(histogram: Histogram) -> Levels:
             cost, levels = _best_width(window, trial)
             if cost < best_cost:
                 best_cost, best = cost, levels
-    return best
+    symbols = float(window.counts.sum()) + window.escaped
+    return replace(best, single=symbols >= _MANY and best_cost < _SPARSE * symbols)
 
 
 def _ends(h: Histogram) -> list[tuple[int, int]]:
@@ -73,7 +76,8 @@ def _ends(h: Histogram) -> list[tuple[int, int]]:
         below = np.concatenate([np.zeros(1, np.uint64), np.cumsum(h.counts)])
         width = min(MAX_SYMBOLS - 1, len(h.counts))
         a = int(np.argmax(below[width:] - below[:-width]))
-        ends[a, a + width] = None
+        kept = a + np.flatnonzero(h.counts[a : a + width])
+        ends[int(kept[0]), int(kept[-1]) + 1] = None
     return list(ends)
 
 
@@ -87,10 +91,16 @@ def _window(h: Histogram, a: int, b: int) -> _Window:
     if len(values) == 0:
         return _Window(h.lo + a, inner, 0, 0, 0.0)
     u = np.where(values >= b, 2 * (values - b), 2 * (a - 1 - values) + 1)
-    logs = [np.frexp(((u >> order) + 1).astype(np.float64))[1] - 1 for order in range(MAX_ORDER + 1)]
-    costs = [float(np.sum(weights * (2 * log + 1 + order))) for order, log in enumerate(logs)]
-    golomb = int(np.argmin(costs))
-    return _Window(h.lo + a, inner, int(weights.sum()), golomb, costs[golomb])
+    golomb, side = 0, _golomb_bits(u, weights, 0)
+    while golomb < MAX_ORDER and (longer := _golomb_bits(u, weights, golomb + 1)) <= side:
+        golomb, side = golomb + 1, longer
+    return _Window(h.lo + a, inner, int(weights.sum()), golomb, side)
+
+
+def _golomb_bits(u: NDArray[np.int64], weights: NDArray[np.int64], order: int) -> float:
+    """Length of the list of escaped values in bits."""
+    log = np.frexp(((u >> order) + 1).astype(np.float64))[1] - 1
+    return float(np.sum(weights * (2 * log + 1 + order)))
 
 
 def _start(w: _Window, step: float) -> Levels:
@@ -102,7 +112,7 @@ def _start(w: _Window, step: float) -> Levels:
     peak = int(np.argmax(r))
     first, ratio = _decay(r, peak)
     values = tuple(r.tolist())
-    levels = Levels(w.lo + peak, peak, values, escape, w.golomb, False, first, ratio, 0)
+    levels = Levels(w.lo + peak, peak, values, escape, w.golomb, False, False, first, ratio, 0)
     return replace(levels, spread=_spread(levels)[1])
 
 
@@ -163,9 +173,11 @@ def _best_width(w: _Window, levels: Levels) -> tuple[float, Levels]:
     size = 8 * len(levels.to_bytes())
     counts = np.append(w.counts, float(w.escaped)) if w.escaped else w.counts
     used = counts > 0
+    many = int(np.count_nonzero(levels.values)) + (w.escaped > 0) > 1 << 12
+    few = float(counts.sum()) < 1 << 12  # 12 bits resolve single occurrences already
     best = (math.inf, levels)
     for wide in (False, True):
-        if not wide and int(np.count_nonzero(levels.values)) + (w.escaped > 0) > 1 << 12:
+        if (many and not wide) or (few and wide and not many):
             continue
         trial = replace(levels, wide=wide)
         table = trial.table()

@@ -9,7 +9,7 @@
 namespace noworse {
 
 constexpr std::int32_t kMaxCode = 1 << 30;  // codes lie in [-kMaxCode, kMaxCode]
-constexpr int kMaxOrder = 20;               // largest Golomb order
+constexpr int kMaxOrder = 30;               // largest Golomb order
 
 inline void put_varint(std::vector<std::uint8_t>& out, std::uint64_t v) {
     for (; v >= 128; v >>= 7) out.push_back(static_cast<std::uint8_t>(v | 128));

@@ -59,28 +59,34 @@ nb::object normalise(Vector<std::uint64_t> weights, unsigned bits) {
     return to_numpy(std::vector<std::uint16_t>(wide.begin(), wide.end()));
 }
 
-nb::bytes encode_block(Vector<std::int32_t> codes, std::int32_t lo, Vector<std::uint16_t> freqs, unsigned bits, int golomb) {
+nb::bytes encode_block(Vector<std::int32_t> codes, std::int32_t lo, Vector<std::uint16_t> freqs, unsigned bits,
+                       int golomb, bool single) {
     std::vector<std::uint8_t> out;
     {
         nb::gil_scoped_release release;
-        out = noworse::encode_block({lo, freqs.data(), freqs.size(), bits, golomb}, codes.data(), codes.size());
+        out = noworse::encode_block({lo, freqs.data(), freqs.size(), bits, golomb, single}, codes.data(), codes.size());
     }
     return nb::bytes(out.data(), out.size());
 }
 
-void decode_block(nb::bytes data, Output out, std::int32_t lo, Vector<std::uint16_t> freqs, unsigned bits, int golomb) {
+void decode_block(nb::bytes data, Output out, std::int32_t lo, Vector<std::uint16_t> freqs, unsigned bits, int golomb,
+                  bool single) {
     const auto* p = static_cast<const std::uint8_t*>(data.data());
     const std::size_t size = data.size();
     nb::gil_scoped_release release;
-    noworse::decode_block({lo, freqs.data(), freqs.size(), bits, golomb}, p, size, out.data(), out.size());
+    noworse::decode_block({lo, freqs.data(), freqs.size(), bits, golomb, single}, p, size, out.data(), out.size());
 }
 
 }  // namespace
 
+// noconvert: nanobind would otherwise pass a converted copy, and decode_block fill that instead of the caller's array
 NB_MODULE(_native, m) {
-    m.def("bounds", &bounds, "codes"_a, "Smallest and largest code; (0, 0) for none.");
-    m.def("histogram", &histogram, "codes"_a, "lo"_a, "size"_a, "Counts of lo .. lo + size - 1, and the number of codes outside.");
-    m.def("normalise", &normalise, "weights"_a, "bits"_a, "Integer frequencies that sum to 1 << bits.");
-    m.def("encode_block", &encode_block, "codes"_a, "lo"_a, "freqs"_a, "bits"_a, "golomb"_a, "Bytes of one block.");
-    m.def("decode_block", &decode_block, "data"_a, "out"_a, "lo"_a, "freqs"_a, "bits"_a, "golomb"_a, "Fills out with one block.");
+    const auto codes = "codes"_a.noconvert();
+    const auto freqs = "freqs"_a.noconvert();
+    m.def("bounds", &bounds, codes, "Smallest and largest code; (0, 0) for none.");
+    m.def("histogram", &histogram, codes, "lo"_a, "size"_a, "Counts of lo .. lo + size - 1, and of codes outside.");
+    m.def("normalise", &normalise, "weights"_a.noconvert(), "bits"_a, "Integer frequencies that sum to 1 << bits.");
+    m.def("encode_block", &encode_block, codes, "lo"_a, freqs, "bits"_a, "golomb"_a, "single"_a, "Bytes of one block.");
+    m.def("decode_block", &decode_block, "data"_a, "out"_a.noconvert(), "lo"_a, freqs, "bits"_a, "golomb"_a, "single"_a,
+          "Fills out with one block.");
 }

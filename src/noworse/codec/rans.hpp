@@ -19,6 +19,7 @@ struct Model {
     std::size_t size;  // entries of freq
     unsigned bits;     // frequencies sum to 1 << bits
     int golomb;        // Golomb order of escaped values, -1 without escape symbol
+    bool single;       // one lane in blocks of any length
 
     bool escape() const { return golomb >= 0; }
     std::size_t ordinary() const { return size - (escape() ? 1 : 0); }
@@ -27,9 +28,10 @@ struct Model {
 
 inline void check(const Model& m) {
     if (m.bits != 12 && m.bits != 14) throw std::invalid_argument("bits must be 12 or 14");
-    if (m.golomb < -1 || m.golomb > kMaxOrder) throw std::invalid_argument("the Golomb order must be in -1..20");
+    if (m.golomb < -1 || m.golomb > kMaxOrder) throw std::invalid_argument("the Golomb order must be in -1..30");
     if (m.size < 2) throw std::invalid_argument("a model needs two symbols");
-    if (m.lo < -kMaxCode || m.end() > std::int64_t{kMaxCode} + 1) throw std::invalid_argument("the alphabet is too far out");
+    if (m.lo < -kMaxCode || m.end() > std::int64_t{kMaxCode} + 1)
+        throw std::invalid_argument("the alphabet is too far out");
     std::uint64_t sum = 0;
     for (std::size_t k = 0; k < m.size; ++k) {
         if (m.freq[k] >= (1u << m.bits)) throw std::invalid_argument("a frequency is not below 1 << bits");
@@ -40,7 +42,10 @@ inline void check(const Model& m) {
 }
 
 // Interleaved states of a block: one below 65,536 symbols, then about one per 8,192, in multiples of a SIMD register.
-inline unsigned lanes(std::size_t count) { return count < 65536 ? 1 : count < 131072 ? 8 : count < 262144 ? 16 : 32; }
+inline unsigned lanes(const Model& m, std::size_t count) {
+    if (m.single || count < 65536) return 1;
+    return count < 131072 ? 8 : count < 262144 ? 16 : 32;
+}
 
 // The last symbols of a block with several lanes: lane 0 alone codes them, and the other lanes start from its words.
 inline std::size_t tail(unsigned lanes) { return lanes == 1 ? 0 : 64 * static_cast<std::size_t>(lanes); }
@@ -135,7 +140,7 @@ inline std::vector<std::uint8_t> encode_block(const Model& m, const std::int32_t
     std::uint16_t* const end = words.data() + count;
     std::uint16_t* p = end;
     std::uint32_t states[32];
-    const unsigned n = lanes(count);
+    const unsigned n = lanes(m, count);
     if (n == 1) encode_lanes<1>(m, codes, count, p, states);
     else if (n == 8) encode_lanes<8>(m, codes, count, p, states);
     else if (n == 16) encode_lanes<16>(m, codes, count, p, states);
@@ -175,7 +180,8 @@ std::vector<Slot> decode_slots(const Model& m) {
     std::vector<Slot> slots(std::size_t{1} << m.bits);
     std::size_t s = 0;
     for (std::size_t k = 0; k < m.size; ++k)
-        for (std::uint32_t b = 0; b < m.freq[k]; ++b) slots[s++].set(static_cast<std::uint32_t>(k), m.freq[k], b);
+        for (std::uint32_t b = 0, f = m.freq[k]; b < f && s < slots.size(); ++b)
+            slots[s++].set(static_cast<std::uint32_t>(k), f, b);
     return slots;
 }
 
@@ -273,7 +279,7 @@ void decode_lanes(const Model& m, Reader& in, std::int32_t* out, std::size_t cou
 
 template <class Slot, unsigned Bits>
 void decode_symbols(const Model& m, Reader& in, std::int32_t* out, std::size_t count) {
-    const unsigned n = lanes(count);
+    const unsigned n = lanes(m, count);
     if (n == 1) decode_single<Slot, Bits>(m, in, out, count);
     else if (n == 8) decode_lanes<Slot, Bits, 8>(m, in, out, count);
     else if (n == 16) decode_lanes<Slot, Bits, 16>(m, in, out, count);
@@ -281,7 +287,8 @@ void decode_symbols(const Model& m, Reader& in, std::int32_t* out, std::size_t c
     if (in.p != in.end) throw std::domain_error("a block has bytes after its last symbol");
 }
 
-inline void decode_block(const Model& m, const std::uint8_t* data, std::size_t size, std::int32_t* out, std::size_t count) {
+inline void decode_block(const Model& m, const std::uint8_t* data, std::size_t size, std::int32_t* out,
+                         std::size_t count) {
     check(m);
     Reader in{data, data + size};
     const std::uint8_t* const end = in.end;

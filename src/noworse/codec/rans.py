@@ -19,13 +19,15 @@ last. In a constant stream every block has zero bytes. All numbers are little-en
     words               2 bytes each, in the order in which a decoder takes them
     escaped values      e bytes
 
-L = 1 lane for m < 65,536; 8 below 131,072; 16 below 262,144; otherwise 32. Decoding a symbol from state x takes the slot
-x mod 2^b, gives its symbol, and sets x = f (x div 2^b) + slot - c. Where x < 2^16 then, it is *refilled*: x = 2^16 x +
-next word.
+L = 1 lane where the table says "single" or m < 65,536; otherwise 8 where m < 131,072, 16 where m < 262,144, and 32.
+Decoding a symbol from state x looks up whose slot x mod 2^b is and sets x = f (x div 2^b) + slot - c. Where x < 2^16
+then, it is *refilled*: x = 2^16 x + next word.
 
 One lane: the state is 4 - (rest mod 2) bytes where the rest of the block (without length and escaped values) is more
 than 4 bytes, otherwise all of the rest; its last byte is not zero, and with words it is at least 2^16. The state is
-not refilled after the last word. After m symbols it must be 0, and all words used.
+not refilled after the last word. After m symbols it must be 0, and all words used. (Ending in 0 costs about two bytes
+per block beyond the ideal length, ending in 2^16 would cost more than three; but 0 is so easily reached that a decoder
+notices little damage here: streams need a checksum.)
 
 More lanes: all states are at least 2^16. Symbol i belongs to lane i mod L, except for the last 64 L symbols, the tail,
 which lane 0 decodes alone. After the other symbols lanes 1 .. L - 1 must be in [2^16, 2^17): their low halves, in lane
@@ -80,7 +82,8 @@ def encode(codes: NDArray[np.int32]) -> Encoded:
     data = _choose(codes, low, high)
     t = parse(data)
     parts = (codes[i : i + BLOCK] for i in range(0, len(codes), BLOCK))
-    return Encoded(data, tuple(_native.encode_block(part, t.lo, t.freqs, t.bits, t.golomb) for part in parts))
+    blocks = (_native.encode_block(part, t.lo, t.freqs, t.bits, t.golomb, t.single) for part in parts)
+    return Encoded(data, tuple(blocks))
 
 
 def decode(table: bytes, blocks: Sequence[bytes], count: int) -> NDArray[np.int32]:
@@ -100,7 +103,7 @@ def decode(table: bytes, blocks: Sequence[bytes], count: int) -> NDArray[np.int3
 
 def _decode_block(t: Table, block: bytes, out: NDArray[np.int32], name: str) -> None:
     try:
-        _native.decode_block(block, out, t.lo, t.freqs, t.bits, t.golomb)
+        _native.decode_block(block, out, t.lo, t.freqs, t.bits, t.golomb, t.single)
     except ValueError as error:
         raise CorruptFile(f"{name} is damaged: {error}") from error
 
@@ -115,7 +118,8 @@ def _choose(codes: NDArray[np.int32], low: int, high: int) -> bytes:
 
     lo, far = low, np.zeros(0, np.int64)
     if high - low >= _WINDOW:
-        lo = max(low, int(np.median(codes)) - _WINDOW // 2)
+        middle = int(np.partition(codes, len(codes) // 2)[len(codes) // 2])  # a code: its neighbourhood is not empty
+        lo = max(low, middle - _WINDOW // 2)
         far = codes[(codes < lo) | (codes >= lo + _WINDOW)].astype(np.int64)
     counts, _ = _native.histogram(codes, lo, min(high - lo + 1, _WINDOW))
     return fit(Histogram(lo, counts, *np.unique(far, return_counts=True))).to_bytes()

@@ -7,14 +7,16 @@ neighbours by a decaying, symmetric shape, and the deviations are coded as geome
 
 Byte layout
 -----------
-The bytes are one number, read by noworse.codec.ans (``uniform(bits)``, ``gamma(order)``, ``unary(t, order)``); signed
+The bytes are one number, read by noworse.codec.ans (``uniform(bits)``, ``more(t)``, ``gamma(order)``,
+``unary(t, order)``); signed
 fields are zigzag coded (0, -1, 1, -2 .. as 0, 1, 2, 3 ..). In this order:
 
     uniform(1)    0: constant stream, followed by the value as signed gamma(0) and nothing else
                   1: a table follows
-    uniform(1)    wide: frequencies sum to 1 << 14, otherwise to 1 << 12
-    uniform(1)    has an escape symbol; then
-                  gamma(1)  Golomb order of escaped values, 0 .. 20
+    more(4)       wide: frequencies sum to 1 << 14, otherwise to 1 << 12
+    more(4)       single: blocks of any length have one lane (see rans.py)
+    more(4)       has an escape symbol; then
+                  gamma(1)  Golomb order of escaped values, 0 .. 30
                   gamma(1)  level of the escape symbol, minus 1
     gamma(0)      signed: the value of the symbol that prediction starts from, the peak
     gamma(2)      below: number of symbols below the peak
@@ -51,7 +53,7 @@ from noworse.errors import CorruptFile
 MAX_CODE = 1 << 30
 MAX_SYMBOLS = 4096
 MAX_LEVEL = 1 << 14
-MAX_ORDER = 20
+MAX_ORDER = 30
 SPREADS = ((1, 0), (3, 0), (6, 0), (10, 0), (9, 1), (9, 2), (9, 4), (9, 6))
 _SMALL = (1, 1)  # ratio and spread of tables without second neighbours
 
@@ -64,6 +66,7 @@ class Table:
     freqs: NDArray[np.uint16]  # sums to 1 << bits
     bits: int
     golomb: int = -1  # order of the escaped values' code; -1: no escape symbol
+    single: bool = False  # one lane in blocks of any length
 
     @property
     def constant(self) -> bool:
@@ -81,6 +84,7 @@ class Levels:
     escape: int  # level of the escape symbol; 0: none
     golomb: int
     wide: bool
+    single: bool
     first: int
     ratio: int
     spread: int
@@ -94,8 +98,8 @@ class Levels:
         """The table as stored in files."""
         out = Writer()
         out.uniform(1, 1)
-        out.uniform(int(self.wide), 1)
-        out.uniform(int(self.escape > 0), 1)
+        for flag in (self.wide, self.single, self.escape > 0):
+            out.more(flag, 4)
         if self.escape > 0:
             out.gamma(self.golomb, 1)
             out.gamma(self.escape - 1, 1)
@@ -126,7 +130,7 @@ class Levels:
             raise CorruptFile(f"a frequency table is damaged: {error}") from error
         if int(freqs.max()) >> bits:
             raise CorruptFile("a frequency table uses one symbol only, expected at least two")
-        return Table(self.peak - self.below, freqs, bits, self.golomb if self.escape else -1)
+        return Table(self.peak - self.below, freqs, bits, self.golomb if self.escape else -1, self.single)
 
 
 def constant(value: int) -> bytes:
@@ -152,8 +156,8 @@ def parse(data: bytes) -> Table:
 
 
 def _read_levels(source: Reader) -> Levels:
-    wide = bool(source.uniform(1))
-    golomb, escape = (source.gamma(1), source.gamma(1) + 1) if source.uniform(1) else (0, 0)
+    wide, single = source.more(4), source.more(4)
+    golomb, escape = (source.gamma(1), source.gamma(1) + 1) if source.more(4) else (0, 0)
     peak, below = unzigzag(source.gamma(0)), source.gamma(2)
     above = below + unzigzag(source.gamma(1))
     if above < 0 or below + above >= MAX_SYMBOLS:
@@ -171,7 +175,7 @@ def _read_levels(source: Reader) -> Levels:
     if max(seen.values()) > MAX_LEVEL:
         raise CorruptFile(f"a frequency table has a level of {max(seen.values())}, expected at most {MAX_LEVEL}")
     values = tuple(seen[k] for k in range(-below, above + 1))
-    return Levels(peak, below, values, escape, golomb, wide, first, ratio, spread)
+    return Levels(peak, below, values, escape, golomb, wide, single, first, ratio, spread)
 
 
 def walk(below: int, above: int) -> Iterator[int]:

@@ -19,7 +19,7 @@ def attribute(index: Index, header: int, trailer: int, packed: int) -> dict[str,
     """Bytes by category, largest first, for an index of ``packed`` bytes; a column of the index costs what it adds."""
     total = Counter({"header": header + trailer - CHECKSUM_BYTES, "checksums": CHECKSUM_BYTES})
     total["payload"] = sum(sum(stream.blocks) for stream in index.streams)
-    total["tables"] = sum(stream.table for stream in index.streams)
+    total["tables"] = sum(stream.table or 0 for stream in index.streams)
     behind = Counter[str]()
     for what, data in tail(index):
         behind[what] += len(data)
@@ -30,8 +30,8 @@ def attribute(index: Index, header: int, trailer: int, packed: int) -> dict[str,
         added[what] += max(0, now - before) if data else 0
         before = now
     whole = packed - behind.total()
-    total += behind
-    total += Counter(dict(zip(added, apportion(whole, list(added.values())), strict=True)))
+    total.update(behind)
+    total.update(dict(zip(added, apportion(whole, list(added.values())), strict=True)))
     return dict(sorted(total.items(), key=lambda item: -item[1]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,22 +15,25 @@ from noworse.codec import BLOCK, decode, encode
 from noworse.errors import CorruptFile
 from noworse.format.index import Stream
 
+AT_ONCE = 16  # blocks of bytes decoded together
 SAMPLE = 1 << 16  # bytes looked at to tell noise
-NOISE_BITS = 7.9  # entropy per byte above which coding is not tried
+NOISE = 0.0125  # share saved below which coding is not tried: it would only slow readers down
+TABLE_BYTES = 0.3  # estimated per symbol of a table
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The bytes of a stream: its table (empty: plain bytes), and its blocks."""
+    """The bytes of a stream: its table (None: plain bytes), and its blocks."""
 
-    table: bytes
+    table: bytes | None
     blocks: Sequence[bytes]
 
     @property
     def stream(self) -> Stream:
         """Lengths and checksums for the index."""
         lengths = tuple(map(len, self.blocks))
-        return Stream(len(self.table), lengths, checksums(self.table, self.blocks))
+        table = None if self.table is None else len(self.table)
+        return Stream(table, lengths, checksums(self.table or b"", self.blocks))
 
 
 def checksums(table: bytes, blocks: Sequence[bytes]) -> tuple[int, ...]:
@@ -45,39 +49,53 @@ def encode_codes(codes: NDArray[np.int32]) -> Chunk:
 
 def encode_bytes(data: NDArray[np.uint8]) -> Chunk:
     """Bytes, entropy-coded where that is smaller than as they are."""
-    plain = Chunk(b"", [data[i : i + BLOCK].tobytes() for i in range(0, data.size, BLOCK)])
-    if _entropy(data[:: max(1, data.size // SAMPLE)]) > NOISE_BITS:
+    plain = Chunk(None, [data[i : i + BLOCK].tobytes() for i in range(0, data.size, BLOCK)])
+    if not _promising(data):
         return plain
     coded = encode_codes(data.astype(np.int32))
     return coded if _size(coded) < _size(plain) else plain
 
 
 def _size(chunk: Chunk) -> int:
-    lengths = 2 * len(chunk.blocks) if chunk.table else 0  # of coded blocks, in the index
-    return len(chunk.table) + sum(map(len, chunk.blocks)) + lengths
+    lengths = 0 if chunk.table is None else 2 * len(chunk.blocks)  # of coded blocks, in the index
+    return len(chunk.table or b"") + sum(map(len, chunk.blocks)) + lengths
 
 
-def _entropy(sample: NDArray[np.uint8]) -> float:
-    """Bits per byte; an estimate from few bytes is low, which errs towards trying."""
+def _promising(data: NDArray[np.uint8]) -> bool:
+    """Whether a sample of the bytes says that coding them saves more than a table costs.
+
+    The entropy estimate is corrected for the size of the sample (Miller 1955), or noise would look compressible.
+    """
+    sample = data[:: max(1, data.size // SAMPLE)]
     counts = np.bincount(sample)
-    share = counts[counts > 0] / sample.size
-    return float(-(share * np.log2(share)).sum())
+    counts = counts[counts > 0]
+    share = counts / sample.size
+    bits = -(share * np.log2(share)).sum() + (counts.size - 1) / (2 * math.log(2) * sample.size)
+    return bool(data.size * (1 - bits / 8) > max(NOISE * data.size, TABLE_BYTES * counts.size))
 
 
 def decode_chunk(data: bytes, stream: Stream, count: int, is_bytes: bool) -> NDArray[Any]:
     """The ``count`` symbols of a stream, as int32 codes or as uint8; CorruptFile where a checksum differs."""
-    table, blocks, position = data[: stream.table], [], stream.table
+    position = stream.table or 0
+    table, blocks = data[:position], []
     for length in stream.blocks:
         blocks.append(data[position : position + length])
         position += length
     for number, (found, expected) in enumerate(zip(checksums(table, blocks), stream.checksums, strict=True)):
         if found != expected:
             raise CorruptFile(f"block {number} is damaged: its crc32 is {found:08x}, expected {expected:08x}")
-    if not table:
+    if stream.table is None:
         return np.frombuffer(b"".join(blocks), np.uint8)
-    symbols = decode(table, blocks, count)
-    if not is_bytes:
-        return symbols
-    if int(symbols.min()) < 0 or int(symbols.max()) > 255:
-        raise CorruptFile(f"a stream of bytes holds values from {symbols.min()} to {symbols.max()}")
-    return symbols.astype(np.uint8)
+    return _decode_bytes(table, blocks, count) if is_bytes else decode(table, blocks, count)
+
+
+def _decode_bytes(table: bytes, blocks: Sequence[bytes], count: int) -> NDArray[np.uint8]:
+    """Some blocks at a time, since codes take four times the memory of bytes."""
+    out = np.empty(count, np.uint8)
+    for first in range(0, len(blocks), AT_ONCE):
+        part = out[first * BLOCK : (first + AT_ONCE) * BLOCK]
+        symbols = decode(table, blocks[first : first + AT_ONCE], part.size)
+        if int(symbols.min()) < 0 or int(symbols.max()) > 255:
+            raise CorruptFile(f"a stream of bytes holds values from {symbols.min()} to {symbols.max()}")
+        part[:] = symbols
+    return out

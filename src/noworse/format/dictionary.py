@@ -7,9 +7,10 @@ references to it are shortest.
 from __future__ import annotations
 
 DICTIONARY = (
-    b'"batch":64,"delta":0.25,"development":0.2,"lr_steps":0.01,"lr_weights":0.007,"lr_zones":0.02,"ramp":0.2,'
-    b'"rate_on_weights":false,"start":1.3,"warm_up":20,"zone":0.6,"distill":"kl","task":"target":"bytes",'
-    b'"tool":"noworse ","original_bytes":"options":{},"iterations":1000,"seed":0,"version":1},"version":"0.1.0"'
+    b'"batch":64,"confidence":0.95,"delta":0.25,"development":0.2,"distill":"cosine","mse","looks":3,"lr_steps":0.01,'
+    b'"lr_weights":0.007,"lr_zones":0.02,"ramp":0.2,"rate_on_weights":true,"start":1.3,"warm_up":20,"zone":0.6,"task":'
+    b'"original_bytes":"tool":"noworse 0.1.0","version":1,"tolerance":"1%"}'
+    b'{"distill":"kl","iterations":2000,"seed":0,"target":"20.0"}'
     b'{"changed":0.0,"compressed_loss":0.0,"confidence":0.95,"looks":1,"lower_bound":-0.000,"mean_difference":-0.000,'
     b'"mean_kl":0.000,"metric_compressed":0.9,"metric_original":0.9,"original_loss":0.0,"samples":10000,'
     b'"tolerance":0.01,"upper_bound":0.000,"verdict":"inconclusive"improved"worse"no worse"}'

@@ -63,16 +63,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Stream:
-    """One chunk of the data: a frequency table (none: plain bytes) and blocks."""
+    """One chunk of the data: a frequency table (None: plain bytes follow) and blocks."""
 
-    table: int  # bytes
+    table: int | None  # bytes
     blocks: tuple[int, ...]  # bytes
     checksums: tuple[int, ...]  # crc32 per block; the first one covers the table as well
 
     @property
     def nbytes(self) -> int:
         """Bytes of table and blocks."""
-        return self.table + sum(self.blocks)
+        return (self.table or 0) + sum(self.blocks)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def columns(index: Index) -> Iterator[tuple[str, bytes]]:
     yield "streams", varints(entry.stream for entry in entries if entry.signature.streams)
     grids = [entry for entry in entries if entry.signature.kind == GRID]
     yield "scales", bytes(grid.step >> 8 for grid in grids) + bytes(grid.edge for grid in grids)
-    yield "lengths", varints(stream.table for stream in index.streams) + _block_lengths(index.streams)
+    yield "lengths", _table_lengths(index.streams) + _block_lengths(index.streams)
     for what, value in (("settings", index.settings or None), ("verdict", index.verdict)):
         text = _json(what, value)
         yield what, varints([len(text)]) + text
@@ -135,9 +135,14 @@ def _signatures(signatures: Sequence[Signature]) -> bytes:
     )
 
 
+def _table_lengths(streams: Sequence[Stream]) -> bytes:
+    """Lengths of tables plus one (a table may be empty); zero for plain bytes."""
+    return varints(0 if stream.table is None else stream.table + 1 for stream in streams)
+
+
 def _block_lengths(streams: Sequence[Stream]) -> bytes:
     """Lengths of coded blocks; those of plain bytes follow from the counts."""
-    return varints(length for stream in streams if stream.table for length in stream.blocks)
+    return varints(length for stream in streams if stream.table is not None for length in stream.blocks)
 
 
 def _json(what: str, value: dict[str, Any] | None) -> bytes:

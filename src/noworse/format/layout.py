@@ -41,12 +41,17 @@ class Layout:
     spans: list[Span]
 
 
-def lay_out(entries: Sequence[Entry]) -> Layout:
-    """Number the streams: own ones in file order, then shared ones; CorruptFile where sharing makes no sense."""
+def lay_out(entries: Sequence[Entry], most: int) -> Layout:
+    """Number the streams: own ones in file order, then shared ones.
+
+    CorruptFile where sharing makes no sense, or for more than ``most`` streams.
+    """
     own: list[Use] = []
     shared: dict[int, Use] = {}
     placed: list[tuple[bool, int, int]] = []  # shared, number among its like, start
     for number, entry in enumerate(entries):
+        if len(own) + len(shared) > most:
+            raise CorruptFile(f"more than {most} streams, whose lengths the index has no room for")
         width, is_bytes = entry.signature.streams, entry.signature.kind == RAW
         if entry.stream == OWN:
             placed.append((False, len(own), 0))

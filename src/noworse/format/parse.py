@@ -31,8 +31,9 @@ def parse(data: bytes, raw_length: int, max_bytes: int) -> tuple[Index, Layout]:
     grids = [i for i, entry in enumerate(entries) if entry.signature.kind == GRID]
     high = cursor.take(len(grids), "step sizes")
     edges = cursor.take(len(grids), "edges")
-    layout = lay_out(entries)
-    tables = cursor.varints(len(layout.uses), "lengths of tables")
+    layout = lay_out(entries, cursor.left)
+    lengths = cursor.varints(len(layout.uses), "lengths of tables")
+    tables = [length - 1 if length else None for length in lengths]
     blocks = [_blocks(cursor, table, use) for table, use in zip(tables, layout.uses, strict=True)]
     settings = _json(cursor, "settings") or {}
     verdict = _json(cursor, "verdict")
@@ -144,8 +145,8 @@ def _check_tie(name: str, signature: Signature, target: int, signatures: Sequenc
                           f" or of another shape: {other.dtype} {other.shape}")  # fmt: skip
 
 
-def _blocks(cursor: Cursor, table: int, use: Use) -> tuple[int, ...]:
-    if table:
+def _blocks(cursor: Cursor, table: int | None, use: Use) -> tuple[int, ...]:
+    if table is not None:
         return tuple(cursor.varints(use.blocks, "lengths of blocks"))
     if not use.is_bytes:
         raise CorruptFile("a stream of codes has no table")

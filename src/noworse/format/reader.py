@@ -42,6 +42,7 @@ class File:
         self._in: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")  # noqa: SIM115
         self._lock = Lock()
         self._cache: dict[int, NDArray[Any]] = {}  # decoded shared streams
+        self._shares: dict[int, dict[int, int]] = {}
         try:
             self._open(max_bytes)
         except BaseException:
@@ -170,13 +171,18 @@ class File:
         span, width = self._layout.spans[number], self.index.entries[number].signature.streams
         total = 0
         for stream in range(span.first, span.first + width):
-            use, size = self._layout.uses[stream], self.index.streams[stream].nbytes
-            if use.shared:
-                sizes = [self.index.entries[tensor].signature.size for tensor in use.tensors]
-                total += split_shared(size, self._symbols(stream), sizes)[use.tensors.index(number)]
-            else:
-                total += size
+            shared = self._layout.uses[stream].shared
+            total += self._shares_of(stream)[number] if shared else self.index.streams[stream].nbytes
         return total
+
+    def _shares_of(self, stream: int) -> dict[int, int]:
+        """Bytes of a shared stream by number of the tensor."""
+        if stream not in self._shares:
+            tensors = self._layout.uses[stream].tensors
+            sizes = [self.index.entries[tensor].signature.size for tensor in tensors]
+            parts = split_shared(self.index.streams[stream].nbytes, self._symbols(stream), sizes)
+            self._shares[stream] = dict(zip(tensors, parts, strict=True))
+        return self._shares[stream]
 
     def _number(self, name: str) -> int:
         number = self._numbers.get(name)

@@ -125,7 +125,7 @@ class _Writer:
         self.own.append(self._emit(chunk))
 
     def _emit(self, chunk: Chunk) -> Stream:
-        self.written += self.out.write(b"".join([chunk.table, *chunk.blocks]))
+        self.written += self.out.write(b"".join([chunk.table or b"", *chunk.blocks]))
         return chunk.stream
 
     def _write_shared(self) -> None:

@@ -47,6 +47,17 @@ class GridSpec:
     dtype: str
     tuned: bool = True
 
+    def flatten(self, tensor: Tensor) -> Tensor:
+        """The tensor as a row of the flat vector: kernels of convolutions channels last, as CPUs prefer them."""
+        return (tensor.permute(0, 2, 3, 1) if len(self.shape) == 4 else tensor).reshape(-1)
+
+    def unflatten(self, row: Tensor) -> Tensor:
+        """The inverse of ``flatten``, as a view."""
+        if len(self.shape) == 4:
+            out, channels, height, width = self.shape
+            return row.view(out, height, width, channels).permute(0, 3, 1, 2)
+        return row.view(self.shape)
+
 
 class GridSet:
     """The grids of K tensors with N weights in all; ``latent`` (N,), ``log_step`` and ``log_zone`` (K,) are the leaves.
@@ -58,7 +69,7 @@ class GridSet:
         self.specs = specs
         self.sizes = [weights[s.name].numel() for s in specs]
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)]).tolist()
-        flat = [weights[s.name].detach().reshape(-1).float() for s in specs]
+        flat = [s.flatten(weights[s.name].detach()).float() for s in specs]
         self.largest = [float(w.abs().max()) for w in flat]
         self.unit = torch.tensor(self.largest)  # until rebase()
         self.latent = torch.cat([w / u for w, u in zip(flat, self.largest, strict=True)])
@@ -113,7 +124,7 @@ class GridSet:
         """Write ŵ (N,) into ``out`` and refresh ``bits``; with ``delta`` also the soft entropy's gradient."""
         steps, zones = self.steps(), self.zones()
         ratio = self.unit / steps
-        reach = torch.stack(torch._foreach_norm(list(self.latent.split(self.sizes)), float("inf"))) * ratio
+        reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))) * ratio
         cells = lay_out(reach, zones, CELLS if delta is not None else 1)
         counts = torch.zeros(cells.total)
         self._cell = []
@@ -174,7 +185,8 @@ class GridSet:
             edge = int(np.clip(round(float(zones[k]) * ZONE_UNIT), EDGE_MIN, EDGE_MAX))
             scaled = self.latent[self.offsets[k] : self.offsets[k + 1]] * (float(self.unit[k]) / unpack_step(step))
             magnitudes = deadzone.magnitude(scaled.abs() - (edge / ZONE_UNIT + shift))
-            grids[spec.name] = Grid(torch.copysign(magnitudes, scaled).int().numpy(), step, edge, spec.shape, spec.dtype)
+            codes = spec.unflatten(torch.copysign(magnitudes, scaled).int()).reshape(-1).numpy()
+            grids[spec.name] = Grid(codes, step, edge, spec.shape, spec.dtype)
         return grids
 
 

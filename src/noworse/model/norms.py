@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,9 +76,8 @@ def _candidates(module: nn.Module, calls: _Calls) -> list[_Fold]:
     return folds
 
 
-def _neutralise(norm: _BatchNorm) -> None:
+def _neutralise(norm: Any) -> None:
     """Rewrite a batch norm's running statistics as 0 and 1 − ε, moving them into its own scale and shift."""
-    assert norm.running_mean is not None and norm.running_var is not None  # checked by the caller
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     norm.bias.copy_(norm.bias.double() - norm.running_mean.double() * scale)
     norm.weight.copy_(scale)
@@ -86,8 +86,8 @@ def _neutralise(norm: _BatchNorm) -> None:
 
 
 def _apply(module: nn.Module, fold: _Fold) -> None:
-    norm = module.get_submodule(fold.norm)
-    layers = [module.get_submodule(name) for name in fold.layers]
+    norm: Any = module.get_submodule(fold.norm)
+    layers: list[Any] = [module.get_submodule(name) for name in fold.layers]
     if isinstance(norm, _BatchNorm):
         (layer,) = layers
         scale = norm.weight.double()
@@ -129,13 +129,12 @@ def fold_norms(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> tuple[n
     calls = _record(current, run)
     folds = [f for f in _candidates(current, calls) if _foldable(current.get_submodule(f.norm), neutral)]
     del calls
+    trial = copy.deepcopy(current)
+    for fold in folds:
+        _apply(trial, fold)
+    if _agree(run(trial), reference):
+        return trial, [fold.norm for fold in folds]
     kept: list[_Fold] = []
-    for group in ([folds] if folds else []):
-        trial = copy.deepcopy(current)
-        for fold in group:
-            _apply(trial, fold)
-        if _agree(run(trial), reference):
-            return trial, [fold.norm for fold in group]
     for fold in folds:
         trial = copy.deepcopy(current)
         _apply(trial, fold)

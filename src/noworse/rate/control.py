@@ -29,4 +29,4 @@ def budget_at(progress: float, start: float, end: float, ramp: float) -> float:
     """Geometric path of the budget in bits from ``start`` to ``end`` over the first ``ramp`` of the iterations."""
     if progress >= ramp:
         return end
-    return start * (end / start) ** (progress / ramp)
+    return start * math.exp(math.log(end / start) * progress / ramp)

@@ -1,0 +1,150 @@
+"""Size, held-out loss and time of ``noworse.compress`` on every model of the zoo.
+
+``python -m benchmarks.l2 [--quick] [--json FILE] [--check] [--only NAME ...] [--folder work/l2] [--fresh]``
+
+Every case runs in a process of its own (peak memory, threads) and leaves its result in ``--folder``; a run that was cut
+off continues there, and ``--fresh`` starts over. All figures are of the decoded file, judged on the 10,000 test images
+(1,000 passages for MiniLM), which no setting was chosen on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.table import Row, finish, parser
+
+
+@dataclass(frozen=True)
+class Case:
+    """One compression: the task, the target ratio, the settings, and what must be reached."""
+
+    task: str
+    ratio: float
+    options: dict[str, Any]
+    bound: float | None = 0.01  # nats, upper bound of the mean difference
+    drop: float | None = None  # percentage points (or correlation) that the metric may fall
+    seconds: float | None = None
+    memory: float | None = None  # GiB
+
+
+FASHION = "zoo/fashion_mnist.py:"
+CASES = {
+    "lenet300": Case(FASHION + "lenet300", 40.5, {"iterations": 4000}),
+    "lenet5": Case(FASHION + "lenet5", 40.5, {"iterations": 2500}),
+    "resnet20": Case(FASHION + "resnet20", 24.3, {"iterations": 1000}, drop=0.3, seconds=300),
+    "resnet20 seed 1": Case(FASHION + "resnet20", 24.3, {"iterations": 1000, "seed": 1}, drop=0.3, seconds=300),
+    "resnet20 seed 2": Case(FASHION + "resnet20", 24.3, {"iterations": 1000, "seed": 2}, drop=0.3, seconds=300),
+    "resnet20 at 30": Case(FASHION + "resnet20", 30.3, {"iterations": 1000}, bound=None, drop=1.0),
+    "vgg_small": Case(FASHION + "vgg_small", 25.3, {"iterations": 1000}),
+    "vit_tiny": Case(FASHION + "vit_tiny", 12.2, {"iterations": 1000}),
+    "mobilenetv2": Case(FASHION + "mobilenetv2", 10.2, {"iterations": 1000}),
+    "minilm": Case("zoo/minilm.py:minilm", 8.1, {"iterations": 300, "batch": 32}, None, 0.01, 1800, 6),
+}
+QUICK = {"iterations": 20}
+OVERHEAD_RATIO = 20.0
+
+
+def run_case(name: str, quick: bool, folder: Path) -> dict[str, Any]:
+    """Compress one case in this process and return what was measured."""
+    import noworse as nw
+
+    case = CASES[name]
+    task = nw.load_task(case.task)
+    options = nw.Options(**{**case.options, **(QUICK if quick else {})})
+    begin = time.monotonic()
+    path = folder / f"{name.replace(' ', '_')}.nwt"
+    report = nw.compress_task(task, path, target=case.ratio, options=options)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {**json.loads(report.to_json()), "seconds": time.monotonic() - begin, "memory": memory}
+
+
+def overhead(folder: Path, quick: bool) -> list[Row]:
+    """What of ResNet-20's file at 20x is not payload, in bytes, against 8 % + 512 B."""
+    import noworse as nw
+    from noworse.format import File
+
+    task = nw.load_task(FASHION + "resnet20")
+    path = folder / "overhead.nwt"
+    nw.compress_task(task, path, target=OVERHEAD_RATIO, options=nw.Options(iterations=20 if quick else 100))
+    with File(path) as file:
+        shares = file.attribution()
+        size = file.size
+    rest = sum(shares.values()) - shares["payload"]
+    return [
+        Row("resnet20 at 20: bytes besides payload", rest, "bytes", f"<= {0.08 * size + 512:.0f}"),
+        Row("resnet20 at 20: attribution minus file size", abs(sum(shares.values()) - size), "bytes", "<= 0"),
+    ]
+
+
+def rows_of(name: str, result: dict[str, Any]) -> list[Row]:
+    """The rows of one case."""
+    case, verdict = CASES[name], result["verdict"]
+    drop = verdict["metric_original"] - verdict["metric_compressed"]
+    rows = [
+        Row(f"{name}: file", result["size"], "bytes"),
+        Row(f"{name}: ratio", result["ratio"], "x", f">= {int(case.ratio)}"),
+        Row(f"{name}: loss difference", verdict["mean_difference"], "nats"),
+        Row(f"{name}: its upper bound", verdict["upper_bound"], "nats", "" if case.bound is None else f"<= {case.bound}"),
+        Row(f"{name}: metric of the original", verdict["metric_original"], ""),
+        Row(f"{name}: metric of the file", verdict["metric_compressed"], ""),
+        Row(f"{name}: drop of the metric", drop, "", "" if case.drop is None else f"<= {case.drop}"),
+        Row(f"{name}: time", result["seconds"], "s", "" if case.seconds is None else f"<= {case.seconds}"),
+        Row(f"{name}: peak memory", result["memory"], "GiB", "" if case.memory is None else f"<= {case.memory}"),
+    ]
+    if verdict["changed"] is not None:
+        rows.append(Row(f"{name}: changed predictions", 100 * verdict["changed"], "%"))
+        rows.append(Row(f"{name}: KL to the original", verdict["mean_kl"], "nats"))
+    return rows
+
+
+def grid_share(results: dict[str, dict[str, Any]]) -> list[Row]:
+    """Share of an iteration of ResNet-20 at batch 64 that transform, counter, their backward and Adam take."""
+    shares = results["resnet20"]["shares"]
+    share = 100 * shares["grids"] / (shares["grids"] + shares["net"])
+    return [Row("resnet20: transform, counter and backward", share, "% of time", "<= 25")]
+
+
+def collect(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Results of all cases, from the folder or from a new process each; cases whose packages are absent are skipped."""
+    results = {}
+    for name in names:
+        stored = options.folder / f"{name.replace(' ', '_')}{'_quick' if options.quick else ''}.json"
+        if options.fresh or not stored.exists():
+            words = [sys.executable, "-m", "benchmarks.l2", "--case", name, "--folder", str(options.folder)]
+            done = subprocess.run(words + ["--quick"] * options.quick, stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                print(f"{name}: skipped, its process ended with {done.returncode}", file=sys.stderr)
+                continue
+            stored.write_text(done.stdout)
+        results[name] = json.loads(stored.read_text())
+    return results
+
+
+def main() -> None:
+    options_of = parser(__doc__.splitlines()[0])
+    options_of.add_argument("--only", nargs="+", choices=sorted(CASES), default=list(CASES))
+    options_of.add_argument("--folder", type=Path, default=Path("work/l2"))
+    options_of.add_argument("--fresh", action="store_true", help="ignore results of earlier runs")
+    options_of.add_argument("--case", choices=sorted(CASES), help=argparse.SUPPRESS)
+    options = options_of.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.case:
+        print(json.dumps(run_case(options.case, options.quick, options.folder)))
+        return
+    results = collect(options.only, options)
+    rows = [row for name, result in results.items() for row in rows_of(name, result)]
+    if "resnet20" in results:
+        rows += grid_share(results) + overhead(options.folder, options.quick)
+    finish(rows, options)
+
+
+if __name__ == "__main__":
+    main()

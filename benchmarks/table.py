@@ -1,0 +1,54 @@
+"""Rows of a benchmark: printed as a table, stored as JSON, checked against their targets."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured value; ``target`` reads like ">= 24" or "<= 0.01", or is empty where the value is only reported."""
+
+    name: str
+    value: float
+    unit: str
+    target: str = ""
+
+    @property
+    def ok(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
+        if not self.target:
+            return None
+        relation, limit = self.target.split()
+        return self.value >= float(limit) if relation == ">=" else self.value <= float(limit)
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print rows as aligned columns: name, value, unit, target, ok."""
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        verdict = {True: "ok", False: "MISSED", None: ""}[row.ok]
+        print(f"{row.name:<{width}}  {row.value:>14,.6g}  {row.unit:<12} {row.target:<10} {verdict}".rstrip())
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    found = argparse.ArgumentParser(description=description)
+    found.add_argument("--quick", action="store_true", help="a few iterations: does it run, not how good is it")
+    found.add_argument("--json", type=Path, help="store the rows in this file")
+    found.add_argument("--check", action="store_true", help="exit with 1 when a row falls short of its target")
+    return found
+
+
+def finish(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """Show and store the rows; end the program with 1 where ``--check`` finds one short of its target."""
+    show(rows)
+    if options.json:
+        options.json.write_text(json.dumps([{**asdict(row), "ok": row.ok} for row in rows], indent=1) + "\n")
+    if options.check and any(row.ok is False for row in rows):
+        sys.exit(1)

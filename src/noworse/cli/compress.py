@@ -1,0 +1,89 @@
+"""``noworse compress``: a task in, a small and verified file out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noworse.errors import BadInput, TargetMissed
+
+if TYPE_CHECKING:
+    from noworse.options import Options
+
+HELP = "compress the model of a task into a .nwt file and judge it on held-out data"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("task", metavar="TASK", help="path/file.py:object or package.module:object")
+    parser.add_argument("-o", "--out", required=True, metavar="FILE", help="the .nwt file to write")
+    parser.add_argument("--target", type=_number, help="a ratio such as 20, '400KB', or '1.6 bits' per weight")
+    parser.add_argument(
+        "--tolerance", type=_number, help="most mean loss added: 0.01, or 1%% of the original's loss (the default)"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="same seed, same bytes")
+    parser.add_argument("--iterations", type=int, metavar="N", help="of tuning")
+    parser.add_argument("--options", metavar="FILE", help="advanced options as a JSON object")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="one advanced option"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compress; TargetMissed where target or tolerance was not met, after the report with ``--json``."""
+    settings = read_options(arguments)
+    from noworse.compress import compress_task
+    from noworse.progress import show_progress
+    from noworse.task import load_task
+
+    try:
+        report = compress_task(
+            load_task(arguments.task),
+            arguments.out,
+            target=arguments.target,
+            tolerance=arguments.tolerance,
+            options=settings,
+            progress=None if arguments.quiet else show_progress,
+        )
+    except TargetMissed as missed:
+        if arguments.json:
+            print(missed.report.to_json())
+        raise
+    print(report.to_json() if arguments.json else report)
+    return 0
+
+
+def read_options(arguments: argparse.Namespace) -> Options:
+    """Options from ``--options``, then ``--set``, ``--seed`` and ``--iterations``; BadInput naming what is wrong."""
+    from noworse.options import Options
+
+    values: dict[str, Any] = {}
+    if arguments.options is not None:
+        text = Path(arguments.options).read_bytes().decode(errors="replace")  # what is no UTF-8 is no JSON either
+        values = json.loads(Options.from_json(text).to_json())
+    for setting in arguments.settings:
+        name, separator, value = setting.partition("=")
+        if not separator:
+            raise BadInput(f"--set {setting}: expected NAME=VALUE")
+        values[name.strip()] = _value(value)
+    for name in ("seed", "iterations"):
+        if getattr(arguments, name) is not None:
+            values[name] = getattr(arguments, name)
+    return Options.from_json(json.dumps(values))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

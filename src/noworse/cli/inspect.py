@@ -1,0 +1,104 @@
+"""``noworse inspect``: what is in a .nwt file, and where each of its bytes goes; with numpy alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from noworse.cli.text import bits, percent, table
+from noworse.format import File
+from noworse.representation import Grid, Tied
+
+HELP = "show the tensors of a .nwt file, where every byte goes, the settings and the verdict"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("file", metavar="FILE", help="the .nwt file")
+    parser.add_argument("--max-bytes", type=int, metavar="N", help="refuse to decode more than this")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Decode every tensor once and print what it costs."""
+    found = examine(arguments.file, arguments.max_bytes)
+    print(json.dumps(found) if arguments.json else render(found))
+    return 0
+
+
+def examine(path: str, max_bytes: int | None = None) -> dict[str, Any]:
+    """Everything the command shows, ready for JSON; sizes in bytes."""
+    with File(path, max_bytes) as file:
+        tensors = [_tensor(file, name) for name in file.names]
+        own = [tensor for tensor in tensors if tensor["kind"] != "tied" and tensor["elements"]]
+        weights = sum(tensor["elements"] for tensor in own)
+        zeros = sum(tensor["sparsity"] * tensor["elements"] for tensor in own)
+        return {
+            "file": path,
+            "size": file.size,
+            "digest": file.digest,
+            "elements": weights,
+            "bits_per_element": 8 * file.size / weights if weights else None,
+            "sparsity": zeros / weights if weights else None,
+            "original_size": sum(tensor["decoded_bytes"] for tensor in own),
+            "tensors": tensors,
+            "bytes": file.attribution(),
+            "settings": file.settings,
+            "verdict": file.verdict,
+        }
+
+
+def _tensor(file: File, name: str) -> dict[str, Any]:
+    found = file.representation(name)
+    size = file.tensor_bytes(name)
+    row: dict[str, Any] = {
+        "name": name,
+        "shape": list(found.shape),
+        "dtype": found.dtype,
+        "kind": type(found).__name__.lower(),
+        "elements": found.size,
+        "decoded_bytes": found.nbytes,
+        "bytes": size,
+        "bits_per_element": 8 * size / found.size if found.size else None,
+        "sparsity": None,
+    }
+    if isinstance(found, Tied):
+        return {**row, "tied_to": found.target}
+    if found.size:
+        values = found.codes if isinstance(found, Grid) else found.decode()
+        row["sparsity"] = float((values == 0).mean())
+    return row
+
+
+def render(found: dict[str, Any]) -> str:
+    """The same as text."""
+    rows = [_row(tensor) for tensor in found["tensors"]]
+    total = sum(tensor["bytes"] for tensor in found["tensors"])
+    rows.append(
+        ["all", f"{found['elements']:,} elements", "", "", bits(8 * total, found["elements"]), "", f"{total:,}"]
+    )
+    header = ["tensor", "shape", "dtype", "kind", "bits", "zeros", "bytes"]
+    lines = [table(rows, header, "<<<<>>>", rule_before_last=True)]
+    costs = [[name, f"{count:,}", percent(count / found["size"])] for name, count in found["bytes"].items()]
+    costs.append(["file", f"{found['size']:,}", percent(1.0)])
+    lines.append(table(costs, ["where the bytes go", "bytes", "share"], "<>>", rule_before_last=True))
+    ratio = found["original_size"] / found["size"]
+    whole = bits(8 * found["size"], found["elements"])
+    lines.append(f"{ratio:.2f} times smaller than {found['original_size']:,} bytes; {whole} bits per element in all")
+    lines.append("settings: " + json.dumps(found["settings"]))
+    lines.append("verdict: " + ("none" if found["verdict"] is None else json.dumps(found["verdict"])))
+    lines.append("digest: " + found["digest"])
+    return "\n\n".join(lines[:3]) + "\n" + "\n".join(lines[3:])
+
+
+def _row(tensor: dict[str, Any]) -> list[str]:
+    tied = tensor["kind"] == "tied"
+    return [
+        tensor["name"],
+        " x ".join(map(str, tensor["shape"])) or "scalar",
+        tensor["dtype"],
+        f"= {tensor['tied_to']}" if tied else tensor["kind"],
+        "" if tied else bits(8 * tensor["bytes"], tensor["elements"]),
+        "" if tensor["sparsity"] is None else percent(tensor["sparsity"]),
+        "" if tied else f"{tensor['bytes']:,}",
+    ]

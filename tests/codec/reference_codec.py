@@ -1,0 +1,178 @@
+"""A second decoder, written from the byte layouts in noworse.codec.tables and noworse.codec.rans alone: slow, plain."""
+
+from __future__ import annotations
+
+BLOCK = 262144
+SPREADS = [(1, 0), (3, 0), (6, 0), (10, 0), (9, 1), (9, 2), (9, 4), (9, 6)]
+
+
+class Number:
+    def __init__(self, data: bytes) -> None:
+        self.x = int.from_bytes(data, "little")
+
+    def bits(self, n: int) -> int:
+        self.x, value = divmod(self.x, 2**n)
+        return value
+
+    def yes(self, t: int) -> bool:
+        rest, slot = divmod(self.x, 16)
+        if slot < 16 - t:
+            self.x = rest * (16 - t) + slot
+            return False
+        self.x = rest * t + slot - 16 + t
+        return True
+
+    def gamma(self, order: int) -> int:
+        n = 0
+        while self.yes(8):
+            n += 1
+        m = 2**n + self.bits(n)
+        return (m - 1) * 2**order + self.bits(order)
+
+    def signed(self, order: int) -> int:
+        code = self.gamma(order)
+        return code // 2 if code % 2 == 0 else -(code // 2) - 1
+
+    def unary(self, t: int, order: int) -> int:
+        steps = 0
+        while steps < 20 and self.yes(t):
+            steps += 1
+        if steps == 20:
+            steps += self.gamma(0)
+        return steps * 2**order + self.bits(order)
+
+
+def normalise(weights: list[int], bits: int) -> list[int]:
+    total = sum(weights)
+    f = [max(1, w * 2**bits // total) if w else 0 for w in weights]
+    used = [k for k, w in enumerate(weights) if w]
+    while sum(f) < 2**bits:
+        best = used[0]
+        for k in used:
+            if weights[k] * (2 * f[best] + 1) > weights[best] * (2 * f[k] + 1):
+                best = k
+        f[best] += 1
+    while sum(f) > 2**bits:
+        left = [k for k in used if f[k] > 1]
+        best = left[0]
+        for k in left:
+            if weights[k] * (2 * f[best] - 1) < weights[best] * (2 * f[k] - 1):
+                best = k
+        f[best] -= 1
+    return f
+
+
+def read_table(data: bytes) -> dict[str, object]:
+    """lo, freqs, bits, golomb, single of a table; bits 0 for a constant stream."""
+    n = Number(data)
+    if n.bits(1) == 0:
+        return {"lo": n.signed(0), "freqs": [1], "bits": 0, "golomb": -1, "single": False}
+    bits = 14 if n.yes(4) else 12
+    single = n.yes(4)
+    golomb, escape = -1, 0
+    if n.yes(4):
+        golomb = n.gamma(1)
+        escape = n.gamma(1) + 1
+    peak = n.signed(0)
+    below = n.gamma(2)
+    above = below + n.signed(1)
+    level = {0: n.gamma(4)}
+    first = n.bits(4) + 1 if above + below else 1
+    ratio, spread = 1, 1
+    if max(above, below) >= 2:
+        ratio = n.bits(4) + 1
+        spread = n.bits(3)
+    for j in range(1, max(above, below) + 1):
+        for k in (j, -j):
+            if not -below <= k <= above:
+                continue
+            inner = level[k - 1] if k > 0 else level[k + 1]
+            p = ((first if j == 1 else ratio) * inner + 8) // 16
+            if k < 0 and j in level:
+                p = (p + level[j] + 1) // 2
+            ranking = [p] + [v for d in range(1, p + 1) for v in (p + d, p - d)]
+            rank = n.unary(*SPREADS[spread])
+            level[k] = ranking[rank] if rank < len(ranking) else rank
+    weights = [level[k] ** 2 for k in range(-below, above + 1)] + ([escape**2] if escape else [])
+    freqs = normalise(weights, bits)
+    return {"lo": peak - below, "freqs": freqs, "bits": bits, "golomb": golomb, "single": single}
+
+
+def read_block(table: dict[str, object], block: bytes, m: int) -> list[int]:
+    lo, freqs, bits, golomb = table["lo"], table["freqs"], table["bits"], table["golomb"]
+    if bits == 0:
+        assert block == b""
+        return [lo] * m
+    owner = [k for k, f in enumerate(freqs) for _ in range(f)]
+    start = [sum(freqs[:k]) for k in range(len(freqs))]
+    escapes, at, end = b"", 0, len(block)
+    if golomb >= 0:
+        length = shift = 0
+        while True:
+            length += (block[at] & 127) << shift
+            shift += 7
+            at += 1
+            if block[at - 1] < 128:
+                break
+        end -= length
+        escapes = block[end:]
+    lanes = 1 if table["single"] or m < 65536 else 8 if m < 131072 else 16 if m < 262144 else 32
+    rest = end - at
+    size = 4 if lanes > 1 else rest if rest <= 4 else 4 - rest % 2
+    states = [int.from_bytes(block[at + size * j : at + size * (j + 1)], "little") for j in range(lanes)]
+    at += size * lanes
+    words = [block[i] + 256 * block[i + 1] for i in range(at, end, 2)]
+    words.reverse()
+    out = []
+
+    def step(x: int) -> int:
+        slot = x % 2**bits
+        k = owner[slot]
+        out.append(k)
+        x = freqs[k] * (x // 2**bits) + slot - start[k]
+        if x < 65536 and (words or lanes > 1):
+            x = x * 65536 + words.pop()
+        return x
+
+    main = m if lanes == 1 else m - 64 * lanes
+    for i in range(main):
+        states[i % lanes] = step(states[i % lanes])
+    if lanes > 1:
+        assert all(65536 <= x < 131072 for x in states[1:])
+        words += [x - 65536 for x in reversed(states[1:])]
+    for _ in range(main, m):
+        states[0] = step(states[0])
+    assert states[0] == (0 if lanes == 1 else 65536)
+    assert all(word == 0 for word in words)
+    assert len(words) < lanes
+    return resolve(out, escapes, lo, len(freqs) - 1, golomb) if golomb >= 0 else [lo + k for k in out]
+
+
+def resolve(symbols: list[int], data: bytes, lo: int, escape: int, golomb: int) -> list[int]:
+    """Values of symbols, those of the escape symbol from the list."""
+    stream = iter([byte >> b & 1 for byte in data for b in range(8)])
+
+    def take(n: int) -> int:
+        return sum(next(stream) << b for b in range(n))
+
+    out = []
+    for k in symbols:
+        if k < escape:
+            out.append(lo + k)
+            continue
+        n = 0
+        while next(stream) == 0:
+            n += 1
+        q = 2**n + take(n)
+        u = (q - 1) * 2**golomb + take(golomb)
+        out.append(lo - 1 - u // 2 if u % 2 else lo + escape + u // 2)
+    left = list(stream)
+    assert len(left) < 8
+    assert not any(left)
+    return out
+
+
+def read_stream(table: bytes, blocks: list[bytes], count: int) -> list[int]:
+    t = read_table(table)
+    sizes = [min(BLOCK, count - i) for i in range(0, count, BLOCK)]
+    return [v for block, m in zip(blocks, sizes, strict=True) for v in read_block(t, block, m)]

@@ -1,0 +1,69 @@
+"""Files frozen per version: what they hold, and how one is made (``python -m tests.format.golden_files``).
+
+A golden file is never written again once its version is released: it stands for the files that people have.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from noworse.format import write
+from noworse.representation import DTYPES, Constant, Grid, Raw, Tied
+
+FOLDER = Path(__file__).parent / "golden"
+SETTINGS = {"seed": 1, "target": "20.0", "note": "äöü"}
+VERDICT = {"verdict": "no worse", "samples": 10000, "upper_bound": 0.00123}
+
+
+def noise(count, seed):
+    """Uniform 32-bit integers from a generator that no library can change (Numerical Recipes, 1992)."""
+    values = np.empty(count, np.uint32)
+    state = seed
+    for i in range(count):
+        state = (1664525 * state + 1013904223) % 2**32
+        values[i] = state
+    return values
+
+
+def codes(count, seed, scale):
+    """Roughly Laplacian integers, made of integer arithmetic alone."""
+    bits = noise(count, seed)
+    zeros = 31 - np.floor(np.log2(np.maximum(bits >> 1, 1))).astype(np.int64)  # geometric
+    return np.where(bits & 1, 1, -1).astype(np.int32) * ((zeros - 1) * scale // 4).astype(np.int32)
+
+
+def version_1():
+    """Every kind, dtype and way of storing a stream."""
+    far = codes(3000, 5, 4)
+    far[[7, 1700]] = [123456, -(1 << 30)]  # escaped
+    items = {
+        "block.0.weight": Grid(codes(20000, 1, 2), 0x7A40, 40, (100, 200), "float32"),
+        "block.0.bias": Grid(codes(100, 2, 40), 0x7812, 32, (100,), "float32"),
+        "block.1.weight": Grid(codes(600, 3, 2), 0x7A41, 44, (20, 3, 10), "bfloat16"),
+        "block.1.bias": Grid(codes(20, 4, 40), 0x7813, 32, (20,), "float16"),
+        "far": Grid(far, 0x7000, 255, (3000,), "float64"),
+        "lanes": Grid(codes(70000, 6, 1) // 3, 0x7B00, 33, (70000,), "float32"),
+        "zeros": Grid(np.zeros(17000, np.int32), 1, 1, (17000,), "float32"),
+        "no.codes": Grid(np.zeros(0, np.int32), 9, 9, (0, 4), "float32"),
+        "tied": Tied("block.0.weight", (100, 200), "float32"),
+        "ones": Constant(np.float32(1).tobytes(), (20,), "float32"),
+        "count": Constant((2**40).to_bytes(8, "little"), (), "int64"),
+        "no.bytes": Raw(b"", (3, 0), "int8"),
+        "plain": Raw(noise(1100, 7).tobytes(), (1100,), "uint32"),
+        "coded": Raw((codes(1200, 8, 4) / 64).astype(np.float32).tobytes(), (30, 40), "float32"),
+    }
+    for name, dtype in DTYPES.items():
+        data = noise(3 * dtype.itemsize, 9).astype(np.uint8) & (1 if name == "bool" else 255)
+        items[f"dtype.{name}"] = Raw(data.tobytes(), (3,), name)
+    return items
+
+
+VERSIONS = {1: version_1}
+
+if __name__ == "__main__":
+    for version, items in VERSIONS.items():
+        path = FOLDER / f"v{version}.nwt"
+        if not path.exists():
+            print(path, write(path, items(), SETTINGS, VERDICT))

@@ -1,0 +1,196 @@
+"""A second reader of whole files, written from docs/format.md alone: slow, plain, and trusting what it reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from tests.codec.reference_codec import read_stream
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
+DTYPES = [
+    "bool",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "bfloat16",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "float8_e4m3fnuz",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+    "complex64",
+    "complex128",
+]
+WIDTHS = [1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 2, 1, 1, 1, 1, 1, 8, 16]
+
+
+def dictionary() -> bytes:
+    """The deflate dictionary as the document shows it."""
+    text = DOCUMENT.read_text(encoding="utf-8").split("```")[-2]
+    return text.replace("\n", "").replace("␀", "\0").encode()
+
+
+class Columns:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def take(self, count: int) -> bytes:
+        taken, self.data = self.data[:count], self.data[count:]
+        assert len(taken) == count
+        return taken
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            (byte,) = self.take(1)
+            value += (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    def varints(self, count: int) -> list[int]:
+        return [self.varint() for _ in range(count)]
+
+    def text(self) -> dict | None:
+        data = self.take(self.varint())
+        return json.loads(data) if data else None
+
+
+def read(data: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...], bytes]], dict | None, dict | None]:
+    """Tensors as name -> (dtype, shape, bytes of the elements), settings, verdict."""
+    assert data[:8] == bytes.fromhex("89 4E 57 54 0D 0A 01 00")
+    packed, raw, checksum = struct.unpack("<III", data[-12:])
+    start = len(data) - 12 - packed
+    assert zlib.crc32(data[:8] + data[start:-4]) == checksum
+    inflate = zlib.decompressobj(-15, dictionary())
+    columns = Columns(inflate.decompress(data[start:-12]))
+    assert len(columns.data) == raw
+    tail = Columns(inflate.unused_data)
+    tensors = read_tensors(columns)
+    grids = [t for t in tensors if t["kind"] == 2]
+    high, edges, low = columns.take(len(grids)), columns.take(len(grids)), tail.take(len(grids))
+    for t, h, e, w in zip(grids, high, edges, low, strict=True):
+        t["step"], t["edge"] = 256 * h + w, e
+    streams = list_streams(tensors)
+    tables = columns.varints(len(streams))
+    sizes = [[min(262144, s["count"] - i) for i in range(0, s["count"], 262144)] for s in streams]
+    lengths = [columns.varints(len(size)) if table else size for table, size in zip(tables, sizes, strict=True)]
+    settings, verdict = columns.text(), columns.text()
+    assert columns.data == b""
+    body = Columns(data[8:start])
+    for stream, table, blocks in zip(streams, tables, lengths, strict=True):
+        stream["symbols"] = read_symbols(body, tail, table, blocks, stream["count"])
+    assert body.data == b""
+    found = {t["name"]: (DTYPES[t["dtype"]], t["shape"], elements(t)) for t in tensors if t["kind"] != 3}
+    order = {t["name"]: found[t["name"] if t["kind"] != 3 else tensors[t["target"]]["name"]] for t in tensors}
+    assert tail.data == digest(tensors, order)
+    return order, settings, verdict
+
+
+def read_tensors(columns: Columns) -> list[dict]:
+    n = columns.varint()
+    names, before = [], b""
+    for shared in columns.varints(n):
+        rest = columns.data.split(b"\0", 1)[0]
+        columns.take(len(rest) + 1)
+        before = before[:shared] + rest
+        names.append(before.decode())
+    s = columns.varint()
+    kinds, dims = columns.take(s), columns.take(s)
+    signatures = [
+        {"kind": k // 32, "dtype": k % 32, "shape": tuple(columns.varints(d))} for k, d in zip(kinds, dims, strict=True)
+    ]
+    for signature in signatures:
+        signature["value"] = columns.take(WIDTHS[signature["dtype"]]) if signature["kind"] == 0 else b""
+    tensors = [{"name": name, **signatures[columns.varint()]} for name in names]
+    for tensor in tensors:
+        tensor["size"] = int(np.prod(tensor["shape"], dtype=object))
+    for tensor in tensors:
+        if tensor["kind"] == 3:
+            tensor["target"] = columns.varint()
+    for tensor in tensors:
+        if tensor["kind"] in (1, 2) and tensor["size"]:
+            tensor["stream"] = columns.varint()
+    return tensors
+
+
+def list_streams(tensors: list[dict]) -> list[dict]:
+    """Streams in file order; every tensor gets the list of its own and where it starts in them."""
+    own, shared = [], {}
+    for tensor in tensors:
+        if "stream" not in tensor:
+            tensor["parts"], tensor["at"] = [], 0
+            continue
+        width = 1 if tensor["kind"] == 2 else WIDTHS[tensor["dtype"]]
+        if tensor["stream"] == 0:
+            tensor["parts"] = [{"count": 0} for _ in range(width)]
+            own += tensor["parts"]
+        else:
+            tensor["parts"] = [shared.setdefault(tensor["stream"] - 1 + i, {"count": 0}) for i in range(width)]
+        tensor["at"] = tensor["parts"][0]["count"]
+        for part in tensor["parts"]:
+            part["count"] += tensor["size"]
+    return own + [shared[i] for i in sorted(shared)]
+
+
+def read_symbols(body: Columns, tail: Columns, table: int, lengths: list[int], count: int) -> np.ndarray:
+    stored = body.take(table - 1) if table else b""
+    blocks = [body.take(length) for length in lengths]
+    for i, block in enumerate(blocks):
+        assert zlib.crc32(stored + block if i == 0 else block) == struct.unpack("<I", tail.take(4))[0]
+    return np.array(read_stream(stored, blocks, count) if table else list(b"".join(blocks)))
+
+
+def elements(t: dict) -> bytes:
+    width, name = WIDTHS[t["dtype"]], DTYPES[t["dtype"]]
+    if t["kind"] == 0:
+        return t["value"] * t["size"]
+    parts = [part["symbols"][t["at"] : t["at"] + t["size"]].tolist() for part in t["parts"]]
+    if t["kind"] == 2:
+        values = {code: value(code, t["step"], t["edge"], name) for code in set(parts[0] if parts else [])}
+        return b"".join(values[code] for code in parts[0]) if parts else b""
+    words = [sum(byte << 8 * p for p, byte in enumerate(element)) for element in zip(*parts, strict=True)]
+    if "float" in name:
+        words = [word >> 1 | (word & 1) << 8 * width - 1 for word in words]
+    return b"".join(word.to_bytes(width, "little") for word in words)
+
+
+def value(code: int, step: int, edge: int, dtype: str) -> bytes:
+    s = Fraction(struct.unpack("<f", struct.pack("<I", step << 15))[0])
+    exact = (Fraction(edge, 64) + abs(code) - Fraction(1, 2)) * s if code else Fraction(0)
+    with np.errstate(over="ignore"):
+        single = np.float32(float(exact if code > 0 else -exact)) if code else np.float32(0)
+        if dtype != "bfloat16":
+            return single.astype(dtype).tobytes()
+    bits = int(single.view(np.uint32))
+    upper, lower = bits >> 16, bits & 0xFFFF
+    return (upper + (lower > 0x8000 or (lower == 0x8000 and upper % 2))).to_bytes(2, "little")
+
+
+def digest(tensors: list[dict], found: dict[str, tuple[str, tuple[int, ...], bytes]]) -> bytes:
+    total = hashlib.blake2b(digest_size=16)
+    for t in tensors:
+        dtype, shape, data = found[t["name"]]
+        for text in (t["name"].encode(), dtype.encode()):
+            total.update(struct.pack("<I", len(text)) + text)
+        total.update(struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
+        if t["kind"] == 3:
+            target = tensors[t["target"]]["name"].encode()
+            data = struct.pack("<I", len(target)) + target
+        total.update(data)
+    return total.digest()

@@ -1,0 +1,56 @@
+"""docs/format.md is true: a reader written from it alone reads what this package writes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from noworse.format import pack
+from noworse.format.dictionary import DICTIONARY
+from noworse.representation import Grid, Raw, Tied
+from tests.format import reference_file
+from tests.format.nwt_files import models, small_model
+
+
+def agree(items):
+    found, made, verdict = reference_file.read(pack(items, {"seed": 1}, {"samples": 3}))
+    assert (made, verdict) == ({"seed": 1}, {"samples": 3})
+    assert list(found) == list(items)
+    for name, item in items.items():
+        source = items[item.target] if isinstance(item, Tied) else item
+        dtype, shape, data = found[name]
+        assert (dtype, shape) == (item.dtype, item.shape)
+        assert data == source.storage().tobytes()
+
+
+def test_the_document_shows_the_dictionary():
+    assert reference_file.dictionary() == DICTIONARY
+
+
+def test_a_small_model_reads_alike():
+    agree(small_model())
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(models())
+def test_any_model_reads_alike(items):
+    agree(items)
+
+
+@pytest.mark.slow
+def test_several_blocks_read_alike():
+    rng = np.random.default_rng(0)
+    count = (1 << 18) + 70000
+    codes = rng.laplace(scale=2, size=count).astype(np.int32)
+    noise = rng.normal(size=70000).astype(np.float32)
+    agree({
+        "codes": Grid(codes, 30000, 40, (count,), "bfloat16"),
+        "noise": Raw(noise.tobytes(), (70000,), "float32"),
+    })  # fmt: skip
+
+
+def test_the_document_has_at_most_six_pages():
+    text = reference_file.DOCUMENT.read_text(encoding="utf-8")
+    assert len(text) < 6 * 3200
+    assert max(map(len, text.splitlines())) < 240

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from noworse.errors import BadInput, CorruptFile
+from noworse.format import File, limits, pack
+from noworse.format.columns import varints
+from noworse.format.index import Entry, Signature, columns, tail
+from noworse.format.writer import HEADER, deflate
+from noworse.representation import Constant, Grid, Raw
+from tests.format.nwt_files import forge, seal, small_model
+
+SETTINGS, VERDICT = {"seed": 1}, {"verdict": "improved"}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return pack(small_model(), SETTINGS, VERDICT)
+
+
+@pytest.fixture
+def file(data):
+    return File(data)
+
+
+def read(data):
+    with File(data) as file:
+        file.check()
+
+
+def test_every_prefix_is_refused(data):
+    assert len(data) < 2048
+    for length in range(len(data)):
+        with pytest.raises(CorruptFile):
+            read(data[:length])
+
+
+def test_every_flipped_bit_is_noticed(data):
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptFile):
+            read(bytes(damaged))
+
+
+def test_bytes_before_between_or_after_are_refused(data, file):
+    read(data)
+    start = len(HEADER) + sum(stream.nbytes for stream in file.index.streams)
+    for at in (0, len(HEADER), start, len(data) - 12, len(data)):
+        with pytest.raises(CorruptFile):
+            read(data[:at] + b"\0" + data[at:])
+
+
+def test_random_bytes_are_refused():
+    rng = np.random.default_rng(0)
+    for size in [0, 1, 7, 8, 19, 20, 21, 100, 1000]:
+        with pytest.raises(CorruptFile):
+            read(rng.integers(0, 256, size, np.uint8).tobytes())
+        with pytest.raises(CorruptFile):
+            read(HEADER + rng.integers(0, 256, size, np.uint8).tobytes())
+
+
+def test_a_newer_version_is_refused_by_number(data):
+    with pytest.raises(CorruptFile, match="a file of version 2, expected version 1: a newer noworse"):
+        read(data[:6] + struct.pack("<H", 2) + data[8:])
+
+
+def test_another_kind_of_file_is_named():
+    with pytest.raises(CorruptFile, match=r"not a .nwt file: it begins with b'PK"):
+        read(b"PK\3\4" + bytes(100))
+
+
+def test_names_of_damaged_tensors_are_told(data):
+    damaged = bytearray(data)
+    damaged[len(HEADER) + 3] ^= 1
+    with File(bytes(damaged)) as file:
+        file.array("norm.weight")
+        with pytest.raises(CorruptFile, match=r"tensor 'layer\.weight': block 0 is damaged: its crc32"):
+            file.array("layer.weight")
+
+
+def test_the_digest_is_compared(file):
+    with pytest.raises(CorruptFile, match=r"the tensors decode to digest [0-9a-f]{32}, expected 0{32}"):
+        read(forge(file, behind=b"".join(part for _, part in tail(file.index))[:-16] + bytes(16)))
+
+
+def test_max_bytes_refuses_before_decoding(data):
+    total = sum(item.nbytes for item in small_model().values())
+    File(data, max_bytes=total).check()
+    with pytest.raises(CorruptFile, match=f"take {total} bytes when decoded, more than max_bytes={total - 1} allows"):
+        File(data, max_bytes=total - 1)
+
+
+def test_a_small_file_cannot_demand_much_memory_unasked():
+    huge = pack_constant((1 << 40,))
+    with pytest.raises(CorruptFile, match="take 4398046511104 bytes when decoded"):
+        File(huge)
+    assert File(huge, max_bytes=1 << 43).names == ["a"]
+    assert limits.default_max_bytes(len(huge)) < 1 << 31
+
+
+def pack_constant(shape):
+    """A constant of any size, without decoding it for the digest."""
+    with File(pack({"a": Constant(bytes(4), (1,), "float32")}, {}, None)) as file:
+        entry = Entry("a", Signature(0, "float32", shape, bytes(4)))
+        return forge(file, text=b"".join(part for _, part in columns(replace(file.index, entries=[entry]))))
+
+
+def test_unknown_names_are_refused(file):
+    with pytest.raises(BadInput, match=r"no tensor is called 'x'; the file has layer.weight, layer.bias"):
+        file.array("x")
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        File(tmp_path / "missing.nwt")
+
+
+def test_tensors_one_by_one(file):
+    items = small_model()
+    for name in reversed(items):
+        target = items["layer.weight"] if name == "head.weight" else items[name]
+        np.testing.assert_array_equal(file.array(name), target.decode())
+
+
+def test_tensor_bytes_follow_the_code_lengths():
+    rng = np.random.default_rng(0)
+    items = {
+        "rare": Grid(rng.integers(-9, 9, 100, np.int32), 9, 9, (100,), "float32"),
+        "zero": Grid(np.where(np.arange(100) < 8, 5, 0).astype(np.int32), 9, 9, (100,), "float32"),
+    }
+    with File(pack(items, {}, None)) as file:
+        if len(file.index.streams) == 1:
+            assert file.tensor_bytes("rare") > 2 * file.tensor_bytes("zero")
+
+
+NAMES = varints([6, 0, 0, 0, 0, 0, 0])
+COUNT = 6
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ({"names": varints([10**6 + 1])}, "1000001 tensors, expected at most 1000000"),
+        ({"text": varints([5, 0, 0])}, "names needs 5 numbers, only 2 bytes"),
+        ({"text": varints([2, 0, 0]) + b"a\0b"}, "ends within names"),
+        ({"names": NAMES + b"a\0b\0c\0d\0e\0a\0"}, "two tensors are called 'a'"),
+        ({"names": varints([6, 0, 2, 0, 0, 0, 0]) + b"a\0b\0c\0d\0e\0f\0"}, "shares 2 bytes with one of 1"),
+        ({"names": NAMES + b"\xff\0b\0c\0d\0e\0f\0"}, "a name is not UTF-8"),
+        ({"names": NAMES + b"a" * 4097 + b"\0b\0c\0d\0e\0f\0"}, "a name of 4097 bytes"),
+        ({"shapes": varints([1 << 60])}, "ends within kinds"),
+        ({"shapes": varints([1]) + b"\x8a\0" + bytes(COUNT)}, "kind 4 of dtype 10"),
+        ({"shapes": varints([1]) + b"\x1f\0" + bytes(COUNT)}, "kind 0 of dtype 31"),
+        ({"shapes": varints([1]) + b"\x48\0" + bytes(COUNT)}, "a grid of dtype int64"),
+        ({"shapes": varints([1]) + b"\x0a\x09" + bytes(COUNT + 9)}, "a shape of 9 dimensions"),
+        ({"shapes": varints([1]) + b"\x0a\2" + varints([2**40, 2**40]) + bytes(COUNT + 4)}, "more than 2\\*\\*56"),
+        (
+            {"shapes": varints([1]) + b"\x0a\0" + bytes(4) + varints([0, 0, 0, 0, 0, 1])},
+            "has signature 1, expected less",
+        ),
+        ({"ties": varints([6])}, "'head.weight' is tied to tensor 6 of 6"),
+        ({"ties": varints([5])}, "itself tied"),
+        ({"ties": varints([1])}, "or of another shape"),
+        ({"streams": varints([1, 1, 1])}, "'norm.running_mean' shares a stream with tensors of another kind"),
+        ({"streams": varints([1, 1, 1 << 50])}, "a tensor uses shared stream"),
+        ({"scales": bytes(4), "behind": bytes(2 + 4 * 5 + 16)}, "is damaged"),
+        ({"lengths": bytes(6)}, "a stream of codes has no table"),
+        ({"settings": varints([3]) + b"{x}"}, "the settings are no JSON"),
+        ({"settings": varints([2]) + b"[]"}, "the settings are a JSON list, expected an object"),
+        ({"settings": varints([200000]) + b"[" * 200000}, "the settings are no JSON"),
+        ({"verdict": varints([99]) + b"{}"}, "ends within verdict"),
+        ({"verdict": varints([2]) + b"{}!"}, "1 bytes follow the last column"),
+        ({"behind": b""}, "ends within step sizes"),
+        ({"behind": bytes(2)}, "ends within checksums"),
+        ({"behind": bytes(999)}, "bytes follow the digest"),
+    ],
+)
+def test_forged_columns_are_refused(file, replaced, message):
+    with pytest.raises(CorruptFile, match=message):
+        read(forge(file, **replaced))
+
+
+def test_zero_steps_and_edges_are_refused(file):
+    behind = b"".join(part for _, part in tail(file.index))
+    with pytest.raises(CorruptFile, match=r"tensor 'layer\.weight': a packed step of 0"):
+        read(forge(file, scales=bytes([0, 0, 32, 32]), behind=bytes(2) + behind[2:]))
+    with pytest.raises(CorruptFile, match="an edge of 0"):
+        read(forge(file, scales=bytes([9, 9, 0, 32])))
+
+
+def test_a_bool_other_than_zero_and_one_is_refused():
+    with File(pack({"a": Constant(b"\1", (1,), "bool")}, {}, None)) as file:
+        forged = forge(file, shapes=varints([1]) + bytes([0, 1, 1, 7, 0]))
+    with pytest.raises(CorruptFile, match="tensor 'a': a bool constant of value 7"):
+        read(forged)
+    with File(pack({"a": Raw(b"\1\2", (2,), "uint8")}, {}, None)) as file:
+        forged = forge(file, shapes=varints([1]) + bytes([1 << 5, 1, 2, 0]))
+    with pytest.raises(CorruptFile, match="tensor 'a': a bool tensor with bytes other than 0 and 1"):
+        read(forged)
+
+
+def test_codes_where_bytes_belong_are_refused():
+    codes = np.arange(-600, 600, dtype=np.int32)
+    with File(pack({"a": Grid(codes, 9, 9, (1200,), "float32")}, {}, None)) as file:
+        forged = forge(
+            file,
+            shapes=varints([1]) + bytes([1 << 5 | 1, 1]) + varints([1200, 0]),
+            scales=b"",
+            behind=b"".join(part for _, part in tail(file.index))[1:],
+        )
+    with pytest.raises(CorruptFile, match="tensor 'a': a stream of bytes holds values from -600 to 599"):
+        read(forged)
+
+
+def test_the_number_of_streams_is_limited_by_the_index():
+    items = {str(i): Raw(bytes(range(16)), (1,), "complex128") for i in range(3)}
+    with File(pack(items, {}, None)) as file:
+        forged = forge(file, streams=varints([0, 0, 0]), lengths=b"", settings=b"", verdict=b"")
+    with pytest.raises(CorruptFile, match="more than 0 streams, whose lengths the index has no room for"):
+        read(forged)
+
+
+def test_lengths_of_the_index_are_checked(data, file):
+    text = b"".join(part for _, part in columns(file.index))
+    packed = deflate(text) + b"".join(part for _, part in tail(file.index))
+    body = data[: len(data) - 12 - len(packed)]
+    read(seal(body, packed, len(text)))
+    for raw_length, message in [
+        (len(text) - 1, "or more, expected exactly"),
+        (len(text) + 1, "or more, expected exactly"),
+        (limits.INDEX_BYTES + 1, "an index of 16777217 bytes, expected at most 16777216"),
+    ]:
+        with pytest.raises(CorruptFile, match=message):
+            read(seal(body, packed, raw_length))
+    with pytest.raises(CorruptFile, match="the index cannot be inflated"):
+        read(seal(body, b"\xff" + packed[1:], len(text)))
+    with pytest.raises(CorruptFile, match="an index of 4000000000 bytes in a file of"):
+        read(seal(body, packed, len(text), 4_000_000_000))
+    with pytest.raises(CorruptFile, match="the data end at byte"):
+        read(seal(body + b"\0", packed, len(text)))
+
+
+def test_a_bomb_is_not_inflated():
+    with pytest.raises(CorruptFile, match="inflates to 101 bytes or more, expected exactly 100"):
+        read(seal(HEADER, deflate(bytes(200_000_000)), 100))
+
+
+def test_a_file_may_be_read_from_two_threads(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    rng = np.random.default_rng(0)
+    items = {f"t{i}": Grid(rng.laplace(size=20000).astype(np.int32), 30000, 40, (20000,), "float32") for i in range(20)}
+    (tmp_path / "a.nwt").write_bytes(pack(items, {}, None))
+    with File(tmp_path / "a.nwt") as file, ThreadPoolExecutor(2) as pool:
+        for name, found in zip(items, pool.map(file.representation, items), strict=True):
+            assert found == items[name]

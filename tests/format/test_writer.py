@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from noworse.errors import BadInput
+from noworse.format import File, pack, packed_size, write
+from noworse.representation import Constant, Grid, Raw, Tied
+from tests.format.nwt_files import models, small_model
+
+ONE = Constant(bytes(4), (), "float32")
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@given(models())
+def test_any_model_round_trips(items):
+    data = pack(items, {"seed": 0}, {"verdict": "no worse"})
+    assert data == pack(items, {"seed": 0}, {"verdict": "no worse"})
+    assert len(data) == packed_size(items, {"seed": 0}, {"verdict": "no worse"})
+    with File(data) as file:
+        assert file.names == list(items)
+        assert {name: file.representation(name) for name in items} == items
+        assert (file.settings, file.verdict, file.size) == ({"seed": 0}, {"verdict": "no worse"}, len(data))
+        file.check()
+        total = file.attribution()
+        assert sum(total.values()) == len(data)
+        assert min(total.values()) >= 0
+        assert sum(file.tensor_bytes(name) for name in items) == total["payload"] + total["tables"]
+
+
+def test_a_file_on_disk_holds_the_same_bytes(tmp_path):
+    size = write(tmp_path / "a.nwt", small_model(), {})
+    data = (tmp_path / "a.nwt").read_bytes()
+    assert len(data) == size
+    assert data == pack(small_model(), {}, None)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nwt"]
+
+
+def test_an_empty_model_is_a_file():
+    with File(pack({}, {}, None)) as file:
+        assert (file.names, file.settings, file.verdict) == ([], {}, None)
+        assert sum(file.attribution().values()) == file.size
+        file.check()
+
+
+def test_several_blocks(tmp_path):
+    rng = np.random.default_rng(0)
+    count = 18 * (1 << 18) - 5
+    items = {
+        "codes": Grid(rng.laplace(size=count).astype(np.int32), 30000, 40, (count,), "float32"),
+        "noise": Raw(rng.normal(size=count).astype(np.float32).tobytes(), (count,), "float32"),
+        "bytes": Raw(rng.integers(0, 5, count, np.uint8).tobytes(), (count,), "uint8"),
+    }
+    with File(pack(items, {}, None)) as file:
+        assert {name: file.representation(name) for name in items} == items
+        assert len(file.index.streams) == 1 + 4 + 1
+        assert [len(stream.blocks) for stream in file.index.streams] == [18] * 6
+        coded = [stream.table is not None for stream in file.index.streams]
+        assert coded == [True, False, False, False, True, True]  # mantissas of noise are kept as they are
+        assert file.tensor_bytes("bytes") < count * math.log2(5) / 8 * 1.01
+        assert file.tensor_bytes("noise") < count * 4 * 0.87
+
+
+def test_tied_tensors_cost_next_to_nothing():
+    rng = np.random.default_rng(0)
+    weight = Grid(rng.laplace(size=20000).astype(np.int32), 30000, 40, (20000,), "float32")
+    alone = packed_size({"a": weight}, {}, None)
+    assert packed_size({"a": weight, "b": Tied("a", (20000,), "float32")}, {}, None) < alone + 16
+
+
+def test_the_digest_does_not_depend_on_how_a_tensor_is_written():
+    constant = Constant(np.float32(0.5).tobytes(), (6,), "float32")
+    raw = Raw(np.full(6, 0.5, np.float32).tobytes(), (6,), "float32")
+    grid = Grid(np.ones(6, np.int32), 0x7E00, 32, (6,), "float32")  # step 0.5, half width 1/2
+    digests = {File(pack({"a": item}, {}, None)).digest for item in (constant, raw, grid)}
+    assert len(digests) == 1
+    others = [pack({"b": raw}, {}, None), pack({"a": Raw(raw.data, (2, 3), "float32")}, {}, None)]
+    assert not digests & {File(data).digest for data in others}
+
+
+class Broken(Constant):
+    """Fails when the file is half written."""
+
+    def storage(self):
+        raise RuntimeError("no data")
+
+
+@pytest.mark.parametrize("existing", [None, b"before"])
+def test_a_failure_leaves_no_trace(tmp_path, existing):
+    path = tmp_path / "a.nwt"
+    if existing:
+        path.write_bytes(existing)
+    with pytest.raises(RuntimeError, match="no data"):
+        write(path, {**small_model(), "broken": Broken(bytes(4), (), "float32")}, {})
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == ([existing] if existing else [])
+
+
+@pytest.mark.parametrize("name", ["missing/a.nwt", "", "a\0b"])
+def test_an_unwritable_path_is_refused(tmp_path, name):
+    with pytest.raises(BadInput, match="cannot write"):
+        write(tmp_path / name, {}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("items", "extra", "message"),
+    [
+        ({"a": np.zeros(3)}, {}, "tensor 'a' is a ndarray, expected a representation"),
+        ({"a" * 4097: ONE}, {}, "a name of 4097 bytes, expected at most 4096"),
+        ({"a\0": ONE}, {}, "no zero byte"),
+        ({"\ud800": ONE}, {}, "cannot be written as UTF-8"),
+        ({3: ONE}, {}, "name 3 cannot be written"),
+        ({"a": Tied("b", (), "float32")}, {}, "'a' is tied to 'b', which is missing"),
+        ({"a": Tied("a", (), "float32")}, {}, "itself tied to 'a'"),
+        ({"a": ONE, "b": Tied("a", (1,), "float32")}, {}, r"'b' of float32 \(1,\) is tied to 'a' of float32 \(\)"),
+        ({"a": ONE, "b": Tied("a", (), "int32")}, {}, "of int32"),
+        ({}, {"bound": math.nan}, "settings cannot be written as JSON"),
+        ({}, {"bound": object()}, "settings cannot be written as JSON"),
+        ({}, {"text": "x" * (1 << 24)}, "an index of 16777"),
+    ],
+)
+def test_unusable_input_is_refused(items, extra, message):
+    with pytest.raises(BadInput, match=message):
+        pack(items, extra, None)

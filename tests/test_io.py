@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from noworse.errors import BadInput, CorruptFile, MismatchedModule
+from noworse.format import File, write
+from noworse.io import load_file, load_model, represent, safe_open, save_file
+from noworse.representation import DTYPES, Constant, Grid, Raw, Tied, pack_step
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+TORCH_DTYPES = [name for name in DTYPES if hasattr(torch, name)]
+
+
+def random_tensor(dtype, shape, seed=0):
+    """Any bit pattern, NaN payloads and infinities included."""
+    rng = np.random.default_rng(seed)
+    width = DTYPES[dtype].itemsize
+    bits = rng.integers(0, 2 if dtype == "bool" else 256, int(np.prod(shape)) * width, dtype=np.uint8)
+    if not bits.size:
+        return torch.empty(shape, dtype=getattr(torch, dtype))
+    return torch.from_numpy(bits).view(getattr(torch, dtype)).reshape(shape)
+
+
+def same_bits(a, b):
+    assert a.dtype == b.dtype
+    assert a.shape == b.shape
+    if a.numel():
+        assert torch.equal(a.contiguous().reshape(-1).view(torch.uint8), b.contiguous().reshape(-1).view(torch.uint8))
+
+
+class Tiny(nn.Module):
+    """Two tied weights, a norm, a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(12, 6)
+        self.norm = nn.BatchNorm1d(6)
+        self.head = nn.Linear(6, 12)
+        self.head.weight = self.embedding.weight
+        self.register_buffer("scale", torch.randn(3))
+
+
+@pytest.mark.parametrize("dtype", TORCH_DTYPES)
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (2, 0, 3), (5, 7), (2, 1, 3, 1, 2), (1100,)])
+def test_torch_tensors_come_back_bit_for_bit(tmp_path, dtype, shape):
+    tensor = random_tensor(dtype, shape)
+    save_file({"t": tensor}, tmp_path / "a.nwt")
+    same_bits(load_file(tmp_path / "a.nwt")["t"], tensor)
+    with safe_open(tmp_path / "a.nwt") as file:
+        same_bits(file.get_tensor("t"), tensor)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    npst.arrays(
+        st.sampled_from([">f4", "<f8", "f2", "i1", ">i8", "u4", "?", "c8", "c16"]),
+        npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=5),
+    )
+)
+def test_numpy_arrays_come_back_bit_for_bit(tmp_path_factory, array):
+    path = tmp_path_factory.mktemp("io") / "a.nwt"
+    save_file({"a": array, "transposed": array.T}, path)
+    found = load_file(path, framework="numpy")
+    for name, expected in (("a", array), ("transposed", array.T)):
+        assert found[name].dtype == array.dtype.newbyteorder("<")
+        assert found[name].tobytes() == expected.astype(found[name].dtype).tobytes()
+        assert found[name].shape == expected.shape
+
+
+def test_strided_and_trained_tensors_are_stored_by_value(tmp_path):
+    weight = nn.Parameter(torch.randn(4, 6))
+    tensors = {
+        "w": weight,
+        "t": weight.T,
+        "part": weight[1:3, ::2],
+        "conj": torch.randn(3, dtype=torch.complex64).conj(),
+    }
+    save_file(tensors, tmp_path / "a.nwt")
+    for name, tensor in load_file(tmp_path / "a.nwt").items():
+        same_bits(tensor, tensors[name].detach().resolve_conj())
+
+
+def test_the_other_framework_reads_the_same_values(tmp_path):
+    tensors = {"b": torch.randn(40).bfloat16(), "f": torch.randn(40), "h": torch.randn(40).half()}
+    save_file(tensors, tmp_path / "a.nwt")
+    found = load_file(tmp_path / "a.nwt", framework="numpy")
+    assert [found[name].dtype for name in "bfh"] == [np.float32, np.float32, np.float16]
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, tensors[name].float().numpy())
+
+
+def test_ties_are_stored_once_and_restored(tmp_path):
+    model = Tiny()
+    save_file(model.state_dict(), tmp_path / "a.nwt")
+    with File(tmp_path / "a.nwt") as file:
+        assert file.representation("head.weight") == Tied("embedding.weight", (12, 6), "float32")
+        assert isinstance(file.representation("norm.weight"), Constant)
+        assert isinstance(file.representation("scale"), Raw)
+    found = load_file(tmp_path / "a.nwt")
+    assert list(found) == list(model.state_dict())
+    assert found["head.weight"] is found["embedding.weight"]
+    arrays = load_file(tmp_path / "a.nwt", framework="numpy")
+    assert arrays["head.weight"] is arrays["embedding.weight"]
+    with safe_open(tmp_path / "a.nwt") as file:
+        same_bits(file.get_tensor("head.weight"), model.head.weight.detach())
+
+
+def test_views_of_one_storage_are_not_ties(tmp_path):
+    base = torch.randn(4, 4)
+    save_file({"a": base, "b": base.T, "c": base[:2], "d": base.view(16), "e": base}, tmp_path / "a.nwt")
+    with File(tmp_path / "a.nwt") as file:
+        assert [type(file.representation(name)) for name in "abcde"] == [Raw, Raw, Raw, Raw, Tied]
+
+
+def test_a_mapping_that_makes_tensors_on_demand_has_no_false_ties(tmp_path):
+    class Lazy(Mapping):
+        def __len__(self):
+            return 20
+
+        def __iter__(self):
+            return map(str, range(20))
+
+        def __getitem__(self, name):
+            return torch.arange(1000) + int(name)
+
+    save_file(Lazy(), tmp_path / "a.nwt")
+    for name, tensor in load_file(tmp_path / "a.nwt").items():
+        assert float(tensor[0]) == float(name)
+
+
+def test_load_model_restores_everything_in_place(tmp_path):
+    torch.manual_seed(0)
+    original = Tiny()
+    original.norm(torch.randn(9, 6))  # running statistics that are not those of a new module
+    save_file(original.state_dict(), tmp_path / "a.nwt")
+    module = Tiny()
+    weight = module.embedding.weight
+    assert load_model(module, tmp_path / "a.nwt") is module
+    assert module.embedding.weight is weight is module.head.weight
+    for name, tensor in module.state_dict().items():
+        same_bits(tensor, original.state_dict()[name])
+
+
+def test_load_model_takes_the_dtypes_of_the_file(tmp_path):
+    save_file(Tiny().bfloat16().state_dict(), tmp_path / "a.nwt")
+    module = load_model(Tiny(), tmp_path / "a.nwt")
+    assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
+    assert module.norm.num_batches_tracked.dtype == torch.int64
+    assert module.head.weight is module.embedding.weight
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_grids_load_into_a_module(tmp_path):
+    layer = nn.Linear(3, 2)
+    grid = Grid(np.array([0, 1, -1, 2, 0, -3], np.int32), pack_step(0.25), 48, (2, 3), "float32")
+    write(tmp_path / "a.nwt", {"weight": grid, "bias": Constant(bytes(4), (2,), "float32")}, {})
+    load_model(layer, tmp_path / "a.nwt")
+    expected = [[0, 0.3125, -0.3125], [0.5625, 0, -0.8125]]  # (3/4 + |k| - 1/2) / 4
+    np.testing.assert_array_equal(layer.weight.detach().numpy(), np.array(expected, np.float32))
+    assert not layer.bias.any()
+
+
+def test_everything_that_does_not_fit_is_named_at_once(tmp_path):
+    state = Tiny().state_dict()
+    del state["scale"], state["norm.bias"]
+    state["extra"] = torch.zeros(2)
+    state["head.bias"] = torch.zeros(13)
+    save_file(state, tmp_path / "a.nwt")
+    module = Tiny()
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(MismatchedModule) as raised:
+        load_model(module, tmp_path / "a.nwt")
+    message = str(raised.value)
+    assert "missing from the file: scale, norm.bias" in message
+    assert "not in the module: extra" in message
+    assert "of another shape: head.bias (13,), expected (12,)" in message
+    assert "a.nwt does not fit the module" in message
+    for name, tensor in module.state_dict().items():
+        same_bits(tensor, before[name])
+
+
+def test_a_broken_tie_and_untrainable_values_are_named(tmp_path):
+    state = {name: tensor.clone() for name, tensor in Tiny().state_dict().items()}
+    save_file(state, tmp_path / "equal.nwt")
+    load_model(Tiny(), tmp_path / "equal.nwt")  # equal values are as good as a tie
+    state["head.weight"] += 1
+    state["head.bias"] = torch.arange(12)
+    save_file(state, tmp_path / "a.nwt")
+    with pytest.raises(MismatchedModule, match=r"tied in the module but different in the file: embedding\.weight and"):
+        load_model(Tiny(), tmp_path / "a.nwt")
+    with pytest.raises(MismatchedModule, match=r"not floating-point but trained: head.bias torch.int64"):
+        load_model(Tiny(), tmp_path / "a.nwt")
+
+
+def test_a_module_without_storage_is_refused(tmp_path):
+    save_file(nn.Linear(2, 2).state_dict(), tmp_path / "a.nwt")
+    with pytest.raises(BadInput, match=r"no storage \(device meta\): weight, bias; call to_empty first"):
+        load_model(nn.Linear(2, 2, device="meta"), tmp_path / "a.nwt")
+
+
+def test_safe_open_has_the_interface_of_safetensors(tmp_path):
+    write(tmp_path / "a.nwt", {"x": represent("x", torch.arange(3))}, {"seed": 3}, {"verdict": "worse"})
+    with safe_open(tmp_path / "a.nwt", framework="torch") as file:
+        assert file.keys() == ["x"]
+        assert file.metadata() == {"settings": {"seed": 3}, "verdict": {"verdict": "worse"}}
+        with pytest.raises(BadInput, match="no tensor is called 'y'"):
+            file.get_tensor("y")
+    with safe_open(tmp_path / "a.nwt", framework="numpy") as file:
+        np.testing.assert_array_equal(file.get_tensor("x"), [0, 1, 2])
+
+
+def test_damage_and_limits_are_reported(tmp_path):
+    path = tmp_path / "a.nwt"
+    save_file({"x": torch.randn(100)}, path)
+    with pytest.raises(CorruptFile, match="max_bytes=399"):
+        load_file(path, max_bytes=399)
+    path.write_bytes(path.read_bytes()[:-1])
+    for load in (load_file, safe_open, lambda p: load_model(nn.Linear(1, 1), p)):
+        with pytest.raises(CorruptFile):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (lambda: np.array(["a"]), "tensor 't' has dtype str32, expected one of bool"),
+        (lambda: np.array([None]), "has dtype object"),
+        (lambda: [1, 2], "tensor 't' is a list, expected a tensor of torch or an array of numpy"),
+        (lambda: torch.zeros(2, 2).to_sparse(), "tensor 't' is float32, torch.sparse_coo, on cpu; expected a dense"),
+        (lambda: torch.zeros(2, device="meta"), "on meta"),
+        (lambda: torch.zeros(2, dtype=torch.complex32), "tensor 't' is complex32"),
+        (lambda: torch.quantize_per_tensor(torch.zeros(2), 1.0, 0, torch.qint8), "tensor 't' is qint8"),
+        (lambda: torch.zeros((1,) * 9), "a shape of 9 dimensions, expected at most 8"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch says that complex32 and qint8 are rare
+def test_what_cannot_be_stored_is_named(tmp_path, tensor, message):
+    with pytest.raises(BadInput, match=message):
+        save_file({"t": tensor()}, tmp_path / "a.nwt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_framework_is_refused(tmp_path):
+    with pytest.raises(BadInput, match='framework \'jax\', expected "torch" or "numpy"'):
+        load_file(tmp_path / "a.nwt", framework="jax")
+
+
+def test_reading_needs_numpy_alone(tmp_path):
+    save_file({"x": torch.randn(4).bfloat16()}, tmp_path / "a.nwt")
+    program = f"""
+import sys
+sys.modules["torch"] = None  # importing it fails
+from noworse.errors import BadInput
+from noworse.io import load_file, load_model, safe_open, save_file
+import numpy as np
+path = {str(tmp_path / "a.nwt")!r}
+assert load_file(path, framework="numpy")["x"].dtype == np.float32
+save_file({{"y": np.arange(3)}}, path)
+for load in (load_file, safe_open):
+    try:
+        load(path)
+    except BadInput as error:
+        assert "pip install noworse[torch]" in str(error)
+    else:
+        raise SystemExit("torch was not missed")
+loaded = {{name.partition(".")[0] for name, module in sys.modules.items() if module is not None}}
+assert not loaded & {{"torch", "scipy", "safetensors"}}, loaded
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
