@@ -88,11 +88,12 @@ def rows_of(name: str, result: dict[str, Any]) -> list[Row]:
     """The rows of one case."""
     case, verdict = CASES[name], result["verdict"]
     drop = verdict["metric_original"] - verdict["metric_compressed"]
+    bound = "" if case.bound is None else f"<= {case.bound}"
     rows = [
         Row(f"{name}: file", result["size"], "bytes"),
         Row(f"{name}: ratio", result["ratio"], "x", f">= {int(case.ratio)}"),
         Row(f"{name}: loss difference", verdict["mean_difference"], "nats"),
-        Row(f"{name}: its upper bound", verdict["upper_bound"], "nats", "" if case.bound is None else f"<= {case.bound}"),
+        Row(f"{name}: its upper bound", verdict["upper_bound"], "nats", bound),
         Row(f"{name}: metric of the original", verdict["metric_original"], ""),
         Row(f"{name}: metric of the file", verdict["metric_compressed"], ""),
         Row(f"{name}: drop of the metric", drop, "", "" if case.drop is None else f"<= {case.drop}"),

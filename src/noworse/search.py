@@ -70,7 +70,7 @@ def _per_sample(values: Tensor) -> Tensor:
 
 
 def next_budget(budget: float, bound: float, limit: float, floor: float) -> float:
-    """The budget in bits at which the predicted bound should meet ``limit``; ``floor`` are the bits besides the codes."""
+    """The budget in bits where the predicted bound should meet ``limit``; ``floor`` are the bits besides the codes."""
     change = math.log(max(bound, 1e-9) / limit) / STEEPNESS
     change = max(-LARGEST_CHANGE, min(LARGEST_CHANGE, change))
     return floor + (budget - floor) * math.exp(change)

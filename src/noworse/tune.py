@@ -1,4 +1,4 @@
-"""Joint tuning of weights, steps and zones by gradient: distillation loss + λ · soft entropy, at a size under control."""
+"""Joint tuning of weights, steps and zones by gradient: distillation loss + λ · soft entropy, at a given size."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ Progress = Callable[[Step], None]
 class Hooks:
     """What tuning needs from outside, as functions.
 
-    ``forward(module, batch)`` gives outputs (B, ..., K); ``teach(batch, outputs)`` the batch to train on (augmented, where
-    asked for) and the original's outputs for it; ``measure()`` the bytes of the file that would be written now.
+    ``forward(module, batch)`` gives outputs (B, ..., K); ``teach(batch, outputs)`` the batch to train on (augmented,
+    where asked for) and the original's outputs for it; ``measure()`` the bytes of the file that would be written now.
     """
 
     forward: Callable[[nn.Module, Batch], Tensor]
@@ -92,7 +92,7 @@ class Tuner:
         self.seconds = {"net": 0.0, "grids": 0.0}
 
     def reset(self, multiplier: float) -> None:
-        """Quantise once, measure the file, and start the rate controller at ``multiplier`` (loss per bit per weight)."""
+        """Quantise, measure the file, and start the rate controller at ``multiplier`` (loss per bit per weight)."""
         self.grids.quantise(self.values)
         self._measure()
         self.controller = RateController(multiplier)

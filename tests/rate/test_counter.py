@@ -48,7 +48,10 @@ def test_gradient_is_that_of_the_brute_force_soft_entropy(s: float, r: float, de
 
 # True derivatives of the entropy of Laplacian codes by ln e and ln s in bits per weight, by finite differences of the
 # closed form: the soft entropy's must agree to the accuracy that δ = 1/4 allows at each rate.
-@pytest.mark.parametrize(("e", "s", "tolerance"), [(0.04, 0.08, 0.02), (0.4, 0.8, 0.05), (1.4, 1.5, 0.11), (3.0, 1.5, 0.06)])
+REGIMES = [(0.04, 0.08, 0.02), (0.4, 0.8, 0.05), (1.4, 1.5, 0.11), (3.0, 1.5, 0.06)]
+
+
+@pytest.mark.parametrize(("e", "s", "tolerance"), REGIMES)
 def test_gradient_is_close_to_that_of_the_true_entropy(e: float, s: float, tolerance: float) -> None:
     def entropy(e: float, s: float) -> float:
         edges = e + s * np.arange(0, 2000)

@@ -1,0 +1,1 @@
+"""How ŵ is found: one file per family of cheaper tensors."""

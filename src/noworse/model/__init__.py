@@ -1,0 +1,1 @@
+"""What a model is to us: its tensors, and its norms folded."""

@@ -44,7 +44,7 @@ class Cells:
 
 
 def lay_out(reach: Tensor, zones: Tensor, resolution: int) -> Cells:
-    """Cells for tensors whose largest |w|/s are ``reach`` (K,) and whose zero bins are ``zones`` (K,) wide on each side."""
+    """Cells for tensors whose largest |w|/s are ``reach`` (K,), with zero bins of half widths ``zones`` (K,)."""
     bins = ((reach - zones).clamp(min=0).floor() + 2).long()
     zero = (zones * resolution).ceil().long() + 1
     width = zero + bins * resolution
@@ -64,7 +64,7 @@ def hard_bits(counts: Tensor, cells: Cells) -> Tensor:
 
 
 def boundary(t: Tensor, q: Tensor, r: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Distance d in code units from |c| to the nearest bin boundary, and the step (+1 or −1) to the magnitude behind it.
+    """Distance d in code units from |c| to the nearest bin boundary, and the step (±1) to the magnitude behind it.
 
     t = |w|/s and magnitudes q of any one shape; r broadcasts. The zero bin has one boundary, at |c| = 1/2.
     """

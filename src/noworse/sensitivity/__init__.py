@@ -1,0 +1,1 @@
+"""What an error of ŵ does to the loss."""
