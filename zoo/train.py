@@ -44,7 +44,7 @@ RECIPES = {
     "resnet20": Recipe(epochs=7),
     "vgg_small": Recipe(epochs=6),
     "mobilenetv2": Recipe("adamw", 3e-3, 2e-2, 7),
-    "vit_tiny": Recipe("adamw", 2e-3, 5e-2, 7, shift=1),
+    "vit_tiny": Recipe("adamw", 2e-3, 5e-2, 9, shift=1),
 }
 
 

@@ -62,12 +62,13 @@ def compress_task(
     """``compress`` for a Task."""
     begin = time.monotonic()
     job = Job(task, out, options or Options(), progress or (lambda step: None))
-    if target is not None:
-        verdict = job.at_target(target, "1%" if tolerance is None else tolerance)
-    else:
-        verdict = job.within("1%" if tolerance is None else tolerance)
-    report = job.report(verdict, time.monotonic() - begin)
-    if not verdict.passed and (tolerance is not None or target is None):
-        raise TargetMissed(f"the tolerance was not met: {verdict}", report, job.discard())
-    job.publish()
+    limit = "1%" if tolerance is None else tolerance
+    try:
+        verdict = job.within(limit) if target is None else job.at_target(target, limit)
+        report = job.report(verdict, time.monotonic() - begin)
+        if not verdict.passed and (tolerance is not None or target is None):
+            raise TargetMissed(f"the tolerance was not met: {verdict}", report, job.content())
+        job.publish()
+    finally:
+        job.clean()
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from noworse import data
@@ -11,6 +12,7 @@ from noworse.errors import BadInput
 from noworse.format import restamp, write
 from noworse.options import Options
 from noworse.report import Report
+from noworse.representation import Representation
 from noworse.search import Predictor, next_budget
 from noworse.target import parse_target
 from noworse.task import Task
@@ -21,6 +23,8 @@ from noworse.workspace import Workspace
 MINIMUM_CALIB, MINIMUM_VERIFY = 16, 30
 AIM, LANDING = 0.996, 0.99  # of the target: where tuning aims, and the least size accepted
 FARTHEST = 0.25  # largest shift of the rounding boundaries at the end, in steps
+WIDEST = 3.0  # largest |ln| of a factor on all steps at the end
+BISECTIONS = 12
 ROUNDS, ROUND_SHARE = 3, 0.4  # of the search within a tolerance, and their iterations as a share of the whole
 BACK_OFF = 1.15  # growth of the budget after a verification that failed
 FIRST_BITS = 2.0  # bits per weight where the search starts
@@ -38,7 +42,7 @@ def check_writable(path: Path) -> None:
 class Job:
     """Inputs are checked on construction; ``at_target`` or ``within`` then make a judged file beside ``out``.
 
-    The caller ends with ``publish``, which moves the file to its name, or ``discard``, which removes it.
+    ``publish`` then moves it to its name; ``clean`` removes it if that did not happen.
     """
 
     def __init__(self, task: Task, out: str | os.PathLike[str], options: Options, progress: Progress) -> None:
@@ -75,7 +79,7 @@ class Job:
         workspace.settings["target"] = str(target)
         workspace.start(8.0 * AIM * size)
         workspace.tuner.run(8.0 * AIM * size, self.options.iterations)
-        return self._judge(workspace, landing(workspace, size), tolerance, 1)
+        return self._judge(workspace, land(workspace, size), tolerance, 1)
 
     def within(self, tolerance: float | str) -> Verdict:
         """Find the smallest size whose predicted bound stays under the tolerance, and judge it; back off on failure.
@@ -96,15 +100,17 @@ class Job:
             budget = next_budget(budget, predictor.bound(), limit, 8.0 * workspace.floor())
         for look in range(1, self.options.looks + 1):
             workspace.tuner.run(budget, self.options.iterations, f"tune, look {look}")
-            verdict = self._judge(workspace, landing(workspace, int(budget / 8 / AIM)), limit, look)
+            verdict = self._judge(workspace, land(workspace, int(budget / 8 / AIM)), limit, look)
             if verdict.passed:
                 break
             budget *= BACK_OFF
         return verdict
 
-    def _judge(self, workspace: Workspace, shift: float, tolerance: float | str, looks: int) -> Verdict:
+    def _judge(
+        self, workspace: Workspace, items: Mapping[str, Representation], tolerance: float | str, looks: int
+    ) -> Verdict:
         self.progress(Step("write and verify", 0, 1, 0, 0, 0, 0))
-        write(self.partial, workspace.items(shift), workspace.settings, None)
+        write(self.partial, items, workspace.settings, None)
         task = self.task
         verdict = verify(
             self.partial, task.model, task.loss, self.verify, tolerance=tolerance, task=task, looks=looks,
@@ -126,29 +132,33 @@ class Job:
         """Move the judged file to its name."""
         self.partial.replace(self.path)
 
-    def discard(self) -> bytes:
-        """Remove the judged file and return its bytes."""
-        content = self.partial.read_bytes()
-        self.partial.unlink()
-        return content
+    def content(self) -> bytes:
+        """The bytes of the judged file."""
+        return self.partial.read_bytes()
+
+    def clean(self) -> None:
+        """Remove what is left beside ``out``."""
+        self.partial.unlink(missing_ok=True)
 
 
-def landing(workspace: Workspace, size: int) -> float:
-    """The shift of the rounding boundaries at which the file is as large as possible, yet at most ``size`` bytes.
+def land(workspace: Workspace, size: int) -> Mapping[str, Representation]:
+    """The tensors as they are to be written, in a file as large as possible yet at most ``size`` bytes.
 
-    Tuning ends within a few per mille of the size; shifting all boundaries alike re-rounds the weights next to them,
-    which are those that were undecided anyway. Raises BadInput where even the finest grids stay 1 % below the size.
+    Tuning ends within a few per mille of the size. Shifting all rounding boundaries alike then re-rounds the weights
+    next to them, which are those that were undecided anyway. Only where that is not enough (after too few
+    iterations) are all steps scaled.
     """
-    found = workspace.measure()
-    if LANDING * size <= found <= size:
-        return 0.0
-    low, high = -FARTHEST, FARTHEST  # too large, small enough
-    if workspace.measure(high) > size:
-        raise BadInput(f"the file cannot be brought from {found} to {size} bytes: more iterations are needed")
-    for _ in range(10):
-        middle = 0.5 * (low + high)
-        now = workspace.measure(middle)
-        low, high = (middle, high) if now > size else (low, middle)
-        if LANDING * size <= now <= size:
-            return middle
-    return high
+    if LANDING * size <= workspace.measure() <= size:
+        return workspace.items()
+    for knob, reach in (("shift", FARTHEST), ("log_scale", WIDEST)):
+        low, high = {knob: -reach}, {knob: reach}  # too large, small enough
+        if workspace.measure(**low) < LANDING * size or workspace.measure(**high) > size:
+            continue
+        for _ in range(BISECTIONS):
+            middle = {knob: 0.5 * (low[knob] + high[knob])}
+            found = workspace.measure(**middle)
+            low, high = (middle, high) if found > size else (low, middle)
+            if LANDING * size <= found <= size:
+                break
+        return workspace.items(**high)
+    raise BadInput(f"no grid brings the file to {size} bytes: the finest found has {workspace.measure(**low)}")

@@ -20,7 +20,7 @@ class Options:
 
     seed: int = 0
     iterations: int = 1000
-    batch: int = 64
+    batch: int = 32
     lr_weights: float = 0.007
     lr_steps: float = 0.01
     lr_zones: float = 0.02

@@ -17,6 +17,8 @@ from noworse.verify import compare
 from noworse.workspace import Workspace
 
 STEEPNESS = 3.4  # −d ln(loss) / d ln(bits of codes), typical of nets at 1-2 bits per weight
+TINY = 1e-9
+CAUTION = 1.2  # the judge's bound is wider than the normal one, for skewness
 LARGEST_CHANGE = 0.7  # of ln(bits) in one round
 
 
@@ -28,7 +30,7 @@ class Predictor:
     ) -> None:
         self.task, self.workspace, self.batches = task, workspace, batches
         self.samples = samples
-        self.quantile = NormalDist().inv_cdf(confidence)
+        self.quantile = CAUTION * NormalDist().inv_cdf(confidence)
 
     def bound(self) -> float:
         """Predicted mean loss difference plus its sampling error, of the student as it is now."""
@@ -71,6 +73,6 @@ def _per_sample(values: Tensor) -> Tensor:
 
 def next_budget(budget: float, bound: float, limit: float, floor: float) -> float:
     """The budget in bits where the predicted bound should meet ``limit``; ``floor`` are the bits besides the codes."""
-    change = math.log(max(bound, 1e-9) / limit) / STEEPNESS
+    change = math.log(max(bound, TINY) / max(limit, TINY)) / STEEPNESS
     change = max(-LARGEST_CHANGE, min(LARGEST_CHANGE, change))
     return floor + (budget - floor) * math.exp(change)

@@ -90,9 +90,9 @@ class Workspace:
         self.sensitivity = tensor_sensitivity(chosen, self._probes(calib), self.distiller, self.options.seed)
         self.unused = [name for name, value in self.sensitivity.items() if value == 0]
         if len(self.unused) == len(chosen):
-            raise BadInput("no parameter influences the model's outputs on calib: expected a differentiable forward pass")
+            raise BadInput("no parameter influences the model's outputs on calib: expected a differentiable model")
         specs = []
-        for name, parameter in chosen.items():
+        for name, parameter in sorted(chosen.items(), key=lambda item: item[1].numel()):  # small ones share chunks
             kind = str(self.dtypes[name]).removeprefix("torch.")
             if kind not in GRID_DTYPES:
                 raise BadInput(f"parameter {name!r} has dtype {kind}: expected one of {', '.join(GRID_DTYPES)}")
@@ -116,14 +116,14 @@ class Workspace:
                 yield self.forward(self.student, data.select(batch, rows)), len(rows)
                 seen += len(rows)
 
-    def items(self, shift: float = 0.0) -> Mapping[str, Representation]:
+    def items(self, shift: float = 0.0, log_scale: float = 0.0) -> Mapping[str, Representation]:
         """The representation of every tensor as it would be written now, in the order of the module's state."""
-        grids = self.grids.representations(shift)
+        grids = self.grids.representations(shift, log_scale)
         return {name: grids[name] if name in grids else self.fixed[name] for name in self.order}
 
-    def measure(self, shift: float = 0.0) -> int:
+    def measure(self, shift: float = 0.0, log_scale: float = 0.0) -> int:
         """Bytes of the file that would be written now, verdict included."""
-        return packed_size(self.items(shift), self.settings, self.verdict)
+        return packed_size(self.items(shift, log_scale), self.settings, self.verdict)
 
     def floor(self) -> int:
         """Bytes that the file costs even with every weight pruned."""

@@ -26,13 +26,14 @@ def soft_entropy(w: np.ndarray, s: float, r: float, delta: float) -> float:
     return float(-(mass * np.log2(mass / len(w))).sum())
 
 
-def slopes(w: np.ndarray, s: float, r: float, delta: float) -> tuple[counter.Slopes, counter.Cells, torch.Tensor]:
+def slopes(w: np.ndarray, s: float, r: float, delta: float) -> tuple[counter.Slopes, counter.Bins, torch.Tensor]:
     scaled = torch.tensor(w / s, dtype=torch.float32)
     zones = torch.tensor([r])
     cells = counter.lay_out(scaled.abs().max().reshape(1), zones, counter.CELLS)
     place = ((scaled.abs() - r) * counter.CELLS).floor().long() + cells.zero + (scaled < 0) * cells.width
     counts = torch.bincount(place, minlength=cells.total).float()
-    return counter.entropy_slopes(counts, cells, zones, delta), cells, counts
+    bins = counter.locate(cells, zones)
+    return counter.entropy_slopes(counts, bins, zones, delta), bins, counts
 
 
 @pytest.mark.parametrize(("s", "r"), [(0.08, 0.5), (0.8, 0.5), (1.5, 0.93), (1.5, 2.0)])
@@ -71,11 +72,11 @@ def test_gradient_is_close_to_that_of_the_true_entropy(e: float, s: float, toler
 
 def test_hard_bits_are_the_empirical_entropy() -> None:
     w, s, r = laplacian(5000), 0.7, 0.8
-    _, cells, counts = slopes(w, s, r, 0.25)
+    _, bins, counts = slopes(w, s, r, 0.25)
     t = np.abs(w.astype(np.float32)) / s
     q = np.sign(w) * np.maximum(np.floor(t - r) + 1, 0)
     _, n = np.unique(q, return_counts=True)
-    assert counter.hard_bits(counts, cells).item() == pytest.approx(-(n * np.log2(n / n.sum())).sum(), rel=1e-3)
+    assert counter.hard_bits(counts, bins).item() == pytest.approx(-(n * np.log2(n / n.sum())).sum(), rel=1e-3)
 
 
 def test_slope_of_a_code_is_the_share_it_moves() -> None:

@@ -3,16 +3,18 @@ import math
 import pytest
 import torch
 
-from noworse.rate.entropy import entropy_bits
+from noworse.rate.entropy import segment_entropy
 
 
 def test_known_entropies() -> None:
-    assert entropy_bits(torch.tensor([4, 4, 4, 4])).item() == pytest.approx(16 * 2)
-    assert entropy_bits(torch.tensor([7, 0])).item() == 0
-    assert entropy_bits(torch.tensor([1.0, 3.0])).item() == pytest.approx(2 + 3 * math.log2(4 / 3))
+    counts = torch.tensor([4, 4, 4, 4, 7, 0, 1, 3])
+    owner = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
+    found = segment_entropy(counts, owner)
+    assert found.tolist() == pytest.approx([16 * 2, 0, 2 + 3 * math.log2(4 / 3)])
 
 
-def test_rows_are_independent() -> None:
-    counts = torch.randint(0, 50, (3, 8))
-    rows = torch.stack([entropy_bits(row) for row in counts])
-    assert torch.allclose(entropy_bits(counts), rows)
+def test_against_torch_distributions() -> None:
+    counts = torch.randint(1, 50, (3, 8))
+    owner = torch.arange(3).repeat_interleave(8)
+    expected = torch.distributions.Categorical(counts.double()).entropy() / math.log(2) * counts.sum(1)
+    assert torch.allclose(segment_entropy(counts.flatten(), owner), expected)

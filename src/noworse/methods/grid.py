@@ -6,6 +6,7 @@ tensors. Work is done in chunks that stay in the cache: several small tensors to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor
 
 from noworse.methods import deadzone
-from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out
+from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
 from noworse.representation import Grid, pack_step, unpack_step
 
 CHUNK = 1 << 16  # weights processed at a time
-SMALL = 1 << 11  # tensors below this size are processed together
+SMALL = 1 << 13  # tensors below this size are processed together
 LARGEST_CODE = 30_000
 ZONE_UNIT = 64  # zones are stored in 1/64 of a step
 EDGE_MIN, EDGE_MAX = 26, 255
@@ -135,9 +136,10 @@ class GridSet:
             values = deadzone.decode(deadzone.magnitude(excess), r).mul_(chunk.pick(steps))
             torch.copysign(values, scaled, out=out[chunk.rows])
             self._count(chunk, cells, counts, scaled, excess)
-        self.bits = hard_bits(counts, cells)
+        bins = locate(cells, zones)
+        self.bits = hard_bits(counts, bins)
         if delta is not None:
-            self._slopes = entropy_slopes(counts, cells, zones, delta)
+            self._slopes = entropy_slopes(counts, bins, zones, delta)
 
     def _count(self, chunk: _Chunk, cells: Cells, counts: Tensor, scaled: Tensor, excess: Tensor) -> None:
         """Add the weights of a chunk to the counts per cell (int64 arithmetic from here on)."""
@@ -174,12 +176,13 @@ class GridSet:
         self.log_zone.grad = zone_grad * (zones - ZONE_MIN) * self.tuned
 
     @torch.no_grad()
-    def representations(self, shift: float = 0.0) -> dict[str, Grid]:
+    def representations(self, shift: float = 0.0, log_scale: float = 0.0) -> dict[str, Grid]:
         """The grids as they would be written now, steps and zones rounded to what the file can hold.
 
-        A positive ``shift`` (in steps) moves every rounding boundary outwards, which makes the codes cheaper.
+        Codes get cheaper with a positive ``shift`` (in steps), which moves every rounding boundary outwards, and with a
+        positive ``log_scale``, the logarithm of a factor on all steps.
         """
-        grids, steps, zones = {}, self.steps(), self.zones()
+        grids, steps, zones = {}, self.steps() * math.exp(log_scale), self.zones()
         for k, spec in enumerate(self.specs):
             step = pack_step(float(steps[k]))
             edge = int(np.clip(round(float(zones[k]) * ZONE_UNIT), EDGE_MIN, EDGE_MAX))

@@ -44,6 +44,6 @@ def start_at(grids: GridSet, sensitivity: Mapping[str, float], bits: float, scra
         grids.quantise(scratch)
         low, high = (scale, high) if float(grids.bits.sum()) > bits else (low, scale)
     grids.rebase()
-    slopes = [f * float(s) ** 2 for f, s in zip(sensitivity.values(), grids.steps(), strict=True)]
+    slopes = [sensitivity[spec.name] * float(s) ** 2 for spec, s in zip(grids.specs, grids.steps(), strict=True)]
     weighted = sum(n * x for n, x in zip(grids.sizes, slopes, strict=True))
     return math.log(2) * weighted / 12

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noworse.rate.entropy import entropy_bits
+from noworse.rate.entropy import segment_entropy
 
 CELLS = 32  # per code unit
 
@@ -52,15 +52,41 @@ def lay_out(reach: Tensor, zones: Tensor, resolution: int) -> Cells:
     return Cells(ends - 2 * width, width, zero, int(ends[-1]), resolution, bins)
 
 
-def hard_bits(counts: Tensor, cells: Cells) -> Tensor:
-    """Ideal code length in bits (K,) of the hard codes, from counts per cell."""
-    bits = []
-    rows = zip(cells.base.tolist(), cells.width.tolist(), cells.zero.tolist(), strict=True)
-    for base, width, zero in rows:
-        both = counts[base : base + 2 * width].view(2, width)
-        outer = both[:, zero:].reshape(2, -1, cells.resolution).sum(-1).flatten()
-        bits.append(entropy_bits(torch.cat([both[:, :zero].sum().reshape(1), outer])))
-    return torch.stack(bits)
+@dataclass(frozen=True)
+class Bins:
+    """For every cell: its tensor, its centre t = |w|/s, magnitude q, sign, and the bin of its codes.
+
+    The bins of a tensor are those of its magnitudes -bins-1 .. bins+1; ``owner`` tells the tensor of each bin.
+    """
+
+    tensor: Tensor
+    t: Tensor
+    q: Tensor
+    sign: Tensor
+    bin: Tensor
+    owner: Tensor
+
+
+def locate(cells: Cells, zones: Tensor) -> Bins:
+    """Where every cell lies, for zero bins of half widths ``zones`` (K,)."""
+    tensors = torch.arange(len(zones))
+    tensor = torch.repeat_interleave(tensors, 2 * cells.width)
+    place = torch.arange(cells.total) - cells.base[tensor]
+    width = cells.width[tensor]
+    negative = place >= width
+    place -= negative * width + cells.zero[tensor]
+    t = ((place + 0.5) / cells.resolution + zones[tensor]).clamp_(min=0)
+    q = (place.div(cells.resolution, rounding_mode="floor") + 1).clamp_(min=0)
+    sign = 1 - 2 * negative.long()
+    sizes = 2 * cells.bins + 3
+    middle = sizes.cumsum(0) - sizes + cells.bins + 1
+    return Bins(tensor, t, q, sign, middle[tensor] + sign * q, torch.repeat_interleave(tensors, sizes))
+
+
+def hard_bits(counts: Tensor, bins: Bins) -> Tensor:
+    """Ideal code length n·H in bits (K,), float64, of the hard codes, from counts per cell."""
+    hard = torch.zeros(len(bins.owner), dtype=torch.float64).index_add_(0, bins.bin, counts.double())
+    return segment_entropy(hard, bins.owner)
 
 
 def boundary(t: Tensor, q: Tensor, r: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -93,28 +119,17 @@ class Slopes:
     zone: Tensor
 
 
-def entropy_slopes(counts: Tensor, cells: Cells, zones: Tensor, delta: float) -> Slopes:
+def entropy_slopes(counts: Tensor, bins: Bins, zones: Tensor, delta: float) -> Slopes:
     """The gradient of the soft entropy of all tensors, from counts per cell and the zones (K,)."""
-    tensors = torch.arange(len(zones))
-    owner = torch.repeat_interleave(tensors, 2 * cells.width)
-    place = torch.arange(cells.total) - cells.base[owner]
-    negative = place >= cells.width[owner]
-    place = place - negative * cells.width[owner] - cells.zero[owner]
-    x, r = (place + 0.5) / cells.resolution, zones[owner]
-    t = (x + r).clamp(min=0)
-    q = torch.where(place < 0, 0, place.div(cells.resolution, rounding_mode="floor") + 1)
-    distance, outward = boundary(t, q.float(), r)
-    first = (2 * cells.bins + 3).cumsum(0) - (2 * cells.bins + 3)
-    sign = 1 - 2 * negative.long()
-    middle = (first + cells.bins + 1)[owner]
-    here, there = middle + sign * q, middle + sign * (q + outward)
+    r, zero = zones[bins.tensor], bins.q == 0
+    distance, outward = boundary(bins.t, bins.q.float(), r)
+    there = bins.bin + bins.sign * outward
     share = counts * moved_share(distance, delta)
-    soft = torch.zeros(int((2 * cells.bins + 3).sum())).index_add_(0, here, counts - share).index_add_(0, there, share)
+    soft = torch.zeros(len(bins.owner)).index_add_(0, bins.bin, counts - share).index_add_(0, there, share)
     log_soft = soft.clamp(min=1e-6).log2()
-    slope = kernel_density(distance, delta) * (log_soft[here] - log_soft[there]) * outward
-    zero = q == 0
-    lever = torch.where(zero, t / (2 * r), t)  # −∂|c|/∂ln s
+    slope = kernel_density(distance, delta) * (log_soft[bins.bin] - log_soft[there]) * outward
+    lever = torch.where(zero, bins.t / (2 * r), bins.t)  # −∂|c|/∂ln s
     pull = counts * slope
-    by_step = torch.zeros(len(zones)).index_add_(0, owner, -pull * lever)
-    by_zone = torch.zeros(len(zones)).index_add_(0, owner, torch.where(zero, -pull * lever / r, -pull))
+    by_step = torch.zeros(len(zones)).index_add_(0, bins.tensor, -pull * lever)
+    by_zone = torch.zeros(len(zones)).index_add_(0, bins.tensor, torch.where(zero, -pull * lever / r, -pull))
     return Slopes(slope, by_step, by_zone)

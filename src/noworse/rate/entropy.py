@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 
-def entropy_bits(counts: Tensor) -> Tensor:
-    """Ideal order-0 code length in bits, n·H, of symbols with these counts (..., K) along the last dimension."""
-    counts = counts.double()
-    total = counts.sum(-1)
-    return torch.xlogy(total, total).sub(torch.xlogy(counts, counts).sum(-1)) / torch.log(torch.tensor(2.0)).double()
+def segment_entropy(counts: Tensor, owner: Tensor) -> Tensor:
+    """Ideal order-0 code lengths in bits, n·H, of K sources (K,): ``counts`` (M,) of symbols, each source's ``owner``.
+
+    ``owner`` (M,) int64 is sorted and names every source at least once.
+    """
+    sources = int(owner[-1]) + 1
+    zeros = torch.zeros(sources, dtype=torch.float64)
+    totals = zeros.index_add(0, owner, counts.double())
+    parts = zeros.index_add(0, owner, torch.xlogy(counts.double(), counts.double()))
+    return (torch.xlogy(totals, totals) - parts).clamp_(min=0) / math.log(2)
