@@ -5,7 +5,9 @@ Reading a file needs numpy alone; what needs torch (``pip install noworse[torch]
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from noworse.errors import BadInput, CorruptFile, MismatchedModule, NoWorseError, TargetMissed
@@ -62,5 +64,16 @@ def __getattr__(name: str) -> Any:
         if error.name is not None and error.name.split(".")[0] in ("torch", "scipy", "rich"):
             raise ImportError(f"noworse.{name} needs {error.name}: pip install noworse[torch]") from error
         raise
-    globals()[name] = value  # also where a submodule of the same name was bound by its import
+    globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    """This package; importing the submodules ``compress`` and ``verify`` does not hide the functions of these names."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _LAZY and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -23,7 +23,7 @@ from noworse.workspace import Workspace
 MINIMUM_CALIB, MINIMUM_VERIFY = 16, 30
 AIM, LANDING = 0.996, 0.99  # of the target: where tuning aims, and the least size accepted
 FARTHEST = 0.25  # largest shift of the rounding boundaries at the end, in steps
-WIDEST = 3.0  # largest |ln| of a factor on all steps at the end
+WIDEST = 8.0  # largest |ln| of a factor on all steps at the end
 BISECTIONS = 12
 ROUNDS, ROUND_SHARE = 3, 0.4  # of the search within a tolerance, and their iterations as a share of the whole
 BACK_OFF = 1.15  # growth of the budget after a verification that failed
@@ -57,21 +57,22 @@ class Job:
             raise BadInput(f"{shared} samples of verify are in calib too: expected held-out data")
         self.original_loss = mean_loss(task.model, task.loss, self.verify)
 
-    def _workspace(self, calib: list[Batch]) -> Workspace:
-        """A workspace whose measurements include a verdict as long as any can be."""
+    def _workspace(self, calib: list[Batch], tolerance: float) -> Workspace:
+        """A workspace whose measurements include a verdict as long as any of these samples can be."""
         workspace = Workspace(self.task, calib, self.options, self.progress)
-        fields = "original_loss compressed_loss mean_difference upper_bound lower_bound tolerance "
-        fields += "metric_original metric_compressed changed mean_kl"
-        digits = {name: (-1) ** k * (1.23457 + 0.10351 * k) * 1e-5 for k, name in enumerate(fields.split())}
+        unknown = ["compressed_loss", "mean_difference", "upper_bound", "lower_bound"]
+        unknown += ["metric_original", "metric_compressed"] if self.task.metric is not None else []
+        unknown += ["changed", "mean_kl"] if self.task.distill == "kl" else []
+        known = {"original_loss": self.original_loss, "tolerance": tolerance, "confidence": self.options.confidence}
+        digits = {name: (-1) ** k * (1.23457 + 0.10351 * k) * 1e-5 for k, name in enumerate(unknown)}
         samples = sum(data.batch_size(batch) for batch in self.verify)
-        common = {"confidence": self.options.confidence, "looks": self.options.looks}
-        widest = Verdict("inconclusive", samples, **common, **digits)  # type: ignore[arg-type]
-        workspace.verdict = widest.record()
+        workspace.verdict = Verdict("inconclusive", samples, looks=self.options.looks, **known, **digits).record()
         return workspace
 
     def at_target(self, target: float | str, tolerance: float | str) -> Verdict:
         """Tune to a file just below the target size and judge it."""
-        workspace = self._workspace(self.calib)
+        limit = parse_tolerance(tolerance, self.original_loss)
+        workspace = self._workspace(self.calib, limit)
         size = parse_target(target, workspace.original_bytes, workspace.grids.count)
         floor = workspace.floor()
         if size < FLOOR_MARGIN * floor:
@@ -79,7 +80,7 @@ class Job:
         workspace.settings["target"] = str(target)
         workspace.start(8.0 * AIM * size)
         workspace.tuner.run(8.0 * AIM * size, self.options.iterations)
-        return self._judge(workspace, land(workspace, size), tolerance, 1)
+        return self._judge(workspace, land(workspace, size), limit, 1)
 
     def within(self, tolerance: float | str) -> Verdict:
         """Find the smallest size whose predicted bound stays under the tolerance, and judge it; back off on failure.
@@ -89,7 +90,7 @@ class Job:
         """
         limit = parse_tolerance(tolerance, self.original_loss)
         tune_on, held_back = data.split(self.calib, self.options.development, self.options.seed)
-        workspace = self._workspace(tune_on)
+        workspace = self._workspace(tune_on, limit)
         workspace.settings["tolerance"] = str(tolerance)
         samples = sum(data.batch_size(batch) for batch in self.verify)
         predictor = Predictor(self.task, workspace, held_back, samples, self.options.confidence)
@@ -107,7 +108,7 @@ class Job:
         return verdict
 
     def _judge(
-        self, workspace: Workspace, items: Mapping[str, Representation], tolerance: float | str, looks: int
+        self, workspace: Workspace, items: Mapping[str, Representation], tolerance: float, looks: int
     ) -> Verdict:
         self.progress(Step("write and verify", 0, 1, 0, 0, 0, 0))
         write(self.partial, items, workspace.settings, None)

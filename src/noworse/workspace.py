@@ -31,6 +31,18 @@ CACHE_LIMIT = 1 << 29  # bytes of original outputs kept in memory
 GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
+def usable(outputs: Tensor, samples: int) -> Tensor:
+    """The outputs as they are, of this many samples; BadInput where they cannot be distilled."""
+    real = isinstance(outputs, Tensor) and outputs.is_floating_point() and outputs.dim() > 1
+    if not real or len(outputs) != samples:
+        found = f"{tuple(outputs.shape)} {outputs.dtype}" if isinstance(outputs, Tensor) else type(outputs).__name__
+        expected = f"floating-point outputs (B, ..., K), here of B = {samples} samples"
+        raise BadInput(f"the model's outputs on calib are {found}: expected {expected}")
+    if not bool(torch.isfinite(outputs).all()):
+        raise BadInput("the model's outputs on calib hold NaN or infinite values: expected finite outputs")
+    return outputs
+
+
 class Workspace:
     """Everything between the caller's model and the file; the caller's model is copied, never changed."""
 
@@ -40,7 +52,7 @@ class Workspace:
         self.teacher = copy.deepcopy(task.model).float().eval().requires_grad_(False)
         self.dtypes = {entry.name: entry.tensor.dtype for entry in state_tensors(task.model)}
         probe = data.select(calib[0], torch.arange(min(8, data.batch_size(calib[0]))))
-        self._check_outputs(probe)
+        self._original(probe)
         student, self.folded = fold_norms(self.teacher, lambda module: self.forward(module, probe))
         self.student = copy.deepcopy(student)
         self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -56,30 +68,24 @@ class Workspace:
         """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
         return (self.task.forward or data.forward)(module, data.to_float32(batch))
 
-    def _check_outputs(self, probe: Batch) -> None:
-        with torch.no_grad():
-            outputs = self.forward(self.teacher, probe)
-        if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or outputs.dim() < 2:
-            found = f"{tuple(outputs.shape)} {outputs.dtype}" if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise BadInput(f"the model's outputs on calib are {found}: expected floating-point outputs (B, ..., K)")
-        if not bool(torch.isfinite(outputs).all()):
-            raise BadInput("the model's outputs on calib hold NaN or infinite values: expected finite outputs")
+    @torch.no_grad()
+    def _original(self, batch: Batch) -> Tensor:
+        return usable(self.forward(self.teacher, batch), data.batch_size(batch))
 
     def _remember(self) -> float:
         """Cache the original's outputs where that is possible; returns their variance."""
         batch, _ = next(iter(Sampler(self.sampler.batches, 256, self.options.seed)))
-        with torch.no_grad():
-            outputs = self.forward(self.teacher, batch)
+        outputs = self._original(batch)
         size = outputs[0].numel() * 4 * sum(data.batch_size(b) for b in self.sampler.batches)
         if self.task.augment is None and size <= CACHE_LIMIT:
-            self.sampler.remember(lambda b: self.forward(self.teacher, b))
+            self.sampler.remember(self._original)
         return float(outputs.double().var(0).mean()) if len(outputs) > 1 else 1.0
 
     @torch.no_grad()
     def _teach(self, batch: Batch, outputs: Tensor | None) -> tuple[Batch, Tensor]:
         if self.task.augment is not None:
             batch = self.task.augment(batch)
-        return batch, self.forward(self.teacher, batch) if outputs is None else outputs
+        return batch, self._original(batch) if outputs is None else outputs
 
     def _survey(self, calib: list[Batch]) -> tuple[GridSet, dict[str, Representation]]:
         entries = state_tensors(self.student)
@@ -113,7 +119,7 @@ class Workspace:
             for rows in torch.split(torch.arange(data.batch_size(batch)), SENSITIVITY_BATCH):
                 if seen >= SENSITIVITY_SAMPLES:
                     return
-                yield self.forward(self.student, data.select(batch, rows)), len(rows)
+                yield usable(self.forward(self.student, data.select(batch, rows)), len(rows)), len(rows)
                 seen += len(rows)
 
     def items(self, shift: float = 0.0, log_scale: float = 0.0) -> Mapping[str, Representation]:

@@ -13,6 +13,7 @@ from noworse.methods.grid import GridSet
 COARSEST = 2.5  # largest step at the start, in units of the tensor's root mean square
 UNUSED = 0.5  # the same for tensors that the calibration data never reach
 BISECTIONS = 18
+REACHABLE = 0.85  # of n·log2 n bits, which the empirical entropy of n codes cannot exceed
 
 
 def equal_slope_steps(grids: GridSet, sensitivity: Mapping[str, float], scale: float) -> Tensor:
@@ -33,8 +34,11 @@ def equal_slope_steps(grids: GridSet, sensitivity: Mapping[str, float], scale: f
 def start_at(grids: GridSet, sensitivity: Mapping[str, float], bits: float, scratch: Tensor) -> float:
     """Set equal-slope steps whose codes take about ``bits`` bits; returns the multiplier λ of that slope.
 
+    Where so many bits are given to so few weights that each could have a code of its own, empirical entropy says no
+    more about steps: they stay at 85 % of the most that it can be.
     λ is in loss units per (bit per weight): the slope of loss against rate is ln 2 · F·s²/12 per bit.
     """
+    most = REACHABLE * sum(n * math.log2(n) for n, spec in zip(grids.sizes, grids.specs, strict=True) if spec.tuned)
     known = [f for f in sensitivity.values() if f > 0]
     middle = -0.5 * math.log(sum(known) / len(known))
     low, high = middle - 15, middle + 15
@@ -42,7 +46,8 @@ def start_at(grids: GridSet, sensitivity: Mapping[str, float], bits: float, scra
         scale = 0.5 * (low + high)
         grids.log_step.copy_(equal_slope_steps(grids, sensitivity, math.exp(scale)).log())
         grids.quantise(scratch)
-        low, high = (scale, high) if float(grids.bits.sum()) > bits else (low, scale)
+        too_fine = float(grids.bits.sum()) > bits or float(grids.bits[grids.tuned].sum()) > most
+        low, high = (scale, high) if too_fine else (low, scale)
     grids.rebase()
     slopes = [sensitivity[spec.name] * float(s) ** 2 for spec, s in zip(grids.specs, grids.steps(), strict=True)]
     weighted = sum(n * x for n, x in zip(grids.sizes, slopes, strict=True))
