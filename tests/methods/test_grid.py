@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noworse.format import packed_size
-from noworse.methods.grid import CHUNK, LARGEST_CODE, ZONE_MIN, GridSet, GridSpec
+from noworse.methods.grid import CHUNK, LARGEST_CODE, SMALL, ZONE_MIN, GridSet, GridSpec
 from noworse.rate.counter import CELLS
 from noworse.representation import pack_step, unpack_step
 
+BIG, CONV = (CHUNK // 250 + 40, 250), (SMALL // 128, 16, 3, 3)
 # Two small tensors that share a chunk, one large enough to be cut, a convolution, small ones again (one untuned).
-SHAPES = {"a": (7,), "b": (5, 3), "big": (300, 250), "conv": (20, 16, 3, 3), "c": (4, 3, 3, 3), "frozen": (11, 9)}
+SHAPES = {"a": (7,), "b": (5, 3), "big": BIG, "conv": CONV, "c": (4, 3, 3, 3), "frozen": (11, 9)}
 STEPS = {"a": 0.03, "b": 0.11, "big": 0.21, "conv": 0.9, "c": 0.5, "frozen": 0.4}
 ZONES = {"a": 0.5, "b": 0.59375, "big": 0.75, "conv": 1.25, "c": 2.0, "frozen": 0.5}  # multiples of 1/32
 DELTA = 0.25
@@ -66,7 +67,7 @@ def rows(grids: GridSet, flat: Tensor) -> dict[str, Tensor]:
 
 def test_layout_covers_every_case(grids: GridSet) -> None:
     sizes = [(chunk.rows.stop - chunk.rows.start, chunk.tensors.stop - chunk.tensors.start) for chunk in grids._chunks]
-    assert sizes == [(22, 2), (CHUNK, 1), (75_000 - CHUNK, 1), (2880, 1), (108 + 99, 2)]
+    assert sizes == [(22, 2), (CHUNK, 1), (math.prod(BIG) - CHUNK, 1), (math.prod(CONV), 1), (108 + 99, 2)]
 
 
 @pytest.mark.parametrize("delta", [None, DELTA])
