@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 START, END = "<!-- results: written by python -m benchmarks.publish -->", "<!-- end of results -->"
 NAMES = {
     "lenet300": "LeNet-300-100",
+    "lenet300 at 34": "LeNet-300-100 at 34x",
     "lenet5": "LeNet-5",
     "vgg_small": "VGG-small",
     "resnet20": "ResNet-20",

@@ -7,7 +7,7 @@ import pytest
 from noworse.progress import show_progress
 from noworse.tune import Step
 
-ERASE = "\r\x1b[2K"
+SHOW_CURSOR = "\x1b[?25h"
 
 
 def step(iteration: int, stage: str = "tune", iterations: int = 450) -> Step:
@@ -36,10 +36,14 @@ def test_a_log_gets_few_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines == [*(LINE.format(i) for i in (100, 200, 300, 400, 450)), "write and verify"]
 
 
-def test_a_terminal_gets_one_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_a_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
     text = shown(Terminal(), monkeypatch, step(25), step(50), step(450), LAST_STAGE)
-    parts = text.split(ERASE)
-    assert parts == ["", LINE.format(25), LINE.format(50), LINE.format(450) + "\n", "write and verify\n"]
+    places = [text.index(LINE.format(i)) for i in (25, 50, 450)] + [text.index("write and verify")]
+    assert places == sorted(places)
+    assert text.count("\n") == 2, "each stage leaves one line behind"
+    assert text.endswith(SHOW_CURSOR)
 
 
 def test_nothing_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:

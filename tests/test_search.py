@@ -99,7 +99,7 @@ POSITIVE = st.floats(1e-8, 1e3)
 
 
 @given(POSITIVE, POSITIVE, st.floats(0, 1e6), st.floats(1, 1e7))
-def test_next_budget_follows_the_power_law_within_limits(bound: float, limit: float, floor: float, codes: float) -> None:
+def test_next_budget_follows_a_clamped_power_law(bound: float, limit: float, floor: float, codes: float) -> None:
     found = (next_budget(floor + codes, bound, limit, floor) - floor) / codes
     expected = min(max((bound / limit) ** (1 / STEEPNESS), math.exp(-LARGEST_CHANGE)), math.exp(LARGEST_CHANGE))
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-5 * floor / codes)

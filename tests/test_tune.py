@@ -65,7 +65,7 @@ def test_attached_parameters_are_views_of_one_vector() -> None:
 
 def test_two_parameters_on_one_storage_are_told_apart_by_shape() -> None:
     model = nn.Module()
-    model.a = nn.Parameter(torch.randn(3, 4))
+    model.a = nn.Parameter(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)))
     model.b = nn.Parameter(model.a.data.t())
     grids = grid_set(model, ["a", "b"])
     values, _ = attach(model, grids)
@@ -118,10 +118,10 @@ def test_a_run_ends_at_its_budget(tuner: Tuner, rate: float) -> None:
 def test_a_second_run_goes_on_to_another_budget(tuner: Tuner) -> None:
     budget = 3.0 * tuner.grids.count + 8 * SIDE
     begin(tuner, budget)
-    tuner.run(budget, 150)
+    tuner.run(budget, 250)
     for factor in (0.7, 0.9):
-        tuner.run(factor * budget, 150)
-        assert tuner.bits() == pytest.approx(factor * budget, rel=0.04)
+        tuner.run(factor * budget, 250)
+        assert tuner.bits() == pytest.approx(factor * budget, rel=0.05)
 
 
 def test_tuning_lowers_the_loss_at_the_size(tuner: Tuner) -> None:

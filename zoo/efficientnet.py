@@ -11,17 +11,15 @@ repository. Needs the packages of ``zoo/requirements-pretrained.txt``; without t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from noworse.task import Task
+from zoo.classify import Labelled, accuracy_percent, loss
 from zoo.packages import package_folder
 
-Labelled = tuple[Tensor, Tensor]  # images (B, 3, 224, 224) float32 in [-1, 1], labels (B,) int64
 SIDE = 224  # pixels of a crop
 SHORT_SIDES = (256, 320)  # pixels of the image before cropping, drawn anew for every crop
 CROPS, BATCH = 20, 20  # crops per image; images per batch
@@ -74,22 +72,6 @@ def load_net() -> nn.Module:
     return model.eval()
 
 
-def loss(model: nn.Module, batch: Labelled) -> Tensor:
-    """Cross-entropy of every crop in nats, (B,)."""
-    images, labels = batch
-    return F.cross_entropy(model(images), labels, reduction="none")
-
-
-@torch.no_grad()
-def top1_percent(model: nn.Module, batches: Iterable[Labelled]) -> float:
-    """Share of crops whose largest logit is that of their label, in per cent."""
-    right = total = 0
-    for images, labels in batches:
-        right += int((model(images).argmax(1) == labels).sum())
-        total += len(labels)
-    return 100 * right / total
-
-
 def augment(images: Tensor) -> Tensor:
     """A random flip of every image, (B, 3, 224, 224); torch's global generator."""
     return torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
@@ -105,7 +87,7 @@ def efficientnet_lite0() -> Task:
         loss=loss,
         calib=[images for images, _ in random_crops(files[0::2], seed=0)],
         verify=random_crops(files[1::2], seed=1),
-        metric=top1_percent,
+        metric=accuracy_percent,
         augment=augment,
         name="efficientnet_lite0",
     )

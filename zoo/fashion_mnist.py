@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load as parse_safetensors
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from noworse.errors import BadInput
 from noworse.task import Task, TaskUnavailable
 from zoo import data
+from zoo.classify import accuracy_percent, loss
 from zoo.nets import NETS
 from zoo.train import WEIGHTS
 
-Labelled = tuple[Tensor, Tensor]  # images (B, 1, 28, 28) float32, labels (B,) int64
 CALIB_BATCH, VERIFY_BATCH = 250, 500
 
 
@@ -39,22 +37,6 @@ def load_weights(name: str, folder: Path = WEIGHTS) -> nn.Module:
     model = NETS[name]()
     model.load_state_dict(parse_safetensors(content), strict=True)
     return model.eval()
-
-
-def loss(model: nn.Module, batch: Labelled) -> Tensor:
-    """Cross-entropy of every image in nats, (B,)."""
-    images, labels = batch
-    return F.cross_entropy(model(images), labels, reduction="none")
-
-
-@torch.no_grad()
-def accuracy_percent(model: nn.Module, batches: Iterable[Labelled]) -> float:
-    """Share of images whose largest logit is that of their label, in per cent."""
-    right = total = 0
-    for images, labels in batches:
-        right += int((model(images).argmax(1) == labels).sum())
-        total += len(labels)
-    return 100 * right / total
 
 
 def augment(images: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from noworse.data import Batch
@@ -64,7 +65,9 @@ def compress_task(
     job = Job(task, out, options or Options(), progress or (lambda step: None))
     limit = "1%" if tolerance is None else tolerance
     try:
-        verdict = job.within(limit) if target is None else job.at_target(target, limit)
+        with torch.random.fork_rng(devices=[]):  # augment may draw from torch's generator; the caller's stays as it was
+            torch.default_generator.manual_seed(job.options.seed)
+            verdict = job.within(limit) if target is None else job.at_target(target, limit)
         report = job.report(verdict, time.monotonic() - begin)
         if not verdict.passed and (tolerance is not None or target is None):
             raise TargetMissed(f"the tolerance was not met: {verdict}", report, job.content())

@@ -21,9 +21,8 @@ from noworse.verify import Verdict, mean_loss, parse_tolerance, verify
 from noworse.workspace import Workspace
 
 MINIMUM_CALIB, MINIMUM_VERIFY = 16, 30
-AIM, LANDING = 0.996, 0.99  # of the target: where tuning aims, and the least size accepted
-FARTHEST = 0.25  # largest shift of the rounding boundaries at the end, in steps
-WIDEST = 8.0  # largest |ln| of a factor on all steps at the end
+AIM, LANDING = 0.996, 0.994  # of the target: where tuning aims, and the least size before the verdict is known
+KNOBS = (("shift", 0.25), ("log_scale", 0.5), ("log_scale", 8.0))  # what may be turned at the end, and how far
 BISECTIONS = 12
 ROUNDS, ROUND_SHARE = 3, 0.4  # of the search within a tolerance, and their iterations as a share of the whole
 BACK_OFF = 1.15  # growth of the budget after a verification that failed
@@ -76,7 +75,10 @@ class Job:
         size = parse_target(target, workspace.original_bytes, workspace.grids.count)
         floor = workspace.floor()
         if size < FLOOR_MARGIN * floor:
-            raise BadInput(f"target {target!r} means {size} bytes: {floor} are needed even with every weight pruned")
+            needed = f"{floor} are needed even with every weight pruned"
+            if workspace.unused:
+                needed += f" but those that calib does not reach ({', '.join(workspace.unused)})"
+            raise BadInput(f"target {target!r} means {size} bytes: {needed}")
         workspace.settings["target"] = str(target)
         workspace.start(8.0 * AIM * size)
         workspace.tuner.run(8.0 * AIM * size, self.options.iterations)
@@ -98,7 +100,7 @@ class Job:
         workspace.start(budget)
         for round_ in range(1, ROUNDS + 1):
             workspace.tuner.run(budget, int(ROUND_SHARE * self.options.iterations), f"search {round_}/{ROUNDS}")
-            budget = next_budget(budget, predictor.bound(), limit, 8.0 * workspace.floor())
+            budget = next_budget(workspace.tuner.bits(), predictor.bound(), limit, 8.0 * workspace.floor())
         for look in range(1, self.options.looks + 1):
             workspace.tuner.run(budget, self.options.iterations, f"tune, look {look}")
             verdict = self._judge(workspace, land(workspace, int(budget / 8 / AIM)), limit, look)
@@ -146,12 +148,12 @@ def land(workspace: Workspace, size: int) -> Mapping[str, Representation]:
     """The tensors as they are to be written, in a file as large as possible yet at most ``size`` bytes.
 
     Tuning ends within a few per mille of the size. Shifting all rounding boundaries alike then re-rounds the weights
-    next to them, which are those that were undecided anyway. Only where that is not enough (after too few
-    iterations) are all steps scaled.
+    next to them, which are those that were undecided anyway. Only where that is not enough (after too few iterations)
+    are all steps scaled; if even the finest leave the file below the size, they are taken.
     """
     if LANDING * size <= workspace.measure() <= size:
         return workspace.items()
-    for knob, reach in (("shift", FARTHEST), ("log_scale", WIDEST)):
+    for knob, reach in KNOBS:
         low, high = {knob: -reach}, {knob: reach}  # too large, small enough
         if workspace.measure(**low) < LANDING * size or workspace.measure(**high) > size:
             continue
@@ -162,4 +164,7 @@ def land(workspace: Workspace, size: int) -> Mapping[str, Representation]:
             if LANDING * size <= found <= size:
                 break
         return workspace.items(**high)
-    raise BadInput(f"no grid brings the file to {size} bytes: the finest found has {workspace.measure(**low)}")
+    coarsest = workspace.measure(**high)
+    if coarsest > size:
+        raise BadInput(f"no grid brings the file to {size} bytes: the coarsest found has {coarsest}")
+    return workspace.items(**low)

@@ -55,15 +55,20 @@ def attach(student: nn.Module, grids: GridSet) -> tuple[Tensor, Tensor]:
     """Make the grid tensors of ``student`` views of one flat vector; returns it and the flat gradient, both (N,)."""
     values, gradient = torch.zeros(grids.count), torch.zeros(grids.count)
     parameters = dict(student.named_parameters(remove_duplicate=False))
-    homes = {parameters[spec.name].data_ptr(): k for k, spec in enumerate(grids.specs)}
-    for parameter in parameters.values():
-        k = homes.get(parameter.data_ptr())
+    homes = {_memory(parameters[spec.name]): k for k, spec in enumerate(grids.specs)}
+    found = [(parameter, homes.get(_memory(parameter))) for parameter in parameters.values()]  # before any moves
+    for parameter, k in found:
         parameter.requires_grad_(k is not None)
         if k is not None:
             rows = slice(grids.offsets[k], grids.offsets[k + 1])
             parameter.data = grids.specs[k].unflatten(values[rows])
             parameter.grad = grids.specs[k].unflatten(gradient[rows])
     return values, gradient
+
+
+def _memory(tensor: Tensor) -> tuple[object, ...]:
+    """What tied parameters agree in."""
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
 class Tuner:

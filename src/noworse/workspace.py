@@ -16,7 +16,7 @@ from noworse.errors import BadInput
 from noworse.format import packed_size
 from noworse.io import represent
 from noworse.methods.grid import GridSet, GridSpec
-from noworse.methods.start import start_at
+from noworse.methods.start import equal_slope_steps, start_at
 from noworse.model.norms import fold_norms
 from noworse.model.tensors import state_bytes, state_tensors
 from noworse.options import Options
@@ -132,9 +132,10 @@ class Workspace:
         return packed_size(self.items(shift, log_scale), self.settings, self.verdict)
 
     def floor(self) -> int:
-        """Bytes that the file costs even with every weight pruned."""
+        """Bytes that the file costs even with every weight pruned that calib reaches."""
         steps = self.grids.log_step.clone()
-        self.grids.log_step.fill_(60.0)
+        fixed = equal_slope_steps(self.grids, self.sensitivity, 1.0).log()
+        self.grids.log_step.copy_(torch.where(self.grids.tuned, 60.0, fixed))
         size = self.measure()
         self.grids.log_step.copy_(steps)
         return size

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -199,7 +200,7 @@ def test_knobs_make_codes_cheaper_one_by_one(grids: GridSet, knob: str) -> None:
         assert before is None or (magnitudes <= before).all()
         before = magnitudes
         sizes.append(packed_size(found, {}, None))
-    assert all(a > b for a, b in zip(sizes, sizes[1:], strict=False))
+    assert all(a > b for a, b in pairwise(sizes))
 
 
 def test_rebase_keeps_the_weights(grids: GridSet, weights: dict[str, NDArray[np.float64]]) -> None:

@@ -58,7 +58,7 @@ def test_published_weights_know_eighteen_of_the_twenty_images(task: Task) -> Non
     files = efficientnet.image_files()
     images = torch.stack([efficientnet.crop(file, 256, None, flip=False) for file, _ in files])
     labels = torch.tensor([label for _, label in files])
-    assert efficientnet.top1_percent(task.model, [(images, labels)]) == 90
+    assert efficientnet.accuracy_percent(task.model, [(images, labels)]) == 90
     losses = efficientnet.loss(task.model, (images, labels))
     assert losses.shape == (20,)
     assert losses.mean().item() == pytest.approx(0.628, abs=0.001)

@@ -100,19 +100,17 @@ def test_metric_counts_right_answers() -> None:
     assert fashion_mnist.accuracy_percent(logits, batches) == 75
 
 
-def test_augment_moves_a_pixel_by_two_at_most_or_mirrors_it() -> None:
-    images = torch.zeros(64, 1, 28, 28)
-    images[:, 0, 10, 5] = 1
+def test_augment_blends_every_image_with_another() -> None:
+    images = torch.eye(8).reshape(8, 1, 8, 1).expand(8, 1, 8, 28).contiguous()  # image i is 1 in row i
     torch.manual_seed(1)
-    moved = fashion_mnist.augment(images)
-    assert moved.shape == images.shape
-    rows, columns = moved.eq(1).nonzero()[:, 2:].T
-    assert len(rows) == 64
-    assert set(rows.tolist()) == {8, 9, 10, 11, 12}
-    assert set(columns.tolist()) == {3, 4, 5, 6, 7} | {20, 21, 22, 23, 24}
+    blended = fashion_mnist.augment(images)
+    shares = blended.mean(3).squeeze(1)  # (8 images, 8 sources)
+    assert torch.allclose(shares.sum(1), torch.ones(8))
+    assert ((shares > 1e-3).sum(1) <= 2).all()
+    assert (shares.diagonal() > 0).all()
+    assert not torch.allclose(blended, images)
     torch.manual_seed(1)
-    assert torch.equal(fashion_mnist.augment(images), moved)
-    assert not torch.equal(fashion_mnist.augment(images), moved)
+    assert torch.equal(fashion_mnist.augment(images), blended)
 
 
 def test_changed_weights_are_refused(tmp_path: Path) -> None:

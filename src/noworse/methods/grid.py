@@ -6,7 +6,6 @@ tensors. Work is done in chunks that stay in the cache: several small tensors to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -180,9 +179,9 @@ class GridSet:
         """The grids as they would be written now, steps and zones rounded to what the file can hold.
 
         Codes get cheaper with a positive ``shift`` (in steps), which moves every rounding boundary outwards, and with a
-        positive ``log_scale``, the logarithm of a factor on all steps.
+        positive ``log_scale``, the logarithm of a factor on all tuned steps.
         """
-        grids, steps, zones = {}, self.steps() * math.exp(log_scale), self.zones()
+        grids, steps, zones = {}, self.steps() * (log_scale * self.tuned).exp(), self.zones()
         for k, spec in enumerate(self.specs):
             step = pack_step(float(steps[k]))
             edge = int(np.clip(round(float(zones[k]) * ZONE_UNIT), EDGE_MIN, EDGE_MAX))

@@ -32,7 +32,7 @@ def equal_slope_steps(grids: GridSet, sensitivity: Mapping[str, float], scale: f
 
 @torch.no_grad()
 def start_at(grids: GridSet, sensitivity: Mapping[str, float], bits: float, scratch: Tensor) -> float:
-    """Set equal-slope steps whose codes take about ``bits`` bits; returns the multiplier λ of that slope.
+    """Set equal-slope steps; returns the multiplier λ of that slope. Codes of tuned tensors take about ``bits`` bits.
 
     Where so many bits are given to so few weights that each could have a code of its own, empirical entropy says no
     more about steps: they stay at 85 % of the most that it can be.
@@ -46,8 +46,7 @@ def start_at(grids: GridSet, sensitivity: Mapping[str, float], bits: float, scra
         scale = 0.5 * (low + high)
         grids.log_step.copy_(equal_slope_steps(grids, sensitivity, math.exp(scale)).log())
         grids.quantise(scratch)
-        too_fine = float(grids.bits.sum()) > bits or float(grids.bits[grids.tuned].sum()) > most
-        low, high = (scale, high) if too_fine else (low, scale)
+        low, high = (scale, high) if float(grids.bits[grids.tuned].sum()) > min(bits, most) else (low, scale)
     grids.rebase()
     slopes = [sensitivity[spec.name] * float(s) ** 2 for spec, s in zip(grids.specs, grids.steps(), strict=True)]
     weighted = sum(n * x for n, x in zip(grids.sizes, slopes, strict=True))
