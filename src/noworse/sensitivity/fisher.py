@@ -23,9 +23,12 @@ def tensor_sensitivity(
     samples = 0
     leaves = list(parameters.values())
     for batch_outputs, size in outputs:
-        gradients = torch.autograd.grad(distiller.probe(batch_outputs, generator), leaves, allow_unused=True)
+        samples += size
+        probe = distiller.probe(batch_outputs, generator)
+        if not probe.requires_grad:  # the outputs are detached
+            continue
+        gradients = torch.autograd.grad(probe, leaves, allow_unused=True)
         for name, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 totals[name] += gradient.double().square().mean().item()
-        samples += size
     return {name: total / samples for name, total in totals.items()}
