@@ -125,7 +125,7 @@ def test_modes_and_the_random_state_survive(tmp_path: Path) -> None:
     model.train()
     model[0].eval()
     modes, state = [m.training for m in model.modules()], torch.get_rng_state()
-    run(job, tmp_path / "x.nwt", 6)
+    run(job, tmp_path / "x.nwt", 14)
     assert [m.training for m in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -138,7 +138,7 @@ def jitter(batch: Tensor) -> Tensor:
 def test_the_seed_decides_every_byte(tmp_path: Path, augment: Callable[[Any], Any] | None) -> None:
     job, files = task(mlp(), augment=augment), []
     for number, seed in enumerate((3, 3, 4)):
-        run(job, tmp_path / f"{number}.nwt", 8, seed=seed)
+        run(job, tmp_path / f"{number}.nwt", 14, iterations=8, seed=seed)
         files.append(tmp_path / f"{number}.nwt")
         torch.rand(number + 1)
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -159,18 +159,29 @@ def test_the_target_is_met_within_one_per_cent(
     assert 0.99 * wanted <= size <= wanted
 
 
-@pytest.mark.parametrize("target", [1.5, 3, 10, "1KB", "1.5 bits"])
+@pytest.mark.parametrize("target", [3, 10, "1KB", "1.5 bits"])
 def test_small_files_land_as_near_as_the_digits_of_a_verdict_allow(tmp_path: Path, target: float | str) -> None:
     report = run(task(mlp()), tmp_path / "x.nwt", target)
     wanted = {"1KB": 1000.0, "1.5 bits": 1604 * 1.5 / 8}.get(str(target)) or 1604 * 4 / float(target)
     assert 0.99 * wanted - 24 <= report.size <= wanted
 
 
+def test_a_target_beyond_every_use_is_undercut(tmp_path: Path) -> None:
+    """Nobody needs 31 bits per weight: the finest grids are written, which are as good as the original."""
+    job = task(mlp())
+    report = run(job, tmp_path / "x.nwt", 1.02, iterations=1)
+    assert report.size < report.original_size / 1.02
+    found, state = load_file(tmp_path / "x.nwt"), job.model.state_dict()
+    assert all(torch.allclose(found[name], state[name], atol=1e-3) for name in state)
+    assert report.verdict.mean_kl is not None
+    assert report.verdict.mean_kl < 1e-6
+
+
 def test_norms_are_expanded_again(tmp_path: Path) -> None:
     """Folded norms are constants in the file; the original class loads strictly and, at a high rate, is the same."""
     model, path = ConvNet(), tmp_path / "x.nwt"
     job = task(model, 1, 12, 12)
-    report = run(job, path, 2.5, iterations=2)
+    report = run(job, path, 4, iterations=1)
     assert set(report.folded) == {"bn1", "bn2"}
     with File(path) as file:
         for name in ("bn1", "bn2"):
@@ -180,7 +191,7 @@ def test_norms_are_expanded_again(tmp_path: Path) -> None:
     decoded.load_state_dict(load_file(path), strict=True)
     x = torch.cat([batch[0] for batch in job.verify])
     with torch.no_grad():
-        assert torch.allclose(decoded.eval()(x), model(x), atol=2e-3)
+        assert torch.allclose(decoded.eval()(x), model(x), atol=0.02)
 
 
 def test_odd_tensors_come_back_exactly(done: Callable[..., Any]) -> None:
@@ -204,7 +215,7 @@ def test_every_distillation_and_a_metric(tmp_path: Path, distill: str) -> None:
     def accuracy(model: nn.Module, batches: Iterable[Any]) -> float:
         return float(torch.cat([(model(x).argmax(1) == y).float() for x, y in batches]).mean())
 
-    report = run(task(mlp(), distill=distill, metric=accuracy), tmp_path / "x.nwt", 8)
+    report = run(task(mlp(), distill=distill, metric=accuracy), tmp_path / "x.nwt", 14)
     assert report.verdict.metric_original is not None
     assert report.verdict.metric_compressed is not None
     assert (report.verdict.mean_kl is None) == (distill != "kl")
@@ -213,10 +224,10 @@ def test_every_distillation_and_a_metric(tmp_path: Path, distill: str) -> None:
 
 def test_tuples_lists_and_generators_of_batches(tmp_path: Path) -> None:
     job = task(mlp())
-    reference = run(job, tmp_path / "a.nwt", 8)
+    reference = run(job, tmp_path / "a.nwt", 14)
     labelled = [(batch, torch.zeros(len(batch))) for batch in job.calib]
     given = Task(job.model, loss, iter(labelled), iter(job.verify))
-    found = run(given, tmp_path / "b.nwt", 8)
+    found = run(given, tmp_path / "b.nwt", 14)
     assert (tmp_path / "a.nwt").read_bytes() == (tmp_path / "b.nwt").read_bytes()
     assert found.verdict == reference.verdict
 
@@ -228,14 +239,14 @@ def test_a_forward_of_the_tasks_own(tmp_path: Path) -> None:
         calls.append(len(batch))
         return model(batch if isinstance(batch, Tensor) else batch[0])  # type: ignore[no-any-return]
 
-    assert run(task(mlp(), forward=forward), tmp_path / "x.nwt", 8).verdict.samples == 800
+    assert run(task(mlp(), forward=forward), tmp_path / "x.nwt", 14).verdict.samples == 800
     assert len(calls) > 20
 
 
 def test_a_tolerance_decides_the_size(tmp_path: Path) -> None:
     job, sizes = task(mlp()), []
     for tolerance in ("1%", "20%"):
-        report = run(job, tmp_path / "x.nwt", tolerance=tolerance, iterations=100)
+        report = run(job, tmp_path / "x.nwt", tolerance=tolerance, iterations=60)
         assert report.verdict.passed
         assert report.verdict.upper_bound <= report.verdict.tolerance
         assert 1 <= report.verdict.looks <= Options().looks
@@ -253,7 +264,7 @@ def test_a_tolerance_that_cannot_be_met(tmp_path: Path, target: float | None) ->
     """No bound is at most zero here; the best file comes with the exception, and nothing stays on disk."""
     job = task(mlp())
     with pytest.raises(TargetMissed, match="tolerance was not met: ") as raised:
-        run(job, tmp_path / "x.nwt", target, tolerance=0, seed=1)
+        run(job, tmp_path / "x.nwt", target, tolerance=0, iterations=5, seed=1)
     assert list(tmp_path.iterdir()) == []
     report = raised.value.report
     assert not report.verdict.passed

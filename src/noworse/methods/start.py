@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from noworse.methods.grid import GridSet
+from noworse.methods.grid import LARGEST_CODE, GridSet
 
 COARSEST = 2.5  # largest step at the start, in units of the tensor's root mean square
 UNUSED = 0.5  # the same for tensors that the calibration data never reach
@@ -26,7 +26,7 @@ def equal_slope_steps(grids: GridSet, sensitivity: Mapping[str, float], scale: f
         weights = grids.latent[grids.offsets[k] : grids.offsets[k + 1]] * grids.unit[k]
         rms = float(weights.double().square().mean().sqrt())
         wanted = scale / math.sqrt(sensitivity[spec.name]) if spec.tuned else UNUSED * rms
-        steps.append(min(max(wanted, grids.largest[k] / 30_000), (COARSEST if spec.tuned else UNUSED) * rms))
+        steps.append(min(max(wanted, grids.largest[k] / LARGEST_CODE), (COARSEST if spec.tuned else UNUSED) * rms))
     return torch.tensor(steps)
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from noworse.rate.entropy import segment_entropy
 
 CELLS = 32  # per code unit
+FEWEST, FINE = 4, 64  # cells per code unit of tensors with far more bins than FINE, where bins themselves are narrow
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,24 @@ class Cells:
     """The cells of K tensors, one after the other, first those of the weights >= 0, then those of the negative ones.
 
     ``base`` (K,) is the first cell of each tensor, ``width`` (K,) the cells of one sign, ``zero`` (K,) those below the
-    zero bin's edge. A weight with x = |w|/s − r lies in cell base + [w < 0]·width + zero + floor(x · resolution).
+    zero bin's edge. A weight with x = |w|/s − r lies in cell base + [w < 0]·width + zero + floor(x·resolution).
     """
 
     base: Tensor
     width: Tensor
     zero: Tensor
     total: int
-    resolution: int
+    resolution: Tensor  # (K,) cells per code unit
     bins: Tensor  # (K,) bins of one sign besides the zero bin, the empty outermost one included
 
 
-def lay_out(reach: Tensor, zones: Tensor, resolution: int) -> Cells:
-    """Cells for tensors whose largest |w|/s are ``reach`` (K,), with zero bins of half widths ``zones`` (K,)."""
+def lay_out(reach: Tensor, zones: Tensor, finest: int = CELLS) -> Cells:
+    """Cells for tensors whose largest |w|/s are ``reach`` (K,), with zero bins of half widths ``zones`` (K,).
+
+    There are ``finest`` cells per code unit, and fewer in tensors of very many bins, to bound their number.
+    """
     bins = ((reach - zones).clamp(min=0).floor() + 2).long()
+    resolution = (finest * FINE // bins).clamp(min=min(FEWEST, finest), max=finest)
     zero = (zones * resolution).ceil().long() + 1
     width = zero + bins * resolution
     ends = (2 * width).cumsum(0)
@@ -75,8 +80,9 @@ def locate(cells: Cells, zones: Tensor) -> Bins:
     width = cells.width[tensor]
     negative = place >= width
     place -= negative * width + cells.zero[tensor]
-    t = ((place + 0.5) / cells.resolution + zones[tensor]).clamp_(min=0)
-    q = (place.div(cells.resolution, rounding_mode="floor") + 1).clamp_(min=0)
+    resolution = cells.resolution[tensor]
+    t = ((place + 0.5) / resolution + zones[tensor]).clamp_(min=0)
+    q = (place.div(resolution, rounding_mode="floor") + 1).clamp_(min=0)
     sign = 1 - 2 * negative.long()
     sizes = 2 * cells.bins + 3
     middle = sizes.cumsum(0) - sizes + cells.bins + 1
