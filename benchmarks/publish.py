@@ -33,7 +33,7 @@ NAMES = {
 
 def draw(values: Mapping[str, float], out: Path) -> None:
     """Bars of the compression ratio, with the file size and the upper bound of the loss difference beside each."""
-    names = [name for name in NAMES if f"{name}: ratio" in values and "seed" not in name]
+    names = [name for name in NAMES if f"{name}: ratio" in values]
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(names) + 1.0), layout="constrained")
     ratios = [values[f"{name}: ratio"] for name in names]
     axes.barh(range(len(names)), ratios, color="#2f6f9f", height=0.62)

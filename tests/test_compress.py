@@ -194,6 +194,15 @@ def test_norms_are_expanded_again(tmp_path: Path) -> None:
         assert torch.allclose(decoded.eval()(x), model(x), atol=0.02)
 
 
+def test_a_layer_norm_before_a_linear_layer_is_folded(done: Callable[..., Any]) -> None:
+    _, _, path, report, _ = done("language")
+    assert report.folded == ("norm",)
+    found = load_file(path)
+    assert (found["norm.weight"] == 1).all()
+    assert (found["norm.bias"] == 0).all()
+    assert found["head.weight"] is found["embed.weight"]
+
+
 def test_odd_tensors_come_back_exactly(done: Callable[..., Any]) -> None:
     model, _, path, report, _ = done("odd")
     found, state = load_file(path), model.state_dict()

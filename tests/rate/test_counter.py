@@ -30,7 +30,7 @@ def slopes(w: np.ndarray, s: float, r: float, delta: float) -> tuple[counter.Slo
     scaled = torch.tensor(w / s, dtype=torch.float32)
     zones = torch.tensor([r])
     cells = counter.lay_out(scaled.abs().max().reshape(1), zones, counter.CELLS)
-    place = ((scaled.abs() - r) * counter.CELLS).floor().long() + cells.zero + (scaled < 0) * cells.width
+    place = ((scaled.abs() - r) * cells.resolution).floor().long() + cells.zero + (scaled < 0) * cells.width
     counts = torch.bincount(place, minlength=cells.total).float()
     bins = counter.locate(cells, zones)
     return counter.entropy_slopes(counts, bins, zones, delta), bins, counts
