@@ -25,7 +25,7 @@ from torch import Tensor
 from noworse.rate.entropy import segment_entropy
 
 CELLS = 32  # per code unit
-FEWEST, FINE = 4, 64  # cells per code unit of tensors with far more bins than FINE, where bins themselves are narrow
+FEWEST, FINE = 4, 256  # cells per code unit of tensors with far more bins than FINE, where bins themselves are narrow
 
 
 @dataclass(frozen=True)
