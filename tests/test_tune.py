@@ -49,7 +49,7 @@ def test_attached_parameters_are_views_of_one_vector() -> None:
     grids.log_step.fill_(math.log(1e-4))  # fine enough to see every weight
     grids.quantise(values)
     for name, parameter in model.named_parameters():
-        assert torch.allclose(parameter, before[name], atol=1e-4), name
+        assert torch.allclose(parameter, before[name], atol=3e-4), name
         assert parameter.requires_grad == (name in NAMES), name
     assert model.right.weight is model.left.weight
     assert model.conv.weight.is_contiguous(memory_format=torch.channels_last)
