@@ -42,8 +42,7 @@ def load_weights(name: str, folder: Path = WEIGHTS) -> nn.Module:
 def augment(images: Tensor) -> Tensor:
     """Random blends of two images of the batch (mixup, Zhang et al. 2018), by torch's global generator.
 
-    Distillation needs no labels for blends, and on the development images they were worth as much as five times the
-    calibration images, where shifts and flips were worth nothing.
+    Distillation needs no labels for blends, and they vary a small calibration set.
     """
     weights = torch.rand(len(images), 1, 1, 1)
     return weights * images + (1 - weights) * images[torch.randperm(len(images))]
