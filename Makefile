@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TASK ?= resnet20
 TARGET ?= 24
 
-.PHONY: demo test setup bench clean
+.PHONY: demo test setup clean
 
 setup:
 	@echo "== setting up $(VENV): pinned CPU torch, the native coder, the checks"

@@ -50,6 +50,7 @@ CASES = {
     "minilm": Case("zoo/minilm.py:minilm", 8.1, {"iterations": 60, "batch": 16, "start": 1.05}, None, 0.01, 1800, 6),
 }
 QUICK = {"iterations": 20}
+UNAVAILABLE = 77  # exit code of a case whose packages are absent
 OVERHEAD_RATIO = 20.0
 
 
@@ -76,7 +77,7 @@ def overhead(folder: Path, quick: bool) -> list[Row]:
     path = folder / "overhead.nwt"
     options = nw.Options(iterations=20 if quick else 100, batch=64)
     report = nw.compress_task(task, path, target=OVERHEAD_RATIO, options=options)
-    share = 100 * report.shares["grids"] / sum(report.shares.values())
+    share = 100 * report.spent["grids"] / sum(report.spent.values())
     with File(path) as file:
         shares = file.attribution()
         size = file.size
@@ -118,9 +119,11 @@ def collect(names: list[str], options: argparse.Namespace) -> dict[str, dict[str
         if options.fresh or not stored.exists():
             words = [sys.executable, "-m", "benchmarks.l2", "--case", name, "--folder", str(options.folder)]
             done = subprocess.run(words + ["--quick"] * options.quick, stdout=subprocess.PIPE, text=True)
-            if done.returncode:
-                print(f"{name}: skipped, its process ended with {done.returncode}", file=sys.stderr)
+            if done.returncode == UNAVAILABLE:
+                print(f"{name}: skipped, its packages are absent", file=sys.stderr)
                 continue
+            if done.returncode:
+                sys.exit(f"{name}: failed, its process ended with {done.returncode}")
             stored.write_text(done.stdout)
         results[name] = json.loads(stored.read_text())
     return results
@@ -135,7 +138,13 @@ def main() -> None:
     options = options_of.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.case:
-        print(json.dumps(run_case(options.case, options.quick, options.folder)))
+        from noworse.task import TaskUnavailable
+
+        try:
+            print(json.dumps(run_case(options.case, options.quick, options.folder)))
+        except TaskUnavailable as error:
+            print(error, file=sys.stderr)
+            sys.exit(UNAVAILABLE)
         return
     results = collect(options.only, options)
     rows = [row for name, result in results.items() for row in rows_of(name, result)]

@@ -9,7 +9,7 @@ from noworse.report import Report
 from noworse.verdict import Verdict
 
 VERDICT = Verdict("no worse", 800, 0.51, 0.515, 0.005, 0.009, 0.001, 0.01, changed=0.0125, mean_kl=0.003)
-REPORT = Report("net.nwt", 1000, 24_500, VERDICT, 12.4, {"seed": 3}, folded=("bn1",), shares={"net": 5.0})
+REPORT = Report("net.nwt", 1000, 24_500, VERDICT, 12.4, {"seed": 3}, folded=("bn1",), spent={"net": 5.0})
 
 
 def test_ratio_is_original_over_file() -> None:
@@ -28,7 +28,7 @@ def test_json_holds_every_field_and_the_ratio() -> None:
         "settings": {"seed": 3},
         "folded": ["bn1"],
         "unused": [],
-        "shares": {"net": 5.0},
+        "spent": {"net": 5.0},
     }
 
 

@@ -18,6 +18,11 @@ from noworse.errors import BadInput
 KINDS = ("kl", "mse", "cosine")
 
 
+def per_sample(losses: Tensor) -> Tensor:
+    """Mean over middle dimensions: (B, ...) -> (B,)."""
+    return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+
+
 class Distiller:
     """The distillation loss of one kind; ``scale`` is the variance of the original's outputs (used by "mse" alone)."""
 
@@ -36,7 +41,7 @@ class Distiller:
             losses = (outputs - original).square().mean(-1) / self.scale
         else:
             losses = 1 - F.cosine_similarity(outputs, original, dim=-1)
-        return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+        return per_sample(losses)
 
     def probe(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """A random scalar whose gradient g has E[g gᵀ] = the Gauss-Newton Hessian of the summed loss at the original.

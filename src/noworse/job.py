@@ -51,8 +51,9 @@ class Job:
         check_writable(self.path)
         self.calib = data.materialise(task.calib, "calib", MINIMUM_CALIB)
         self.verify = data.materialise(task.verify, "verify", MINIMUM_VERIFY)
+        self.samples = sum(data.batch_size(batch) for batch in self.verify)
         shared = data.shared_samples(self.calib, self.verify)
-        if shared > SHARED_LIMIT * sum(data.batch_size(batch) for batch in self.verify):
+        if shared > SHARED_LIMIT * self.samples:
             raise BadInput(f"{shared} samples of verify are in calib too: expected held-out data")
         self.original_loss = mean_loss(task.model, task.loss, self.verify)
 
@@ -64,8 +65,7 @@ class Job:
         unknown += ["changed", "mean_kl"] if self.task.distill == "kl" else []
         known = {"original_loss": self.original_loss, "tolerance": tolerance, "confidence": self.options.confidence}
         digits = {name: (-1) ** k * (1.23457 + 0.10351 * k) * 1e-5 for k, name in enumerate(unknown)}
-        samples = sum(data.batch_size(batch) for batch in self.verify)
-        workspace.verdict = Verdict("inconclusive", samples, looks=self.options.looks, **known, **digits).record()
+        workspace.verdict = Verdict("inconclusive", self.samples, looks=self.options.looks, **known, **digits).record()
         return workspace
 
     def at_target(self, target: float | str, tolerance: float | str) -> Verdict:
@@ -94,8 +94,7 @@ class Job:
         tune_on, held_back = data.split(self.calib, self.options.development, self.options.seed)
         workspace = self._workspace(tune_on, limit)
         workspace.settings["tolerance"] = str(tolerance)
-        samples = sum(data.batch_size(batch) for batch in self.verify)
-        predictor = Predictor(self.task, workspace, held_back, samples, self.options.confidence)
+        predictor = Predictor(self.task, workspace, held_back, self.samples, self.options.confidence)
         budget = FIRST_BITS * workspace.grids.count + 8.0 * workspace.floor()
         workspace.start(budget)
         for round_ in range(1, ROUNDS + 1):

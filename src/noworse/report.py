@@ -21,7 +21,7 @@ class Report:
     settings: dict[str, Any]
     folded: tuple[str, ...] = ()  # norms folded into their neighbours
     unused: tuple[str, ...] = ()  # parameters that the calibration data never reached: kept at a fixed coarse step
-    shares: dict[str, float] = field(default_factory=dict)  # seconds of tuning in the net and in the grids
+    spent: dict[str, float] = field(default_factory=dict)  # seconds of tuning in the net and in the grids
 
     @property
     def ratio(self) -> float:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from noworse.data import Batch
+from noworse.distill import per_sample
 from noworse.errors import BadInput
 from noworse.task import Task
 from noworse.verify import compare
@@ -50,25 +50,21 @@ class Predictor:
                 for module in (self.workspace.teacher, self.workspace.student)
             )
             difference = log_p - log_q
-            means.append(_per_sample(log_p.exp() * difference))
-            squares.append(_per_sample(log_p.exp() * difference.square()))
+            means.append(per_sample((log_p.exp() * difference).sum(-1)))
+            squares.append(per_sample((log_p.exp() * difference.square()).sum(-1)))
         mean, square = float(torch.cat(means).mean()), float(torch.cat(squares).mean())
         return mean, math.sqrt(max(square - mean**2, 0.0))
 
     def _losses(self) -> tuple[float, float]:
         """Mean and deviation of the paired loss differences, where outputs are not logits."""
         try:
-            found = compare(self.workspace.teacher, self.workspace.student, self.task.loss, self.batches)
+            models = self.workspace.teacher, self.workspace.student
+            found = compare(*models, self.task.loss, self.batches, self.task.forward, self.task.distill)
         except Exception as error:
             message = f"within a tolerance and with distill={self.task.distill!r}, the loss must work on calib: {error}"
             raise BadInput(message) from error
         differences = torch.as_tensor(found.compressed - found.original)
         return float(differences.mean()), float(differences.std())
-
-
-def _per_sample(values: Tensor) -> Tensor:
-    summed = values.sum(-1)
-    return summed.flatten(1).mean(1) if summed.dim() > 1 else summed
 
 
 def next_budget(budget: float, bound: float, limit: float, floor: float) -> float:

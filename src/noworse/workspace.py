@@ -53,8 +53,7 @@ class Workspace:
         self.dtypes = {entry.name: entry.tensor.dtype for entry in state_tensors(task.model)}
         probe = data.select(calib[0], torch.arange(min(8, data.batch_size(calib[0]))))
         self._original(probe)
-        student, self.folded = fold_norms(self.teacher, lambda module: self.forward(module, probe))
-        self.student = copy.deepcopy(student)
+        self.student, self.folded = fold_norms(self.teacher, lambda module: self.forward(module, probe))
         self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sampler = Sampler(calib, options.batch, options.seed)
         self.distiller = Distiller(task.distill, self._remember())

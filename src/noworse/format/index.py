@@ -8,14 +8,13 @@ What deflate cannot shrink (digest, checksums, low bytes of step sizes) stands b
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from noworse.errors import BadInput
 from noworse.format.columns import varints
-from noworse.representation import find_dtype
+from noworse.representation import Described, find_dtype
 
 CONSTANT, RAW, GRID, TIED = range(4)  # kinds of tensors
 DIGEST_BYTES = 16
@@ -23,23 +22,13 @@ OWN = 0  # stream numbers of a tensor: 0 for streams of its own, k for those fro
 
 
 @dataclass(frozen=True)
-class Signature:
+class Signature(Described):
     """What many tensors of a network have in common; ``value`` is empty except for constants."""
 
     kind: int
     dtype: str
     shape: tuple[int, ...]
     value: bytes = b""
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the decoded tensor."""
-        return self.size * find_dtype(self.dtype).itemsize
 
     @property
     def streams(self) -> int:

@@ -71,6 +71,7 @@ class GridSet:
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)]).tolist()
         flat = [s.flatten(weights[s.name].detach()).float() for s in specs]
         self.largest = [float(w.abs().max()) for w in flat]
+        self.rms = [float(w.double().square().mean().sqrt()) for w in flat]
         self.unit = torch.tensor(self.largest)  # until rebase()
         self.latent = torch.cat([w / u for w, u in zip(flat, self.largest, strict=True)])
         self.log_step = self.unit.log()

@@ -23,10 +23,9 @@ def equal_slope_steps(grids: GridSet, sensitivity: Mapping[str, float], scale: f
     """
     steps = []
     for k, spec in enumerate(grids.specs):
-        weights = grids.latent[grids.offsets[k] : grids.offsets[k + 1]] * grids.unit[k]
-        rms = float(weights.double().square().mean().sqrt())
-        wanted = scale / math.sqrt(sensitivity[spec.name]) if spec.tuned else UNUSED * rms
-        steps.append(min(max(wanted, grids.largest[k] / LARGEST_CODE), (COARSEST if spec.tuned else UNUSED) * rms))
+        coarsest = (COARSEST if spec.tuned else UNUSED) * grids.rms[k]
+        wanted = scale / math.sqrt(sensitivity[spec.name]) if spec.tuned else coarsest
+        steps.append(min(max(wanted, grids.largest[k] / LARGEST_CODE), coarsest))
     return torch.tensor(steps)
 
 

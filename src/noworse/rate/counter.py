@@ -10,8 +10,9 @@ since the derivatives of the logarithms cancel: every weight adds one count in a
 rates; it serves for gradients only, and sizes are measured on hard counts.
 
 No weight is left out, yet the kernel is not evaluated weight by weight: weights are counted once in *cells*, 1/32 of a
-code wide and aligned with the bin boundaries, and everything else happens on the cells. This costs O(n) integer work
-and makes the hard counts exact; the relaxed ones are those of weights moved by at most 1/64 of a code.
+code wide (up to 1/4 in tensors of more than 256 bins) and aligned with the bin boundaries, and everything else happens
+on the cells. This costs O(n) integer work; hard counts are exact, since cells per code are a power of two, and the
+relaxed ones are those of weights moved by at most half a cell.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def lay_out(reach: Tensor, zones: Tensor, finest: int = CELLS) -> Cells:
     There are ``finest`` cells per code unit, and fewer in tensors of very many bins, to bound their number.
     """
     bins = ((reach - zones).clamp(min=0).floor() + 2).long()
-    resolution = (finest * FINE // bins).clamp(min=min(FEWEST, finest), max=finest)
+    wanted = (finest * FINE // bins).clamp(min=min(FEWEST, finest), max=finest)
+    resolution = wanted.double().log2().floor().exp2().long()
     zero = (zones * resolution).ceil().long() + 1
     width = zero + bins * resolution
     ends = (2 * width).cumsum(0)

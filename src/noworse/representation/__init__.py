@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noworse.representation.base import Representation
+from noworse.representation.base import Described, Representation
 from noworse.representation.constant import Constant
 from noworse.representation.dtypes import DTYPES, DType, find_dtype, from_float32, to_numpy
 from noworse.representation.grid import Grid, pack_step, unpack_step
@@ -13,6 +13,7 @@ __all__ = [
     "DTYPES",
     "Constant",
     "DType",
+    "Described",
     "Grid",
     "Raw",
     "Representation",

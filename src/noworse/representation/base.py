@@ -16,15 +16,11 @@ MAX_DIMS = 8
 MAX_ELEMENTS = 1 << 56  # far beyond any memory; keeps element counts times item sizes within 63 bits
 
 
-class Representation(ABC):
-    """One way to write one tensor; subclasses are frozen dataclasses with the fields ``shape`` and ``dtype``."""
+class Described:
+    """What has a shape and a dtype has a size: shared by representations and by what an index says of them."""
 
     shape: tuple[int, ...]
     dtype: str
-
-    def __post_init__(self) -> None:
-        find_dtype(self.dtype)
-        object.__setattr__(self, "shape", checked_shape(self.shape))
 
     @property
     def size(self) -> int:
@@ -35,6 +31,14 @@ class Representation(ABC):
     def nbytes(self) -> int:
         """Bytes of the decoded tensor."""
         return self.size * find_dtype(self.dtype).itemsize
+
+
+class Representation(Described, ABC):
+    """One way to write one tensor; subclasses are frozen dataclasses with the fields ``shape`` and ``dtype``."""
+
+    def __post_init__(self) -> None:
+        find_dtype(self.dtype)
+        object.__setattr__(self, "shape", checked_shape(self.shape))
 
     @abstractmethod
     def storage(self) -> NDArray[Any]:
