@@ -21,7 +21,7 @@ from noworse.verify import Verdict, mean_loss, parse_tolerance, verify
 from noworse.workspace import Workspace
 
 MINIMUM_CALIB, MINIMUM_VERIFY = 16, 30
-AIM, LANDING = 0.996, 0.994  # of the target: where tuning aims, and the least size before the verdict is known
+AIM, LANDING = 0.996, 0.992  # of the target: where tuning aims, and the least size before the verdict is known
 KNOBS = (("shift", 0.25), ("log_scale", 0.5), ("log_scale", 8.0))  # what may be turned at the end, and how far
 BISECTIONS = 12
 ROUNDS, ROUND_SHARE = 3, 0.4  # of the search within a tolerance, and their iterations as a share of the whole
@@ -150,7 +150,7 @@ def land(workspace: Workspace, size: int) -> Mapping[str, Representation]:
     next to them, which are those that were undecided anyway. Only where that is not enough (after too few iterations)
     are all steps scaled; if even the finest leave the file below the size, they are taken.
     """
-    if LANDING * size <= workspace.measure() <= size:
+    if workspace.tuner.settle(LANDING * size, size):
         return workspace.items()
     for knob, reach in KNOBS:
         low, high = {knob: -reach}, {knob: reach}  # too large, small enough

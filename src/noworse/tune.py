@@ -18,7 +18,10 @@ from noworse.rate.control import RateController, budget_at
 from noworse.sampling import Sampler
 
 MEASURE_EVERY = 25  # iterations between measurements of the whole file
-FINAL_RATE = 0.02  # of the learning rates, after the cosine
+FINAL_RATE, FINAL_GRID_RATE = 0.02, 0.1  # of the learning rates of weights, and of steps and zones, after the cosine
+FEEDBACK, STEADY = 0.05, 0.7  # of ln(size/budget) on ln s in each iteration, up to this share of the iterations
+COMPENSATED, NEAREST = (1.0, 1.0, 1.0), (3.5, 30.0, 20.0)  # learning rates after a start, times those of the options
+SETTLE = 200  # most further iterations until the size is right
 
 
 @dataclass(frozen=True)
@@ -88,19 +91,28 @@ class Tuner:
         self.distiller = distiller
         self.hooks = hooks
         self.values, self.gradient = attach(student, grids)
-        rates = (options.lr_weights, options.lr_steps, options.lr_zones)
         leaves = (grids.latent, grids.log_step, grids.log_zone)
-        groups = [{"params": [leaf], "lr": rate, "peak": rate} for leaf, rate in zip(leaves, rates, strict=True)]
-        self.optimiser = torch.optim.Adam(groups, fused=True)
+        self.optimiser = torch.optim.Adam([{"params": [leaf]} for leaf in leaves], fused=True)
+        self._set_pace(COMPENSATED)
         self.controller: RateController | None = None
         self.side_bits = 0.0
         self.seconds = {"net": 0.0, "grids": 0.0}
 
-    def reset(self, multiplier: float) -> None:
-        """Quantise, measure the file, and start the rate controller at ``multiplier`` (loss per bit per weight)."""
+    def reset(self, multiplier: float, pace: tuple[float, float, float] = COMPENSATED) -> None:
+        """Quantise, measure the file, and start the rate controller at ``multiplier`` (loss per bit per weight).
+
+        ``pace`` multiplies the options' learning rates of weights, steps and zones.
+        """
+        self._set_pace(pace)
         self.grids.quantise(self.values)
         self._measure()
         self.controller = RateController(multiplier)
+
+    def _set_pace(self, pace: tuple[float, float, float]) -> None:
+        rates = (self.options.lr_weights, self.options.lr_steps, self.options.lr_zones)
+        finals = (FINAL_RATE, FINAL_GRID_RATE, FINAL_GRID_RATE)
+        for group, rate, factor, final in zip(self.optimiser.param_groups, rates, pace, finals, strict=True):
+            group.update(peak=rate * factor, final=final)
 
     def _measure(self) -> None:
         self.side_bits = 8 * self.hooks.measure() - float(self.grids.bits.sum())
@@ -117,7 +129,7 @@ class Tuner:
             progress = iteration / iterations
             self._set_rates(iteration, iterations)
             goal = budget_at(progress, start, budget, self.options.ramp)
-            loss = self._iterate(goal)
+            loss = self._iterate(goal, progress < STEADY)
             running = loss if iteration == 0 else 0.95 * running + 0.05 * loss
             if not math.isfinite(running):
                 raise FloatingPointError(f"the distillation loss became {loss} at iteration {iteration} of {stage}")
@@ -130,15 +142,34 @@ class Tuner:
 
     def _set_rates(self, iteration: int, iterations: int) -> None:
         warm = min(1.0, (iteration + 1) / max(self.options.warm_up, 1))
-        cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
+        cosine = 0.5 * (1 + math.cos(math.pi * iteration / iterations))
         for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * warm * cosine
+            group["lr"] = group["peak"] * warm * (group["final"] + (1 - group["final"]) * cosine)
 
-    def _iterate(self, goal: float) -> float:
+    def settle(self, low: float, high: float) -> bool:
+        """Go on at the final learning rates until the file has ``low`` to ``high`` bytes; whether that was reached.
+
+        Rounding boundaries are no place to adjust a size at: tuned weights lie next to them in great numbers, and the
+        errors of those that move no longer cancel. A few more iterations leave the choice to the loss.
+        """
+        goal = 4.0 * (low + high)
+        for iteration in range(SETTLE + 1):
+            if low <= self.bits() / 8 <= high:
+                self._measure()
+                if low <= self.bits() / 8 <= high:
+                    return True
+            if iteration < SETTLE:
+                self._iterate(goal, True)
+                self.grids.quantise(self.values)
+        return False
+
+    def _iterate(self, goal: float, correct: bool) -> float:
         assert self.controller is not None
         start = time.perf_counter()
         self.grids.quantise(self.values, self.options.delta)
         multiplier = self.controller.update(self.bits(), goal)
+        if correct:
+            self.grids.log_step += self.grids.tuned * (FEEDBACK * self.controller.error)
         after_quantise = time.perf_counter()
         batch, original = next(self.batches)
         batch, original = self.hooks.teach(batch, original)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from noworse.errors import BadInput
 from noworse.format import packed_size
 from noworse.io import represent
 from noworse.methods.grid import GridSet, GridSpec
+from noworse.methods.obs import start_compensated
 from noworse.methods.start import equal_slope_steps, start_at
 from noworse.model.norms import fold_norms
 from noworse.model.tensors import state_bytes, state_tensors
@@ -23,10 +25,13 @@ from noworse.options import Options
 from noworse.representation import Representation, Tied
 from noworse.sampling import Sampler
 from noworse.sensitivity.fisher import tensor_sensitivity
+from noworse.sensitivity.moments import input_moments
 from noworse.task import Task
-from noworse.tune import Hooks, Progress, Tuner
+from noworse.tune import COMPENSATED, NEAREST, Hooks, Progress, Tuner
 
 SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16
+FITS = 1.05  # of the wanted bits: at low rates compensation moves weights so far that codes never get that cheap
+AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
 CACHE_LIMIT = 1 << 29  # bytes of original outputs kept in memory
 GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
@@ -47,7 +52,7 @@ class Workspace:
     """Everything between the caller's model and the file; the caller's model is copied, never changed."""
 
     def __init__(self, task: Task, calib: list[Batch], options: Options, progress: Progress) -> None:
-        self.task, self.options = task, options
+        self.task, self.calib, self.options = task, calib, options
         self.original_bytes = state_bytes(task.model)
         self.teacher = copy.deepcopy(task.model).float().eval().requires_grad_(False)
         self.dtypes = {entry.name: entry.tensor.dtype for entry in state_tensors(task.model)}
@@ -57,7 +62,7 @@ class Workspace:
         self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sampler = Sampler(calib, options.batch, options.seed)
         self.distiller = Distiller(task.distill, self._remember())
-        self.grids, self.fixed = self._survey(calib)
+        self.grids, self.fixed = self._survey()
         self.settings: dict[str, Any] = {"seed": options.seed, "distill": task.distill, **options.changed()}
         hooks = Hooks(self.forward, self._teach, self.measure, progress)
         self.tuner = Tuner(self.student, self.grids, self.sampler, self.distiller, options, hooks)
@@ -86,13 +91,16 @@ class Workspace:
             batch = self.task.augment(batch)
         return batch, self._original(batch) if outputs is None else outputs
 
-    def _survey(self, calib: list[Batch]) -> tuple[GridSet, dict[str, Representation]]:
+    def _survey(self) -> tuple[GridSet, dict[str, Representation]]:
         entries = state_tensors(self.student)
         parameters = dict(self.student.named_parameters(remove_duplicate=False))
         chosen = {e.name: parameters[e.name] for e in entries if e.is_grid}
         for parameter in chosen.values():
             parameter.requires_grad_(True)
-        self.sensitivity = tensor_sensitivity(chosen, self._probes(calib), self.distiller, self.options.seed)
+        self.sensitivity = tensor_sensitivity(chosen, self._probes(), self.distiller, self.options.seed)
+        if self.options.rounding != "nearest":
+            runs = (functools.partial(self.forward, self.student, batch) for batch in self._samples())
+            self.moments = input_moments(self.student, chosen, runs)
         self.unused = [name for name, value in self.sensitivity.items() if value == 0]
         if len(self.unused) == len(chosen):
             raise BadInput("no parameter influences the model's outputs on calib: expected a differentiable model")
@@ -112,14 +120,20 @@ class Workspace:
         self.order = [entry.name for entry in entries]
         return GridSet(specs, chosen, self.options.zone), fixed
 
-    def _probes(self, calib: list[Batch]) -> Any:
+    def _samples(self) -> Iterator[Batch]:
+        """The first calibration samples, a few at a time: what the survey looks at."""
         seen = 0
-        for batch in calib:
+        for batch in self.calib:
             for rows in torch.split(torch.arange(data.batch_size(batch)), SENSITIVITY_BATCH):
                 if seen >= SENSITIVITY_SAMPLES:
                     return
-                yield usable(self.forward(self.student, data.select(batch, rows)), len(rows)), len(rows)
+                yield data.select(batch, rows)
                 seen += len(rows)
+
+    def _probes(self) -> Iterator[tuple[Tensor, int]]:
+        for batch in self._samples():
+            size = data.batch_size(batch)
+            yield usable(self.forward(self.student, batch), size), size
 
     def items(self, shift: float = 0.0, log_scale: float = 0.0) -> Mapping[str, Representation]:
         """The representation of every tensor as it would be written now, in the order of the module's state."""
@@ -140,7 +154,28 @@ class Workspace:
         return size
 
     def start(self, budget: float) -> None:
-        """Set the grids to where tuning towards ``budget`` bits starts."""
+        """Set the grids to where tuning towards ``budget`` bits starts, by the rounding that loses less on calib."""
         wanted = max(self.options.start * budget - 8 * self.floor(), 0.5 * budget)
-        multiplier = start_at(self.grids, self.sensitivity, wanted, self.tuner.values)
-        self.tuner.reset(multiplier)
+        rounding = self.options.rounding
+        if rounding != "nearest":
+            before = self.grids.state()
+            multiplier = start_compensated(self.grids, self.sensitivity, self.moments, wanted, self.tuner.values)
+            loss, compensated = self._start_loss(), self.grids.state()
+            fits = float(self.grids.bits[self.grids.tuned].sum()) < FITS * wanted
+            self.grids.restore(before)
+            if rounding == "auto":
+                start_at(self.grids, self.sensitivity, wanted, self.tuner.values)
+                rounding = "compensated" if fits and loss < self._start_loss() else "nearest"
+                self.grids.restore(before)
+            if rounding == "compensated":
+                self.grids.restore(compensated)
+                self.tuner.reset(multiplier, COMPENSATED)
+                return
+        self.tuner.reset(start_at(self.grids, self.sensitivity, AHEAD * wanted, self.tuner.values), NEAREST)
+
+    @torch.no_grad()
+    def _start_loss(self) -> float:
+        """Distillation loss on the surveyed samples, of the weights as they would be rounded now."""
+        self.grids.quantise(self.tuner.values)
+        found = [self.distiller(self.forward(self.student, b), self._original(b)) for b in self._samples()]
+        return float(torch.cat(found).mean())

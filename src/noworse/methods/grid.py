@@ -15,14 +15,13 @@ from torch import Tensor
 
 from noworse.methods import deadzone
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
-from noworse.representation import Grid, pack_step, unpack_step
+from noworse.representation import EDGE_UNITS, MAX_EDGE, Grid, pack_step
 
 CHUNK = 1 << 16  # weights processed at a time
 SMALL = 1 << 13  # tensors below this size are processed together
 LARGEST_CODE = 2_000  # eleven bits of the largest weight: no net here gains from more
-ZONE_UNIT = 64  # zones are stored in 1/64 of a step
-EDGE_MIN, EDGE_MAX = 26, 255
-ZONE_MIN, ZONE_MAX = 0.4, EDGE_MAX / ZONE_UNIT
+EDGE_MIN = 26  # in 1/64 of a step
+ZONE_MIN = 0.4
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,33 @@ class GridSet:
         return chunks
 
     def steps(self) -> Tensor:
-        """Step sizes s (K,) in weight units, kept within what the file can hold."""
-        return self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=1e-30)
+        """Step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
+        wanted = self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=1e-30)
+        return stored_steps(wanted)
 
     def zones(self) -> Tensor:
-        """Half widths r (K,) of the zero bins, in steps."""
-        return (self.log_zone.exp() + ZONE_MIN).clamp(max=ZONE_MAX)
+        """Half widths r (K,) of the zero bins in steps, as the file holds them."""
+        units = (self.log_zone.exp() + ZONE_MIN).mul(EDGE_UNITS).round()
+        return units.clamp(EDGE_MIN, MAX_EDGE) / EDGE_UNITS
+
+    def weights(self, k: int) -> Tensor:
+        """The latent weights of tensor k in weight units, as a row of the flat vector."""
+        return self.latent[self.offsets[k] : self.offsets[k + 1]] * self.unit[k]
+
+    @torch.no_grad()
+    def set_weights(self, k: int, tensor: Tensor) -> None:
+        """Replace the latent weights of tensor k by ``tensor``, of its own shape and in weight units."""
+        self.latent[self.offsets[k] : self.offsets[k + 1]] = self.specs[k].flatten(tensor) / self.unit[k]
+
+    def state(self) -> tuple[Tensor, ...]:
+        """Copies of what ``restore`` brings back: weights, their unit, steps and zones."""
+        return tuple(t.clone() for t in (self.latent, self.unit, self.log_step, self.log_zone))
+
+    @torch.no_grad()
+    def restore(self, state: tuple[Tensor, ...]) -> None:
+        """Go back to a state, in place."""
+        for tensor, value in zip((self.latent, self.unit, self.log_step, self.log_zone), state, strict=True):
+            tensor.copy_(value)
 
     @torch.no_grad()
     def rebase(self) -> None:
@@ -118,7 +138,7 @@ class GridSet:
         steps = self.steps()
         for k, ratio in enumerate((self.unit / steps).tolist()):
             self.latent[self.offsets[k] : self.offsets[k + 1]] *= ratio
-        self.unit = steps.clone()
+        self.unit.copy_(steps)
 
     @torch.no_grad()
     def quantise(self, out: Tensor, delta: float | None = None) -> None:
@@ -173,7 +193,7 @@ class GridSet:
                 weight_grad[chunk.rows] += torch.copysign(slope, slope * self.latent[chunk.rows]) * multiplier
         self.latent.grad = weight_grad
         self.log_step.grad = step_grad * self.tuned
-        self.log_zone.grad = zone_grad * (zones - ZONE_MIN) * self.tuned
+        self.log_zone.grad = zone_grad * self.log_zone.exp() * self.tuned
 
     @torch.no_grad()
     def representations(self, shift: float = 0.0, log_scale: float = 0.0) -> dict[str, Grid]:
@@ -182,15 +202,22 @@ class GridSet:
         Codes get cheaper with a positive ``shift`` (in steps), which moves every rounding boundary outwards, and with a
         positive ``log_scale``, the logarithm of a factor on all tuned steps.
         """
-        grids, steps, zones = {}, self.steps() * (log_scale * self.tuned).exp(), self.zones()
+        steps, zones = stored_steps(self.steps() * (log_scale * self.tuned).exp()), self.zones()
+        grids, ratios = {}, self.unit / steps
         for k, spec in enumerate(self.specs):
-            step = pack_step(float(steps[k]))
-            edge = int(np.clip(round(float(zones[k]) * ZONE_UNIT), EDGE_MIN, EDGE_MAX))
-            scaled = self.latent[self.offsets[k] : self.offsets[k + 1]] * (float(self.unit[k]) / unpack_step(step))
-            magnitudes = deadzone.magnitude(scaled.abs() - (edge / ZONE_UNIT + shift))
+            scaled = self.latent[self.offsets[k] : self.offsets[k + 1]] * ratios[k]
+            magnitudes = deadzone.magnitude(scaled.abs() - (zones[k] + shift))
             codes = spec.unflatten(torch.copysign(magnitudes, scaled).int()).reshape(-1).numpy()
-            grids[spec.name] = Grid(codes, step, edge, spec.shape, spec.dtype)
+            edge = round(float(zones[k]) * EDGE_UNITS)
+            grids[spec.name] = Grid(codes, pack_step(float(steps[k])), edge, spec.shape, spec.dtype)
         return grids
+
+
+def stored_steps(steps: Tensor) -> Tensor:
+    """The nearest step sizes that a file can hold (see representation/grid.py), for steps of any shape, float32."""
+    dropped = 15  # bits of the mantissa
+    nearest = (steps.view(torch.int32) + (1 << (dropped - 1))) >> dropped << dropped
+    return nearest.view(torch.float32)
 
 
 def _add(total: Tensor, chunk: _Chunk, values: Tensor) -> None:

@@ -16,12 +16,13 @@ class RateController:
     def __init__(self, start: float) -> None:
         self.log_multiplier = math.log(max(start, 1e-12))
         self.multiplier = start
+        self.error = 0.0  # ln(size/budget) as of the last update, limited
 
     def update(self, bits: float, budget: float) -> float:
         """The multiplier for the next iteration, given the size now and the size wanted now, both in bits."""
-        error = max(-self.LIMIT, min(self.LIMIT, math.log(bits / budget)))
-        self.log_multiplier += self.INTEGRAL * error
-        self.multiplier = math.exp(min(self.log_multiplier + self.PROPORTIONAL * error, 60.0))
+        self.error = max(-self.LIMIT, min(self.LIMIT, math.log(bits / budget)))
+        self.log_multiplier += self.INTEGRAL * self.error
+        self.multiplier = math.exp(min(self.log_multiplier + self.PROPORTIONAL * self.error, 60.0))
         return self.multiplier
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from noworse.representation.base import Described, Representation
 from noworse.representation.constant import Constant
 from noworse.representation.dtypes import DTYPES, DType, find_dtype, from_float32, to_numpy
-from noworse.representation.grid import Grid, pack_step, unpack_step
+from noworse.representation.grid import EDGE_UNITS, MAX_EDGE, Grid, pack_step, unpack_step
 from noworse.representation.raw import Raw
 from noworse.representation.tied import Tied
 
 __all__ = [
     "DTYPES",
+    "EDGE_UNITS",
+    "MAX_EDGE",
     "Constant",
     "DType",
     "Described",

@@ -1,0 +1,105 @@
+"""Rounding that makes up for its own error: optimal brain surgeon, one column after the other.
+
+The error of a layer's output is Σ_rows (ŵ − w)ᵀ X (ŵ − w) with X = E[x xᵀ] of its inputs. When column j is rounded,
+the columns behind it move so that they undo as much of that error as they can:
+
+    w_k  ←  w_k − (w_j − ŵ_j) · U_jk / U_jj   for k > j,        UᵀU = X⁻¹  (Cholesky, U upper triangular)
+
+Columns of large input energy go first, while there are many left to make up for them. What is returned are the weights
+as they stood when their turn came: rounding each of them to its nearest grid point gives the codes, and they are where
+tuning starts.
+
+Source: Hassibi and Stork, Optimal brain surgeon (1993); Frantar et al., GPTQ (ICLR 2023), the order of columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from noworse.methods import deadzone
+from noworse.methods.grid import GridSet
+from noworse.methods.start import start_at
+
+DAMPING = 0.01  # of the mean input energy, added to each: calibration samples are few
+BLOCK = 64  # columns whose corrections are applied to the rest at once
+ATTEMPTS, SLACK = 5, 1.01  # at a start, and how far above its bits that may stay
+
+
+def nearest(weights: Tensor, step: float, zone: float) -> Tensor:
+    """ŵ on the grid of step s with zero bin ±``zone``·s, for weights of any shape."""
+    magnitude = deadzone.magnitude(weights.abs() / step - zone)
+    return torch.copysign(deadzone.decode(magnitude, zone) * step, weights)
+
+
+def compensated(weights: Tensor, factor: Tensor, step: float, zone: float) -> Tensor:
+    """Weights (G, R, I) as they stand when they are rounded, for the factors U (G, I, I) of their G groups of rows."""
+    rows, size = weights.clone(), weights.shape[2]
+    for start in range(0, size, BLOCK):
+        end = min(start + BLOCK, size)
+        errors = torch.zeros_like(rows[:, :, start:end])
+        for j in range(start, end):
+            error = (rows[:, :, j] - nearest(rows[:, :, j], step, zone)) / factor[:, None, j, j]
+            rows[:, :, j + 1 : end] -= error[:, :, None] * factor[:, None, j, j + 1 : end]
+            errors[:, :, j - start] = error
+        rows[:, :, end:] -= errors @ factor[:, start:end, end:]
+    return rows
+
+
+class Layer:
+    """One layer's weights (O, ...) as G groups of rows, with what rounding them needs from moments X (G, I, I)."""
+
+    def __init__(self, weights: Tensor, moments: Tensor) -> None:
+        groups, size = moments.shape[:2]
+        energy = moments.diagonal(dim1=1, dim2=2)
+        self.shape = weights.shape
+        self.order = energy.sum(0).argsort(descending=True, stable=True)
+        rows = weights.double().reshape(groups, -1, size)
+        self.rows = torch.where(energy[:, None] > 0, rows, 0.0)[:, :, self.order]  # weights of idle inputs mean nothing
+        self.factor = _factor(moments[:, self.order][:, :, self.order])
+
+    def compensated(self, step: float, zone: float) -> Tensor:
+        """The weights as they stand when they are rounded, in their own shape."""
+        moved = compensated(self.rows, self.factor, step, zone)
+        return moved[:, :, self.order.argsort()].reshape(self.shape).float()
+
+
+def _factor(moments: Tensor) -> Tensor:
+    """U (G, I, I), upper triangular with UᵀU = X⁻¹, of damped X."""
+    mean = moments.diagonal(dim1=1, dim2=2).mean(1)
+    damping = torch.where(mean > 0, DAMPING * mean, 1.0)
+    damped = moments + damping[:, None, None] * torch.eye(moments.shape[1], dtype=moments.dtype)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor
+
+
+@torch.no_grad()
+def start_compensated(
+    grids: GridSet, sensitivity: Mapping[str, float], moments: Mapping[str, Tensor], bits: float, scratch: Tensor
+) -> float:
+    """``start_at``, with the weights of every layer of known ``moments`` moved to where rounding compensates itself.
+
+    Moved weights take more bits: that is tried again with larger steps, until codes fit or larger steps no longer help.
+    """
+    originals = grids.state()
+    layers = {
+        k: Layer(spec.unflatten(grids.weights(k)), moments[spec.name])
+        for k, spec in enumerate(grids.specs)
+        if spec.name in moments
+    }
+    asked = bits
+    for _ in range(ATTEMPTS):
+        grids.restore(originals)
+        multiplier = start_at(grids, sensitivity, asked, scratch)
+        steps, zones = grids.steps().tolist(), grids.zones().tolist()
+        for k, layer in layers.items():
+            grids.set_weights(k, layer.compensated(steps[k], zones[k]))
+        grids.quantise(scratch)
+        found = float(grids.bits[grids.tuned].sum())
+        if found <= SLACK * bits:
+            break
+        asked *= bits / found
+    return multiplier

@@ -1,0 +1,76 @@
+"""Second moments of what each linear or convolutional layer is fed: the curvature of its output error in its weights.
+
+A layer y = W x with weights (O, I) that are replaced by Ŵ has the expected output error Σ_rows (ŵ − w)ᵀ X (ŵ − w),
+X = E[x xᵀ], the same for every row. A convolution is such a layer on its patches, one with groups is several of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+COLUMNS = 8192  # of one batch and layer; more positions of the same few images say little
+
+
+def patches(layer: nn.Linear | nn.Conv2d, inputs: Tensor) -> Tensor:
+    """Inputs of a layer as columns: (G, I, N), with G groups, I weights of a row and N places where they are used."""
+    if isinstance(layer, nn.Linear):
+        return inputs.reshape(1, -1, inputs.shape[-1]).transpose(1, 2)
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        inputs = F.pad(inputs, layer._reversed_padding_repeated_twice, _PAD_MODES[layer.padding_mode])
+        padding: tuple[int, ...] = (0, 0)
+    else:
+        padding = layer.padding
+    images = max(1, COLUMNS * inputs.shape[0] // max(1, _positions(layer, inputs, padding)))
+    unfolded = F.unfold(inputs[:images], layer.kernel_size, layer.dilation, padding, layer.stride)  # (B, C·k, L)
+    columns = unfolded.transpose(0, 1).flatten(1)
+    return columns.view(layer.groups, -1, columns.shape[1])
+
+
+_PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+
+
+def _positions(layer: nn.Conv2d, inputs: Tensor, padding: tuple[int, ...]) -> int:
+    """Places where the kernel is used over the whole batch (an upper bound)."""
+    height, width = ((n + 2 * p) // s for n, p, s in zip(inputs.shape[2:], padding, layer.stride, strict=True))
+    return int(inputs.shape[0] * height * width)
+
+
+def input_moments(
+    module: nn.Module, parameters: Mapping[str, nn.Parameter], runs: Iterable[Callable[[], object]]
+) -> dict[str, Tensor]:
+    """X = E[x xᵀ] as (G, I, I) float64 for each of ``parameters`` that is the weight of a linear or 2-D convolution.
+
+    Each of ``runs`` calls the module on some data. A layer used several times is measured over all of its uses; one
+    that is never called (its weights are read by other code) is left out.
+    """
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    totals: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+
+    def observe(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            assert isinstance(layer, (nn.Linear, nn.Conv2d))
+            columns = patches(layer, arguments[0].detach())
+            found = (columns @ columns.transpose(1, 2)).double()
+            totals[name] = totals[name] + found if name in totals else found
+            counts[name] = counts.get(name, 0) + columns.shape[2]
+
+        return hook
+
+    hooks = [
+        layer.register_forward_pre_hook(observe(names[id(layer.weight)]))
+        for layer in module.modules()
+        if isinstance(layer, (nn.Linear, nn.Conv2d)) and id(layer.weight) in names
+    ]
+    try:
+        with torch.no_grad():
+            for run in runs:
+                run()
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return {name: total / counts[name] for name, total in totals.items()}

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from noworse.methods.grid import GridSet, GridSpec
+from noworse.methods.obs import DAMPING, SLACK, Layer, nearest, start_compensated
+from noworse.methods.start import start_at
+
+STEP, ZONE = 0.3, 0.55
+
+
+def correlated(size: int, seed: int) -> Tensor:
+    """Second moments (size, size) of inputs that predict one another."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(4 * size, size, generator=generator, dtype=torch.float64)
+    return (mixed := inputs @ torch.randn(size, size, generator=generator, dtype=torch.float64)).T @ mixed / len(inputs)
+
+
+def by_least_squares(weights: Tensor, moments: Tensor) -> Tensor:
+    """The same by definition: round the column of most energy, then set all later ones to the best that is left."""
+    size = len(moments)
+    damped = moments + DAMPING * moments.diagonal().mean() * torch.eye(size, dtype=moments.dtype)
+    order = moments.diagonal().argsort(descending=True, stable=True).tolist()
+    found, rounded = weights.clone(), weights.clone()
+    for place, j in enumerate(order):
+        rounded[:, j] = nearest(found[:, j], STEP, ZONE)
+        done, rest = order[: place + 1], order[place + 1 :]
+        if rest:  # minimise (e_done, e_rest) X (e_done, e_rest)ᵀ over e_rest
+            error = rounded[:, done] - weights[:, done]
+            solved = torch.linalg.solve(damped[rest][:, rest], damped[rest][:, done] @ error.T)
+            found[:, rest] = weights[:, rest] - solved.T
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 7, 70])
+def test_every_column_makes_up_for_those_before_it(size: int) -> None:
+    torch.manual_seed(size)
+    weights, moments = torch.randn(5, size, dtype=torch.float64), correlated(size, size)
+    found = Layer(weights, moments[None]).compensated(STEP, ZONE)
+    torch.testing.assert_close(found.double(), by_least_squares(weights, moments), atol=1e-5, rtol=1e-5)
+
+
+def test_the_output_error_is_below_that_of_nearest_rounding() -> None:
+    torch.manual_seed(0)
+    weights, moments = torch.randn(20, 40, dtype=torch.float64), correlated(40, 3)
+
+    def error(rounded: Tensor) -> float:
+        return float(((rounded - weights) @ moments * (rounded - weights)).sum())
+
+    found = Layer(weights, moments[None]).compensated(STEP, ZONE).double()
+    assert error(nearest(found, STEP, ZONE)) < 0.5 * error(nearest(weights, STEP, ZONE))
+
+
+def test_groups_are_layers_of_their_own() -> None:
+    torch.manual_seed(1)
+    weights = torch.randn(6, 3, 2, 2)
+    moments = torch.stack([correlated(12, 1), correlated(12, 1)])
+    whole = Layer(weights, moments).compensated(STEP, ZONE)
+    for group in range(2):
+        rows = slice(3 * group, 3 * group + 3)
+        torch.testing.assert_close(whole[rows], Layer(weights[rows], moments[:1]).compensated(STEP, ZONE))
+
+
+def test_weights_of_inputs_that_are_always_zero_become_zero() -> None:
+    moments = correlated(5, 4)
+    moments[2], moments[:, 2] = 0, 0
+    found = Layer(torch.ones(3, 5), moments[None]).compensated(STEP, ZONE)
+    assert not found[:, 2].any()
+    assert found[:, [0, 1, 3, 4]].all()
+
+
+def test_an_idle_layer_is_zero_and_finite() -> None:
+    assert not Layer(torch.ones(3, 5), torch.zeros(1, 5, 5, dtype=torch.float64)).compensated(STEP, ZONE).any()
+
+
+def test_a_start_takes_the_bits_that_it_is_given() -> None:
+    """Compensated weights need more bits at the same steps: the steps are chosen after that."""
+    torch.manual_seed(2)
+    specs = [GridSpec("layer", (30, 40), "float32"), GridSpec("other", (500,), "float32")]
+    weights = {"layer": torch.randn(30, 40), "other": torch.randn(500)}
+    grids, scratch = GridSet(specs, weights, ZONE), torch.empty(1700)
+    sensitivity, bits = {"layer": 1.0, "other": 2.0}, 1.5 * 1700
+    start_at(grids, sensitivity, bits, scratch)
+    uncompensated = grids.steps()
+    start_compensated(grids, sensitivity, {"layer": correlated(40, 5)[None]}, bits, scratch)
+    assert 0.9 * bits < float(grids.bits.sum()) <= SLACK * bits
+    assert (grids.steps() > uncompensated).all()
+    torch.testing.assert_close(grids.weights(1), weights["other"])  # no moments: not moved
