@@ -67,3 +67,20 @@ def test_damage_is_refused() -> None:
         Reader(b"\xff" * 50).gamma(0)
     with pytest.raises(CorruptFile, match="left"):
         Reader(b"\x01").finish()
+
+
+@given(st.binary(max_size=1200), st.lists(st.tuples(st.integers(1, 15), st.integers(0, 40)), max_size=400))
+def test_a_reader_keeps_the_number_in_parts_exactly(data: bytes, steps: list[tuple[int, int]]) -> None:
+    data = data.rstrip(b"\0")
+    source, x = Reader(data), int.from_bytes(data, "little")
+    for t, width in steps:
+        yes = x % 16 >= 16 - t
+        x = t * (x // 16) + x % 16 - (16 - t) if yes else (16 - t) * (x // 16) + x % 16
+        assert source.more(t) == yes
+        assert source.uniform(width) == x % 2**width
+        x //= 2**width
+    if x:
+        with pytest.raises(CorruptFile, match="left"):
+            source.finish()
+    else:
+        source.finish()

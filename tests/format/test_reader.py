@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import struct
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -145,14 +147,15 @@ COUNT = 6
 @pytest.mark.parametrize(
     ("replaced", "message"),
     [
-        ({"names": varints([10**6 + 1])}, "1000001 tensors, expected at most 1000000"),
+        ({"names": varints([10**6 + 1])}, r"1000001 tensors, expected at most 3278\d\d within max_bytes"),
         ({"text": varints([5, 0, 0])}, "names needs 5 numbers, only 2 bytes"),
         ({"text": varints([2, 0, 0]) + b"a\0b"}, "ends within names"),
         ({"names": NAMES + b"a\0b\0c\0d\0e\0a\0"}, "two tensors are called 'a'"),
         ({"names": varints([6, 0, 2, 0, 0, 0, 0]) + b"a\0b\0c\0d\0e\0f\0"}, "shares 2 bytes with one of 1"),
         ({"names": NAMES + b"\xff\0b\0c\0d\0e\0f\0"}, "a name is not UTF-8"),
         ({"names": NAMES + b"a" * 4097 + b"\0b\0c\0d\0e\0f\0"}, "a name of 4097 bytes"),
-        ({"shapes": varints([1 << 60])}, "ends within kinds"),
+        ({"shapes": varints([1 << 60])}, f"{1 << 60} signatures of 6 tensors, expected at most one each"),
+        ({"text": varints([1, 0]) + b"a\0" + varints([1])}, "ends within kinds"),
         ({"shapes": varints([1]) + b"\x8a\0" + bytes(COUNT)}, "kind 4 of dtype 10"),
         ({"shapes": varints([1]) + b"\x1f\0" + bytes(COUNT)}, "kind 0 of dtype 31"),
         ({"shapes": varints([1]) + b"\x48\0" + bytes(COUNT)}, "a grid of dtype int64"),
@@ -175,7 +178,8 @@ COUNT = 6
         ({"verdict": varints([99]) + b"{}"}, "ends within verdict"),
         ({"verdict": varints([2]) + b"{}!"}, "1 bytes follow the last column"),
         ({"behind": b""}, "ends within step sizes"),
-        ({"behind": bytes(2)}, "ends within checksums"),
+        ({"behind": bytes(2)}, "more than 0 streams, for whose checksums"),
+        ({"behind": bytes(2 + 24)}, "ends within the digest: 4 bytes left, 16 expected"),
         ({"behind": bytes(999)}, "bytes follow the digest"),
     ],
 )
@@ -220,8 +224,69 @@ def test_the_number_of_streams_is_limited_by_the_index():
     items = {str(i): Raw(bytes(range(16)), (1,), "complex128") for i in range(3)}
     with File(pack(items, {}, None)) as file:
         forged = forge(file, streams=varints([0, 0, 0]), lengths=b"", settings=b"", verdict=b"")
-    with pytest.raises(CorruptFile, match="more than 0 streams, whose lengths the index has no room for"):
+    with pytest.raises(CorruptFile, match="more than 20 streams, for whose checksums or description there is no room"):
         read(forged)
+
+
+def index_of(count, signature=b"\x0a\0" + bytes(4), rest=b""):
+    """A file without data whose index has ``count`` short names of one signature."""
+    names = np.frombuffer(b"".join(b"%06d\0" % i for i in range(count)), np.uint8).tobytes()
+    text = varints([count]) + bytes(count) + names + b"\1" + signature + bytes(count) + rest + bytes(2)
+    return seal(HEADER, deflate(text) + bytes(16), len(text))
+
+
+def test_what_an_index_may_describe_grows_with_max_bytes():
+    small = index_of(66_000)
+    assert len(small) < 400_000
+    with pytest.raises(CorruptFile, match="66000 tensors, expected at most 65793 within max_bytes"):
+        File(small, max_bytes=264_000)
+    assert len(File(small).names) == 66_000
+    with pytest.raises(CorruptFile, match="1000001 tensors, expected at most 1000000 within max_bytes"):
+        File(seal(HEADER, deflate(varints([1_000_001])) + bytes(16), 3), max_bytes=1 << 40)
+
+
+def test_streams_without_room_for_checksums_are_not_listed():
+    """16 streams for each tensor: a few kilobytes once took half a gigabyte of lists."""
+    hostile = index_of(20_000, signature=bytes([1 << 5 | 19, 0]), rest=bytes(17 * 20_000))
+    tracemalloc.start()
+    with pytest.raises(CorruptFile, match="more than 4 streams, for whose checksums or description there is no room"):
+        File(hostile)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_blocks_without_room_for_checksums_are_not_listed():
+    blocks = (1 << 40) // (1 << 18)
+    signature = bytes([1 << 5 | 1, 1]) + varints([1 << 40])
+    hostile = index_of(1, signature, rest=bytes(2))
+    with pytest.raises(CorruptFile, match=f"{blocks} blocks in 1 streams, expected at most 4"):
+        File(hostile, max_bytes=1 << 50)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"null", "are a JSON NoneType, expected an object"),
+        (b'{"a":' * 33 + b"1" + b"}" * 33, "nested deeper than 32 levels"),
+        (b'{"a":' * 5000, "no JSON"),
+        (b'{"a":NaN}', "no JSON: the number NaN is not finite"),
+        (b'{"a":1e999}', "no JSON: the number 1e999 is not finite"),
+        (b'{"a":' + b"9" * 41 + b"}", "an integer of 41 characters, expected at most 40"),
+        (b'{"a":"\\ud800"}', "no JSON: 'utf-8' codec can't encode"),
+        ('{"a":1}'.encode("utf-16"), "no JSON: 'utf-8' codec can't decode"),
+        (b'{"a":"' + b"x" * (1 << 20) + b'"}', "take 1048584 bytes, expected at most 1048576"),
+    ],
+    ids=["null", "nested", "deep", "nan", "infinite", "digits", "surrogate", "utf-16", "long"],
+)
+def test_unusual_json_is_refused(file, text, message):
+    with pytest.raises(CorruptFile, match=f"the verdict .*{message}"):
+        read(forge(file, verdict=varints([len(text)]) + text))
+
+
+def test_ordinary_json_is_kept(file):
+    found = {"a": [1, -2.5, None, True, {"ä": "\U0001f600"}], "b": 10**39}
+    text = json.dumps(found).encode()
+    assert File(forge(file, settings=varints([len(text)]) + text)).settings == found
 
 
 def test_lengths_of_the_index_are_checked(data, file):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from noworse.errors import BadInput
-from noworse.format import File, pack, packed_size, write
+from noworse.format import File, limits, pack, packed_size, write
 from noworse.representation import Constant, Grid, Raw, Tied
 from tests.format.nwt_files import models, small_model
 
@@ -119,9 +119,23 @@ def test_an_unwritable_path_is_refused(tmp_path, name):
         ({"a": ONE, "b": Tied("a", (), "int32")}, {}, "of int32"),
         ({}, {"bound": math.nan}, "settings cannot be written as JSON"),
         ({}, {"bound": object()}, "settings cannot be written as JSON"),
-        ({}, {"text": "x" * (1 << 24)}, "an index of 16777"),
+        ({}, {"text": "x" * (1 << 20)}, "the settings take 1048587 bytes, expected at most 1048576"),
+        ({}, {"number": 10**40}, "an integer of 41 characters"),
     ],
 )
 def test_unusable_input_is_refused(items, extra, message):
     with pytest.raises(BadInput, match=message):
         pack(items, extra, None)
+
+
+@pytest.mark.parametrize(("limit", "message"), [("INDEX_BYTES", "an index of"), ("NAMES_BYTES", "names of 7 bytes")])
+def test_an_index_that_no_reader_accepts_is_not_written(monkeypatch, limit, message):
+    monkeypatch.setattr(limits, limit, 6)
+    with pytest.raises(BadInput, match=message):
+        pack({"abc": ONE, "abcd": ONE}, {}, None)
+
+
+def test_more_tensors_than_a_reader_accepts_are_not_written(monkeypatch):
+    monkeypatch.setattr(limits, "TENSORS", 1)
+    with pytest.raises(BadInput, match="2 tensors, expected at most 1"):
+        pack({"a": ONE, "b": ONE}, {}, None)

@@ -7,8 +7,11 @@ x about ``(1 << bits) / freq`` times larger, which is what the value costs:
 
 Popping reads the slot ``x mod (1 << bits)``, finds the value it belongs to, and inverts the step. Last in, first out:
 the writer therefore collects its values and pushes them from the last to the first. The number starts at 0 and is
-stored as little-endian bytes without trailing zeros, so a message wastes about a byte. The work grows with the
+stored as little-endian bytes without trailing zeros, so a message wastes about a byte. A writer's work grows with the
 square of the length, which suits messages of a few bytes up to a few thousand: frequency tables.
+
+A reader may be handed the longest message allowed, so it keeps the number x = high * factor * 2^bits + low apart: steps
+change the low part and the factor, and only when the low part runs out of bits is the whole number touched.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from noworse.errors import CorruptFile
 UNARY_LIMIT = 20
 MAX_BYTES = 1 << 14
 _MAX_LOG = 32
+_WINDOW = 1024  # bits
 
 
 class Writer:
@@ -71,19 +75,32 @@ class Reader:
             raise CorruptFile(f"a frequency table has {len(data)} bytes, expected at most {MAX_BYTES}")
         if data and data[-1] == 0:
             raise CorruptFile("a frequency table ends in a zero byte, which no writer stores")
-        self._x = int.from_bytes(data, "little")
+        self._high, self._factor, self._low, self._bits = int.from_bytes(data, "little"), 1, 0, 0
+
+    def _refill(self) -> None:
+        """Splits the number anew, so that the low part has at least _WINDOW bits."""
+        x = (self._high * self._factor << self._bits) + self._low
+        self._high, self._factor, self._low, self._bits = x >> _WINDOW, 1, x & ((1 << _WINDOW) - 1), _WINDOW
 
     def uniform(self, bits: int) -> int:
         """See Writer.uniform."""
-        value = self._x & ((1 << bits) - 1)
-        self._x >>= bits
+        if self._bits < bits:
+            self._refill()
+        value = self._low & ((1 << bits) - 1)
+        self._low >>= bits
+        self._bits -= bits
         return value
 
     def more(self, t: int) -> bool:
         """See Writer.more."""
-        slot, rest = self._x & 15, self._x >> 4
+        if self._bits < 4:
+            self._refill()
+        slot, rest = self._low & 15, self._low >> 4
         yes = slot >= 16 - t
-        self._x = t * rest + slot - (16 - t) if yes else (16 - t) * rest + slot
+        freq, start = (t, 16 - t) if yes else (16 - t, 0)
+        self._low = freq * rest + slot - start
+        self._factor *= freq
+        self._bits -= 4
         return yes
 
     def gamma(self, order: int) -> int:
@@ -107,5 +124,5 @@ class Reader:
 
     def finish(self) -> None:
         """CorruptFile where the bytes hold more than what was read."""
-        if self._x != 0:
+        if self._high or self._low:
             raise CorruptFile("a frequency table has bytes left after its last value")

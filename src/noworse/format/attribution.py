@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.format.index import Index, columns, tail
-from noworse.format.writer import deflate
+from noworse.format.writer import deflater
 
 CHECKSUM_BYTES = 4  # of the trailer
 
@@ -23,10 +23,10 @@ def attribute(index: Index, header: int, trailer: int, packed: int) -> dict[str,
     behind = Counter[str]()
     for what, data in tail(index):
         behind[what] += len(data)
-    added, text, before = Counter[str](), b"", 0
+    added, stream, done, before = Counter[str](), deflater(), 0, 0
     for what, data in columns(index):
-        text += data
-        now = len(deflate(text))
+        done += len(stream.compress(data))
+        now = done + len(stream.copy().flush())
         added[what] += max(0, now - before) if data else 0
         before = now
     whole = packed - behind.total()
@@ -39,7 +39,8 @@ def apportion(whole: int, weights: Sequence[float]) -> list[int]:
     """Integers in proportion to the weights that sum to ``whole`` exactly (largest remainders)."""
     if not sum(weights):
         weights = [1.0] * len(weights)
-    exact = [whole * weight / sum(weights) for weight in weights]
+    total = sum(weights)
+    exact = [whole * weight / total for weight in weights]
     parts = [int(part) for part in exact]
     by_remainder = sorted(range(len(parts)), key=lambda i: (parts[i] - exact[i], i))
     for i in by_remainder[: whole - sum(parts)]:

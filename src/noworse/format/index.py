@@ -7,13 +7,13 @@ What deflate cannot shrink (digest, checksums, low bytes of step sizes) stands b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from noworse.errors import BadInput
 from noworse.format.columns import varints
+from noworse.format.documents import dump
 from noworse.representation import Described, find_dtype
 
 CONSTANT, RAW, GRID, TIED = range(4)  # kinds of tensors
@@ -30,7 +30,7 @@ class Signature(Described):
     shape: tuple[int, ...]
     value: bytes = b""
 
-    @property
+    @cached_property
     def streams(self) -> int:
         """Number of streams that hold the elements: one for codes, one per byte of an element for raw data."""
         if self.kind not in (RAW, GRID) or self.size == 0:
@@ -38,9 +38,8 @@ class Signature(Described):
         return 1 if self.kind == GRID else find_dtype(self.dtype).itemsize
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One tensor of the file."""
+class Entry(NamedTuple):
+    """One tensor of the file; a tuple, since a file may have a million of them."""
 
     name: str
     signature: Signature
@@ -50,7 +49,7 @@ class Entry:
     stream: int = OWN
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stream:
     """One chunk of the data: a frequency table (None: plain bytes follow) and blocks."""
 
@@ -88,7 +87,7 @@ def columns(index: Index) -> Iterator[tuple[str, bytes]]:
     yield "scales", bytes(grid.step >> 8 for grid in grids) + bytes(grid.edge for grid in grids)
     yield "lengths", _table_lengths(index.streams) + _block_lengths(index.streams)
     for what, value in (("settings", index.settings or None), ("verdict", index.verdict)):
-        text = _json(what, value)
+        text = dump(what, value)
         yield what, varints([len(text)]) + text
 
 
@@ -132,12 +131,3 @@ def _table_lengths(streams: Sequence[Stream]) -> bytes:
 def _block_lengths(streams: Sequence[Stream]) -> bytes:
     """Lengths of coded blocks; those of plain bytes follow from the counts."""
     return varints(length for stream in streams if stream.table is not None for length in stream.blocks)
-
-
-def _json(what: str, value: dict[str, Any] | None) -> bytes:
-    if value is None:
-        return b""
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"the {what} cannot be written as JSON: {error}") from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from noworse.codec import BLOCK
 from noworse.errors import CorruptFile
 from noworse.format.index import OWN, RAW, Entry
 
 
-@dataclass
+@dataclass(slots=True)
 class Use:
     """One stream: whether it holds bytes (or codes), and the numbers of the tensors in it, in order."""
 
@@ -25,8 +26,7 @@ class Use:
         return -(-self.count // BLOCK)
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """Where a tensor's elements lie: ``start`` counts symbols in its first stream and in the planes that follow."""
 
     first: int
@@ -44,14 +44,14 @@ class Layout:
 def lay_out(entries: Sequence[Entry], most: int) -> Layout:
     """Number the streams: own ones in file order, then shared ones.
 
-    CorruptFile where sharing makes no sense, or for more than ``most`` streams.
+    CorruptFile where sharing makes no sense, or for more than ``most`` streams or blocks.
     """
     own: list[Use] = []
     shared: dict[int, Use] = {}
     placed: list[tuple[bool, int, int]] = []  # shared, number among its like, start
     for number, entry in enumerate(entries):
         if len(own) + len(shared) > most:
-            raise CorruptFile(f"more than {most} streams, whose lengths the index has no room for")
+            raise CorruptFile(f"more than {most} streams, for whose checksums or description there is no room")
         width, is_bytes = entry.signature.streams, entry.signature.kind == RAW
         if entry.stream == OWN:
             placed.append((False, len(own), 0))
@@ -66,5 +66,8 @@ def lay_out(entries: Sequence[Entry], most: int) -> Layout:
             plane.tensors.append(number)
     if shared and max(shared) != len(shared) - 1:
         raise CorruptFile(f"a tensor uses shared stream {max(shared)}, expected numbers up to {len(shared) - 1}")
+    blocks = sum(use.blocks for use in [*own, *shared.values()])
+    if blocks > most:
+        raise CorruptFile(f"{blocks} blocks in {len(own) + len(shared)} streams, expected at most {most}")
     uses = own + [shared[number] for number in range(len(shared))]
     return Layout(uses, [Span(first + len(own) * is_shared, start) for is_shared, first, start in placed])

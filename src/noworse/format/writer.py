@@ -57,6 +57,9 @@ def finish(out: BinaryIO, index: Index) -> int:
     text = b"".join(data for _, data in columns(index))
     if len(text) > limits.INDEX_BYTES:
         raise BadInput(f"an index of {len(text)} bytes, expected at most {limits.INDEX_BYTES}")
+    names = sum(len(entry.name.encode()) for entry in index.entries)
+    if names > limits.NAMES_BYTES:
+        raise BadInput(f"names of {names} bytes together, expected at most {limits.NAMES_BYTES}")
     packed = deflate(text) + b"".join(data for _, data in tail(index))
     lengths = struct.pack("<II", len(packed), len(text))
     checksum = zlib.crc32(lengths, zlib.crc32(packed, zlib.crc32(HEADER)))
@@ -65,8 +68,13 @@ def finish(out: BinaryIO, index: Index) -> int:
 
 def deflate(data: bytes) -> bytes:
     """Raw deflate with the dictionary of format version 1."""
-    deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
-    return deflater.compress(data) + deflater.flush()
+    stream = deflater()
+    return stream.compress(data) + stream.flush()
+
+
+def deflater() -> zlib._Compress:
+    """The same for data in parts."""
+    return zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
 
 
 @dataclass
@@ -139,8 +147,7 @@ class _Writer:
     def _share(self, numbers: list[int], chunks: list[Chunk]) -> None:
         stream = len(self.shared) + 1
         for number in numbers:
-            entry = self.entries[number]
-            self.entries[number] = Entry(entry.name, entry.signature, entry.step, entry.edge, stream=stream)
+            self.entries[number] = self.entries[number]._replace(stream=stream)
         self.shared += [self._emit(chunk) for chunk in chunks]
 
 

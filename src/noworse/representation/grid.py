@@ -26,6 +26,7 @@ EDGE_UNITS = 64  # edges count in 1/64 of a step
 MAX_EDGE = 255
 MAX_STEP = (0xFF << 8) - 1  # the largest finite minifloat
 MAX_CODE = 1 << 30
+PIECE = 1 << 16  # codes turned into numbers together: 8-byte temporaries stay small
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -86,7 +87,9 @@ class Grid(Representation):
         return np.asarray(table[self.codes - np.int32(low)].reshape(self.shape))
 
     def _values(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:
-        k = codes.astype(np.int64)
-        units = np.sign(k) * (self.edge + EDGE_UNITS * np.abs(k) - EDGE_UNITS // 2)
+        out, unit = np.empty(codes.size, np.float32), unpack_step(self.step) / EDGE_UNITS
         with np.errstate(over="ignore"):  # a hostile step may lead to infinity, which is no crash
-            return np.asarray(units * (unpack_step(self.step) / EDGE_UNITS), np.float32)
+            for start in range(0, codes.size, PIECE):
+                k = codes[start : start + PIECE].astype(np.int64)
+                out[start : start + PIECE] = np.sign(k) * (self.edge + EDGE_UNITS * np.abs(k) - EDGE_UNITS // 2) * unit
+        return out
