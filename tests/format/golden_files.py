@@ -60,10 +60,58 @@ def version_1():
     return items
 
 
-VERSIONS = {1: version_1}
+def small_grids():
+    """Streams of codes: shared and not, constant, with an escape symbol."""
+    far = codes(300, 5, 4)
+    far[[7, 170]] = [123456, -(1 << 30)]
+    return {
+        "a.weight": Grid(codes(300, 1, 2), 0x7A40, 40, (10, 30), "float32"),
+        "a.bias": Grid(codes(10, 2, 40), 0x7812, 32, (10,), "float16"),
+        "far": Grid(far, 0x7000, 255, (300,), "float64"),
+        "b.weight": Grid(codes(60, 3, 3), 0x7A41, 44, (5, 3, 4), "bfloat16"),
+        "zeros": Grid(np.zeros(17000, np.int32), 1, 1, (17000,), "float32"),
+        "tied": Tied("a.weight", (10, 30), "float32"),
+    }
 
-if __name__ == "__main__":
-    for version, items in VERSIONS.items():
-        path = FOLDER / f"v{version}.nwt"
+
+def small_lanes():
+    """A stream of eight lanes, at little more than 0.4 bits per symbol: with fewer it would get one lane."""
+    bits = noise(66000, 6)
+    return {
+        "lanes": Grid(np.where(bits < 0xEC000000, 0, 1 + (bits & 1)).astype(np.int32), 0x7B00, 33, (66000,), "float32")
+    }
+
+
+def small_lossless():
+    """Streams of bytes: shared and not, plain and coded; constants, empty tensors."""
+    return {
+        "ones": Constant(np.float32(1).tobytes(), (20,), "float32"),
+        "count": Constant((2**40).to_bytes(8, "little"), (), "int64"),
+        "on": Constant(b"\1", (3,), "bool"),
+        "no.bytes": Raw(b"", (3, 0), "int8"),
+        "no.codes": Grid(np.zeros(0, np.int32), 9, 9, (0, 4), "float32"),
+        "half": Raw((codes(40, 8, 4) / 64).astype(np.float16).tobytes(), (40,), "float16"),
+        "pair": Raw((noise(20, 3) >> 16).astype(np.float32).tobytes(), (10,), "complex64"),
+        "flags": Raw((noise(30, 7) >> 31).astype(np.uint8).tobytes(), (30,), "bool"),
+        "coded": Raw((codes(1100, 9, 4) + 100).astype(np.uint8).tobytes(), (1100,), "uint8"),
+        "tied": Tied("half", (40,), "float16"),
+    }
+
+
+VERSIONS = {1: version_1}
+# at most 4 KB each, so that every bit can be flipped
+SMALL = {"v1.grids": small_grids, "v1.lanes": small_lanes, "v1.lossless": small_lossless}
+
+FILES = {**{f"v{version}": items for version, items in VERSIONS.items()}, **SMALL}
+
+
+def make():
+    """Write what is missing."""
+    for name, items in FILES.items():
+        path = FOLDER / f"{name}.nwt"
         if not path.exists():
             print(path, write(path, items(), SETTINGS, VERDICT))
+
+
+if __name__ == "__main__":
+    make()

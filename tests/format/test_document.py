@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from attacks.forge import small_model
 from noworse.format import pack
 from noworse.format.dictionary import DICTIONARY
 from noworse.representation import Grid, Raw, Tied
 from tests.format import reference_file
-from tests.format.nwt_files import models, small_model
+from tests.format.nwt_files import models
 
 
 def agree(items):

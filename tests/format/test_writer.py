@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from attacks.forge import small_model
 from noworse.errors import BadInput
 from noworse.format import File, limits, pack, packed_size, write
 from noworse.representation import Constant, Grid, Raw, Tied
-from tests.format.nwt_files import models, small_model
+from tests.format.nwt_files import models
 
 ONE = Constant(bytes(4), (), "float32")
 

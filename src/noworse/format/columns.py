@@ -57,6 +57,10 @@ class Cursor:
         """The next ``count`` varints; the count is checked against the bytes left before anything is allocated."""
         if count > self.left:
             raise CorruptFile(f"{what} needs {count} numbers, only {self.left} bytes are left in the index")
+        short = self._data[self.position : self.position + count]
+        if short.isascii():  # one byte each, as nearly always
+            self.position += count
+            return list(short)
         data = np.frombuffer(self._data, np.uint8, min(self.left, MAX_VARINT * count), self.position)
         ends = np.flatnonzero(data < 0x80)[:count] + 1
         lengths = np.diff(ends, prepend=0)
