@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import tracemalloc
 from dataclasses import replace
@@ -73,6 +74,20 @@ def test_names_of_damaged_tensors_are_told(data):
 def test_the_digest_is_compared(file):
     with pytest.raises(CorruptFile, match=r"the tensors decode to digest [0-9a-f]{32}, expected 0{32}"):
         read(forge(file, behind=b"".join(part for _, part in tail(file.index))[:-16] + bytes(16)))
+
+
+def test_the_digest_can_be_shown(file):
+    assert bytes.fromhex(file.digest) == file.index.digest
+
+
+def test_a_file_that_shrinks_while_it_is_open_is_damaged(tmp_path, data):
+    (tmp_path / "a.nwt").write_bytes(data)
+    with File(tmp_path / "a.nwt") as file:
+        os.truncate(tmp_path / "a.nwt", 20)
+        with pytest.raises(
+            CorruptFile, match=r"tensor 'layer\.weight': 12 bytes at offset 8, expected \d+: the file is truncated"
+        ):
+            file.check()
 
 
 def test_max_bytes_refuses_before_decoding(data):
