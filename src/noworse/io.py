@@ -182,7 +182,8 @@ def _torch_storage(tensor: Any) -> NDArray[Any]:
     if tensor.numel() == 0:
         return np.zeros(tuple(tensor.shape), find_dtype(_dtype(tensor)).storage)
     plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    data: NDArray[Any] = plain.reshape(-1).view(_torch().uint8).numpy()
+    flat = plain.as_strided((plain.numel(),), (1,))  # reshape would keep the stride 0 of an expanded single element
+    data: NDArray[Any] = flat.view(_torch().uint8).numpy()
     return data.view(find_dtype(_dtype(tensor)).storage).reshape(tuple(tensor.shape))
 
 
