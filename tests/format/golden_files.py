@@ -38,12 +38,15 @@ def version_1():
     """Every kind, dtype and way of storing a stream."""
     far = codes(3000, 5, 4)
     far[[7, 1700]] = [123456, -(1 << 30)]  # escaped
+    row, column = np.divmod(np.arange(20000, dtype=np.int32), 100)
+    scale = (1 + row // 100) * (1 + column % 2 * 3)
     items = {
         "block.0.weight": Grid(codes(20000, 1, 2), 0x7A40, 40, (100, 200), "float32"),
         "block.0.bias": Grid(codes(100, 2, 40), 0x7812, 32, (100,), "float32"),
         "block.1.weight": Grid(codes(600, 3, 2), 0x7A41, 44, (20, 3, 10), "bfloat16"),
         "block.1.bias": Grid(codes(20, 4, 40), 0x7813, 32, (20,), "float16"),
         "far": Grid(far, 0x7000, 255, (3000,), "float64"),
+        "classes": Grid(codes(20000, 10, 1) * scale, 0x7A00, 36, (200, 10, 10), "float32"),
         "lanes": Grid(codes(70000, 6, 1) // 3, 0x7B00, 33, (70000,), "float32"),
         "zeros": Grid(np.zeros(17000, np.int32), 1, 1, (17000,), "float32"),
         "no.codes": Grid(np.zeros(0, np.int32), 9, 9, (0, 4), "float32"),
