@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 from attacks.forge import chunks_of, columns_of, data_of, forge, rechunk, seal, small_model, tail_of
-from noworse.codec.ans import Writer
+from tests.codec.table_writer import Writer
 from noworse.format import File, pack
 from noworse.format.chunks import Chunk
 from noworse.format.columns import varints

@@ -38,12 +38,15 @@ def version_1():
     """Every kind, dtype and way of storing a stream."""
     far = codes(3000, 5, 4)
     far[[7, 1700]] = [123456, -(1 << 30)]  # escaped
+    row, column = np.divmod(np.arange(20000, dtype=np.int32), 100)
+    scale = (1 + row // 100) * (1 + column % 2 * 3)
     items = {
         "block.0.weight": Grid(codes(20000, 1, 2), 0x7A40, 40, (100, 200), "float32"),
         "block.0.bias": Grid(codes(100, 2, 40), 0x7812, 32, (100,), "float32"),
         "block.1.weight": Grid(codes(600, 3, 2), 0x7A41, 44, (20, 3, 10), "bfloat16"),
         "block.1.bias": Grid(codes(20, 4, 40), 0x7813, 32, (20,), "float16"),
         "far": Grid(far, 0x7000, 255, (3000,), "float64"),
+        "classes": Grid(codes(20000, 10, 1) * scale, 0x7A00, 36, (200, 10, 10), "float32"),
         "lanes": Grid(codes(70000, 6, 1) // 3, 0x7B00, 33, (70000,), "float32"),
         "zeros": Grid(np.zeros(17000, np.int32), 1, 1, (17000,), "float32"),
         "no.codes": Grid(np.zeros(0, np.int32), 9, 9, (0, 4), "float32"),
@@ -82,6 +85,13 @@ def small_lanes():
     }
 
 
+def small_classes():
+    """A matrix whose rows and columns differ in scale, so that several tables serve it."""
+    row, column = np.divmod(np.arange(16384, dtype=np.int32), 128)
+    small = codes(16384, 11, 4) * (row % 8 == 0) * (1 + column % 2)
+    return {"classes": Grid(small.astype(np.int32), 0x7A00, 36, (128, 128), "float32")}
+
+
 def small_lossless():
     """Streams of bytes: shared and not, plain and coded; constants, empty tensors."""
     return {
@@ -100,7 +110,7 @@ def small_lossless():
 
 VERSIONS = {1: version_1}
 # at most 4 KB each, so that every bit can be flipped
-SMALL = {"v1.grids": small_grids, "v1.lanes": small_lanes, "v1.lossless": small_lossless}
+SMALL = {"v1.grids": small_grids, "v1.lanes": small_lanes, "v1.classes": small_classes, "v1.lossless": small_lossless}
 
 FILES = {**{f"v{version}": items for version, items in VERSIONS.items()}, **SMALL}
 

@@ -67,7 +67,7 @@ def test_names_of_damaged_tensors_are_told(data):
     damaged[len(HEADER) + 3] ^= 1
     with File(bytes(damaged)) as file:
         file.array("norm.weight")
-        with pytest.raises(CorruptFile, match=r"tensor 'layer\.weight': block 0 is damaged: its crc32"):
+        with pytest.raises(CorruptFile, match=r"tensor 'layer\.weight': block 0 of 1 is damaged: its crc32"):
             file.array("layer.weight")
 
 
@@ -168,8 +168,10 @@ COUNT = 6
         ({"ties": varints([6])}, "'head.weight' is tied to tensor 6 of 6"),
         ({"ties": varints([5])}, "itself tied"),
         ({"ties": varints([1])}, "or of another shape"),
-        ({"streams": varints([1, 1, 1])}, "'norm.running_mean' shares a stream with tensors of another kind"),
-        ({"streams": varints([1, 1, 1 << 50])}, "a tensor uses shared stream"),
+        ({"streams": varints([2, 2, 2])}, "'norm.running_mean' shares a stream with tensors of another kind"),
+        ({"streams": varints([2, 2, 1 << 50])}, "a tensor uses shared stream"),
+        ({"streams": varints([0, 1, 0])}, r"'layer.bias' of shape \(8,\) has classes, expected a grid with columns"),
+        ({"streams": varints([2, 2, 1])}, r"'norm.running_mean' of shape \(8,\) has classes, expected a grid"),
         ({"scales": bytes(4), "behind": bytes(2 + 4 * 5 + 16)}, "is damaged"),
         ({"lengths": bytes(6)}, "a stream of codes has no table"),
         ({"settings": varints([3]) + b"{x}"}, "the settings are no JSON"),
@@ -216,7 +218,7 @@ def test_codes_where_bytes_belong_are_refused():
             scales=b"",
             behind=b"".join(part for _, part in tail(file.index))[1:],
         )
-    with pytest.raises(CorruptFile, match="tensor 'a': a stream of bytes holds values from -600 to 599"):
+    with pytest.raises(CorruptFile, match="tensor 'a': a stream of bytes has symbols from -600 to 599"):
         read(forged)
 
 

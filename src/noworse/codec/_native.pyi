@@ -1,12 +1,47 @@
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-def bounds(codes: NDArray[np.int32]) -> tuple[int, int]: ...
-def histogram(codes: NDArray[np.int32], lo: int, size: int) -> tuple[NDArray[np.uint64], int]: ...
+class Lengths:
+    def __init__(self, blocks: Sequence[int], checksums: Sequence[int], crc: int) -> None: ...
+
+class Tables:
+    def __init__(self, data: bytes, classes: bool = False) -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def constant(self) -> bool: ...
+    @property
+    def bounds(self) -> tuple[int, int]: ...
+    def table(self, number: int = 0) -> tuple[int, NDArray[np.uint16], int, int, bool]: ...
+
+_Scales = tuple[NDArray[np.int32], NDArray[np.int32]] | None
+
+def bounds(codes: NDArray[Any]) -> tuple[int, int]: ...
 def normalise(weights: NDArray[np.uint64], bits: int) -> NDArray[np.uint16]: ...
-def encode_block(
-    codes: NDArray[np.int32], lo: int, freqs: NDArray[np.uint16], bits: int, golomb: int, single: bool
-) -> bytes: ...
-def decode_block(
-    data: bytes, out: NDArray[np.int32], lo: int, freqs: NDArray[np.uint16], bits: int, golomb: int, single: bool
+def fingerprint(data: NDArray[np.uint8], threads: int = 0) -> int: ...
+def has_avx2() -> bool: ...
+def encode(
+    codes: NDArray[Any], low: int, high: int, columns: int = 0, threads: int = 0
+) -> tuple[bytes, list[bytes], _Scales]: ...
+def decode(
+    tables: Tables,
+    data: NDArray[np.uint8],
+    lengths: Lengths,
+    out: NDArray[Any],
+    scales: _Scales = None,
+    threads: int = 0,
+    simd: bool = True,
+) -> None: ...
+def decode_grid(
+    tables: Tables,
+    data: NDArray[np.uint8],
+    lengths: Lengths,
+    out: NDArray[np.float32],
+    step: float,
+    edge: int,
+    scales: _Scales = None,
+    threads: int = 0,
+    simd: bool = True,
 ) -> None: ...

@@ -42,84 +42,124 @@ filled with zeros.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noworse.codec import _native
-from noworse.codec.tables import MAX_CODE, Table, constant, parse
 from noworse.errors import BadInput, CorruptFile
 
 BLOCK = 1 << 18
-_WINDOW = 1 << 16  # widest range of codes that is counted symbol by symbol
+MAX_CODE = 1 << 30
+
+Scales = tuple[NDArray[np.int32], NDArray[np.int32]]  # of rows and of columns, 0 to 31
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A coded stream: the bytes of its frequency table and of each block of BLOCK symbols."""
+    """A coded stream: the bytes of its frequency tables and of each block of BLOCK symbols.
+
+    ``scales`` is None where one table serves all symbols; otherwise the sum of the scales of a symbol's row and column
+    says which one does, and they have to be stored beside the stream.
+    """
 
     table: bytes
     blocks: tuple[bytes, ...]
+    scales: Scales | None = None
 
     @property
     def size(self) -> int:
-        """Bytes of table and blocks."""
+        """Bytes of tables and blocks."""
         return len(self.table) + sum(map(len, self.blocks))
 
 
-def encode(codes: NDArray[np.int32]) -> Encoded:
-    """Codes (n,) int32 in [-2**30, 2**30] as table and blocks; the same codes give the same bytes. BadInput else."""
-    if codes.ndim != 1 or codes.dtype != np.int32:
+@dataclass(frozen=True)
+class Coded:
+    """A coded stream as a reader meets it: tables, then blocks back to back, with the crc32 of each (or none)."""
+
+    data: bytes
+    table: int  # bytes
+    blocks: Sequence[int]  # bytes
+    checksums: Sequence[int] = ()  # the first one covers the tables as well
+    scales: Scales | None = None
+
+
+def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0) -> Encoded:
+    """Codes (n,), int32 in [-2**30, 2**30] or uint8 or int8, as tables and blocks; BadInput for others.
+
+    With ``columns`` > 0 they are a matrix (n / columns, columns) whose rows and columns get scales where that saves
+    bytes. The same codes give the same bytes from any number of threads (0: one per processor).
+    """
+    if codes.ndim != 1 or codes.dtype not in (np.int32, np.uint8, np.int8):
         raise BadInput(f"codes have dtype {codes.dtype} and shape {codes.shape}, expected int32 and one dimension")
+    if columns and codes.size % columns:
+        raise BadInput(f"{codes.size} codes are no matrix of {columns} columns")
     codes = np.ascontiguousarray(codes)
     low, high = _native.bounds(codes)
     if low < -MAX_CODE or high > MAX_CODE:
         raise BadInput(f"codes range over {low} .. {high}, expected at most 2**30 in size")
-    if low == high:
-        return Encoded(constant(low), (b"",) * _blocks(len(codes)))
-    data = _choose(codes, low, high)
-    t = parse(data)
-    parts = (codes[i : i + BLOCK] for i in range(0, len(codes), BLOCK))
-    blocks = (_native.encode_block(part, t.lo, t.freqs, t.bits, t.golomb, t.single) for part in parts)
-    return Encoded(data, tuple(blocks))
+    table, blocks, scales = _native.encode(codes, low, high, columns, threads)
+    return Encoded(table, tuple(blocks), scales)
 
 
-def decode(table: bytes, blocks: Sequence[bytes], count: int) -> NDArray[np.int32]:
-    """Codes (count,) int32 of a stream; CorruptFile where table, blocks and count do not fit together."""
-    if count < 0 or len(blocks) != _blocks(count):
-        raise CorruptFile(f"a stream of {count} symbols has {len(blocks)} blocks, expected {_blocks(max(count, 0))}")
-    t = parse(table)
-    if t.constant:
-        if any(len(block) > 0 for block in blocks):
-            raise CorruptFile("a constant stream has a block with bytes, expected none")
-        return np.full(count, t.lo, np.int32)
+def decode_into(coded: Coded, out: NDArray[Any], threads: int = 0, simd: bool = True) -> None:
+    """Fill ``out`` (n,) int32 or uint8 with the codes of a stream.
+
+    ``threads``: 0 is one per processor. ``simd`` False keeps to portable code, which gives the same result. CorruptFile
+    where a checksum differs or tables, blocks and size of ``out`` do not fit together.
+    """
+    try:
+        _native.decode(*_opened(coded), out, coded.scales, threads, simd)
+    except ValueError as error:
+        raise CorruptFile(str(error)) from error
+
+
+def decode_grid_into(
+    coded: Coded, out: NDArray[np.float32], step: float, edge: int, threads: int = 0, simd: bool = True
+) -> None:
+    """Fill ``out`` (n,) float32 with sign(k) (edge / 64 + |k| - 1/2) step for the codes k of a stream, 0 for k = 0.
+
+    ``step`` has at most 24 significant bits, ``edge`` is 1 to 255. CorruptFile as above.
+    """
+    try:
+        _native.decode_grid(*_opened(coded), out, step, edge, coded.scales, threads, simd)
+    except ValueError as error:
+        raise CorruptFile(str(error)) from error
+
+
+def _opened(coded: Coded) -> tuple[_native.Tables, NDArray[np.uint8], _native.Lengths]:
+    data = np.frombuffer(coded.data, np.uint8)
+    if not 0 <= coded.table <= data.size:
+        raise ValueError(f"tables of {coded.table} bytes in a stream of {data.size}")
+    head = coded.data[: coded.table]
+    if coded.checksums and not coded.blocks:
+        raise ValueError("checksums without blocks")
+    lengths = _native.Lengths(list(coded.blocks), list(coded.checksums), zlib.crc32(head))
+    return _native.Tables(head, coded.scales is not None), data[coded.table :], lengths
+
+
+def decode(
+    table: bytes, blocks: Sequence[bytes], count: int, scales: Scales | None = None, threads: int = 0, simd: bool = True
+) -> NDArray[np.int32]:
+    """Codes (count,) int32 of a stream; CorruptFile where tables, blocks and count do not fit together."""
+    if count < 0 or len(blocks) != -(-count // BLOCK):
+        raise CorruptFile(
+            f"a stream of {count} symbols has {len(blocks)} blocks, expected {-(-max(count, 0) // BLOCK)}"
+        )
     out = np.empty(count, np.int32)
-    for i, block in enumerate(blocks):
-        _decode_block(t, bytes(block), out[i * BLOCK : (i + 1) * BLOCK], f"block {i} of {len(blocks)}")
+    coded = Coded(b"".join([table, *blocks]), len(table), [len(block) for block in blocks], scales=scales)
+    decode_into(coded, out, threads, simd)
     return out
 
 
-def _decode_block(t: Table, block: bytes, out: NDArray[np.int32], name: str) -> None:
-    try:
-        _native.decode_block(block, out, t.lo, t.freqs, t.bits, t.golomb, t.single)
-    except ValueError as error:
-        raise CorruptFile(f"{name} is damaged: {error}") from error
+def fingerprint(data: NDArray[np.uint8], threads: int = 0) -> int:
+    """64 bits that depend on every byte and its place; faster than any cryptographic hash, and none.
 
-
-def _blocks(count: int) -> int:
-    return -(-count // BLOCK)
-
-
-def _choose(codes: NDArray[np.int32], low: int, high: int) -> bytes:
-    """Bytes of the table for codes that are not constant."""
-    from noworse.codec.fit import Histogram, fit  # readers of files do not need it
-
-    lo, far = low, np.zeros(0, np.int64)
-    if high - low >= _WINDOW:
-        middle = int(np.partition(codes, len(codes) // 2)[len(codes) // 2])  # a code: its neighbourhood is not empty
-        lo = max(low, middle - _WINDOW // 2)
-        far = codes[(codes < lo) | (codes >= lo + _WINDOW)].astype(np.int64)
-    counts, _ = _native.histogram(codes, lo, min(high - lo + 1, _WINDOW))
-    return fit(Histogram(lo, counts, *np.unique(far, return_counts=True))).to_bytes()
+    The sum modulo 2**64 of w + (v mod 2**32) (v div 2**32) with v = w xor (i + 1) 0x9E3779B97F4A7C15 mod 2**64, over the
+    little-endian words w of 8 bytes, numbered i from 0, the last one filled with zeros.
+    """
+    return _native.fingerprint(data, threads)

@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.format.index import Index, columns, tail
+from noworse.format.layout import Use
 from noworse.format.writer import deflater
 
 CHECKSUM_BYTES = 4  # of the trailer
 
 
-def attribute(index: Index, header: int, trailer: int, packed: int) -> dict[str, int]:
+def attribute(index: Index, uses: Sequence[Use], header: int, trailer: int, packed: int) -> dict[str, int]:
     """Bytes by category, largest first, for an index of ``packed`` bytes; a column of the index costs what it adds."""
     total = Counter({"header": header + trailer - CHECKSUM_BYTES, "checksums": CHECKSUM_BYTES})
-    total["payload"] = sum(sum(stream.blocks) for stream in index.streams)
-    total["tables"] = sum(stream.table or 0 for stream in index.streams)
+    total.update({"payload": 0, "tables": 0})
+    for stream, use in zip(index.streams, uses, strict=True):
+        total["classes" if use.scales else "payload"] += sum(stream.blocks)
+        total["classes" if use.scales else "tables"] += stream.table or 0
     behind = Counter[str]()
     for what, data in tail(index):
         behind[what] += len(data)

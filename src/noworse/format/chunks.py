@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.codec import BLOCK, decode, encode
+from noworse.codec import BLOCK, Coded, Scales, decode_grid_into, decode_into, encode
 from noworse.errors import CorruptFile
 from noworse.format.index import Stream
 
-AT_ONCE = 16  # blocks of bytes decoded together
 SAMPLE = 1 << 16  # bytes looked at to tell noise
 NOISE = 0.0125  # share saved below which coding is not tried: it would only slow readers down
 TABLE_BYTES = 0.3  # estimated per symbol of a table
@@ -41,10 +40,16 @@ def checksums(table: bytes, blocks: Sequence[bytes]) -> tuple[int, ...]:
     return tuple(zlib.crc32(block, zlib.crc32(table) if i == 0 else 0) for i, block in enumerate(blocks))
 
 
-def encode_codes(codes: NDArray[np.int32]) -> Chunk:
+def encode_codes(codes: NDArray[np.int32] | NDArray[np.uint8]) -> Chunk:
     """Integer codes, entropy-coded."""
     encoded = encode(codes)
     return Chunk(encoded.table, encoded.blocks)
+
+
+def encode_matrix(codes: NDArray[np.int32], columns: int) -> list[Chunk]:
+    """Codes of a matrix (0 columns: of none): one chunk, or those of the scales of rows and columns before it."""
+    encoded = encode(codes, columns)
+    return [*map(encode_codes, encoded.scales or ()), Chunk(encoded.table, encoded.blocks)]
 
 
 def encode_bytes(data: NDArray[np.uint8]) -> Chunk:
@@ -52,7 +57,7 @@ def encode_bytes(data: NDArray[np.uint8]) -> Chunk:
     plain = Chunk(None, [data[i : i + BLOCK].tobytes() for i in range(0, data.size, BLOCK)])
     if not _promising(data):
         return plain
-    coded = encode_codes(data.astype(np.int32))
+    coded = encode_codes(data)
     return coded if _size(coded) < _size(plain) else plain
 
 
@@ -74,28 +79,28 @@ def _promising(data: NDArray[np.uint8]) -> bool:
     return bool(data.size * (1 - bits / 8) > max(NOISE * data.size, TABLE_BYTES * counts.size))
 
 
-def decode_chunk(data: bytes, stream: Stream, count: int, is_bytes: bool) -> NDArray[Any]:
+def decode_chunk(data: bytes, stream: Stream, count: int, is_bytes: bool, scales: Scales | None = None) -> NDArray[Any]:
     """The ``count`` symbols of a stream, as int32 codes or as uint8; CorruptFile where a checksum differs."""
-    position = stream.table or 0
-    table, blocks = data[:position], []
-    for length in stream.blocks:
-        blocks.append(data[position : position + length])
-        position += length
-    for number, (found, expected) in enumerate(zip(checksums(table, blocks), stream.checksums, strict=True)):
+    if stream.table is None:
+        _check(stream, [data[start : start + BLOCK] for start in range(0, count, BLOCK)])
+        return np.frombuffer(data, np.uint8)
+    out = np.empty(count, np.uint8 if is_bytes else np.int32)
+    decode_into(_coded(data, stream, scales), out)
+    return out
+
+
+def decode_grid_chunk(
+    data: bytes, stream: Stream, out: NDArray[np.float32], step: float, edge: int, scales: Scales | None
+) -> None:
+    """Fill ``out`` with the values of the codes of a stream (see ``Grid``); CorruptFile where a checksum differs."""
+    decode_grid_into(_coded(data, stream, scales), out, step, edge)
+
+
+def _coded(data: bytes, stream: Stream, scales: Scales | None) -> Coded:
+    return Coded(data, stream.table or 0, stream.blocks, stream.checksums, scales)
+
+
+def _check(stream: Stream, blocks: Sequence[bytes]) -> None:
+    for number, (found, expected) in enumerate(zip(checksums(b"", blocks), stream.checksums, strict=True)):
         if found != expected:
             raise CorruptFile(f"block {number} is damaged: its crc32 is {found:08x}, expected {expected:08x}")
-    if stream.table is None:
-        return np.frombuffer(b"".join(blocks), np.uint8)
-    return _decode_bytes(table, blocks, count) if is_bytes else decode(table, blocks, count)
-
-
-def _decode_bytes(table: bytes, blocks: Sequence[bytes], count: int) -> NDArray[np.uint8]:
-    """Some blocks at a time, since codes take four times the memory of bytes."""
-    out = np.empty(count, np.uint8)
-    for first in range(0, len(blocks), AT_ONCE):
-        part = out[first * BLOCK : (first + AT_ONCE) * BLOCK]
-        symbols = decode(table, blocks[first : first + AT_ONCE], part.size)
-        if int(symbols.min()) < 0 or int(symbols.max()) > 255:
-            raise CorruptFile(f"a stream of bytes holds values from {symbols.min()} to {symbols.max()}")
-        part[:] = symbols
-    return out

@@ -18,7 +18,8 @@ from noworse.representation import Described, find_dtype
 
 CONSTANT, RAW, GRID, TIED = range(4)  # kinds of tensors
 DIGEST_BYTES = 16
-OWN = 0  # stream numbers of a tensor: 0 for streams of its own, k for those from shared stream k - 1
+# stream numbers of a tensor: streams of its own, those with classes of rows and columns, or shared ones from k on as k + 2
+OWN, CLASSES, SHARED = range(3)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Signature(Described):
         if self.kind not in (RAW, GRID) or self.size == 0:
             return 0
         return 1 if self.kind == GRID else find_dtype(self.dtype).itemsize
+
+    @property
+    def columns(self) -> int:
+        """Length of a row where the elements are seen as a matrix: all dimensions but the first; 0 if there is one."""
+        return self.size // self.shape[0] if self.size and len(self.shape) > 1 else 0
 
 
 class Entry(NamedTuple):

@@ -16,11 +16,25 @@ from numpy.typing import NDArray
 from noworse.errors import BadInput
 from noworse.format import limits
 from noworse.format.atomic import atomic_file
-from noworse.format.chunks import Chunk, encode_bytes, encode_codes
+from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_matrix
 from noworse.format.dictionary import DICTIONARY
 from noworse.format.digest import Digest
 from noworse.format.groups import group
-from noworse.format.index import CONSTANT, GRID, RAW, TIED, Entry, Index, Signature, Stream, columns, tail
+from noworse.format.index import (
+    CLASSES,
+    CONSTANT,
+    GRID,
+    OWN,
+    RAW,
+    SHARED,
+    TIED,
+    Entry,
+    Index,
+    Signature,
+    Stream,
+    columns,
+    tail,
+)
 from noworse.format.planes import split
 from noworse.representation import Constant, Grid, Raw, Representation, Tied
 
@@ -115,11 +129,15 @@ class _Writer:
             return Entry(name, Signature(TIED, item.dtype, item.shape), target=numbers[item.target])
         number = len(self.entries)
         if isinstance(item, Grid):
+            signature, stream = Signature(GRID, item.dtype, item.shape), OWN
             if item.size >= SMALL_GRID:
-                self._own(encode_codes(item.codes))
+                chunks = encode_matrix(item.codes, signature.columns)
+                stream = CLASSES if len(chunks) > 1 else OWN
+                for chunk in chunks:
+                    self._own(chunk)
             elif item.size:
                 self.grids[number] = item.codes
-            return Entry(name, Signature(GRID, item.dtype, item.shape), item.step, item.edge)
+            return Entry(name, signature, item.step, item.edge, stream=stream)
         if isinstance(item, Raw):
             if item.size >= SMALL_RAW:
                 for plane in split(item.data, item.dtype):
@@ -145,7 +163,7 @@ class _Writer:
             self._share(list(data), [encode_bytes(plane) for plane in split(b"".join(data.values()), dtype)])
 
     def _share(self, numbers: list[int], chunks: list[Chunk]) -> None:
-        stream = len(self.shared) + 1
+        stream = len(self.shared) + SHARED
         for number in numbers:
             self.entries[number] = self.entries[number]._replace(stream=stream)
         self.shared += [self._emit(chunk) for chunk in chunks]

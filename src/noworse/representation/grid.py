@@ -44,6 +44,14 @@ def pack_step(step: float) -> int:
     return min(candidates, key=lambda bits: abs(unpack_step(bits) - step))
 
 
+def check_scale(step: int, edge: int) -> None:
+    """BadInput for a packed step or an edge that no grid can have."""
+    if not 0 < step <= MAX_STEP:
+        raise BadInput(f"a packed step of {step}, expected 1 to {MAX_STEP}")
+    if not 0 < edge <= MAX_EDGE:
+        raise BadInput(f"an edge of {edge}, expected 1 to {MAX_EDGE}")
+
+
 @dataclass(frozen=True, eq=False)
 class Grid(Representation):
     """Integer ``codes`` (flat, C order), a packed ``step``, and the half width ``edge`` of the zero bin in step/64."""
@@ -58,10 +66,7 @@ class Grid(Representation):
         super().__post_init__()
         if self.dtype not in FLOATS:
             raise BadInput(f"a grid of dtype {self.dtype}, expected one of {', '.join(FLOATS)}")
-        if not 0 < self.step <= MAX_STEP:
-            raise BadInput(f"a packed step of {self.step}, expected 1 to {MAX_STEP}")
-        if not 0 < self.edge <= MAX_EDGE:
-            raise BadInput(f"an edge of {self.edge}, expected 1 to {MAX_EDGE}")
+        check_scale(self.step, self.edge)
         if self.codes.dtype != np.int32 or self.codes.shape != (self.size,):
             found = f"{self.codes.dtype} of {self.codes.shape}"
             raise BadInput(f"codes are {found}, expected int32 of {(self.size,)} for shape {self.shape}")

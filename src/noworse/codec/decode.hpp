@@ -1,0 +1,182 @@
+// Interleaved rANS, from bytes to symbols; the byte layout is described in rans.py.
+#pragma once
+
+#include <array>
+
+#include "classes.hpp"
+#include "golomb.hpp"
+#include "sinks.hpp"
+
+namespace noworse {
+
+struct Reader {
+    const std::uint8_t* p;
+    const std::uint8_t* end;
+    std::size_t left() const { return static_cast<std::size_t>(end - p); }
+    std::uint32_t take(unsigned bytes) {
+        if (bytes > left()) throw std::domain_error("a block ends before its last symbol");
+        std::uint32_t x = 0;
+        for (unsigned b = 0; b < bytes; ++b) x |= static_cast<std::uint32_t>(*p++) << (8 * b);
+        return x;
+    }
+};
+
+inline void expect(bool good, const char* what) {
+    if (!good) throw std::domain_error(what);
+}
+constexpr const char* kBadState = "a lane state is out of range";
+constexpr const char* kBadEnd = "a block does not end in its initial state";
+
+// Decodes one block, piece by piece through a buffer that stays in the first-level cache.
+template <class Slot>
+class BlockDecoder {
+  public:
+    BlockDecoder(const Model& m, const Slots& s, const std::vector<Slot>& slots, const ClassMap& classes, bool simd)
+        : model_(m), all_(s), slots_(slots.data()), bits_(Slot::bits(s.bits)), classes_(classes),
+          escape_(m.escape()), simd_(simd && has_avx2()) {}
+
+    // Symbols `first` .. of the stream; returns where in the block escape symbols stand.
+    std::vector<std::size_t> run(Reader& in, std::size_t first, std::size_t count, Sink& sink) {
+        first_ = first;
+        escaped_.clear();
+        sink_ = &sink;
+        const unsigned n = lanes(model_, count);
+        if (n == 1) single(in, count);
+        else if (n == 8) several<8>(in, count);
+        else if (n == 16) several<16>(in, count);
+        else several<32>(in, count);
+        expect(in.p == in.end, "a block has bytes after its last symbol");
+        return std::move(escaped_);
+    }
+
+  private:
+    static constexpr std::size_t kPiece = 2048;  // a multiple of every number of lanes
+
+    // Takes one symbol off state x, which the caller refills.
+    std::uint32_t pop(std::uint32_t x, std::size_t j) {
+        const std::uint32_t table = std::uint32_t{piece_classes_[j]} << bits_;
+        const Slot slot = slots_[(x & ((1u << bits_) - 1)) | table];
+        symbols_[j] = slot.symbol();
+        return slot.freq() * (x >> bits_) + slot.bias();
+    }
+
+    // Calls `decode(n)` for pieces of the symbols begin .. end - 1 of the block and passes on what they put into symbols_.
+    template <class Decode>
+    void pieces(std::size_t begin, std::size_t end, Decode decode) {
+        for (std::size_t i = begin; i < end; i += kPiece) {
+            const std::size_t n = std::min(kPiece, end - i);
+            if (!classes_.empty()) classes_.fill(first_ + i, piece_classes_.data(), n);
+            decode(n);
+            if (escape_) note_escapes(i, n);
+            sink_->put(first_ + i, symbols_.data(), n);
+        }
+    }
+
+    void note_escapes(std::size_t i, std::size_t n) {
+        std::uint32_t any = 0;
+        for (std::size_t j = 0; j < n; ++j) any |= symbols_[j] == all_.escape;
+        if (!any) return;
+        for (std::size_t j = 0; j < n; ++j)
+            if (symbols_[j] == all_.escape) escaped_.push_back(i + j);
+    }
+
+    // One lane starts from zero: after the last word its state runs down to zero without refills.
+    void single(Reader& in, std::size_t count) {
+        const unsigned bytes = in.left() <= 4 ? static_cast<unsigned>(in.left()) : 4 - in.left() % 2;
+        std::uint32_t x = in.take(bytes);
+        expect(state_bytes(x) == bytes && (in.left() == 0 || x >= kLow), kBadState);
+        pieces(0, count, [&](std::size_t n) {
+            std::uint32_t state = x;
+            const std::uint8_t* p = in.p;
+            std::size_t j = 0;
+            // a branch, where several lanes use arithmetic: guessing it right shortens the only chain of dependencies
+            for (; j < n && p != in.end; ++j) {
+                state = pop(state, j);
+                if (state < kLow) {
+                    state = (state << 16) | p[0] | (static_cast<std::uint32_t>(p[1]) << 8);
+                    p += 2;
+                }
+            }
+            for (; j < n; ++j) state = pop(state, j);
+            in.p = p;
+            x = state;
+        });
+        expect(x == 0, kBadEnd);
+    }
+
+    template <unsigned L>
+    void several(Reader& in, std::size_t count) {
+        std::uint32_t state[L];
+        for (unsigned j = 0; j < L; ++j) {
+            state[j] = in.take(4);
+            expect(state[j] >= kLow, kBadState);
+        }
+        const std::size_t main = count - tail(L);
+        pieces(0, main, [&](std::size_t n) {
+            Rounds r{state, in.p, in.end, classes_.empty() ? nullptr : piece_classes_.data(), symbols_.data(), n - n % L};
+            std::size_t j = rounds_of<L>(r);
+            in.p = r.p;
+            for (; j < n; ++j) {
+                const std::uint32_t x = pop(state[j % L], j);
+                state[j % L] = x < kLow ? (x << 16) | in.take(2) : x;
+            }
+        });
+        unsigned lane = 1;
+        for (unsigned j = 1; j < L; ++j) expect(state[j] >> 16 == 1, kBadEnd);
+        pieces(main, count, [&](std::size_t n) {
+            std::uint32_t x = state[0];
+            for (std::size_t j = 0; j < n; ++j) {
+                x = pop(x, j);
+                if (x < kLow) x = (x << 16) | (lane < L ? state[lane++] & 0xFFFF : in.take(2));
+            }
+            state[0] = x;
+        });
+        for (; lane < L; ++lane) expect(state[lane] == kLow, kBadEnd);
+        expect(state[0] == kLow, kBadEnd);
+    }
+
+    template <unsigned L>
+    std::size_t rounds_of(Rounds& r) const {
+#ifdef NOWORSE_AVX2
+        if (simd_)
+            return r.classes ? rounds_avx2<Slot, L, true>(slots_, bits_, r) : rounds_avx2<Slot, L, false>(slots_, bits_, r);
+#endif
+        return r.classes ? rounds<Slot, L, true>(slots_, bits_, r) : rounds<Slot, L, false>(slots_, bits_, r);
+    }
+
+    const Model& model_;
+    const Slots& all_;
+    const Slot* slots_;
+    const unsigned bits_;
+    const ClassMap& classes_;
+    const bool escape_, simd_;
+    std::size_t first_ = 0;
+    Sink* sink_ = nullptr;
+    std::vector<std::size_t> escaped_;
+    std::array<std::uint32_t, kPiece> symbols_{};
+    std::array<std::uint8_t, kPiece> piece_classes_{};
+};
+
+// One block of `count` symbols, of which the first is symbol `first` of its stream.
+inline void decode_block(const Model& m, const Slots& slots, const ClassMap& classes, Reader in, std::size_t first,
+                         std::size_t count, Sink& sink, bool simd) {
+    Reader side{in.end, in.end};
+    if (m.escape()) {
+        const std::uint64_t bytes = take_varint(in.p, in.end);
+        expect(bytes <= in.left(), "a block is shorter than its list of escaped values");
+        in.end -= bytes;
+        side.p = in.end;
+    }
+    const std::vector<std::size_t> escaped =
+        slots.wide.empty() ? BlockDecoder<Narrow>(m, slots, slots.narrow, classes, simd).run(in, first, count, sink)
+                           : BlockDecoder<Wide>(m, slots, slots.wide, classes, simd).run(in, first, count, sink);
+    if (!m.escape()) return;
+    BitReader bits{side.p, static_cast<std::uint64_t>(side.left()) * 8};
+    for (const std::size_t i : escaped) {
+        const Table& t = m.tables[classes.at(first + i)];
+        sink.set(first + i, take_escape(bits, t.lo, t.end(), static_cast<unsigned>(t.golomb)));
+    }
+    bits.finish();
+}
+
+}  // namespace noworse

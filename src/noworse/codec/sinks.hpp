@@ -1,0 +1,93 @@
+// Where decoded symbols go: codes, bytes, or straight to the float32 values of a grid.
+#pragma once
+
+#include <string>
+
+#include "rounds.hpp"
+
+namespace noworse {
+
+class Sink {
+  public:
+    virtual ~Sink() = default;
+    // Symbols lo + k[0] .. lo + k[n - 1] to elements i .. i + n - 1; k may be end - lo where an escape symbol is.
+    virtual void put(std::size_t i, const std::uint32_t* k, std::size_t n) = 0;
+    virtual void set(std::size_t i, std::int32_t value) = 0;
+};
+
+template <class Code>
+class CodeSink final : public Sink {
+  public:
+    CodeSink(Code* out, std::int64_t lo, std::int64_t end) : out_(out), lo_(static_cast<std::int32_t>(lo)) {
+        if (static_cast<Code>(lo) != lo || static_cast<Code>(end - 1) != end - 1)
+            throw std::domain_error("a stream of bytes has symbols from " + std::to_string(lo) + " to " + std::to_string(end - 1));
+    }
+    void put(std::size_t i, const std::uint32_t* k, std::size_t n) override {
+        for (std::size_t j = 0; j < n; ++j) out_[i + j] = static_cast<Code>(static_cast<std::uint32_t>(lo_) + k[j]);
+    }
+    void set(std::size_t i, std::int32_t value) override {
+        if (static_cast<Code>(value) != value) throw std::domain_error("a stream of bytes has the symbol " + std::to_string(value));
+        out_[i] = static_cast<Code>(value);
+    }
+
+  private:
+    Code* out_;
+    std::int32_t lo_;
+};
+
+// value(0) = 0, value(k) = sign(k) (edge + 64 |k| - 32) scale: the product is exact in float64 and rounded once.
+struct GridScale {
+    double scale;  // step / 64
+    int edge;
+
+    float value(std::int64_t k) const {
+        const double units = static_cast<double>(k == 0 ? 0 : k > 0 ? 64 * k + edge - 32 : 64 * k - edge + 32);
+        return static_cast<float>(units * scale);
+    }
+    // Whether products of integers and scale in float32 are rounded once as well: both factors are exact there.
+    bool fits(std::int64_t lo, std::int64_t end) const {
+        return lo > -(1 << 17) && end < (1 << 17) && scale >= 1e-30 && static_cast<double>(static_cast<float>(scale)) == scale;
+    }
+};
+
+class FloatSink final : public Sink {
+  public:
+    FloatSink(float* out, std::int64_t lo, std::int64_t end, const GridScale& grid, bool simd)
+        : out_(out), lo_(static_cast<std::int32_t>(lo)), grid_(grid), fits_(grid.fits(lo, end)), simd_(simd && has_avx2()) {}
+
+    void put(std::size_t i, const std::uint32_t* k, std::size_t n) override {
+        if (!fits_) {
+            for (std::size_t j = 0; j < n; ++j) out_[i + j] = grid_.value(std::int64_t{lo_} + k[j]);
+            return;
+        }
+#ifdef NOWORSE_AVX2
+        if (simd_) return put_avx2(i, k, n);
+#endif
+        put_small(out_ + i, k, n);
+    }
+    void set(std::size_t i, std::int32_t value) override { out_[i] = grid_.value(value); }
+
+  private:
+    // One body for two instruction sets: the compiler turns the loop into vectors of either.
+    NOWORSE_INLINE void put_small(float* out, const std::uint32_t* k, std::size_t n) const {
+        const std::int32_t lo = lo_, zone = grid_.edge - 32;
+        const float scale = static_cast<float>(grid_.scale);
+        for (std::size_t j = 0; j < n; ++j) {
+            const std::int32_t code = lo + static_cast<std::int32_t>(k[j]);
+            const std::int32_t units = 64 * code + (code > 0 ? zone : code < 0 ? -zone : 0);
+            out[j] = static_cast<float>(units) * scale;
+        }
+    }
+#ifdef NOWORSE_AVX2
+    __attribute__((target("avx2"))) void put_avx2(std::size_t i, const std::uint32_t* k, std::size_t n) const {
+        put_small(out_ + i, k, n);
+    }
+#endif
+
+    float* out_;
+    std::int32_t lo_;
+    GridScale grid_;
+    bool fits_, simd_;
+};
+
+}  // namespace noworse
