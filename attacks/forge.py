@@ -9,11 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from noworse.codec.ans import Writer as NumberWriter
 from noworse.format import File
 from noworse.format.chunks import Chunk
 from noworse.format.index import columns, tail
 from noworse.format.writer import HEADER, deflate
 from noworse.representation import Constant, Grid, Raw, Representation, Tied
+
+__all__ = ["NumberWriter", "chunks_of", "columns_of", "data_of", "forge", "rechunk", "seal", "small_model", "tail_of"]
 
 
 def small_model() -> dict[str, Representation]:
