@@ -9,8 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from attacks.forge import chunks_of, columns_of, data_of, forge, rechunk, seal, small_model, tail_of
-from tests.codec.table_writer import Writer
+from attacks.forge import NumberWriter, chunks_of, columns_of, data_of, forge, rechunk, seal, small_model, tail_of
 from noworse.format import File, pack
 from noworse.format.chunks import Chunk
 from noworse.format.columns import varints
@@ -328,7 +327,7 @@ def endless_table() -> bytes:
 @attack("symbols, expected 1 .. 4096")
 def table_of_many_symbols() -> bytes:
     """An alphabet of 2**32 symbols in a few bytes."""
-    out = Writer()
+    out = NumberWriter()
     out.uniform(1, 1)
     for _ in range(3):
         out.more(False, 4)
@@ -340,7 +339,7 @@ def table_of_many_symbols() -> bytes:
 @attack("covers")
 def table_of_far_symbols() -> bytes:
     """An alphabet beyond the range of codes."""
-    out = Writer()
+    out = NumberWriter()
     out.uniform(1, 1)
     out.more(False, 4)
     out.more(False, 4)

@@ -14,6 +14,9 @@ from noworse.format.chunks import Chunk
 from noworse.format.index import columns, tail
 from noworse.format.writer import HEADER, deflate
 from noworse.representation import Constant, Grid, Raw, Representation, Tied
+from tests.codec.table_writer import Writer as NumberWriter
+
+__all__ = ["NumberWriter", "chunks_of", "columns_of", "data_of", "forge", "rechunk", "seal", "small_model", "tail_of"]
 
 
 def small_model() -> dict[str, Representation]:

@@ -6,7 +6,7 @@ import random
 import struct
 from collections.abc import Callable, Sequence
 
-from attacks.forge import data_of, forge, rechunk, seal
+from attacks.forge import NumberWriter, data_of, forge, rechunk, seal
 from fuzz.seeds import Seed
 from noworse.errors import CorruptFile
 from noworse.format.chunks import Chunk
@@ -126,6 +126,23 @@ def _streams(seed: Seed, rng: random.Random) -> bytes:
             blocks[place] = damaged(blocks[place], rng) if table is not None else _same_length(blocks[place], rng)
         chunks[at] = Chunk(table, blocks)
     return rechunk(seed.file, chunks)
+
+
+def _any_table(rng: random.Random) -> bytes:
+    """The fields of tables in any order, with values at the limits of something."""
+    out = NumberWriter()
+    width = rng.choice([1, 1, 4])
+    out.uniform(rng.randrange(1 << width), width)
+    for _ in range(rng.randint(1, 30)):
+        value = rng.choice([0, 0, 1, 2, 3, rng.randrange(80), 62, 63, rng.choice(NUMBERS) % (1 << 33)])
+        field = rng.randrange(4)
+        if field == 0:
+            out.uniform(value % 16, 4)
+        elif field == 1:
+            out.more(value % 2 == 1, rng.choice([4, 8]))
+        else:
+            out.gamma(value, rng.choice([0, 0, 1, 2, 4]))
+    return out.to_bytes()
 
 
 def _same_length(block: bytes, rng: random.Random) -> bytes:

@@ -7,13 +7,9 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
-#include <stdexcept>
-#include <string>
-#include <vector>
+#include <optional>
 
-#include "counts.hpp"
-#include "golomb.hpp"
-#include "rans.hpp"
+#include "plan.hpp"
 
 namespace {
 
@@ -38,20 +34,53 @@ struct Random {  // splitmix64
 
 // Arrays of exactly the right size on the heap, so that one step beyond either end is noticed.
 template <class T>
-std::unique_ptr<T[]> exact(const T* from, std::size_t n) {
-    std::unique_ptr<T[]> copy(new T[n]);
-    if (n) std::memcpy(copy.get(), from, n * sizeof(T));
+std::unique_ptr<T[]> exact(const std::vector<T>& from) {
+    std::unique_ptr<T[]> copy(new T[from.size()]);
+    if (!from.empty()) std::memcpy(copy.get(), from.data(), from.size() * sizeof(T));
     return copy;
 }
 
-bool decode(const noworse::Model& m, const Bytes& block, Codes& out) {
-    const auto freq = exact(m.freq, m.size);
-    const auto data = exact(block.data(), block.size());
-    const auto codes = exact(out.data(), out.size());
-    noworse::Model copy = m;
-    copy.freq = freq.get();
+struct Stream {
+    Bytes table;
+    std::vector<Bytes> blocks;
+    bool classes = false;
+    Codes rows, columns;  // scales, with classes
+};
+
+struct Mode {
+    unsigned threads;
+    bool simd;
+};
+
+void decode_all(const Stream& s, std::int32_t* out, std::size_t count, const Mode& mode) {
+    const auto table = exact(s.table);
+    const noworse::StreamTables found = noworse::read_tables(table.get(), s.table.size(), s.classes);
+    if (found.model.tables[0].constant()) throw std::domain_error("a constant stream");  // no blocks to decode
+    noworse::check(found.model);
+    const noworse::Slots slots(found.model);
+    Bytes data;
+    noworse::Blocks blocks{nullptr, {0}, {}, 0};
+    for (const Bytes& block : s.blocks) {
+        data.insert(data.end(), block.begin(), block.end());
+        blocks.starts.push_back(data.size());
+    }
+    const auto whole = exact(data);
+    blocks.data = whole.get();
+    noworse::ClassMap classes;
+    if (s.classes && s.rows.size() * s.columns.size() != count) throw std::domain_error("scales for other symbols");
+    if (s.classes) classes = {s.rows.data(), s.rows.size(), s.columns.data(), s.columns.size(), found.of};
+    noworse::CodeSink<std::int32_t> codes(out, slots.lo, slots.lo + std::int64_t{slots.escape});
+    noworse::decode_stream(found.model, slots, classes, blocks, count, codes, mode.threads, mode.simd);
+    std::vector<float> values(count);
+    const auto floats = exact(values);
+    noworse::FloatSink sink(floats.get(), slots.lo, slots.lo + std::int64_t{slots.escape}, {0.01 / 64, 40}, mode.simd);
+    noworse::decode_stream(found.model, slots, classes, blocks, count, sink, mode.threads, mode.simd);
+}
+
+bool decode(const Stream& s, Codes& out, const Mode& mode = {1, true}) {
+    const auto codes = exact(out);
     try {
-        noworse::decode_block(copy, data.get(), block.size(), codes.get(), out.size());
+        decode_all(s, codes.get(), out.size(), mode);
     } catch (const std::domain_error&) {
         return false;
     } catch (const std::invalid_argument&) {
@@ -64,44 +93,20 @@ bool decode(const noworse::Model& m, const Bytes& block, Codes& out) {
 }
 
 Codes random_codes(Random& random) {
-    static const std::size_t counts[] = {1, 2, 63, 64, 700, 4096, 65535, 65536, 66001, 131072, 131079, 262143, 262144};
-    const std::size_t n = counts[random.below(random.below(4) ? 6 : 13)];
+    static const std::size_t counts[] = {2, 63, 64, 700, 4096, 16384, 65535, 65536, 66001, 131072, 131079, 262144, 262150};
+    const std::size_t n = counts[random.below(random.below(8) ? 6 : 13)];
     const unsigned scale = static_cast<unsigned>(random.below(12));
     const bool outliers = random.below(2);
     Codes codes(n);
-    for (auto& code : codes) {
+    for (std::size_t i = 0; i < n; ++i) {
         unsigned log = 0;
         for (std::uint64_t bits = random.next(); bits & 1; bits >>= 1) ++log;
-        code = static_cast<std::int32_t>(random.below((std::size_t{1} << scale) + 1) * log);
-        if (random.next() & 1) code = -code;
+        codes[i] = static_cast<std::int32_t>(random.below((std::size_t{1} << scale) + 1) * log) * (1 + (i / 128) % 3);
+        if (random.next() & 1) codes[i] = -codes[i];
         if (outliers && random.below(500) == 0)
-            code = static_cast<std::int32_t>(random.below(std::size_t{1} << 31)) - noworse::kMaxCode;
+            codes[i] = static_cast<std::int32_t>(random.below(std::size_t{1} << 31)) - noworse::kMaxCode;
     }
     return codes;
-}
-
-// A model with the codes' own frequencies; what lies outside of [lo, lo + size) is escaped.
-struct Fitted {
-    std::vector<std::uint16_t> freq;
-    noworse::Model model;
-};
-
-bool fit(const Codes& codes, Random& random, Fitted& fitted) {
-    const std::size_t size = 1 + random.below(random.below(2) ? 40 : 4000);
-    const std::int32_t lo = -static_cast<std::int32_t>(random.below(size + 1));
-    std::vector<std::uint64_t> counts(size);
-    const std::uint64_t outside = noworse::histogram(codes.data(), codes.size(), lo, size, counts.data());
-    const bool escape = outside > 0 || random.below(4) == 0;
-    if (escape) counts.push_back(outside + 1);
-    std::size_t used = 0;
-    for (const std::uint64_t count : counts) used += count > 0;
-    if (used < 2) return false;
-    const unsigned bits = used > 4096 || random.below(2) ? 14 : 12;
-    const auto wide = noworse::normalise(counts.data(), counts.size(), bits);
-    fitted.freq.assign(wide.begin(), wide.end());
-    const int golomb = escape ? static_cast<int>(random.below(31)) : -1;
-    fitted.model = {lo, fitted.freq.data(), fitted.freq.size(), bits, golomb, random.below(8) == 0};
-    return true;
 }
 
 Bytes damaged(Bytes block, Random& random) {
@@ -122,15 +127,26 @@ Bytes damaged(Bytes block, Random& random) {
 
 void round_trip(Random& random) {
     const Codes codes = random_codes(random);
-    Fitted fitted;
-    if (!fit(codes, random, fitted)) return;
-    const auto given = exact(codes.data(), codes.size());
-    const Bytes block = noworse::encode_block(fitted.model, given.get(), codes.size());
-    Codes out(codes.size());
-    if (!decode(fitted.model, block, out) || out != codes) fail("a round trip");
-    for (int i = 0; i < 3; ++i) decode(fitted.model, damaged(block, random), out);
-    out.resize(random.below(2 * codes.size() + 2) % 262145);
-    decode(fitted.model, block, out);
+    const auto [low, high] = std::minmax_element(codes.begin(), codes.end());
+    if (*low == *high) return;
+    const auto given = exact(codes);
+    const std::size_t columns = codes.size() % 128 == 0 ? 128 : 0;
+    noworse::Coded coded = noworse::encode_codes(given.get(), codes.size(), *low, *high, columns, 2);
+    Stream stream{coded.table, coded.blocks, coded.scales.has_value(), {}, {}};
+    if (coded.scales) std::tie(stream.rows, stream.columns) = *coded.scales;
+    for (const Mode& mode : {Mode{1, true}, Mode{2, true}, Mode{1, false}}) {
+        Codes out(codes.size());
+        if (!decode(stream, out, mode) || out != codes) fail("a round trip");
+    }
+    for (int i = 0; i < 4; ++i) {
+        Stream other = stream;
+        Bytes& changed = i % 2 ? other.table : other.blocks[random.below(other.blocks.size())];
+        changed = damaged(changed, random);
+        if (other.classes && i == 2) other.rows[random.below(other.rows.size())] = static_cast<std::int32_t>(random.below(40));
+        Codes fast(codes.size()), plain(codes.size());
+        const bool good = decode(other, fast);
+        if (decode(other, plain, {1, false}) != good || (good && fast != plain)) fail("AVX2 and portable code disagree");
+    }
 }
 
 using Kind = void (*)(Random&);
@@ -155,26 +171,28 @@ struct Source {
         at += sizeof(T);
         return value;
     }
+    template <class T>
+    std::vector<T> list() {
+        std::vector<T> values(take<std::uint32_t>());
+        for (T& value : values) value = take<T>();
+        return values;
+    }
 };
 
-// A case: u32 count, i32 lo, i32 bits, i32 golomb, i32 single, u32 size, size times u16, u32 bytes, the block.
+// A case: u32 count, u32 classes (0 or 1), then lists, each a u32 length and its elements: the bytes of the tables, the
+// bytes of the only block, and i32 scales of rows and of columns.
 int replay(const char* path) {
     std::ifstream file(path, std::ios::binary);
     Source in{Bytes(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>())};
     while (in.at < in.data.size()) {
         Codes out(in.take<std::uint32_t>());
-        noworse::Model m{};
-        m.lo = in.take<std::int32_t>();
-        m.bits = static_cast<unsigned>(in.take<std::int32_t>());
-        m.golomb = in.take<std::int32_t>();
-        m.single = in.take<std::int32_t>() != 0;
-        std::vector<std::uint16_t> freq(in.take<std::uint32_t>());
-        for (auto& f : freq) f = in.take<std::uint16_t>();
-        m.freq = freq.data();
-        m.size = freq.size();
-        Bytes block(in.take<std::uint32_t>());
-        for (auto& byte : block) byte = in.take<std::uint8_t>();
-        if (!decode(m, block, out)) {
+        Stream stream;
+        stream.classes = in.take<std::uint32_t>() != 0;
+        stream.table = in.list<std::uint8_t>();
+        stream.blocks.push_back(in.list<std::uint8_t>());
+        stream.rows = in.list<std::int32_t>();
+        stream.columns = in.list<std::int32_t>();
+        if (!decode(stream, out)) {
             std::puts("refused");
             continue;
         }
