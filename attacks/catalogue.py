@@ -11,10 +11,10 @@ import numpy as np
 
 from attacks.forge import NumberWriter, chunks_of, columns_of, data_of, forge, rechunk, seal, small_model, tail_of
 from noworse.format import File, pack
-from noworse.format.chunks import Chunk
+from noworse.format.chunks import Chunk, encode_codes
 from noworse.format.columns import varints
 from noworse.format.writer import HEADER, deflate
-from noworse.representation import Constant, Raw, Representation
+from noworse.representation import Constant, Grid, Raw, Representation
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def tie_to_nothing() -> bytes:
 @attack("a tensor uses shared stream")
 def distant_stream() -> bytes:
     """A shared stream with a number of 62 bits."""
-    return forge(model(), streams=varints([1, 1, 1 << 62]))
+    return forge(model(), streams=varints([2, 2, 1 << 62]))
 
 
 @attack("streams, for whose checksums or description there is no room")
@@ -381,3 +381,28 @@ def codes_without_table() -> bytes:
 def raw_bool() -> bytes:
     """Truth values of 1 and 2."""
     return forge(one(Raw(b"\1\2", (2,), "uint8")), shapes=varints([1]) + bytes([1 << 5, 1, 2, 0]))
+
+
+def matrix() -> File:
+    """An honest file of one matrix whose rows differ in scale, so that it has classes."""
+    row, column = np.divmod(np.arange(16384), 128)
+    codes = np.random.default_rng(0).integers(-2, 3, 16384) * (row % 8 == 0) * (1 + 9 * (column % 2))
+    return one(Grid(codes.astype(np.int32), 30000, 40, (128, 128), "float32"))
+
+
+@attack("the classes of a stream are too many")
+def classes_of_gigabytes() -> bytes:
+    """Classes that exceed their number by one, and then by 2**33: a table of 11 bytes that asks for 8 GiB."""
+    out = NumberWriter()
+    out.uniform(15, 4)
+    for width in (62, 0, (1 << 33) - 2):
+        out.gamma(width, 0)
+    *scales, codes = chunks_of(matrix())
+    return rechunk(matrix(), [*scales, Chunk(out.to_bytes(), codes.blocks)])
+
+
+@attack("the scale of a row is out of range")
+def scale_of_many() -> bytes:
+    """Scales of rows beyond 31, which would choose a table that does not exist."""
+    _, *others = chunks_of(matrix())
+    return rechunk(matrix(), [encode_codes(np.full(128, 99, np.int32)), *others])

@@ -71,6 +71,24 @@ def test_names_of_damaged_tensors_are_told(data):
             file.array("layer.weight")
 
 
+@pytest.mark.parametrize(
+    ("item", "kind"),
+    [
+        (
+            Grid(np.arange(20_000, dtype=np.int32) % 7, 30000, 40, (20_000,), "float32"),
+            "block 0 of 1 is damaged: its crc32",
+        ),
+        (Raw(np.random.default_rng(0).bytes(5000), (5000,), "uint8"), "block 0 is damaged: its crc32"),
+    ],
+    ids=["codes", "plain bytes"],
+)
+def test_a_damaged_stream_of_its_own_is_named(item, kind):
+    damaged = bytearray(pack({"large": item}, {}, None))
+    damaged[len(HEADER) + 50] ^= 1
+    with pytest.raises(CorruptFile, match=f"tensor 'large': {kind}"):
+        read(bytes(damaged))
+
+
 def test_the_digest_is_compared(file):
     with pytest.raises(CorruptFile, match=r"the tensors decode to digest [0-9a-f]{32}, expected 0{32}"):
         read(forge(file, behind=b"".join(part for _, part in tail(file.index))[:-16] + bytes(16)))

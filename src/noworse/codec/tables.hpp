@@ -169,7 +169,7 @@ inline StreamTables read_tables(const std::uint8_t* data, std::size_t size, bool
     if (classes) {
         for (std::size_t table = 0; table + 1 < tables; ++table) {
             const std::uint64_t width = in.gamma(0);
-            if (width > kScaleSums - found.of.size()) throw std::domain_error("the classes of a stream are too many");
+            if (width >= kScaleSums - found.of.size()) throw std::domain_error("the classes of a stream are too many");
             found.of.insert(found.of.end(), static_cast<std::size_t>(width) + 1, static_cast<std::uint8_t>(table));
         }
         found.of.resize(std::max(found.of.size(), kScaleSums), static_cast<std::uint8_t>(tables - 1));
