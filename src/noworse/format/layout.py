@@ -75,9 +75,8 @@ def lay_out(entries: Sequence[Entry], most: int) -> Layout:
     if shared and max(shared) != len(shared) - 1:
         raise CorruptFile(f"a tensor uses shared stream {max(shared)}, expected numbers up to {len(shared) - 1}")
     uses = own + [shared[number] for number in range(len(shared))]
-    return Layout(
-        uses, [replace(span, first=span.first + len(own)) if is_shared else span for is_shared, span in placed]
-    )
+    spans = [replace(span, first=span.first + len(own)) if is_shared else span for is_shared, span in placed]
+    return Layout(uses, spans)
 
 
 def _scales(entry: Entry, number: int) -> list[Use]:
