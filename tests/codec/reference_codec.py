@@ -128,7 +128,7 @@ def read_block(tables: list[dict[str, object]], block: bytes, classes: list[int]
                 break
         end -= length
         escapes = block[end:]
-    lanes = 1 if tables[0]["single"] or m < 65536 else 8 if m < 131072 else 16 if m < 262144 else 32
+    lanes = 1 if tables[0]["single"] or m < 65536 else 16 if m < 131072 else 32
     rest = end - at
     size = 4 if lanes > 1 else rest if rest <= 4 else 4 - rest % 2
     states = [int.from_bytes(block[at + size * j : at + size * (j + 1)], "little") for j in range(lanes)]
@@ -145,7 +145,7 @@ def read_block(tables: list[dict[str, object]], block: bytes, classes: list[int]
             x = x * 65536 + words.pop()
         return x
 
-    main = m if lanes == 1 else m - 64 * lanes
+    main = m if lanes == 1 else m - 32 * lanes
     for i in range(main):
         states[i % lanes] = step(states[i % lanes])
     if lanes > 1:

@@ -42,7 +42,6 @@ class BlockDecoder {
         sink_ = &sink;
         const unsigned n = lanes(model_, count);
         if (n == 1) single(in, count);
-        else if (n == 8) several<8>(in, count);
         else if (n == 16) several<16>(in, count);
         else several<32>(in, count);
         expect(in.p == in.end, "a block has bytes after its last symbol");
@@ -50,7 +49,8 @@ class BlockDecoder {
     }
 
   private:
-    static constexpr std::size_t kPiece = 2048;  // a multiple of every number of lanes
+    static constexpr std::size_t kAhead = 512;  // symbols by which cache lines are fetched early
+    static constexpr std::size_t kPiece = 512;   // a multiple of every number of lanes
 
     // Takes one symbol off state x, which the caller refills.
     std::uint32_t pop(std::uint32_t x, std::size_t j) {
@@ -65,6 +65,7 @@ class BlockDecoder {
     void pieces(std::size_t begin, std::size_t end, Decode decode) {
         for (std::size_t i = begin; i < end; i += kPiece) {
             const std::size_t n = std::min(kPiece, end - i);
+            ahead_ = sink_->at(first_ + i + kAhead);
             if (!classes_.empty()) classes_.fill(first_ + i, piece_classes_.data(), n);
             decode(n);
             if (escape_) note_escapes(i, n);
@@ -73,9 +74,7 @@ class BlockDecoder {
     }
 
     void note_escapes(std::size_t i, std::size_t n) {
-        std::uint32_t any = 0;
-        for (std::size_t j = 0; j < n; ++j) any |= symbols_[j] == all_.escape;
-        if (!any) return;
+        if (!contains(symbols_.data(), n, all_.escape, simd_)) return;
         for (std::size_t j = 0; j < n; ++j)
             if (symbols_[j] == all_.escape) escaped_.push_back(i + j);
     }
@@ -113,7 +112,7 @@ class BlockDecoder {
         }
         const std::size_t main = count - tail(L);
         pieces(0, main, [&](std::size_t n) {
-            Rounds r{state, in.p, in.end, classes_.empty() ? nullptr : piece_classes_.data(), symbols_.data(), n - n % L};
+            Rounds r{state, in.p, in.end, classes_.empty() ? nullptr : piece_classes_.data(), symbols_.data(), n - n % L, ahead_, sink_->width()};
             std::size_t j = rounds_of<L>(r);
             in.p = r.p;
             for (; j < n; ++j) {
@@ -152,6 +151,7 @@ class BlockDecoder {
     const bool escape_, simd_;
     std::size_t first_ = 0;
     Sink* sink_ = nullptr;
+    const char* ahead_ = nullptr;
     std::vector<std::size_t> escaped_;
     std::array<std::uint32_t, kPiece> symbols_{};
     std::array<std::uint8_t, kPiece> piece_classes_{};

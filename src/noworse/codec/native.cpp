@@ -120,7 +120,7 @@ template <class Code>
 void decode_codes(const Tables& tables, Bytes data, const Lengths& lengths, Output<Code> out, const Scales& scales,
                   unsigned threads, bool simd) {
     decode<Code>(tables, data, lengths, scales, out, {threads, simd}, [&](std::int64_t lo, std::int64_t end) {
-        return noworse::CodeSink<Code>(out.data(), lo, end);
+        return noworse::CodeSink<Code>(out.data(), lo, end, simd);
     });
 }
 
@@ -148,11 +148,11 @@ nb::tuple bounds(Vector<Code> codes) {
 
 // Table, blocks, and scales of rows and columns (or None) of codes that lie in low .. high.
 template <class Code>
-nb::tuple encode(Vector<Code> codes, std::int64_t low, std::int64_t high, std::size_t columns, unsigned threads) {
+nb::tuple encode(Vector<Code> codes, std::int64_t low, std::int64_t high, std::size_t columns, unsigned threads, bool simd) {
     noworse::Coded found;
     {
         nb::gil_scoped_release release;
-        found = noworse::encode_codes(codes.data(), codes.size(), low, high, columns, threads);
+        found = noworse::encode_codes(codes.data(), codes.size(), low, high, columns, threads, simd);
     }
     nb::list blocks;
     for (const auto& block : found.blocks) blocks.append(to_bytes(block));
@@ -203,10 +203,10 @@ NB_MODULE(_native, m) {
     m.def("bounds", &bounds<std::int32_t>, codes, "Smallest and largest code; (0, 0) for none.");
     m.def("bounds", &bounds<std::uint8_t>, codes);
     m.def("bounds", &bounds<std::int8_t>, codes);
-    m.def("encode", &encode<std::int32_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads,
+    m.def("encode", &encode<std::int32_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads, simd,
           "Table, blocks and scales of a stream of codes.");
-    m.def("encode", &encode<std::uint8_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads);
-    m.def("encode", &encode<std::int8_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads);
+    m.def("encode", &encode<std::uint8_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads, simd);
+    m.def("encode", &encode<std::int8_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads, simd);
     m.def("normalise", &normalise, "weights"_a.noconvert(), "bits"_a, "Integer frequencies that sum to 1 << bits.");
     m.def("fingerprint", &fingerprint, "data"_a.noconvert(), threads, "64 bits that depend on every byte.");
     m.def("has_avx2", &noworse::has_avx2, "Whether decoding can use AVX2 here.");

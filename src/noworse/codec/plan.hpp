@@ -38,7 +38,7 @@ Histogram count(const Code* codes, std::size_t n, std::int64_t low, std::int64_t
 // Codes in low .. high. With `columns` > 0 they are a matrix, whose rows and columns may get scales.
 template <class Code>
 Coded encode_codes(const Code* codes, std::size_t n, std::int64_t low, std::int64_t high, std::size_t columns,
-                   unsigned threads) {
+                   unsigned threads, bool simd) {
     Coded found;
     if (low == high) {
         found.table = constant_bytes(low);
@@ -55,7 +55,7 @@ Coded encode_codes(const Code* codes, std::size_t n, std::int64_t low, std::int6
         classes = {parts->rows.data(), parts->rows.size(), parts->columns.data(), columns, tables.of};
         found.scales = {std::move(parts->rows), std::move(parts->columns)};
     }
-    found.blocks = encode_stream(tables.model, classes, codes, n, threads);
+    found.blocks = encode_stream(tables.model, classes, codes, n, threads, simd);
     return found;
 }
 

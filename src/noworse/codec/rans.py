@@ -19,7 +19,7 @@ last. In a constant stream every block has zero bytes. All numbers are little-en
     words               2 bytes each, in the order in which a decoder takes them
     escaped values      e bytes
 
-L = 1 lane where the table says "single" or m < 65,536; otherwise 8 where m < 131,072, 16 where m < 262,144, and 32.
+L = 1 lane where the table says "single" or m < 65,536; otherwise 16 where m < 131,072, and 32.
 Decoding a symbol from state x looks up whose slot x mod 2^b is and sets x = f (x div 2^b) + slot - c. Where x < 2^16
 then, it is *refilled*: x = 2^16 x + next word.
 
@@ -29,7 +29,7 @@ not refilled after the last word. After m symbols it must be 0, and all words us
 per block beyond the ideal length, ending in 2^16 would cost more than three; but 0 is so easily reached that a decoder
 notices little damage here: streams need a checksum.)
 
-More lanes: all states are at least 2^16. Symbol i belongs to lane i mod L, except for the last 64 L symbols, the tail,
+More lanes: all states are at least 2^16. Symbol i belongs to lane i mod L, except for the last 32 L symbols, the tail,
 which lane 0 decodes alone. After the other symbols lanes 1 .. L - 1 must be in [2^16, 2^17): their low halves, in lane
 order, are the first words of the tail, before those left in the block. At the end lane 0 must be 2^16, all words used,
 and unused halves 0. (The halves would be wasted otherwise: two bytes per lane.)
@@ -88,11 +88,11 @@ class Coded:
     scales: Scales | None = None
 
 
-def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0) -> Encoded:
+def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: bool = True) -> Encoded:
     """Codes (n,), int32 in [-2**30, 2**30] or uint8 or int8, as tables and blocks; BadInput for others.
 
     With ``columns`` > 0 they are a matrix (n / columns, columns) whose rows and columns get scales where that saves
-    bytes. The same codes give the same bytes from any number of threads (0: one per processor).
+    bytes. The same codes give the same bytes from any number of threads (0: one per processor) and without ``simd``.
     """
     if codes.ndim != 1 or codes.dtype not in (np.int32, np.uint8, np.int8):
         raise BadInput(f"codes have dtype {codes.dtype} and shape {codes.shape}, expected int32 and one dimension")
@@ -102,7 +102,7 @@ def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0) -> Encoded:
     low, high = _native.bounds(codes)
     if low < -MAX_CODE or high > MAX_CODE:
         raise BadInput(f"codes range over {low} .. {high}, expected at most 2**30 in size")
-    table, blocks, scales = _native.encode(codes, low, high, columns, threads)
+    table, blocks, scales = _native.encode(codes, low, high, columns, threads, simd)
     return Encoded(table, tuple(blocks), scales)
 
 
@@ -147,9 +147,8 @@ def decode(
 ) -> NDArray[np.int32]:
     """Codes (count,) int32 of a stream; CorruptFile where tables, blocks and count do not fit together."""
     if count < 0 or len(blocks) != -(-count // BLOCK):
-        raise CorruptFile(
-            f"a stream of {count} symbols has {len(blocks)} blocks, expected {-(-max(count, 0) // BLOCK)}"
-        )
+        expected = -(-max(count, 0) // BLOCK)
+        raise CorruptFile(f"a stream of {count} symbols has {len(blocks)} blocks, expected {expected}")
     out = np.empty(count, np.int32)
     coded = Coded(b"".join([table, *blocks]), len(table), [len(block) for block in blocks], scales=scales)
     decode_into(coded, out, threads, simd)
@@ -159,7 +158,7 @@ def decode(
 def fingerprint(data: NDArray[np.uint8], threads: int = 0) -> int:
     """64 bits that depend on every byte and its place; faster than any cryptographic hash, and none.
 
-    The sum modulo 2**64 of w + (v mod 2**32) (v div 2**32) with v = w xor (i + 1) 0x9E3779B97F4A7C15 mod 2**64, over the
-    little-endian words w of 8 bytes, numbered i from 0, the last one filled with zeros.
+    The sum modulo 2**64 of w + (v mod 2**32) (v div 2**32) with v = w xor (i + 1) 0x9E3779B97F4A7C15 mod 2**64, over
+    the little-endian words w of 8 bytes, numbered i from 0, the last one filled with zeros.
     """
     return _native.fingerprint(data, threads)

@@ -21,6 +21,8 @@ struct Rounds {
     const std::uint8_t* classes;  // nullptr where all symbols have the first table
     std::uint32_t* out;
     std::size_t count;  // symbols, a multiple of the number of lanes
+    const char* ahead;  // where what follows these symbols will be written, `width` bytes each: cache lines to fetch
+    std::size_t width;
 };
 
 // Decodes as long as every lane can take a word (2 L bytes are ahead) and returns the number of symbols.
@@ -106,6 +108,7 @@ __attribute__((target("avx2,popcnt"))) std::size_t rounds_avx2(const Slot* slots
                 index = _mm256_or_si256(index, _mm256_sll_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(at)), shift));
             }
             const Entry entry = look_up(slots, index);
+            if (v % 2 == 0) __builtin_prefetch(r.ahead + i * r.width + 32 * v, 1);
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i + 8 * v), entry.symbol);
             const __m256i rest = _mm256_srl_epi32(state[v], shift);
             const __m256i x = _mm256_add_epi32(_mm256_mullo_epi32(rest, entry.freq), entry.bias);

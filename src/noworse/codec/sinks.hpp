@@ -12,27 +12,67 @@ class Sink {
     virtual ~Sink() = default;
     // Symbols lo + k[0] .. lo + k[n - 1] to elements i .. i + n - 1; k may be end - lo where an escape symbol is.
     virtual void put(std::size_t i, const std::uint32_t* k, std::size_t n) = 0;
+    // Where element i goes, and how many bytes one takes.
+    virtual const char* at(std::size_t i) const = 0;
+    virtual std::size_t width() const = 0;
     virtual void set(std::size_t i, std::int32_t value) = 0;
 };
+
+NOWORSE_INLINE bool contains_value(const std::uint32_t* k, std::size_t n, std::uint32_t value) {
+    std::uint32_t any = 0;
+    for (std::size_t j = 0; j < n; ++j) any |= static_cast<std::uint32_t>(k[j] == value);
+    return any != 0;
+}
+
+template <class Code>
+NOWORSE_INLINE void add_low(Code* out, const std::uint32_t* k, std::size_t n, std::uint32_t lo) {
+    for (std::size_t j = 0; j < n; ++j) out[j] = static_cast<Code>(lo + k[j]);
+}
+
+// The same bodies for two instruction sets: the compiler turns the loops into vectors of either.
+#ifdef NOWORSE_AVX2
+__attribute__((target("avx2"))) inline bool contains_avx2(const std::uint32_t* k, std::size_t n, std::uint32_t value) {
+    return contains_value(k, n, value);
+}
+template <class Code>
+__attribute__((target("avx2"))) void add_low_avx2(Code* out, const std::uint32_t* k, std::size_t n, std::uint32_t lo) {
+    add_low(out, k, n, lo);
+}
+#endif
+
+inline bool contains(const std::uint32_t* k, std::size_t n, std::uint32_t value, [[maybe_unused]] bool simd) {
+#ifdef NOWORSE_AVX2
+    if (simd) return contains_avx2(k, n, value);
+#endif
+    return contains_value(k, n, value);
+}
 
 template <class Code>
 class CodeSink final : public Sink {
   public:
-    CodeSink(Code* out, std::int64_t lo, std::int64_t end) : out_(out), lo_(static_cast<std::int32_t>(lo)) {
+    CodeSink(Code* out, std::int64_t lo, std::int64_t end, bool simd)
+        : out_(out), lo_(static_cast<std::uint32_t>(lo)), simd_(simd && has_avx2()) {
         if (static_cast<Code>(lo) != lo || static_cast<Code>(end - 1) != end - 1)
             throw std::domain_error("a stream of bytes has symbols from " + std::to_string(lo) + " to " + std::to_string(end - 1));
     }
     void put(std::size_t i, const std::uint32_t* k, std::size_t n) override {
-        for (std::size_t j = 0; j < n; ++j) out_[i + j] = static_cast<Code>(static_cast<std::uint32_t>(lo_) + k[j]);
+#ifdef NOWORSE_AVX2
+        if (simd_) return add_low_avx2(out_ + i, k, n, lo_);
+#endif
+        add_low(out_ + i, k, n, lo_);
     }
+    const char* at(std::size_t i) const override { return reinterpret_cast<const char*>(out_ + i); }
+    std::size_t width() const override { return sizeof(*out_); }
     void set(std::size_t i, std::int32_t value) override {
-        if (static_cast<Code>(value) != value) throw std::domain_error("a stream of bytes has the symbol " + std::to_string(value));
+        if (static_cast<Code>(value) != value)
+            throw std::domain_error("a stream of bytes has the symbol " + std::to_string(value));
         out_[i] = static_cast<Code>(value);
     }
 
   private:
     Code* out_;
-    std::int32_t lo_;
+    std::uint32_t lo_;
+    bool simd_;
 };
 
 // value(0) = 0, value(k) = sign(k) (edge + 64 |k| - 32) scale: the product is exact in float64 and rounded once.
@@ -65,10 +105,11 @@ class FloatSink final : public Sink {
 #endif
         put_small(out_ + i, k, n);
     }
+    const char* at(std::size_t i) const override { return reinterpret_cast<const char*>(out_ + i); }
+    std::size_t width() const override { return sizeof(*out_); }
     void set(std::size_t i, std::int32_t value) override { out_[i] = grid_.value(value); }
 
   private:
-    // One body for two instruction sets: the compiler turns the loop into vectors of either.
     NOWORSE_INLINE void put_small(float* out, const std::uint32_t* k, std::size_t n) const {
         const std::int32_t lo = lo_, zone = grid_.edge - 32;
         const float scale = static_cast<float>(grid_.scale);

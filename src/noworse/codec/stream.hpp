@@ -85,12 +85,12 @@ inline void decode_stream(const Model& m, const Slots& slots, const ClassMap& cl
 
 template <class Code>
 std::vector<std::vector<std::uint8_t>> encode_stream(const Model& m, const ClassMap& classes, const Code* codes,
-                                                     std::size_t count, unsigned threads) {
+                                                     std::size_t count, unsigned threads, bool simd = true) {
     const EncodeTables tables(m);
     std::vector<std::vector<std::uint8_t>> blocks((count + kBlock - 1) / kBlock);
     parallel(blocks.size(), threads, [&](std::size_t i) {
         const std::size_t first = i * kBlock;
-        blocks[i] = encode_block(m, tables, classes, codes + first, first, std::min(kBlock, count - first));
+        blocks[i] = encode_block(m, tables, classes, codes + first, first, std::min(kBlock, count - first), simd);
     });
     return blocks;
 }

@@ -18,7 +18,7 @@ from noworse.representation import Described, find_dtype
 
 CONSTANT, RAW, GRID, TIED = range(4)  # kinds of tensors
 DIGEST_BYTES = 16
-# stream numbers of a tensor: streams of its own, those with classes of rows and columns, or shared ones from k on as k + 2
+# stream numbers of a tensor: its own, its own with classes of rows and columns, and k + 2 for shared ones from k on
 OWN, CLASSES, SHARED = range(3)
 
 

@@ -78,9 +78,8 @@ def lay_out(entries: Sequence[Entry], most: int) -> Layout:
     if blocks > most:
         raise CorruptFile(f"{blocks} blocks in {len(own) + len(shared)} streams, expected at most {most}")
     uses = own + [shared[number] for number in range(len(shared))]
-    return Layout(
-        uses, [span._replace(first=span.first + len(own)) if is_shared else span for is_shared, span in placed]
-    )
+    spans = [span._replace(first=span.first + len(own)) if is_shared else span for is_shared, span in placed]
+    return Layout(uses, spans)
 
 
 def _scales(entry: Entry, number: int) -> list[Use]:
