@@ -140,6 +140,15 @@ def test_tensor_bytes_follow_the_code_lengths():
             assert file.tensor_bytes("rare") > 2 * file.tensor_bytes("zero")
 
 
+def test_tensors_that_share_a_stream_share_its_bytes():
+    codes = np.random.default_rng(0).laplace(size=200).astype(np.int32)
+    items = {name: Grid(codes, 9, 9, (200,), "float32") for name in "ab"}
+    with File(pack(items, {}, None)) as file:
+        (stream,) = file.index.streams
+        assert file.tensor_bytes("a") + file.tensor_bytes("b") == stream.nbytes
+        assert abs(file.tensor_bytes("a") - file.tensor_bytes("b")) <= 1
+
+
 NAMES = varints([6, 0, 0, 0, 0, 0, 0])
 COUNT = 6
 
