@@ -76,6 +76,12 @@ def test_the_digest_is_compared(file):
         read(forge(file, behind=b"".join(part for _, part in tail(file.index))[:-16] + bytes(16)))
 
 
+def test_the_index_says_what_a_tensor_is(file):
+    entry = file.entry("layer.weight")
+    assert (entry.name, entry.step, entry.edge, entry.signature.shape) == ("layer.weight", 30000, 40, (8, 8))
+    assert file.index.entries[file.entry("head.weight").target].name == "layer.weight"
+
+
 def test_the_digest_can_be_shown(file):
     assert bytes.fromhex(file.digest) == file.index.digest
 
