@@ -94,6 +94,12 @@ def test_the_digest_is_compared(file):
         read(forge(file, behind=b"".join(part for _, part in tail(file.index))[:-16] + bytes(16)))
 
 
+def test_the_index_says_what_a_tensor_is(file):
+    entry = file.entry("layer.weight")
+    assert (entry.name, entry.step, entry.edge, entry.signature.shape) == ("layer.weight", 30000, 40, (8, 8))
+    assert file.index.entries[file.entry("head.weight").target].name == "layer.weight"
+
+
 def test_the_digest_can_be_shown(file):
     assert bytes.fromhex(file.digest) == file.index.digest
 
@@ -156,6 +162,15 @@ def test_tensor_bytes_follow_the_code_lengths():
     with File(pack(items, {}, None)) as file:
         if len(file.index.streams) == 1:
             assert file.tensor_bytes("rare") > 2 * file.tensor_bytes("zero")
+
+
+def test_tensors_that_share_a_stream_share_its_bytes():
+    codes = np.random.default_rng(0).laplace(size=200).astype(np.int32)
+    items = {name: Grid(codes, 9, 9, (200,), "float32") for name in "ab"}
+    with File(pack(items, {}, None)) as file:
+        (stream,) = file.index.streams
+        assert file.tensor_bytes("a") + file.tensor_bytes("b") == stream.nbytes
+        assert abs(file.tensor_bytes("a") - file.tensor_bytes("b")) <= 1
 
 
 NAMES = varints([6, 0, 0, 0, 0, 0, 0])
