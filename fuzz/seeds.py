@@ -33,7 +33,7 @@ def seeds() -> list[Seed]:
     """All files, each dissected once."""
     files = {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.nwt"))}
     files = {name: data for name, data in files.items() if len(data) <= LARGEST}
-    made = {"empty": {}, "model": small_model(), "wide": _wide()}
+    made = {"empty": {}, "model": small_model(), "wide": _wide(), "blocks": _blocks()}
     files.update({name: pack(items, {"seed": 1}, {"samples": 3}) for name, items in made.items()})
     return [_dissect(name, data) for name, data in files.items()]
 
@@ -42,6 +42,13 @@ def _wide() -> dict[str, Representation]:
     """Frequencies of 14 bits, more than 256 symbols."""
     codes = np.random.default_rng(0).laplace(scale=150, size=1200).astype(np.int32)
     return {"wide": Grid(codes, 30000, 40, (30, 40), "float32")}
+
+
+def _blocks() -> dict[str, Representation]:
+    """A stream of two blocks, nearly all zeros."""
+    codes = np.zeros(270_000, np.int32)
+    codes[::9000] = 1
+    return {"blocks": Grid(codes, 30000, 40, (270_000,), "float16")}
 
 
 def _dissect(name: str, data: bytes) -> Seed:

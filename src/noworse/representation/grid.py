@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from noworse.errors import BadInput
 from noworse.representation.base import Representation
-from noworse.representation.dtypes import find_dtype, from_float32
+from noworse.representation.dtypes import PIECE, find_dtype, from_float32
 
 EDGE_UNITS = 64  # edges count in 1/64 of a step
 MAX_EDGE = 255
 MAX_STEP = (0xFF << 8) - 1  # the largest finite minifloat
 MAX_CODE = 1 << 30
-PIECE = 1 << 16  # codes turned into numbers together: 8-byte temporaries stay small
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -86,10 +85,14 @@ class Grid(Representation):
         if not self.size:
             return np.zeros(self.shape, find_dtype(self.dtype).storage)
         low, high = int(self.codes.min()), int(self.codes.max())
-        if high - low > max(self.size, 1 << 10):  # a table of all codes would be larger than the tensor
-            return from_float32(self._values(self.codes), self.dtype).reshape(self.shape)
-        table = from_float32(self._values(np.arange(low, high + 1, dtype=np.int32)), self.dtype)
-        return np.asarray(table[self.codes - np.int32(low)].reshape(self.shape))
+        wide = high - low > max(self.size // 8, 1 << 10)  # a table of all codes would take as much memory as the tensor
+        table = None if wide else from_float32(self._values(np.arange(low, high + 1, dtype=np.int32)), self.dtype)
+        out = np.empty(self.size, find_dtype(self.dtype).storage)
+        for start in range(0, self.size, PIECE):
+            codes = self.codes[start : start + PIECE]
+            values = from_float32(self._values(codes), self.dtype) if table is None else table[codes - np.int32(low)]
+            out[start : start + PIECE] = values
+        return out.reshape(self.shape)
 
     def _values(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:
         out, unit = np.empty(codes.size, np.float32), unpack_step(self.step) / EDGE_UNITS
