@@ -16,7 +16,7 @@ namespace noworse {
 constexpr double kUnitsPerOctave = 3;
 constexpr double kTableBits = 48, kSymbolBits = 3.5;  // estimated cost of one more table
 constexpr double kStreamBits = 8 * 7.0;               // of a stream of scales: checksum, lengths
-constexpr std::int64_t kMaxClassSymbols = 2048;       // wider alphabets have one table
+constexpr std::int64_t kMaxClassSymbols = 4096;       // wider alphabets have one table
 
 struct Matrix {
     std::size_t rows, columns;
