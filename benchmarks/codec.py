@@ -166,7 +166,7 @@ def determinism_rows(symbols: Symbols) -> Iterator[Row]:
 
 
 def load_rows(path: Path, count: int) -> Iterator[Row]:
-    """``load_file`` of MiniLM at about 4 bits against ``torch.load`` of the same in float32, both files in the cache."""
+    """``load_file`` of MiniLM at about 4 bits against ``torch.load`` of the same in float32, with both files cached."""
     import torch
 
     from noworse import load_file
