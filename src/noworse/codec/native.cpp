@@ -131,28 +131,13 @@ void decode_grid(const Tables& tables, Bytes data, const Lengths& lengths, Outpu
     });
 }
 
+// Table, blocks, and scales of rows and columns (or None).
 template <class Code>
-nb::tuple bounds(Vector<Code> codes) {
-    const Code* p = codes.data();
-    Code low = 0, high = 0;
-    {
-        nb::gil_scoped_release release;
-        if (codes.size() > 0) low = high = p[0];
-        for (std::size_t i = 0; i < codes.size(); ++i) {
-            low = std::min(low, p[i]);
-            high = std::max(high, p[i]);
-        }
-    }
-    return nb::make_tuple(low, high);
-}
-
-// Table, blocks, and scales of rows and columns (or None) of codes that lie in low .. high.
-template <class Code>
-nb::tuple encode(Vector<Code> codes, std::int64_t low, std::int64_t high, std::size_t columns, unsigned threads, bool simd) {
+nb::tuple encode(Vector<Code> codes, std::size_t columns, unsigned threads, bool simd) {
     noworse::Coded found;
     {
         nb::gil_scoped_release release;
-        found = noworse::encode_codes(codes.data(), codes.size(), low, high, columns, threads, simd);
+        found = noworse::encode_codes(codes.data(), codes.size(), columns, threads, simd);
     }
     nb::list blocks;
     for (const auto& block : found.blocks) blocks.append(to_bytes(block));
@@ -200,13 +185,10 @@ NB_MODULE(_native, m) {
     m.def("decode", &decode_codes<std::uint8_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, simd);
     m.def("decode_grid", &decode_grid, "tables"_a, "data"_a, "lengths"_a, out, "step"_a, "edge"_a, scales, threads, simd,
           "Fill out with the values of a grid.");
-    m.def("bounds", &bounds<std::int32_t>, codes, "Smallest and largest code; (0, 0) for none.");
-    m.def("bounds", &bounds<std::uint8_t>, codes);
-    m.def("bounds", &bounds<std::int8_t>, codes);
-    m.def("encode", &encode<std::int32_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads, simd,
+    m.def("encode", &encode<std::int32_t>, codes, "columns"_a = 0, threads, simd,
           "Table, blocks and scales of a stream of codes.");
-    m.def("encode", &encode<std::uint8_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads, simd);
-    m.def("encode", &encode<std::int8_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads, simd);
+    m.def("encode", &encode<std::uint8_t>, codes, "columns"_a = 0, threads, simd);
+    m.def("encode", &encode<std::int8_t>, codes, "columns"_a = 0, threads, simd);
     m.def("normalise", &normalise, "weights"_a.noconvert(), "bits"_a, "Integer frequencies that sum to 1 << bits.");
     m.def("fingerprint", &fingerprint, "data"_a.noconvert(), threads, "64 bits that depend on every byte.");
     m.def("has_avx2", &noworse::has_avx2, "Whether decoding can use AVX2 here.");
