@@ -308,7 +308,8 @@ def test_values_are_those_of_the_grid_bit_for_bit(codes: np.ndarray, step: int, 
     expected = Grid(codes, step, edge, codes.shape, "float32").storage()
     for simd in (True, False):
         out = np.full(codes.size, np.nan, np.float32)
-        decode_grid_into(as_coded(encode(codes)), out, unpack_step(step), edge, simd=simd)
+        found = decode_grid_into(as_coded(encode(codes)), out, unpack_step(step), edge, simd=simd, digest=True)
+        assert found == fingerprint(out.view(np.uint8))
         np.testing.assert_array_equal(out.view(np.uint32), expected.view(np.uint32))
 
 

@@ -43,4 +43,5 @@ def decode_grid(
     scales: _Scales = None,
     threads: int = 0,
     simd: bool = True,
-) -> None: ...
+    digest: bool = False,
+) -> int: ...

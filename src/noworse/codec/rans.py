@@ -117,14 +117,21 @@ def decode_into(coded: Coded, out: NDArray[Any], threads: int = 0, simd: bool = 
 
 
 def decode_grid_into(
-    coded: Coded, out: NDArray[np.float32], step: float, edge: int, threads: int = 0, simd: bool = True
-) -> None:
+    coded: Coded,
+    out: NDArray[np.float32],
+    step: float,
+    edge: int,
+    threads: int = 0,
+    simd: bool = True,
+    digest: bool = False,
+) -> int:
     """Fill ``out`` (n,) float32 with sign(k) (edge / 64 + |k| - 1/2) step for the codes k of a stream, 0 for k = 0.
 
-    ``step`` has at most 24 significant bits, ``edge`` is 1 to 255. CorruptFile as above.
+    ``step`` has at most 24 significant bits, ``edge`` is 1 to 255. Returns the fingerprint of ``out``, or 0 without
+    ``digest``. CorruptFile as above.
     """
     try:
-        _native.decode_grid(*_opened(coded), out, step, edge, coded.scales, threads, simd)
+        return _native.decode_grid(*_opened(coded), out, step, edge, coded.scales, threads, simd, digest)
     except ValueError as error:
         raise CorruptFile(str(error)) from error
 
