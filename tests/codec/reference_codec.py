@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 BLOCK = 262144
 SPREADS = [(1, 0), (3, 0), (6, 0), (10, 0), (9, 1), (9, 2), (9, 4), (9, 6)]
 
@@ -43,22 +45,15 @@ class Number:
 
 
 def normalise(weights: list[int], bits: int) -> list[int]:
-    total = sum(weights)
-    f = [max(1, w * 2**bits // total) if w else 0 for w in weights]
+    f = [max(1, w * 2**bits // sum(weights)) if w else 0 for w in weights]
     used = [k for k, w in enumerate(weights) if w]
-    while sum(f) < 2**bits:
-        best = used[0]
-        for k in used:
-            if weights[k] * (2 * f[best] + 1) > weights[best] * (2 * f[k] + 1):
-                best = k
-        f[best] += 1
-    while sum(f) > 2**bits:
-        left = [k for k in used if f[k] > 1]
-        best = left[0]
-        for k in left:
-            if weights[k] * (2 * f[best] - 1) < weights[best] * (2 * f[k] - 1):
-                best = k
-        f[best] -= 1
+    while gap := 2**bits - sum(f):
+        if gap > 0:
+            f[max(used, key=lambda k: Fraction(weights[k], 2 * f[k] + 1))] += (
+                1  # max and min return the first of equals
+            )
+        else:
+            f[min((k for k in used if f[k] > 1), key=lambda k: Fraction(weights[k], 2 * f[k] - 1))] -= 1
     return f
 
 
@@ -114,19 +109,11 @@ def read_block(tables: list[dict[str, object]], block: bytes, classes: list[int]
     if bits == 0:
         assert block == b""
         return [tables[0]["lo"]] * m
-    slots = [
-        [(k, f, b) for k, f in enumerate(t["freqs"]) for b in range(f)] for t in tables
-    ]  # symbol, frequency, slot - first slot
+    slots = [[(k, f, b) for k, f in enumerate(t["freqs"]) for b in range(f)] for t in tables]
     escapes, at, end = b"", 0, len(block)
     if any(t["golomb"] >= 0 for t in tables):
-        length = shift = 0
-        while True:
-            length += (block[at] & 127) << shift
-            shift += 7
-            at += 1
-            if block[at - 1] < 128:
-                break
-        end -= length
+        at = next(i for i, byte in enumerate(block) if byte < 128) + 1
+        end -= sum((byte & 127) << 7 * i for i, byte in enumerate(block[:at]))
         escapes = block[end:]
     lanes = 1 if tables[0]["single"] or m < 65536 else 16 if m < 131072 else 32
     rest = end - at

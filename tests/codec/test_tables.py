@@ -106,13 +106,6 @@ def test_normalising_refuses_what_cannot_be_done() -> None:
             _native.normalise(np.array(values, np.uint64), bits)
 
 
-def test_bounds_of_codes() -> None:
-    codes = np.random.default_rng(0).integers(-50, 50, 10_001).astype(np.int32)
-    assert _native.bounds(codes) == (codes.min(), codes.max())
-    assert _native.bounds(codes[:0]) == (0, 0)
-    assert _native.bounds(codes.astype(np.int8)) == (codes.min(), codes.max())
-
-
 def test_folding_ranks_near_levels_first() -> None:
     """What tests write agrees with what docs/format.md says in words."""
     assert sorted(range(9), key=lambda level: fold(level, 3)) == [3, 4, 2, 5, 1, 6, 0, 7, 8]

@@ -14,28 +14,11 @@ import numpy as np
 from tests.codec.reference_codec import read_stream
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
-DTYPES = [
-    "bool",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "float16",
-    "float32",
-    "float64",
-    "bfloat16",
-    "float8_e4m3fn",
-    "float8_e5m2",
-    "float8_e4m3fnuz",
-    "float8_e5m2fnuz",
-    "float8_e8m0fnu",
-    "complex64",
-    "complex128",
-]
+NAMES = (
+    "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 "
+    "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu complex64 complex128"
+)
+DTYPES = NAMES.split()
 WIDTHS = [1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 2, 1, 1, 1, 1, 1, 8, 16]
 
 
@@ -138,14 +121,11 @@ def list_streams(tensors: list[dict]) -> list[dict]:
             tensor["parts"], tensor["at"] = [], 0
             continue
         width = 1 if tensor["kind"] == 2 else WIDTHS[tensor["dtype"]]
-        if tensor["stream"] == 1:
-            tensor["parts"], tensor["at"], rows = [{"count": tensor["size"]}], 0, tensor["shape"][0]
-            scales = [{"count": rows}, {"count": tensor["size"] // rows}]
-            tensor["parts"][0]["scales"] = scales
-            own += scales + tensor["parts"]
-            continue
-        if tensor["stream"] == 0:
-            tensor["parts"] = [{"count": 0} for _ in range(width)]
+        if tensor["stream"] < 2:
+            rows, tensor["parts"] = tensor["shape"][:1], [{"count": 0} for _ in range(width)]
+            if tensor["stream"] == 1:
+                tensor["parts"][0]["scales"] = [{"count": n} for n in (*rows, tensor["size"] // rows[0])]
+                own += tensor["parts"][0]["scales"]
             own += tensor["parts"]
         else:
             tensor["parts"] = [shared.setdefault(tensor["stream"] - 2 + i, {"count": 0}) for i in range(width)]

@@ -24,6 +24,9 @@ def test_any_model_round_trips(items):
     with File(data) as file:
         assert file.names == list(items)
         assert {name: file.representation(name) for name in items} == items
+        for name, item in items.items():
+            expected = item.target if isinstance(item, Tied) else item.storage()
+            np.testing.assert_array_equal(file.storage(name), expected, strict=not isinstance(item, Tied))
         assert (file.settings, file.verdict, file.size) == ({"seed": 0}, {"verdict": "no worse"}, len(data))
         file.check()
         total = file.attribution()
@@ -142,3 +145,21 @@ def test_more_tensors_than_a_reader_accepts_are_not_written(monkeypatch):
     monkeypatch.setattr(limits, "TENSORS", 1)
     with pytest.raises(BadInput, match="2 tensors, expected at most 1"):
         pack({"a": ONE, "b": ONE}, {}, None)
+
+
+def test_classes_of_rows_and_columns_are_attributed():
+    rng = np.random.default_rng(0)
+    spread = np.exp(rng.normal(size=(128, 1, 1)) + rng.normal(size=(1, 50, 4)))
+    codes = np.rint(rng.laplace(size=(128, 50, 4)) * spread).astype(np.int32).reshape(-1)
+    items = {name: Grid(codes, 30000, 40, (128, 50, 4), name) for name in ("float32", "bfloat16", "float64")}
+    data = pack(items, {}, None)
+    with File(data) as file:
+        where = file.attribution()
+        assert where["classes"] > 300
+        assert sum(where.values()) == len(data)
+        assert sum(file.tensor_bytes(name) for name in items) == where["payload"] + where["tables"] + where["classes"]
+        for name, item in items.items():
+            np.testing.assert_array_equal(file.storage(name), item.storage(), strict=True)
+            assert file.representation(name) == item
+    flat = {name: Grid(codes, 30000, 40, codes.shape, name) for name in items}
+    assert len(data) < 0.95 * len(pack(flat, {}, None))

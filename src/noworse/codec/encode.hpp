@@ -187,8 +187,12 @@ std::vector<std::uint8_t> encode_block(const Model& m, const EncodeTables& table
         put_varint(out, side.size());
     }
     for (unsigned j = 0; j < n; ++j) put_state(out, states[j], n == 1 ? state_bytes(states[j]) : 4);
-    out.reserve(out.size() + 2 * static_cast<std::size_t>(end - p) + side.size());
-    for (; p != end; ++p) put_state(out, *p, 2);
+    const std::size_t head = out.size();
+    out.resize(head + 2 * static_cast<std::size_t>(end - p));
+    for (std::uint8_t* to = out.data() + head; p != end; ++p) {
+        *to++ = static_cast<std::uint8_t>(*p);
+        *to++ = static_cast<std::uint8_t>(*p >> 8);
+    }
     out.insert(out.end(), side.begin(), side.end());
     return out;
 }

@@ -104,55 +104,52 @@ struct Options {
     bool simd;
 };
 
-template <class T, class MakeSink>
+template <class T, class MakeSink, class Done>
 void decode(const Tables& tables, const Bytes& data, const Lengths& lengths, const Scales& scales, const Output<T>& out,
-            const Options& options, const MakeSink& make) {
+            const Options& options, const MakeSink& make, const Done& done) {
     const std::size_t count = out.size();
     nb::gil_scoped_release release;
     const noworse::Blocks blocks = blocks_of(data, lengths, count);
     auto sink = make(tables.low(), tables.high() + 1);
-    if (tables.constant()) return decode_constant(tables, blocks, count, sink);
+    if (tables.constant()) {
+        decode_constant(tables, blocks, count, sink);
+        for (std::size_t i = 0; i < blocks.size(); ++i) done(i);
+        return;
+    }
     const noworse::ClassMap classes = class_map(scales, tables.parsed().of, count);
-    noworse::decode_stream(tables.parsed().model, tables.slots(), classes, blocks, count, sink, options.threads, options.simd);
+    noworse::decode_stream(tables.parsed().model, tables.slots(), classes, blocks, count, sink, options.threads, options.simd, done);
 }
 
 template <class Code>
 void decode_codes(const Tables& tables, Bytes data, const Lengths& lengths, Output<Code> out, const Scales& scales,
                   unsigned threads, bool simd) {
-    decode<Code>(tables, data, lengths, scales, out, {threads, simd}, [&](std::int64_t lo, std::int64_t end) {
-        return noworse::CodeSink<Code>(out.data(), lo, end, simd);
-    });
+    const auto make = [&](std::int64_t lo, std::int64_t end) { return noworse::CodeSink<Code>(out.data(), lo, end, simd); };
+    decode<Code>(tables, data, lengths, scales, out, {threads, simd}, make, [](std::size_t) {});
 }
 
-void decode_grid(const Tables& tables, Bytes data, const Lengths& lengths, Output<float> out, double step, int edge,
-                 const Scales& scales, unsigned threads, bool simd) {
-    decode<float>(tables, data, lengths, scales, out, {threads, simd}, [&](std::int64_t lo, std::int64_t end) {
+// Returns the fingerprint of what it decoded where `digest` asks for it, otherwise 0.
+std::uint64_t decode_grid(const Tables& tables, Bytes data, const Lengths& lengths, Output<float> out, double step, int edge,
+                          const Scales& scales, unsigned threads, bool simd, bool digest) {
+    const auto make = [&](std::int64_t lo, std::int64_t end) {
         return noworse::FloatSink(out.data(), lo, end, {step / 64, edge}, simd);
+    };
+    constexpr std::size_t kWords = noworse::kBlock * sizeof(float) / 8;
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(out.data());
+    const std::size_t size = out.size() * sizeof(float);
+    std::vector<std::uint64_t> sums(digest ? lengths.blocks.size() : 0, 0);
+    decode<float>(tables, data, lengths, scales, out, {threads, simd}, make, [&](std::size_t i) {
+        if (digest) sums[i] = noworse::fingerprint_of(bytes, i * kWords, std::min(size / 8, (i + 1) * kWords));
     });
+    return digest ? std::accumulate(sums.begin(), sums.end(), noworse::fingerprint_of_rest(bytes, size)) : 0;
 }
 
+// Table, blocks, and scales of rows and columns (or None).
 template <class Code>
-nb::tuple bounds(Vector<Code> codes) {
-    const Code* p = codes.data();
-    Code low = 0, high = 0;
-    {
-        nb::gil_scoped_release release;
-        if (codes.size() > 0) low = high = p[0];
-        for (std::size_t i = 0; i < codes.size(); ++i) {
-            low = std::min(low, p[i]);
-            high = std::max(high, p[i]);
-        }
-    }
-    return nb::make_tuple(low, high);
-}
-
-// Table, blocks, and scales of rows and columns (or None) of codes that lie in low .. high.
-template <class Code>
-nb::tuple encode(Vector<Code> codes, std::int64_t low, std::int64_t high, std::size_t columns, unsigned threads, bool simd) {
+nb::tuple encode(Vector<Code> codes, std::size_t columns, unsigned threads, bool simd) {
     noworse::Coded found;
     {
         nb::gil_scoped_release release;
-        found = noworse::encode_codes(codes.data(), codes.size(), low, high, columns, threads, simd);
+        found = noworse::encode_codes(codes.data(), codes.size(), columns, threads, simd);
     }
     nb::list blocks;
     for (const auto& block : found.blocks) blocks.append(to_bytes(block));
@@ -199,14 +196,11 @@ NB_MODULE(_native, m) {
           "Fill out with the symbols of a stream.");
     m.def("decode", &decode_codes<std::uint8_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, simd);
     m.def("decode_grid", &decode_grid, "tables"_a, "data"_a, "lengths"_a, out, "step"_a, "edge"_a, scales, threads, simd,
-          "Fill out with the values of a grid.");
-    m.def("bounds", &bounds<std::int32_t>, codes, "Smallest and largest code; (0, 0) for none.");
-    m.def("bounds", &bounds<std::uint8_t>, codes);
-    m.def("bounds", &bounds<std::int8_t>, codes);
-    m.def("encode", &encode<std::int32_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads, simd,
+          "digest"_a = false, "Fill out with the values of a grid, and return its fingerprint (0 without digest).");
+    m.def("encode", &encode<std::int32_t>, codes, "columns"_a = 0, threads, simd,
           "Table, blocks and scales of a stream of codes.");
-    m.def("encode", &encode<std::uint8_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads, simd);
-    m.def("encode", &encode<std::int8_t>, codes, "low"_a, "high"_a, "columns"_a = 0, threads, simd);
+    m.def("encode", &encode<std::uint8_t>, codes, "columns"_a = 0, threads, simd);
+    m.def("encode", &encode<std::int8_t>, codes, "columns"_a = 0, threads, simd);
     m.def("normalise", &normalise, "weights"_a.noconvert(), "bits"_a, "Integer frequencies that sum to 1 << bits.");
     m.def("fingerprint", &fingerprint, "data"_a.noconvert(), threads, "64 bits that depend on every byte.");
     m.def("has_avx2", &noworse::has_avx2, "Whether decoding can use AVX2 here.");

@@ -16,7 +16,7 @@ namespace noworse {
 constexpr double kUnitsPerOctave = 3;
 constexpr double kTableBits = 48, kSymbolBits = 3.5;  // estimated cost of one more table
 constexpr double kStreamBits = 8 * 7.0;               // of a stream of scales: checksum, lengths
-constexpr std::int64_t kMaxClassSymbols = 2048;       // wider alphabets have one table
+constexpr std::size_t kMaxClassSymbols = 4096;       // wider alphabets have one table
 
 struct Matrix {
     std::size_t rows, columns;
@@ -162,10 +162,10 @@ inline std::optional<std::pair<TableChoice, double>> fit_all(const std::vector<s
     return std::make_pair(std::move(choice), bits);
 }
 
-// The partition of a matrix of codes lo .. high, where one saves bits over the `single` bits of one table.
+// The partition of a matrix of codes lo .. lo + symbols - 1, where one saves bits over the `single` bits of one table.
 template <class Code>
-std::optional<Partition> partition(const Code* codes, Matrix shape, std::int64_t lo, std::int64_t high, double single) {
-    if (shape.rows < 2 || shape.columns < 2 || high - lo >= kMaxClassSymbols) return std::nullopt;
+std::optional<Partition> partition(const Code* codes, Matrix shape, std::int64_t lo, std::size_t symbols, double single) {
+    if (shape.rows < 2 || shape.columns < 2 || symbols > kMaxClassSymbols) return std::nullopt;
     std::vector<std::uint64_t> row_sums(shape.rows, 0), column_sums(shape.columns, 0);
     for (std::size_t r = 0; r < shape.rows; ++r) {
         const Code* const row = codes + r * shape.columns;
@@ -180,7 +180,7 @@ std::optional<Partition> partition(const Code* codes, Matrix shape, std::int64_t
     Partition best;
     best.rows = scales(row_sums, shape.columns);
     best.columns = scales(column_sums, shape.rows);
-    const Cells cells(codes, best.rows, best.columns, lo, static_cast<std::size_t>(high - lo) + 1);
+    const Cells cells(codes, best.rows, best.columns, lo, symbols);
     const double row_bits = scale_bits(best.rows), column_bits = scale_bits(best.columns);
     double least = single;
     std::optional<std::tuple<bool, bool, Division>> chosen;

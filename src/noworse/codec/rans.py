@@ -54,7 +54,6 @@ from noworse.codec import _native
 from noworse.errors import BadInput, CorruptFile
 
 BLOCK = 1 << 18
-MAX_CODE = 1 << 30
 
 Scales = tuple[NDArray[np.int32], NDArray[np.int32]]  # of rows and of columns, 0 to 31
 
@@ -98,11 +97,10 @@ def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: bool =
         raise BadInput(f"codes have dtype {codes.dtype} and shape {codes.shape}, expected int32 and one dimension")
     if columns and codes.size % columns:
         raise BadInput(f"{codes.size} codes are no matrix of {columns} columns")
-    codes = np.ascontiguousarray(codes)
-    low, high = _native.bounds(codes)
-    if low < -MAX_CODE or high > MAX_CODE:
-        raise BadInput(f"codes range over {low} .. {high}, expected at most 2**30 in size")
-    table, blocks, scales = _native.encode(codes, low, high, columns, threads, simd)
+    try:
+        table, blocks, scales = _native.encode(np.ascontiguousarray(codes), columns, threads, simd)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     return Encoded(table, tuple(blocks), scales)
 
 
@@ -119,14 +117,21 @@ def decode_into(coded: Coded, out: NDArray[Any], threads: int = 0, simd: bool = 
 
 
 def decode_grid_into(
-    coded: Coded, out: NDArray[np.float32], step: float, edge: int, threads: int = 0, simd: bool = True
-) -> None:
+    coded: Coded,
+    out: NDArray[np.float32],
+    step: float,
+    edge: int,
+    threads: int = 0,
+    simd: bool = True,
+    digest: bool = False,
+) -> int:
     """Fill ``out`` (n,) float32 with sign(k) (edge / 64 + |k| - 1/2) step for the codes k of a stream, 0 for k = 0.
 
-    ``step`` has at most 24 significant bits, ``edge`` is 1 to 255. CorruptFile as above.
+    ``step`` has at most 24 significant bits, ``edge`` is 1 to 255. Returns the fingerprint of ``out``, or 0 without
+    ``digest``. CorruptFile as above.
     """
     try:
-        _native.decode_grid(*_opened(coded), out, step, edge, coded.scales, threads, simd)
+        return _native.decode_grid(*_opened(coded), out, step, edge, coded.scales, threads, simd, digest)
     except ValueError as error:
         raise CorruptFile(str(error)) from error
 

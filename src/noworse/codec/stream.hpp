@@ -71,12 +71,15 @@ inline std::string damaged(std::size_t i, std::size_t count, const std::string& 
     return "block " + std::to_string(i) + " of " + std::to_string(count) + " is damaged: " + what;
 }
 
-inline void decode_stream(const Model& m, const Slots& slots, const ClassMap& classes, const Blocks& blocks,
-                          std::size_t count, Sink& sink, unsigned threads, bool simd) {
+// Calls done(i) after block i, while what it decoded to is still in the cache.
+template <class Done>
+void decode_stream(const Model& m, const Slots& slots, const ClassMap& classes, const Blocks& blocks, std::size_t count,
+                   Sink& sink, unsigned threads, bool simd, const Done& done) {
     parallel(blocks.size(), threads, [&](std::size_t i) {
         try {
             const std::size_t first = i * kBlock;
             decode_block(m, slots, classes, blocks.open(i), first, std::min(kBlock, count - first), sink, simd);
+            done(i);
         } catch (const std::domain_error& error) {
             throw std::domain_error(damaged(i, blocks.size(), error.what()));
         }

@@ -91,9 +91,11 @@ def decode_chunk(data: bytes, stream: Stream, count: int, is_bytes: bool, scales
 
 def decode_grid_chunk(
     data: bytes, stream: Stream, out: NDArray[np.float32], step: float, edge: int, scales: Scales | None
-) -> None:
-    """Fill ``out`` with the values of the codes of a stream (see ``Grid``); CorruptFile where a checksum differs."""
-    decode_grid_into(_coded(data, stream, scales), out, step, edge)
+) -> int:
+    """Fill ``out`` with the values of the codes of a stream (see ``Grid``) and return its fingerprint; CorruptFile
+    where a checksum differs.
+    """
+    return decode_grid_into(_coded(data, stream, scales), out, step, edge, digest=True)
 
 
 def _coded(data: bytes, stream: Stream, scales: Scales | None) -> Coded:

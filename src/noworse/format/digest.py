@@ -24,8 +24,10 @@ class Digest:
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
 
-    def add(self, name: str, dtype: str, shape: tuple[int, ...], content: NDArray[Any] | str) -> None:
-        """Append one tensor; ``content`` is its target's name where it is tied."""
+    def add(
+        self, name: str, dtype: str, shape: tuple[int, ...], content: NDArray[Any] | str, known: int | None = None
+    ) -> None:
+        """Append one tensor; ``content`` is its target's name where it is tied, ``known`` the fingerprint if it is."""
         self._text(name)
         self._text(dtype)
         self._hash.update(struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
@@ -33,7 +35,7 @@ class Digest:
             self._text(content)
         elif content.size:
             data = np.ascontiguousarray(content).reshape(-1).view(np.uint8)
-            self._hash.update(struct.pack("<Q", fingerprint(data)))
+            self._hash.update(struct.pack("<Q", fingerprint(data) if known is None else known))
 
     def _text(self, text: str) -> None:
         data = text.encode()

@@ -154,19 +154,25 @@ class File:
 
         The same as by way of ``representation``, but the codes of large grids are never held as integers.
         """
+        return self._storage(name)[0]
+
+    def _storage(self, name: str) -> tuple[NDArray[Any] | str, int | None]:
+        """The same with the fingerprint of the elements, where decoding made one."""
         number = self._number(name)
         entry, span = self.index.entries[number], self._layout.spans[number]
-        if entry.signature.kind != GRID or not entry.signature.size or self._layout.uses[span.first].shared:
+        signature = entry.signature
+        if signature.kind != GRID or not signature.size or self._layout.uses[span.first].shared:
             found = self.representation(name)
-            return found.target if isinstance(found, Tied) else found.storage()
-        out = np.empty(entry.signature.size, np.float32)
+            return (found.target if isinstance(found, Tied) else found.storage()), None
+        out = np.empty(signature.size, np.float32)
         try:
             check_scale(entry.step, entry.edge)
             data, stream = self._data(span.first), self.index.streams[span.first]
-            decode_grid_chunk(data, stream, out, unpack_step(entry.step), entry.edge, self._scales(span))
+            known = decode_grid_chunk(data, stream, out, unpack_step(entry.step), entry.edge, self._scales(span))
         except (BadInput, CorruptFile) as error:
             raise CorruptFile(f"tensor {name!r}: {error}") from error
-        return from_float32(out, entry.signature.dtype).reshape(entry.signature.shape)
+        content = from_float32(out, signature.dtype).reshape(signature.shape)
+        return content, known if signature.dtype == "float32" else None
 
     def array(self, name: str) -> NDArray[Any]:
         """The decoded tensor (see ``Representation.decode``); a tied one decodes its target."""
@@ -180,8 +186,8 @@ class File:
         """
         digest = Digest()
         for name in self._numbers:
-            content, signature = self.storage(name), self.entry(name).signature
-            digest.add(name, signature.dtype, signature.shape, content)
+            (content, known), signature = self._storage(name), self.entry(name).signature
+            digest.add(name, signature.dtype, signature.shape, content, known)
             yield name, content
         if digest.value() != self.index.digest:
             raise CorruptFile(f"the tensors decode to digest {digest.value().hex()}, expected {self.digest}")
