@@ -71,7 +71,8 @@ void decode_all(const Stream& s, std::int32_t* out, std::size_t count, const Mod
     if (s.classes) classes = {s.rows.data(), s.rows.size(), s.columns.data(), s.columns.size(), found.of};
     const std::int64_t lo = slots.lo, end = lo + std::int64_t{slots.escape};
     const auto into = [&](noworse::Sink& sink) {
-        noworse::decode_stream(found.model, slots, classes, blocks, count, sink, mode.threads, mode.simd);
+        noworse::decode_stream(found.model, slots, classes, blocks, count, sink, mode.threads, mode.simd,
+                               [](std::size_t) {});
     };
     noworse::CodeSink<std::int32_t> codes(out, lo, end, mode.simd);
     into(codes);
@@ -143,8 +144,8 @@ void round_trip(Random& random) {
     if (*low == *high) return;
     const auto given = exact(codes);
     const std::size_t columns = codes.size() % 128 == 0 ? 128 : 0;
-    noworse::Coded coded = noworse::encode_codes(given.get(), codes.size(), *low, *high, columns, 2, true);
-    const noworse::Coded plain = noworse::encode_codes(given.get(), codes.size(), *low, *high, columns, 1, false);
+    noworse::Coded coded = noworse::encode_codes(given.get(), codes.size(), columns, 2, true);
+    const noworse::Coded plain = noworse::encode_codes(given.get(), codes.size(), columns, 1, false);
     if (coded.table != plain.table || coded.blocks != plain.blocks) fail("AVX2 and portable code encode differently");
     Stream stream{coded.table, coded.blocks, coded.scales.has_value(), {}, {}};
     if (coded.scales) std::tie(stream.rows, stream.columns) = *coded.scales;
