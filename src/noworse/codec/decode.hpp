@@ -32,8 +32,13 @@ template <class Slot>
 class BlockDecoder {
   public:
     BlockDecoder(const Model& m, const Slots& s, const std::vector<Slot>& slots, const ClassMap& classes, bool simd)
-        : model_(m), all_(s), slots_(slots.data()), bits_(Slot::bits(s.bits)), classes_(classes),
-          escape_(m.escape()), simd_(simd && has_avx2()) {}
+        : model_(m),
+          all_(s),
+          slots_(slots.data()),
+          bits_(Slot::bits(s.bits)),
+          classes_(classes),
+          escape_(m.escape()),
+          simd_(simd && has_avx2()) {}
 
     // Symbols `first` .. of the stream; returns where in the block escape symbols stand.
     std::vector<std::size_t> run(Reader& in, std::size_t first, std::size_t count, Sink& sink) {
@@ -50,7 +55,7 @@ class BlockDecoder {
 
   private:
     static constexpr std::size_t kAhead = 512;  // symbols by which cache lines are fetched early
-    static constexpr std::size_t kPiece = 512;   // a multiple of every number of lanes
+    static constexpr std::size_t kPiece = 512;  // a multiple of every number of lanes
 
     // Takes one symbol off state x, which the caller refills.
     std::uint32_t pop(std::uint32_t x, std::size_t j) {
@@ -60,7 +65,8 @@ class BlockDecoder {
         return slot.freq() * (x >> bits_) + slot.bias();
     }
 
-    // Calls `decode(n)` for pieces of the symbols begin .. end - 1 of the block and passes on what they put into symbols_.
+    // Calls `decode(n)` for pieces of the symbols begin .. end - 1 of the block and passes on what they put into
+    // symbols_.
     template <class Decode>
     void pieces(std::size_t begin, std::size_t end, Decode decode) {
         for (std::size_t i = begin; i < end; i += kPiece) {
@@ -112,7 +118,8 @@ class BlockDecoder {
         }
         const std::size_t main = count - tail(L);
         pieces(0, main, [&](std::size_t n) {
-            Rounds r{state, in.p, in.end, classes_.empty() ? nullptr : piece_classes_.data(), symbols_.data(), n - n % L, ahead_, sink_->width()};
+            Rounds r{state,           in.p,      in.end, classes_.empty() ? nullptr : piece_classes_.data(),
+                     symbols_.data(), n - n % L, ahead_, sink_->width()};
             std::size_t j = rounds_of<L>(r);
             in.p = r.p;
             for (; j < n; ++j) {
@@ -138,7 +145,8 @@ class BlockDecoder {
     std::size_t rounds_of(Rounds& r) const {
 #ifdef NOWORSE_AVX2
         if (simd_)
-            return r.classes ? rounds_avx2<Slot, L, true>(slots_, bits_, r) : rounds_avx2<Slot, L, false>(slots_, bits_, r);
+            return r.classes ? rounds_avx2<Slot, L, true>(slots_, bits_, r)
+                             : rounds_avx2<Slot, L, false>(slots_, bits_, r);
 #endif
         return r.classes ? rounds<Slot, L, true>(slots_, bits_, r) : rounds<Slot, L, false>(slots_, bits_, r);
     }

@@ -85,8 +85,7 @@ __attribute__((target("avx2"))) inline Entry look_up(const Narrow* slots, __m256
 __attribute__((target("avx2"))) inline Entry look_up(const Wide* slots, __m256i index) {
     const int* base = reinterpret_cast<const int*>(slots);
     const __m256i both = gather<8>(base, index);
-    return {gather<8>(base + 1, index), _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF)),
-            _mm256_srli_epi32(both, 16)};
+    return {gather<8>(base + 1, index), _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF)), _mm256_srli_epi32(both, 16)};
 }
 
 template <class Slot, unsigned L, bool Classes>
@@ -121,8 +120,7 @@ __attribute__((target("avx2,popcnt"))) std::size_t rounds_avx2(const Slot* slots
             p += 2 * static_cast<unsigned>(__builtin_popcount(set));
         }
     }
-    for (unsigned v = 0; v < L / 8; ++v)
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(r.state + 8 * v), state[v]);
+    for (unsigned v = 0; v < L / 8; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(r.state + 8 * v), state[v]);
     r.p = p;
     return i;
 }

@@ -53,7 +53,8 @@ class CodeSink final : public Sink {
     CodeSink(Code* out, std::int64_t lo, std::int64_t end, bool simd)
         : out_(out), lo_(static_cast<std::uint32_t>(lo)), simd_(simd && has_avx2()) {
         if (static_cast<Code>(lo) != lo || static_cast<Code>(end - 1) != end - 1)
-            throw std::domain_error("a stream of bytes has symbols from " + std::to_string(lo) + " to " + std::to_string(end - 1));
+            throw std::domain_error("a stream of bytes has symbols from " + std::to_string(lo) + " to " +
+                                    std::to_string(end - 1));
     }
     void put(std::size_t i, const std::uint32_t* k, std::size_t n) override {
 #ifdef NOWORSE_AVX2
@@ -86,14 +87,19 @@ struct GridScale {
     }
     // Whether products of integers and scale in float32 are rounded once as well: both factors are exact there.
     bool fits(std::int64_t lo, std::int64_t end) const {
-        return lo > -(1 << 17) && end < (1 << 17) && scale >= 1e-30 && static_cast<double>(static_cast<float>(scale)) == scale;
+        return lo > -(1 << 17) && end < (1 << 17) && scale >= 1e-30 &&
+               static_cast<double>(static_cast<float>(scale)) == scale;
     }
 };
 
 class FloatSink final : public Sink {
   public:
     FloatSink(float* out, std::int64_t lo, std::int64_t end, const GridScale& grid, bool simd)
-        : out_(out), lo_(static_cast<std::int32_t>(lo)), grid_(grid), fits_(grid.fits(lo, end)), simd_(simd && has_avx2()) {}
+        : out_(out),
+          lo_(static_cast<std::int32_t>(lo)),
+          grid_(grid),
+          fits_(grid.fits(lo, end)),
+          simd_(simd && has_avx2()) {}
 
     void put(std::size_t i, const std::uint32_t* k, std::size_t n) override {
         if (!fits_) {
