@@ -94,11 +94,12 @@ noworse::Blocks blocks_of(const Bytes& data, const Lengths& lengths, std::size_t
     return blocks;
 }
 
-void decode_constant(const Tables& tables, const noworse::Blocks& blocks, std::size_t count, noworse::Sink& sink) {
+void decode_constant(const noworse::Blocks& blocks, std::size_t count, noworse::Sink& sink) {
     for (std::size_t i = 0; i < blocks.size(); ++i)
         if (blocks.open(i).left() > 0)
             throw std::domain_error("a constant stream has a block with bytes, expected none");
-    for (std::size_t i = 0; i < count; ++i) sink.set(i, static_cast<std::int32_t>(tables.low()));
+    const std::vector<std::uint32_t> first(4096, 0);  // the alphabet has one symbol
+    for (std::size_t i = 0; i < count; i += first.size()) sink.put(i, first.data(), std::min(first.size(), count - i));
 }
 
 struct Options {
@@ -114,7 +115,7 @@ void decode(const Tables& tables, const Bytes& data, const Lengths& lengths, con
     const noworse::Blocks blocks = blocks_of(data, lengths, count);
     auto sink = make(tables.low(), tables.high() + 1);
     if (tables.constant()) {
-        decode_constant(tables, blocks, count, sink);
+        decode_constant(blocks, count, sink);
         for (std::size_t i = 0; i < blocks.size(); ++i) done(i);
         return;
     }
