@@ -9,7 +9,7 @@
 
 namespace noworse {
 
-constexpr std::size_t kMaxScale = 31;                    // of a row or a column
+constexpr std::size_t kMaxScale = 31;                  // of a row or a column
 constexpr std::size_t kScaleSums = 2 * kMaxScale + 1;  // 0 .. 62
 
 // Symbol i lies in row i / columns.size() and column i % columns.size() of a matrix. Rows of equal scale repeat one

@@ -12,8 +12,7 @@ namespace noworse {
 // Adds the occurrences of lo, lo + 1, ... lo + size - 1 to counts[0 .. size) and returns how many codes lie outside.
 // Four partial histograms break the store-to-load dependency of runs of one symbol (most codes are zero).
 template <class Code>
-std::uint64_t histogram(const Code* codes, std::size_t n, std::int64_t lo, std::size_t size,
-                        std::uint64_t* counts) {
+std::uint64_t histogram(const Code* codes, std::size_t n, std::int64_t lo, std::size_t size, std::uint64_t* counts) {
     std::vector<std::uint64_t> part(4 * (size + 1), 0);
     std::uint64_t* rows[4];
     for (std::size_t j = 0; j < 4; ++j) rows[j] = part.data() + j * (size + 1);

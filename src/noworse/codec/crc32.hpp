@@ -1,4 +1,5 @@
-// The crc32 of zlib, eight bytes a step (Kounavis and Berry 2008), or 64 by carry-less multiplication (Gopal et al. 2009).
+// The crc32 of zlib, eight bytes a step (Kounavis and Berry 2008), or 64 by carry-less multiplication (Gopal et al.
+// 2009).
 #pragma once
 
 #include <array>
@@ -22,8 +23,7 @@ constexpr CrcTables crc_tables() {
         t[0][byte] = c;
     }
     for (std::size_t k = 1; k < 8; ++k)
-        for (std::size_t byte = 0; byte < 256; ++byte)
-            t[k][byte] = (t[k - 1][byte] >> 8) ^ t[0][t[k - 1][byte] & 255];
+        for (std::size_t byte = 0; byte < 256; ++byte) t[k][byte] = (t[k - 1][byte] >> 8) ^ t[0][t[k - 1][byte] & 255];
     return t;
 }
 inline constexpr CrcTables kCrcTables = crc_tables();
@@ -44,12 +44,13 @@ inline std::uint32_t crc_bytes(std::uint32_t c, const std::uint8_t* p, const std
 
 // a x^512 or a x^128 modulo the polynomial, added to b: the constants are those powers of x, for the halves of a.
 __attribute__((target("pclmul,sse4.1"))) inline __m128i crc_fold(__m128i a, __m128i powers, __m128i b) {
-    return _mm_xor_si128(_mm_xor_si128(_mm_clmulepi64_si128(a, powers, 0x00), _mm_clmulepi64_si128(a, powers, 0x11)), b);
+    return _mm_xor_si128(_mm_xor_si128(_mm_clmulepi64_si128(a, powers, 0x00), _mm_clmulepi64_si128(a, powers, 0x11)),
+                         b);
 }
 
 // At least 64 bytes; the last 0 to 63 and the 16 that all others were folded into are left to crc_bytes.
 __attribute__((target("pclmul,sse4.1"))) inline std::uint32_t crc_clmul(std::uint32_t c, const std::uint8_t* p,
-                                                                       const std::uint8_t* end) {
+                                                                        const std::uint8_t* end) {
     const auto load = [](const std::uint8_t* at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at)); };
     const __m128i by512 = _mm_set_epi64x(0x1c6e41596, 0x154442bd4), by128 = _mm_set_epi64x(0x0ccaa009e, 0x1751997d0);
     __m128i x0 = _mm_xor_si128(load(p), _mm_cvtsi32_si128(static_cast<int>(c)));

@@ -32,8 +32,13 @@ template <class Slot>
 class BlockDecoder {
   public:
     BlockDecoder(const Model& m, const Slots& s, const std::vector<Slot>& slots, const ClassMap& classes, bool simd)
-        : model_(m), all_(s), slots_(slots.data()), bits_(Slot::bits(s.bits)), classes_(classes),
-          escape_(m.escape()), simd_(simd && has_avx2()) {}
+        : model_(m),
+          all_(s),
+          slots_(slots.data()),
+          bits_(Slot::bits(s.bits)),
+          classes_(classes),
+          escape_(m.escape()),
+          simd_(simd && has_avx2()) {}
 
     // Symbols `first` .. of the stream; returns where in the block escape symbols stand.
     std::vector<std::size_t> run(Reader& in, std::size_t first, std::size_t count, Sink& sink) {
@@ -50,7 +55,7 @@ class BlockDecoder {
 
   private:
     static constexpr std::size_t kAhead = 512;  // symbols by which cache lines are fetched early
-    static constexpr std::size_t kPiece = 512;   // a multiple of every number of lanes
+    static constexpr std::size_t kPiece = 512;  // a multiple of every number of lanes
 
     // Takes one symbol off state x, which the caller refills.
     std::uint32_t pop(std::uint32_t x, std::size_t j) {
@@ -60,23 +65,23 @@ class BlockDecoder {
         return slot.freq() * (x >> bits_) + slot.bias();
     }
 
-    // Calls `decode(n)` for pieces of the symbols begin .. end - 1 of the block and passes on what they put into symbols_.
+    // Calls decode(i, n) for pieces of the symbols begin .. end - 1 of the block. It returns how many it has written
+    // to the sink; the numbers of the others, from symbols_ on that place, are passed on to it.
     template <class Decode>
     void pieces(std::size_t begin, std::size_t end, Decode decode) {
         for (std::size_t i = begin; i < end; i += kPiece) {
             const std::size_t n = std::min(kPiece, end - i);
-            ahead_ = sink_->at(first_ + i + kAhead);
             if (!classes_.empty()) classes_.fill(first_ + i, piece_classes_.data(), n);
-            decode(n);
-            if (escape_) note_escapes(i, n);
-            sink_->put(first_ + i, symbols_.data(), n);
+            const std::size_t done = decode(i, n);
+            if (escape_) note_escapes(i + done, symbols_.data() + done, n - done, all_.escape);
+            if (done < n) sink_->put(first_ + i + done, symbols_.data() + done, n - done);
         }
     }
 
-    void note_escapes(std::size_t i, std::size_t n) {
-        if (!contains(symbols_.data(), n, all_.escape, simd_)) return;
+    void note_escapes(std::size_t i, const std::uint32_t* found, std::size_t n, std::uint32_t escape) {
+        if (!contains(found, n, escape, simd_)) return;
         for (std::size_t j = 0; j < n; ++j)
-            if (symbols_[j] == all_.escape) escaped_.push_back(i + j);
+            if (found[j] == escape) escaped_.push_back(i + j);
     }
 
     // One lane starts from zero: after the last word its state runs down to zero without refills.
@@ -84,7 +89,7 @@ class BlockDecoder {
         const unsigned bytes = in.left() <= 4 ? static_cast<unsigned>(in.left()) : 4 - in.left() % 2;
         std::uint32_t x = in.take(bytes);
         expect(state_bytes(x) == bytes && (in.left() == 0 || x >= kLow), kBadState);
-        pieces(0, count, [&](std::size_t n) {
+        pieces(0, count, [&](std::size_t, std::size_t n) -> std::size_t {
             std::uint32_t state = x;
             const std::uint8_t* p = in.p;
             std::size_t j = 0;
@@ -99,6 +104,7 @@ class BlockDecoder {
             for (; j < n; ++j) state = pop(state, j);
             in.p = p;
             x = state;
+            return 0;
         });
         expect(x == 0, kBadEnd);
     }
@@ -111,34 +117,48 @@ class BlockDecoder {
             expect(state[j] >= kLow, kBadState);
         }
         const std::size_t main = count - tail(L);
-        pieces(0, main, [&](std::size_t n) {
-            Rounds r{state, in.p, in.end, classes_.empty() ? nullptr : piece_classes_.data(), symbols_.data(), n - n % L, ahead_, sink_->width()};
-            std::size_t j = rounds_of<L>(r);
-            in.p = r.p;
-            for (; j < n; ++j) {
-                const std::uint32_t x = pop(state[j % L], j);
-                state[j % L] = x < kLow ? (x << 16) | in.take(2) : x;
-            }
-        });
+        pieces(0, main, [&](std::size_t i, std::size_t n) { return main_piece<L>(in, state, i, n); });
         unsigned lane = 1;
         for (unsigned j = 1; j < L; ++j) expect(state[j] >> 16 == 1, kBadEnd);
-        pieces(main, count, [&](std::size_t n) {
+        pieces(main, count, [&](std::size_t, std::size_t n) -> std::size_t {
             std::uint32_t x = state[0];
             for (std::size_t j = 0; j < n; ++j) {
                 x = pop(x, j);
                 if (x < kLow) x = (x << 16) | (lane < L ? state[lane++] & 0xFFFF : in.take(2));
             }
             state[0] = x;
+            return 0;
         });
         for (; lane < L; ++lane) expect(state[lane] == kLow, kBadEnd);
         expect(state[0] == kLow, kBadEnd);
+    }
+
+    // Whole rounds, straight to the sink where it allows that, then the symbols that may lack words ahead.
+    template <unsigned L>
+    std::size_t main_piece(Reader& in, std::uint32_t* state, std::size_t i, std::size_t n) {
+        const Emission emission = sink_->emission(all_.escape);
+        const bool direct = emission.kind != Emit::kNumbers;
+        char* const at = sink_->at(first_ + i);
+        std::uint32_t* const out = direct ? reinterpret_cast<std::uint32_t*>(at) : symbols_.data();
+        const std::uint8_t* const classes = classes_.empty() ? nullptr : piece_classes_.data();
+        const std::size_t width = sink_->width();
+        Rounds r{state, in.p, in.end, classes, out, n - n % L, at + kAhead * width, width, emission};
+        const std::size_t whole = rounds_of<L>(r);
+        if (direct && escape_) note_escapes(i, out, whole, emission.escape);
+        in.p = r.p;
+        for (std::size_t j = whole; j < n; ++j) {
+            const std::uint32_t x = pop(state[j % L], j);
+            state[j % L] = x < kLow ? (x << 16) | in.take(2) : x;
+        }
+        return direct ? whole : 0;
     }
 
     template <unsigned L>
     std::size_t rounds_of(Rounds& r) const {
 #ifdef NOWORSE_AVX2
         if (simd_)
-            return r.classes ? rounds_avx2<Slot, L, true>(slots_, bits_, r) : rounds_avx2<Slot, L, false>(slots_, bits_, r);
+            return r.classes ? rounds_avx2<Slot, L, true>(slots_, bits_, r)
+                             : rounds_avx2<Slot, L, false>(slots_, bits_, r);
 #endif
         return r.classes ? rounds<Slot, L, true>(slots_, bits_, r) : rounds<Slot, L, false>(slots_, bits_, r);
     }
@@ -151,7 +171,6 @@ class BlockDecoder {
     const bool escape_, simd_;
     std::size_t first_ = 0;
     Sink* sink_ = nullptr;
-    const char* ahead_ = nullptr;
     std::vector<std::size_t> escaped_;
     std::array<std::uint32_t, kPiece> symbols_{};
     std::array<std::uint8_t, kPiece> piece_classes_{};

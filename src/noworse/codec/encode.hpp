@@ -29,7 +29,8 @@ struct EncodeTables {
         stride = static_cast<std::uint32_t>(end - first) + 1;
         for (const Table& t : m.tables) add(t, first);
         for (const EncodeEntry& e : entries)
-            packed.push_back(e.freq | static_cast<std::uint32_t>(e.start) << 16 | static_cast<std::uint32_t>(e.escaped) << 31);
+            packed.push_back(e.freq | static_cast<std::uint32_t>(e.start) << 16 |
+                             static_cast<std::uint32_t>(e.escaped) << 31);
     }
 
     unsigned bits;
@@ -63,7 +64,11 @@ template <class Code>
 class BlockEncoder {
   public:
     BlockEncoder(const EncodeTables& tables, const Code* codes, const std::uint8_t* classes, bool simd)
-        : tables_(tables), entries_(tables.entries.data()), codes_(codes), classes_(classes), simd_(simd && has_avx2()) {}
+        : tables_(tables),
+          entries_(tables.entries.data()),
+          codes_(codes),
+          classes_(classes),
+          simd_(simd && has_avx2()) {}
 
     template <unsigned L>
     void run(std::size_t count, std::uint16_t*& p, std::uint32_t* out) {
@@ -110,12 +115,15 @@ class BlockEncoder {
 
 #ifdef NOWORSE_AVX2
     template <unsigned L, bool Classes>
-    __attribute__((target("avx2,popcnt"))) std::size_t rounds_avx2(std::size_t i, std::uint16_t*& words, std::uint32_t* out) {
+    __attribute__((target("avx2,popcnt"))) std::size_t rounds_avx2(std::size_t i, std::uint16_t*& words,
+                                                                   std::uint32_t* out) {
         const __m128i rest = _mm_cvtsi32_si128(32 - static_cast<int>(tables_.bits));
-        const __m256i lo = splat(tables_.lo), last = splat(tables_.stride - 1), stride = splat(tables_.stride), total = splat(1u << tables_.bits);
+        const __m256i lo = splat(tables_.lo), last = splat(tables_.stride - 1), stride = splat(tables_.stride),
+                      total = splat(1u << tables_.bits);
         const __m256i low16 = splat(0xFFFF), low15 = splat(0x7FFF), sixteen = splat(16), zero = _mm256_setzero_si256();
         __m256i state[L / 8], impossible = zero;
-        for (unsigned v = 0; v < L / 8; ++v) state[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(out + 8 * v));
+        for (unsigned v = 0; v < L / 8; ++v)
+            state[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(out + 8 * v));
         std::uint16_t* p = words;
         for (; i > 0; i -= L) {
             for (unsigned v = L / 8; v-- > 0;) {
@@ -123,18 +131,22 @@ class BlockEncoder {
                 __m256i index = _mm256_min_epu32(_mm256_sub_epi32(load_codes(codes_ + at), lo), last);
                 if (Classes) index = _mm256_add_epi32(index, _mm256_mullo_epi32(load_codes(classes_ + at), stride));
                 const __m256i entry = gather<4>(reinterpret_cast<const int*>(tables_.packed.data()), index);
-                const __m256i freq = _mm256_and_si256(entry, low16), start = _mm256_and_si256(_mm256_srli_epi32(entry, 16), low15);
+                const __m256i freq = _mm256_and_si256(entry, low16),
+                              start = _mm256_and_si256(_mm256_srli_epi32(entry, 16), low15);
                 if (const unsigned set = lanes_of(entry); set != 0) note_escapes(at, set);
                 impossible = _mm256_or_si256(impossible, _mm256_cmpeq_epi32(freq, zero));
                 const __m256i full = _mm256_cmpgt_epi32(freq, _mm256_srl_epi32(state[v], rest));  // not full
                 const unsigned set = lanes_of(full) ^ 0xFF;
                 const auto* order = reinterpret_cast<const __m128i*>(kSpillOrder.lane[set]);
-                const __m256i spilt = _mm256_permutevar8x32_epi32(_mm256_and_si256(state[v], low16), _mm256_cvtepu8_epi32(_mm_loadl_epi64(order)));
-                _mm_storeu_si128(reinterpret_cast<__m128i*>(p - 8), _mm_packus_epi32(_mm256_castsi256_si128(spilt), _mm256_extracti128_si256(spilt, 1)));
+                const __m256i spilt = _mm256_permutevar8x32_epi32(_mm256_and_si256(state[v], low16),
+                                                                  _mm256_cvtepu8_epi32(_mm_loadl_epi64(order)));
+                _mm_storeu_si128(reinterpret_cast<__m128i*>(p - 8),
+                                 _mm_packus_epi32(_mm256_castsi256_si128(spilt), _mm256_extracti128_si256(spilt, 1)));
                 p -= __builtin_popcount(set);
                 const __m256i x = _mm256_srlv_epi32(state[v], _mm256_andnot_si256(full, sixteen));
                 const __m256i q = divide(x, freq);
-                state[v] = _mm256_add_epi32(_mm256_add_epi32(x, start), _mm256_mullo_epi32(q, _mm256_sub_epi32(total, freq)));
+                state[v] =
+                    _mm256_add_epi32(_mm256_add_epi32(x, start), _mm256_mullo_epi32(q, _mm256_sub_epi32(total, freq)));
             }
         }
         for (unsigned v = 0; v < L / 8; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8 * v), state[v]);

@@ -26,7 +26,8 @@ NOWORSE_INLINE std::uint64_t sum_terms(const std::uint8_t* data, std::size_t beg
 }
 
 #ifdef NOWORSE_AVX2
-__attribute__((target("avx2"))) inline std::uint64_t sum_terms_avx2(const std::uint8_t* data, std::size_t begin, std::size_t end) {
+__attribute__((target("avx2"))) inline std::uint64_t sum_terms_avx2(const std::uint8_t* data, std::size_t begin,
+                                                                    std::size_t end) {
     return sum_terms(data, begin, end);
 }
 #endif

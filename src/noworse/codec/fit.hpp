@@ -15,9 +15,9 @@ namespace noworse {
 constexpr std::uint64_t kTails[] = {0, 1, 2, 4, 8, 16, 64, 256};  // rarest symbols tried as escapes, from both ends
 constexpr double kSteps[] = {0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4};
 constexpr double kRough = 1.4;
-constexpr double kMany = 65536;      // symbols of a block from which on it has several lanes ..
-constexpr double kSparse = 0.4;      // .. which cost a byte per 8,192 symbols: over 0.25 % at fewer bits than this
-constexpr double kWideGain = 0.996;  // size from which on large streams use wide tables, which decode more slowly
+constexpr double kMany = 65536;         // symbols of a block from which on it has several lanes ..
+constexpr double kSparse = 0.4;         // .. which cost a byte per 8,192 symbols: over 0.25 % at fewer bits than this
+constexpr double kWideGain = 0.996;     // size from which on large streams use wide tables, which decode more slowly
 constexpr std::size_t kMaxMoved = 256;  // larger alphabets keep their levels: moving them gains nothing visible
 
 // Counts of lo, lo + 1, .., and the values outside of that range with theirs (both may be empty).
@@ -43,12 +43,13 @@ struct Window {
     double side = 0;  // bits of the escaped values
 
     Window(const Histogram& h, std::size_t a, std::size_t b)
-        : lo(h.lo + static_cast<std::int64_t>(a)), counts(h.counts.begin() + static_cast<std::ptrdiff_t>(a),
-                                                         h.counts.begin() + static_cast<std::ptrdiff_t>(b)) {
+        : lo(h.lo + static_cast<std::int64_t>(a)),
+          counts(h.counts.begin() + static_cast<std::ptrdiff_t>(a), h.counts.begin() + static_cast<std::ptrdiff_t>(b)) {
         std::vector<std::pair<std::uint64_t, double>> outside;  // u of golomb.hpp, count
         const auto escape = [&](std::int64_t v, std::uint64_t count) {
             const std::int64_t end = h.lo + static_cast<std::int64_t>(b);
-            if (count) outside.emplace_back(v >= end ? 2 * (v - end) : 2 * (lo - 1 - v) + 1, static_cast<double>(count));
+            if (count)
+                outside.emplace_back(v >= end ? 2 * (v - end) : 2 * (lo - 1 - v) + 1, static_cast<double>(count));
         };
         for (std::size_t k = 0; k < h.counts.size(); ++k)
             if (k < a || k >= b) escape(h.lo + static_cast<std::int64_t>(k), h.counts[k]);
@@ -56,7 +57,8 @@ struct Window {
         if (outside.empty()) return;
         for (const auto& [u, count] : outside) escaped += count;
         side = list_bits(outside, 0);
-        for (double longer; golomb < kMaxOrder && (longer = list_bits(outside, golomb + 1)) <= side; ++golomb) side = longer;
+        for (double longer; golomb < kMaxOrder && (longer = list_bits(outside, golomb + 1)) <= side; ++golomb)
+            side = longer;
     }
 
     bool useful() const { return counts.size() > 1 || escaped > 0; }
@@ -109,7 +111,9 @@ inline void set_decay(Levels& l) {
             product += inner * static_cast<double>(l.at(side * j));
         }
     }
-    const auto sixteenths = [](double q) { return static_cast<unsigned>(std::clamp(std::nearbyint(16 * q), 1.0, 16.0)); };
+    const auto sixteenths = [](double q) {
+        return static_cast<unsigned>(std::clamp(std::nearbyint(16 * q), 1.0, 16.0));
+    };
     l.first = sixteenths(neighbours > 0 ? near / neighbours / static_cast<double>(l.at(0)) : 0);
     l.ratio = sixteenths(energy > 0 ? product / energy : 0);
 }
@@ -129,8 +133,9 @@ inline void set_spread(Levels& l) {
         for (unsigned s = 0; s < 8; ++s) {
             const std::int64_t steps = rank >> kSpreads[s].order;
             const double yes = 4 - log[kSpreads[s].t], no = 4 - log[16 - kSpreads[s].t];
-            bits[s] += kSpreads[s].order + (steps < kUnaryLimit ? static_cast<double>(steps) * yes + no
-                                                                : kUnaryLimit * yes + 2 * std::ilogb(steps - kUnaryLimit + 1) + 1);
+            bits[s] += kSpreads[s].order + (steps < kUnaryLimit
+                                                ? static_cast<double>(steps) * yes + no
+                                                : kUnaryLimit * yes + 2 * std::ilogb(steps - kUnaryLimit + 1) + 1);
         }
     });
     l.spread = static_cast<unsigned>(std::min_element(bits, bits + 8) - bits);
@@ -154,11 +159,12 @@ inline Levels rounded(const Window& w, double step) {
 
 // Levels that minimise table plus payload bits one after the other, in coding order.
 //
-// The payload of a symbol that occurs c times and has weight v (in units of one occurrence) is v / ln 2 - c log2 v up to
-// a constant: its own code words and the slots that it takes from all others.
+// The payload of a symbol that occurs c times and has weight v (in units of one occurrence) is v / ln 2 - c log2 v up
+// to a constant: its own code words and the slots that it takes from all others.
 inline Levels moved(const Window& w, const Levels& start) {
     const double more = 4 - std::log2(kSpreads[start.spread].t);
-    const double unit = *std::max_element(w.counts.begin(), w.counts.end()) / static_cast<double>(start.at(0) * start.at(0));
+    const double unit =
+        *std::max_element(w.counts.begin(), w.counts.end()) / static_cast<double>(start.at(0) * start.at(0));
     Levels l = start;
     Levels::walk(l.below, l.above(), [&](std::int64_t k) {
         const std::size_t index = static_cast<std::size_t>(l.below + k);
@@ -193,11 +199,13 @@ inline Fitted with_width(const Window& w, const Levels& levels, double wide_gain
     NumberWriter out;
     levels.write(out);
     const double table = 8 * std::ceil((out.bits() + 2) / 8), symbols = w.symbols();
-    const std::size_t used = static_cast<std::size_t>(std::count_if(levels.values.begin(), levels.values.end(), [](auto v) { return v > 0; }));
+    const std::size_t used = static_cast<std::size_t>(
+        std::count_if(levels.values.begin(), levels.values.end(), [](auto v) { return v > 0; }));
     const bool too_many = used + (levels.escape > 0) > std::size_t{1} << 12;
     Fitted best;
     if (!too_many) best = {levels, false, table + payload_bits(w, levels, 12)};
-    if (too_many || (symbols >= 1 << 12 && wide_gain > 0)) {  // 12 bits resolve single occurrences of few symbols already
+    if (too_many ||
+        (symbols >= 1 << 12 && wide_gain > 0)) {  // 12 bits resolve single occurrences of few symbols already
         const double bits = table + payload_bits(w, levels, 14);
         if (bits < best.bits * wide_gain || too_many) best = {levels, true, bits};
     }

@@ -83,7 +83,8 @@ noworse::Blocks blocks_of(const Bytes& data, const Lengths& lengths, std::size_t
     const std::size_t expected = count / noworse::kBlock + (count % noworse::kBlock != 0);
     if (lengths.blocks.size() != expected)
         throw std::domain_error("a stream of " + std::to_string(count) + " symbols has " +
-                                std::to_string(lengths.blocks.size()) + " blocks, expected " + std::to_string(expected));
+                                std::to_string(lengths.blocks.size()) + " blocks, expected " +
+                                std::to_string(expected));
     noworse::Blocks blocks{data.data(), {0}, lengths.checksums, lengths.crc};
     for (const std::size_t length : lengths.blocks) {
         if (length > data.size() - blocks.starts.back()) throw std::domain_error("the data of a stream end early");
@@ -93,10 +94,12 @@ noworse::Blocks blocks_of(const Bytes& data, const Lengths& lengths, std::size_t
     return blocks;
 }
 
-void decode_constant(const Tables& tables, const noworse::Blocks& blocks, std::size_t count, noworse::Sink& sink) {
+void decode_constant(const noworse::Blocks& blocks, std::size_t count, noworse::Sink& sink) {
     for (std::size_t i = 0; i < blocks.size(); ++i)
-        if (blocks.open(i).left() > 0) throw std::domain_error("a constant stream has a block with bytes, expected none");
-    for (std::size_t i = 0; i < count; ++i) sink.set(i, static_cast<std::int32_t>(tables.low()));
+        if (blocks.open(i).left() > 0)
+            throw std::domain_error("a constant stream has a block with bytes, expected none");
+    const std::vector<std::uint32_t> first(4096, 0);  // the alphabet has one symbol
+    for (std::size_t i = 0; i < count; i += first.size()) sink.put(i, first.data(), std::min(first.size(), count - i));
 }
 
 struct Options {
@@ -112,24 +115,27 @@ void decode(const Tables& tables, const Bytes& data, const Lengths& lengths, con
     const noworse::Blocks blocks = blocks_of(data, lengths, count);
     auto sink = make(tables.low(), tables.high() + 1);
     if (tables.constant()) {
-        decode_constant(tables, blocks, count, sink);
+        decode_constant(blocks, count, sink);
         for (std::size_t i = 0; i < blocks.size(); ++i) done(i);
         return;
     }
     const noworse::ClassMap classes = class_map(scales, tables.parsed().of, count);
-    noworse::decode_stream(tables.parsed().model, tables.slots(), classes, blocks, count, sink, options.threads, options.simd, done);
+    noworse::decode_stream(tables.parsed().model, tables.slots(), classes, blocks, count, sink, options.threads,
+                           options.simd, done);
 }
 
 template <class Code>
 void decode_codes(const Tables& tables, Bytes data, const Lengths& lengths, Output<Code> out, const Scales& scales,
                   unsigned threads, bool simd) {
-    const auto make = [&](std::int64_t lo, std::int64_t end) { return noworse::CodeSink<Code>(out.data(), lo, end, simd); };
+    const auto make = [&](std::int64_t lo, std::int64_t end) {
+        return noworse::CodeSink<Code>(out.data(), lo, end, simd);
+    };
     decode<Code>(tables, data, lengths, scales, out, {threads, simd}, make, [](std::size_t) {});
 }
 
 // Returns the fingerprint of what it decoded where `digest` asks for it, otherwise 0.
-std::uint64_t decode_grid(const Tables& tables, Bytes data, const Lengths& lengths, Output<float> out, double step, int edge,
-                          const Scales& scales, unsigned threads, bool simd, bool digest) {
+std::uint64_t decode_grid(const Tables& tables, Bytes data, const Lengths& lengths, Output<float> out, double step,
+                          int edge, const Scales& scales, unsigned threads, bool simd, bool digest) {
     const auto make = [&](std::int64_t lo, std::int64_t end) {
         return noworse::FloatSink(out.data(), lo, end, {step / 64, edge}, simd);
     };
@@ -155,7 +161,8 @@ nb::tuple encode(Vector<Code> codes, std::size_t columns, unsigned threads, bool
     for (const auto& block : found.blocks) blocks.append(to_bytes(block));
     if (!found.scales) return nb::make_tuple(to_bytes(found.table), blocks, nb::none());
     auto& [rows, cols] = *found.scales;
-    return nb::make_tuple(to_bytes(found.table), blocks, nb::make_tuple(to_numpy(std::move(rows)), to_numpy(std::move(cols))));
+    return nb::make_tuple(to_bytes(found.table), blocks,
+                          nb::make_tuple(to_numpy(std::move(rows)), to_numpy(std::move(cols))));
 }
 
 nb::object normalise(Vector<std::uint64_t> weights, unsigned bits) {
@@ -185,7 +192,8 @@ NB_MODULE(_native, m) {
     const auto codes = "codes"_a.noconvert();
 
     nb::class_<Lengths>(m, "Lengths")
-        .def(nb::init<std::vector<std::size_t>, std::vector<std::uint32_t>, std::uint32_t>(), "blocks"_a, "checksums"_a, "crc"_a);
+        .def(nb::init<std::vector<std::size_t>, std::vector<std::uint32_t>, std::uint32_t>(), "blocks"_a, "checksums"_a,
+             "crc"_a);
     nb::class_<Tables>(m, "Tables")
         .def(nb::init<nb::bytes, bool>(), "data"_a, "classes"_a = false)
         .def_prop_ro("constant", &Tables::constant)
@@ -195,8 +203,9 @@ NB_MODULE(_native, m) {
     m.def("decode", &decode_codes<std::int32_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, simd,
           "Fill out with the symbols of a stream.");
     m.def("decode", &decode_codes<std::uint8_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, simd);
-    m.def("decode_grid", &decode_grid, "tables"_a, "data"_a, "lengths"_a, out, "step"_a, "edge"_a, scales, threads, simd,
-          "digest"_a = false, "Fill out with the values of a grid, and return its fingerprint (0 without digest).");
+    m.def("decode_grid", &decode_grid, "tables"_a, "data"_a, "lengths"_a, out, "step"_a, "edge"_a, scales, threads,
+          simd, "digest"_a = false,
+          "Fill out with the values of a grid, and return its fingerprint (0 without digest).");
     m.def("encode", &encode<std::int32_t>, codes, "columns"_a = 0, threads, simd,
           "Table, blocks and scales of a stream of codes.");
     m.def("encode", &encode<std::uint8_t>, codes, "columns"_a = 0, threads, simd);

@@ -5,10 +5,10 @@
 //
 //     x  ->  (x div freq) << bits  +  start  +  x mod freq
 //
-// Popping reads the slot x mod (1 << bits), finds the value it belongs to, and inverts the step. Last in, first out: the
-// writer therefore collects its values and pushes them from the last to the first. The number starts at 0 and is stored
-// as little-endian bytes without trailing zeros, so a message wastes about a byte. The work grows with the square of the
-// length, which suits messages of a few bytes up to a few thousand: frequency tables.
+// Popping reads the slot x mod (1 << bits), finds the value it belongs to, and inverts the step. Last in, first out:
+// the writer therefore collects its values and pushes them from the last to the first. The number starts at 0 and is
+// stored as little-endian bytes without trailing zeros, so a message wastes about a byte. The work grows with the
+// square of the length, which suits messages of a few bytes up to a few thousand: frequency tables.
 #pragma once
 
 #include <cmath>

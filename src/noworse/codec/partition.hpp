@@ -16,7 +16,7 @@ namespace noworse {
 constexpr double kUnitsPerOctave = 3;
 constexpr double kTableBits = 48, kSymbolBits = 3.5;  // estimated cost of one more table
 constexpr double kStreamBits = 8 * 7.0;               // of a stream of scales: checksum, lengths
-constexpr std::size_t kMaxClassSymbols = 4096;       // wider alphabets have one table
+constexpr std::size_t kMaxClassSymbols = 4096;        // wider alphabets have one table
 
 struct Matrix {
     std::size_t rows, columns;
@@ -35,7 +35,8 @@ inline std::vector<std::int32_t> scales(const std::vector<std::uint64_t>& sums, 
     std::vector<std::int32_t> found;
     for (const std::uint64_t sum : sums) {
         const double octaves = std::log2(std::max(static_cast<double>(sum) / mean, little));
-        found.push_back(static_cast<std::int32_t>(std::clamp(std::nearbyint(kUnitsPerOctave * octaves) + 16, 0.0, 31.0)));
+        found.push_back(
+            static_cast<std::int32_t>(std::clamp(std::nearbyint(kUnitsPerOctave * octaves) + 16, 0.0, 31.0)));
     }
     const std::int32_t least = *std::min_element(found.begin(), found.end());
     for (std::int32_t& scale : found) scale -= least;
@@ -48,10 +49,11 @@ struct Cells {
     std::vector<std::uint32_t> counts;
 
     template <class Code>
-    Cells(const Code* codes, const std::vector<std::int32_t>& row, const std::vector<std::int32_t>& column, std::int64_t lo,
-          std::size_t width)
+    Cells(const Code* codes, const std::vector<std::int32_t>& row, const std::vector<std::int32_t>& column,
+          std::int64_t lo, std::size_t width)
         : rows(static_cast<std::size_t>(*std::max_element(row.begin(), row.end())) + 1),
-          columns(static_cast<std::size_t>(*std::max_element(column.begin(), column.end())) + 1), symbols(width),
+          columns(static_cast<std::size_t>(*std::max_element(column.begin(), column.end())) + 1),
+          symbols(width),
           counts(rows * columns * symbols, 0) {
         std::vector<std::size_t> offset;
         for (const std::int32_t scale : column) offset.push_back(static_cast<std::size_t>(scale) * symbols);
@@ -130,12 +132,13 @@ inline std::vector<std::uint64_t> count_scales(const std::vector<std::int32_t>& 
 inline double scale_bits(const std::vector<std::int32_t>& scales) {
     const std::vector<std::uint64_t> counts = count_scales(scales);
     const auto used = kMaxScale + 1 - static_cast<std::size_t>(std::count(counts.begin(), counts.end(), 0u));
-    return used < 2 ? kStreamBits : entropy_bits(counts) + kStreamBits + kTableBits + 16 + kSymbolBits * static_cast<double>(used);
+    return used < 2 ? kStreamBits
+                    : entropy_bits(counts) + kStreamBits + kTableBits + 16 + kSymbolBits * static_cast<double>(used);
 }
 
 // Tables for the divided sums; nothing where one of them would have to be wide.
-inline std::optional<std::pair<TableChoice, double>> fit_all(const std::vector<std::vector<std::uint64_t>>& sums, const Division& d,
-                                                           std::int64_t lo) {
+inline std::optional<std::pair<TableChoice, double>> fit_all(const std::vector<std::vector<std::uint64_t>>& sums,
+                                                             const Division& d, std::int64_t lo) {
     TableChoice choice;
     choice.classes = true;
     double bits = 0;
@@ -164,7 +167,8 @@ inline std::optional<std::pair<TableChoice, double>> fit_all(const std::vector<s
 
 // The partition of a matrix of codes lo .. lo + symbols - 1, where one saves bits over the `single` bits of one table.
 template <class Code>
-std::optional<Partition> partition(const Code* codes, Matrix shape, std::int64_t lo, std::size_t symbols, double single) {
+std::optional<Partition> partition(const Code* codes, Matrix shape, std::int64_t lo, std::size_t symbols,
+                                   double single) {
     if (shape.rows < 2 || shape.columns < 2 || symbols > kMaxClassSymbols) return std::nullopt;
     std::vector<std::uint64_t> row_sums(shape.rows, 0), column_sums(shape.columns, 0);
     for (std::size_t r = 0; r < shape.rows; ++r) {

@@ -68,8 +68,7 @@ Histogram count(const Code* codes, std::size_t n) {
 
 // With `columns` > 0 they are a matrix, whose rows and columns may get scales.
 template <class Code>
-Coded encode_codes(const Code* codes, std::size_t n, std::size_t columns,
-                   unsigned threads, bool simd) {
+Coded encode_codes(const Code* codes, std::size_t n, std::size_t columns, unsigned threads, bool simd) {
     Coded found;
     const Histogram counts = count(codes, n);
     if (counts.counts.size() == 1 && counts.far.empty()) {
@@ -79,7 +78,8 @@ Coded encode_codes(const Code* codes, std::size_t n, std::size_t columns,
     }
     const TableChoice one = choose(counts);
     std::optional<Partition> parts;
-    if (columns > 0 && counts.far.empty()) parts = partition(codes, {n / columns, columns}, counts.lo, counts.counts.size(), one.bits);
+    if (columns > 0 && counts.far.empty())
+        parts = partition(codes, {n / columns, columns}, counts.lo, counts.counts.size(), one.bits);
     found.table = (parts ? parts->tables : one).number().bytes();
     const StreamTables tables = read_tables(found.table.data(), found.table.size(), parts.has_value());
     ClassMap classes;

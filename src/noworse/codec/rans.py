@@ -11,8 +11,9 @@ Against arithmetic coding the ratio is the same and decoding one table lookup an
 
 Byte layout
 -----------
-A stream of n symbols has one table (see tables.py) and ceil(n / BLOCK) blocks, each of BLOCK = 262,144 symbols but the
-last. In a constant stream every block has zero bytes. All numbers are little-endian. A block of m symbols is:
+A stream of n symbols has one table (docs/format.md, section 5) and ceil(n / BLOCK) blocks, each of BLOCK = 262,144
+symbols but the last. In a constant stream every block has zero bytes. All numbers are little-endian. A block of m
+symbols is:
 
     escape length e     varint (7 bits per byte, low ones first, at most 5 bytes); only where the table has an escape
     lane states         4 bytes each, lane 0 first; a single lane's state in fewer, see below
@@ -28,6 +29,9 @@ than 4 bytes, otherwise all of the rest; its last byte is not zero, and with wor
 not refilled after the last word. After m symbols it must be 0, and all words used. (Ending in 0 costs about two bytes
 per block beyond the ideal length, ending in 2^16 would cost more than three; but 0 is so easily reached that a decoder
 notices little damage here: streams need a checksum.)
+
+A stream with *classes* has up to 16 tables. Its symbols are the elements of a matrix, rows and columns have scales, and
+the table of an element follows from the sum of both: known before a symbol is decoded, so that lanes stay independent.
 
 More lanes: all states are at least 2^16. Symbol i belongs to lane i mod L, except for the last 32 L symbols, the tail,
 which lane 0 decodes alone. After the other symbols lanes 1 .. L - 1 must be in [2^16, 2^17): their low halves, in lane

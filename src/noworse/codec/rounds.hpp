@@ -13,7 +13,17 @@
 
 namespace noworse {
 
-// What a loop works on; it advances p and writes the numbers of symbols to out.
+// What a loop writes for a symbol: its number, its code, or the value of its code on a grid (see GridScale).
+enum class Emit { kNumbers, kCodes, kValues };
+
+struct Emission {
+    Emit kind = Emit::kNumbers;
+    std::int32_t lo = 0, zone = 0;  // the code of number 0; edge - 32
+    float scale = 0;
+    std::uint32_t escape = 0;  // the bits that the escape symbol leaves
+};
+
+// What a loop works on; it advances p.
 struct Rounds {
     std::uint32_t* state;
     const std::uint8_t* p;
@@ -23,6 +33,7 @@ struct Rounds {
     std::size_t count;  // symbols, a multiple of the number of lanes
     const char* ahead;  // where what follows these symbols will be written, `width` bytes each: cache lines to fetch
     std::size_t width;
+    Emission emission;
 };
 
 // Decodes as long as every lane can take a word (2 L bytes are ahead) and returns the number of symbols.
@@ -85,12 +96,11 @@ __attribute__((target("avx2"))) inline Entry look_up(const Narrow* slots, __m256
 __attribute__((target("avx2"))) inline Entry look_up(const Wide* slots, __m256i index) {
     const int* base = reinterpret_cast<const int*>(slots);
     const __m256i both = gather<8>(base, index);
-    return {gather<8>(base + 1, index), _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF)),
-            _mm256_srli_epi32(both, 16)};
+    return {gather<8>(base + 1, index), _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF)), _mm256_srli_epi32(both, 16)};
 }
 
-template <class Slot, unsigned L, bool Classes>
-__attribute__((target("avx2,popcnt"))) std::size_t rounds_avx2(const Slot* slots, unsigned width, Rounds& r) {
+template <class Slot, unsigned L, bool Classes, Emit Kind>
+__attribute__((target("avx2,popcnt"))) std::size_t rounds_avx2_as(const Slot* slots, unsigned width, Rounds& r) {
     const int bits = static_cast<int>(Slot::bits(width));
     const __m128i shift = _mm_cvtsi32_si128(bits);
     const __m256i mask = _mm256_set1_epi32((1 << bits) - 1), zero = _mm256_setzero_si256();
@@ -99,6 +109,8 @@ __attribute__((target("avx2,popcnt"))) std::size_t rounds_avx2(const Slot* slots
         state[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(r.state + 8 * v));
     const std::uint8_t *p = r.p, *const end = r.end, *const classes = r.classes;
     std::uint32_t* const out = r.out;
+    const __m256i lo = _mm256_set1_epi32(r.emission.lo), zone = _mm256_set1_epi32(r.emission.zone);
+    const __m256 scale = _mm256_set1_ps(r.emission.scale);
     std::size_t i = 0;
     for (; i < r.count && static_cast<std::size_t>(end - p) >= 2 * L; i += L) {
         for (unsigned v = 0; v < L / 8; ++v) {
@@ -109,7 +121,13 @@ __attribute__((target("avx2,popcnt"))) std::size_t rounds_avx2(const Slot* slots
             }
             const Entry entry = look_up(slots, index);
             if (v % 2 == 0) __builtin_prefetch(r.ahead + i * r.width + 32 * v, 1);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i + 8 * v), entry.symbol);
+            __m256i made = entry.symbol;
+            if (Kind != Emit::kNumbers) made = _mm256_add_epi32(made, lo);
+            if (Kind == Emit::kValues) {
+                const __m256i units = _mm256_add_epi32(_mm256_slli_epi32(made, 6), _mm256_sign_epi32(zone, made));
+                made = _mm256_castps_si256(_mm256_mul_ps(_mm256_cvtepi32_ps(units), scale));
+            }
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i + 8 * v), made);
             const __m256i rest = _mm256_srl_epi32(state[v], shift);
             const __m256i x = _mm256_add_epi32(_mm256_mullo_epi32(rest, entry.freq), entry.bias);
             const __m256i refill = _mm256_cmpeq_epi32(_mm256_srli_epi32(x, 16), zero);
@@ -121,10 +139,18 @@ __attribute__((target("avx2,popcnt"))) std::size_t rounds_avx2(const Slot* slots
             p += 2 * static_cast<unsigned>(__builtin_popcount(set));
         }
     }
-    for (unsigned v = 0; v < L / 8; ++v)
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(r.state + 8 * v), state[v]);
+    for (unsigned v = 0; v < L / 8; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(r.state + 8 * v), state[v]);
     r.p = p;
     return i;
+}
+
+template <class Slot, unsigned L, bool Classes>
+std::size_t rounds_avx2(const Slot* slots, unsigned width, Rounds& r) {
+    switch (r.emission.kind) {
+        case Emit::kCodes: return rounds_avx2_as<Slot, L, Classes, Emit::kCodes>(slots, width, r);
+        case Emit::kValues: return rounds_avx2_as<Slot, L, Classes, Emit::kValues>(slots, width, r);
+        default: return rounds_avx2_as<Slot, L, Classes, Emit::kNumbers>(slots, width, r);
+    }
 }
 
 inline bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"); }

@@ -1,6 +1,7 @@
 // Where decoded symbols go: codes, bytes, or straight to the float32 values of a grid.
 #pragma once
 
+#include <cstring>
 #include <string>
 
 #include "rounds.hpp"
@@ -13,8 +14,10 @@ class Sink {
     // Symbols lo + k[0] .. lo + k[n - 1] to elements i .. i + n - 1; k may be end - lo where an escape symbol is.
     virtual void put(std::size_t i, const std::uint32_t* k, std::size_t n) = 0;
     // Where element i goes, and how many bytes one takes.
-    virtual const char* at(std::size_t i) const = 0;
+    virtual char* at(std::size_t i) = 0;
     virtual std::size_t width() const = 0;
+    // How the loops can write to `at` themselves, which saves a pass; numbers where they cannot.
+    virtual Emission emission(std::uint32_t escape) const = 0;
     virtual void set(std::size_t i, std::int32_t value) = 0;
 };
 
@@ -53,7 +56,8 @@ class CodeSink final : public Sink {
     CodeSink(Code* out, std::int64_t lo, std::int64_t end, bool simd)
         : out_(out), lo_(static_cast<std::uint32_t>(lo)), simd_(simd && has_avx2()) {
         if (static_cast<Code>(lo) != lo || static_cast<Code>(end - 1) != end - 1)
-            throw std::domain_error("a stream of bytes has symbols from " + std::to_string(lo) + " to " + std::to_string(end - 1));
+            throw std::domain_error("a stream of bytes has symbols from " + std::to_string(lo) + " to " +
+                                    std::to_string(end - 1));
     }
     void put(std::size_t i, const std::uint32_t* k, std::size_t n) override {
 #ifdef NOWORSE_AVX2
@@ -61,8 +65,12 @@ class CodeSink final : public Sink {
 #endif
         add_low(out_ + i, k, n, lo_);
     }
-    const char* at(std::size_t i) const override { return reinterpret_cast<const char*>(out_ + i); }
+    char* at(std::size_t i) override { return reinterpret_cast<char*>(out_ + i); }
     std::size_t width() const override { return sizeof(*out_); }
+    Emission emission(std::uint32_t escape) const override {
+        if (!simd_ || sizeof(Code) != 4) return {};
+        return {Emit::kCodes, static_cast<std::int32_t>(lo_), 0, 0, lo_ + escape};
+    }
     void set(std::size_t i, std::int32_t value) override {
         if (static_cast<Code>(value) != value)
             throw std::domain_error("a stream of bytes has the symbol " + std::to_string(value));
@@ -84,16 +92,22 @@ struct GridScale {
         const double units = static_cast<double>(k == 0 ? 0 : k > 0 ? 64 * k + edge - 32 : 64 * k - edge + 32);
         return static_cast<float>(units * scale);
     }
-    // Whether products of integers and scale in float32 are rounded once as well: both factors are exact there.
+    // Whether products of integers and scale in float32 are rounded once as well (both factors are exact there) and all
+    // different, that is, neither denormal nor infinite.
     bool fits(std::int64_t lo, std::int64_t end) const {
-        return lo > -(1 << 17) && end < (1 << 17) && scale >= 1e-30 && static_cast<double>(static_cast<float>(scale)) == scale;
+        return lo > -(1 << 17) && end < (1 << 17) && scale >= 1e-30 && scale <= 1e30 &&
+               static_cast<double>(static_cast<float>(scale)) == scale;
     }
 };
 
 class FloatSink final : public Sink {
   public:
     FloatSink(float* out, std::int64_t lo, std::int64_t end, const GridScale& grid, bool simd)
-        : out_(out), lo_(static_cast<std::int32_t>(lo)), grid_(grid), fits_(grid.fits(lo, end)), simd_(simd && has_avx2()) {}
+        : out_(out),
+          lo_(static_cast<std::int32_t>(lo)),
+          grid_(grid),
+          fits_(grid.fits(lo, end)),
+          simd_(simd && has_avx2()) {}
 
     void put(std::size_t i, const std::uint32_t* k, std::size_t n) override {
         if (!fits_) {
@@ -105,8 +119,15 @@ class FloatSink final : public Sink {
 #endif
         put_small(out_ + i, k, n);
     }
-    const char* at(std::size_t i) const override { return reinterpret_cast<const char*>(out_ + i); }
+    char* at(std::size_t i) override { return reinterpret_cast<char*>(out_ + i); }
     std::size_t width() const override { return sizeof(*out_); }
+    Emission emission(std::uint32_t escape) const override {
+        if (!simd_ || !fits_) return {};
+        const float value = grid_.value(std::int64_t{lo_} + escape);  // differs from those of all codes in use
+        std::uint32_t bits;
+        std::memcpy(&bits, &value, 4);
+        return {Emit::kValues, lo_, grid_.edge - 32, static_cast<float>(grid_.scale), bits};
+    }
     void set(std::size_t i, std::int32_t value) override { out_[i] = grid_.value(value); }
 
   private:

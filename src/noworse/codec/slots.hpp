@@ -7,7 +7,8 @@
 
 namespace noworse {
 
-// symbol:8 | bias:12 | freq-1:12 in 4 bytes, so that a table of 12 bits takes 16 KiB and stays in the first-level cache.
+// symbol:8 | bias:12 | freq-1:12 in 4 bytes, so that a table of 12 bits takes 16 KiB and stays in the first-level
+// cache.
 struct Narrow {
     std::uint32_t word;
     static constexpr unsigned bits(unsigned) { return 12; }
@@ -61,7 +62,8 @@ class Slots {
         for (const Table& t : m.tables) {
             const std::uint32_t first = static_cast<std::uint32_t>(t.lo - lo);
             for (std::uint32_t k = 0; k < t.freq.size(); ++k)
-                for (std::uint32_t b = 0; b < t.freq[k]; ++b) (slot++)->set(k < t.ordinary() ? first + k : escape, t.freq[k], b);
+                for (std::uint32_t b = 0; b < t.freq[k]; ++b)
+                    (slot++)->set(k < t.ordinary() ? first + k : escape, t.freq[k], b);
         }
     }
 };

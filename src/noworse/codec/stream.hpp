@@ -13,7 +13,8 @@
 
 namespace noworse {
 
-// Calls work(0) .. work(count - 1), on several threads where there is more than one to do. 0 threads: one per processor.
+// Calls work(0) .. work(count - 1), on several threads where there is more than one to do. 0 threads: one per
+// processor.
 template <class Work>
 void parallel(std::size_t count, unsigned threads, const Work& work) {
     const std::size_t most = threads ? threads : std::max(1u, std::thread::hardware_concurrency());
@@ -62,7 +63,8 @@ struct Blocks {
         const std::uint8_t *begin = data + starts[i], *end = data + starts[i + 1];
         if (checksums.empty()) return {begin, end};
         const std::uint32_t found = crc32(i == 0 ? crc : 0, begin, end);
-        if (found != checksums[i]) throw std::domain_error("its crc32 is " + hex(found) + ", expected " + hex(checksums[i]));
+        if (found != checksums[i])
+            throw std::domain_error("its crc32 is " + hex(found) + ", expected " + hex(checksums[i]));
         return {begin, end};
     }
 };

@@ -1,9 +1,9 @@
 // Frequency tables: which integers occur how often, in a few bytes (layout: docs/format.md, section 5).
 //
-// What is stored are *levels* r >= 0, and the frequency of a symbol is proportional to r^2. The square root is the scale
-// on which all counts are equally uncertain: rounding sqrt(count) to steps of s costs about 0.24 s^2 bits per symbol of
-// the alphabet, whatever its count, so that one step size serves the peak and the tails. Levels are predicted from their
-// neighbours by a decaying, symmetric shape, and the deviations are coded as geometric numbers.
+// What is stored are *levels* r >= 0, and the frequency of a symbol is proportional to r^2. The square root is the
+// scale on which all counts are equally uncertain: rounding sqrt(count) to steps of s costs about 0.24 s^2 bits per
+// symbol of the alphabet, whatever its count, so that one step size serves the peak and the tails. Levels are predicted
+// from their neighbours by a decaying, symmetric shape, and the deviations are coded as geometric numbers.
 #pragma once
 
 #include <algorithm>
@@ -81,9 +81,8 @@ struct Levels {
             out.uniform(spread, 3);
         }
         const Spread s = kSpreads[spread];
-        walk(below, above(), [&](std::int64_t k) {
-            out.unary(static_cast<std::uint32_t>(fold(at(k), predict(k))), s.t, s.order);
-        });
+        walk(below, above(),
+             [&](std::int64_t k) { out.unary(static_cast<std::uint32_t>(fold(at(k), predict(k))), s.t, s.order); });
     }
 
     // Frequencies that sum to 1 << bits; std::domain_error where fewer than two symbols are used.
@@ -116,7 +115,8 @@ inline Levels read_levels(NumberReader& in) {
     if (in.more(4)) {
         const std::uint64_t golomb = in.gamma(1), escape = std::min(in.gamma(1), kAny) + 1;
         if (golomb > kMaxOrder || escape > static_cast<std::uint64_t>(kMaxLevel))
-            fail("an escape symbol of order " + std::to_string(golomb) + " and level " + std::to_string(escape), "30, 16384 at most");
+            fail("an escape symbol of order " + std::to_string(golomb) + " and level " + std::to_string(escape),
+                 "30, 16384 at most");
         l.golomb = static_cast<int>(golomb);
         l.escape = static_cast<std::int64_t>(escape);
     }
@@ -126,7 +126,8 @@ inline Levels read_levels(NumberReader& in) {
     if (above < 0 || symbols > kMaxSymbols) fail(std::to_string(symbols) + " symbols", "1 .. 4096");
     const std::int64_t high = l.peak + above;
     if (l.peak - l.below < -kMaxCode || high > kMaxCode)
-        fail("the alphabet " + std::to_string(l.peak - l.below) + " .. " + std::to_string(high), "at most 2**30 in size");
+        fail("the alphabet " + std::to_string(l.peak - l.below) + " .. " + std::to_string(high),
+             "at most 2**30 in size");
     l.values.assign(static_cast<std::size_t>(symbols), 0);
     const auto set = [&](std::int64_t k, std::uint64_t level) {
         if (level > static_cast<std::uint64_t>(kMaxLevel)) fail("a level of " + std::to_string(level), "at most 16384");
@@ -179,7 +180,8 @@ inline StreamTables read_tables(const std::uint8_t* data, std::size_t size, bool
     } else {
         const unsigned bits = in.more(4) ? 14 : 12;
         const bool single = in.more(4);
-        for (std::size_t table = 0; table < tables; ++table) found.model.tables.push_back(read_levels(in).table(bits, single));
+        for (std::size_t table = 0; table < tables; ++table)
+            found.model.tables.push_back(read_levels(in).table(bits, single));
     }
     in.finish();
     return found;
