@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace noworse {
+namespace noworse::context {
 
 // The interval [low, high] is split in proportion to the probability of a one, in 1/65536.
 class BlockEncoder {
@@ -89,4 +89,4 @@ class BlockDecoder {
     std::uint32_t low_ = 0, high_ = 0, value_ = 0;
 };
 
-}  // namespace noworse
+}  // namespace noworse::context

@@ -12,13 +12,13 @@
 #include <vector>
 
 #include "arithmetic.hpp"
-#include "golomb.hpp"
 #include "mixing.hpp"
 #include "surroundings.hpp"
 
-namespace noworse {
+namespace noworse::context {
 
-constexpr std::size_t kContextBlock = 1u << 18;  // symbols per block
+constexpr std::size_t kBlock = 1u << 18;  // symbols per block
+constexpr std::uint32_t kMaxMagnitude = 1u << 30;
 
 // Learns from tensor to tensor; the same object codes all tensors of a stream.
 template <class Coder>
@@ -39,7 +39,7 @@ class ContextModel {
                 sums.kernel = 0;
                 sums.kernel_size = 0;
                 for (std::size_t t = 0; t < g.taps; ++t, ++c, ++codes) {
-                    if (symbols_++ % kContextBlock == 0) coder_.next_block();
+                    if (symbols_++ % kBlock == 0) coder_.next_block();
                     if (sums.count < 64 || sums.count % 64 == 0)
                         mean = (256 * sums.total + 2 * prior) / (sums.count + 2) + 1;
                     const Neighbours near(codes, g, r, c, t);
@@ -137,7 +137,7 @@ class ContextModel {
                                                         : 12 + (found >> 1 & 1);
             found = 2 * found + (depth > 3 ? coder_.code(bit, 32768) : decide(bit, decision, g, shift(bits)));
         }
-        if (found > static_cast<std::uint32_t>(kMaxCode)) throw std::domain_error("a code lies beyond 2**30");
+        if (found > kMaxMagnitude) throw std::domain_error("a code lies beyond 2**30");
         const auto magnitude = static_cast<std::int32_t>(found);
         return sign(code < 0, magnitude, g, s, n, c, t) ? -magnitude : magnitude;
     }
@@ -174,7 +174,7 @@ class ContextModel {
     std::uint32_t curve_ = 0;
 };
 
-inline std::vector<std::vector<std::uint8_t>> encode_context(const std::vector<Geometry>& tensors,
+inline std::vector<std::vector<std::uint8_t>> encode(const std::vector<Geometry>& tensors,
                                                              const std::int32_t* codes) {
     BlockEncoder coder;
     ContextModel<BlockEncoder> model(coder);
@@ -186,7 +186,7 @@ inline std::vector<std::vector<std::uint8_t>> encode_context(const std::vector<G
     return std::move(coder.blocks);
 }
 
-inline void decode_context(const std::vector<Geometry>& tensors, const std::vector<Bytes>& blocks, std::int32_t* out) {
+inline void decode(const std::vector<Geometry>& tensors, const std::vector<Bytes>& blocks, std::int32_t* out) {
     BlockDecoder coder(blocks);
     ContextModel<BlockDecoder> model(coder);
     for (const Geometry& g : tensors) {
@@ -196,4 +196,4 @@ inline void decode_context(const std::vector<Geometry>& tensors, const std::vect
     model.finish();
 }
 
-}  // namespace noworse
+}  // namespace noworse::context

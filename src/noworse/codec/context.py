@@ -44,9 +44,9 @@ from numpy.typing import NDArray
 
 from noworse.codec import _native
 from noworse.codec.rans import BLOCK
-from noworse.codec.tables import MAX_CODE
 from noworse.errors import BadInput, CorruptFile
 
+MAX_CODE = 1 << 30
 Shape = tuple[int, ...]
 
 

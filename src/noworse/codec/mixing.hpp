@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace noworse {
+namespace noworse::context {
 
 static_assert((std::int64_t{-3} >> 1) == -2, "right shifts of negative numbers must round down");
 
@@ -143,4 +143,4 @@ class Predictor {
     std::vector<std::uint16_t> curves_;
 };
 
-}  // namespace noworse
+}  // namespace noworse::context

@@ -79,8 +79,8 @@ void decode_block(nb::bytes data, Output out, std::int32_t lo, Vector<std::uint1
 }
 
 // Four numbers per tensor: rows, columns, taps, width; together they cover `count` codes.
-std::vector<noworse::Geometry> geometries(Vector<std::uint64_t> numbers, std::size_t count) {
-    std::vector<noworse::Geometry> out;
+std::vector<noworse::context::Geometry> geometries(Vector<std::uint64_t> numbers, std::size_t count) {
+    std::vector<noworse::context::Geometry> out;
     for (std::size_t i = 0; i + 4 <= numbers.size(); i += 4) {
         const std::uint64_t* n = numbers.data() + i;
         if (n[0] == 0 || n[1] == 0 || n[1] > count / n[0] || n[2] == 0 || n[1] % n[2] || n[3] == 0)
@@ -97,7 +97,7 @@ nb::list encode_context(Vector<std::int32_t> codes, Vector<std::uint64_t> tensor
     std::vector<std::vector<std::uint8_t>> blocks;
     {
         nb::gil_scoped_release release;
-        blocks = noworse::encode_context(shapes, codes.data());
+        blocks = noworse::context::encode(shapes, codes.data());
     }
     nb::list out;
     for (const auto& block : blocks) out.append(nb::bytes(block.data(), block.size()));
@@ -106,15 +106,15 @@ nb::list encode_context(Vector<std::int32_t> codes, Vector<std::uint64_t> tensor
 
 void decode_context(nb::tuple blocks, Output out, Vector<std::uint64_t> tensors) {
     const auto shapes = geometries(tensors, out.size());
-    if (blocks.size() != (out.size() + noworse::kContextBlock - 1) / noworse::kContextBlock)
+    if (blocks.size() != (out.size() + noworse::context::kBlock - 1) / noworse::context::kBlock)
         throw std::domain_error("the number of blocks does not fit the number of codes");
-    std::vector<noworse::Bytes> data;
+    std::vector<noworse::context::Bytes> data;
     for (nb::handle block : blocks) {
         const auto bytes = nb::cast<nb::bytes>(block);
         data.push_back({static_cast<const std::uint8_t*>(bytes.data()), bytes.size()});
     }
     nb::gil_scoped_release release;
-    noworse::decode_context(shapes, data, out.data());
+    noworse::context::decode(shapes, data, out.data());
 }
 
 }  // namespace

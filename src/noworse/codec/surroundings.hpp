@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <vector>
 
-namespace noworse {
+namespace noworse::context {
 
 // How a tensor is looked at: rows of columns, which are channels of taps; width is the length of a line of taps.
 struct Geometry {
@@ -88,9 +88,9 @@ struct Sums {
         total += size;
         ++count;
         row += size;
-        noworse::add(channel[i], size);
-        noworse::add(column[c], size);
-        noworse::add(tap[t], size);
+        context::add(channel[i], size);
+        context::add(column[c], size);
+        context::add(tap[t], size);
         column_signs[c] = static_cast<std::int8_t>(within(column_signs[c] + sign, 64));
         row_signs = within(row_signs + sign, 64);
         kernel = within(std::int64_t{kernel} + code, 64);
@@ -98,4 +98,4 @@ struct Sums {
     }
 };
 
-}  // namespace noworse
+}  // namespace noworse::context
