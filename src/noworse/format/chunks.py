@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.codec import BLOCK, decode, encode
+from noworse.codec import BLOCK, context, decode, encode
 from noworse.errors import CorruptFile
+from noworse.format import limits
 from noworse.format.index import Stream
 
 AT_ONCE = 16  # blocks of bytes decoded together
@@ -23,17 +24,18 @@ TABLE_BYTES = 0.3  # estimated per symbol of a table
 
 @dataclass(frozen=True)
 class Chunk:
-    """The bytes of a stream: its table (None: plain bytes), and its blocks."""
+    """The bytes of a stream: its table (None: plain bytes or context-coded codes), and its blocks."""
 
     table: bytes | None
     blocks: Sequence[bytes]
+    in_context: bool = False
 
     @property
     def stream(self) -> Stream:
         """Lengths and checksums for the index."""
         lengths = tuple(map(len, self.blocks))
         table = None if self.table is None else len(self.table)
-        return Stream(table, lengths, checksums(self.table or b"", self.blocks))
+        return Stream(table, lengths, checksums(self.table or b"", self.blocks), self.in_context)
 
 
 def checksums(table: bytes, blocks: Sequence[bytes]) -> tuple[int, ...]:
@@ -47,6 +49,19 @@ def encode_codes(codes: NDArray[np.int32]) -> Chunk:
     return Chunk(encoded.table, encoded.blocks)
 
 
+def encode_in_context(codes: NDArray[np.int32], shapes: Sequence[tuple[int, ...]]) -> Chunk:
+    """The codes of tensors of these shapes, context-coded, or with a table where that is smaller or a limit asks it."""
+    blocks = context.encode(codes, shapes)
+    chunk, plain = Chunk(None, blocks, True), encode_codes(codes)
+    allowed = codes.size <= most_in_context(sum(map(len, blocks)))
+    return chunk if allowed and _size(chunk) <= _size(plain) else plain
+
+
+def most_in_context(nbytes: int) -> int:
+    """Codes that a context-coded stream of so many bytes may hold at most."""
+    return limits.FREE_SYMBOLS + limits.SYMBOLS_PER_BYTE * nbytes
+
+
 def encode_bytes(data: NDArray[np.uint8]) -> Chunk:
     """Bytes, entropy-coded where that is smaller than as they are."""
     plain = Chunk(None, [data[i : i + BLOCK].tobytes() for i in range(0, data.size, BLOCK)])
@@ -57,7 +72,9 @@ def encode_bytes(data: NDArray[np.uint8]) -> Chunk:
 
 
 def _size(chunk: Chunk) -> int:
-    lengths = 0 if chunk.table is None else 2 * len(chunk.blocks)  # of coded blocks, in the index
+    lengths = (
+        0 if chunk.table is None and not chunk.in_context else 2 * len(chunk.blocks)
+    )  # of coded blocks, in the index
     return len(chunk.table or b"") + sum(map(len, chunk.blocks)) + lengths
 
 
@@ -74,8 +91,13 @@ def _promising(data: NDArray[np.uint8]) -> bool:
     return bool(data.size * (1 - bits / 8) > max(NOISE * data.size, TABLE_BYTES * counts.size))
 
 
-def decode_chunk(data: bytes, stream: Stream, count: int, is_bytes: bool) -> NDArray[Any]:
-    """The ``count`` symbols of a stream, as int32 codes or as uint8; CorruptFile where a checksum differs."""
+def decode_chunk(
+    data: bytes, stream: Stream, count: int, is_bytes: bool, shapes: Sequence[tuple[int, ...]]
+) -> NDArray[Any]:
+    """The ``count`` symbols of a stream, as int32 codes or as uint8; CorruptFile where a checksum differs.
+
+    ``shapes`` are those of its tensors, which context-coded ones depend on.
+    """
     position = stream.table or 0
     table, blocks = data[:position], []
     for length in stream.blocks:
@@ -84,6 +106,8 @@ def decode_chunk(data: bytes, stream: Stream, count: int, is_bytes: bool) -> NDA
     for number, (found, expected) in enumerate(zip(checksums(table, blocks), stream.checksums, strict=True)):
         if found != expected:
             raise CorruptFile(f"block {number} is damaged: its crc32 is {found:08x}, expected {expected:08x}")
+    if stream.in_context:
+        return context.decode(blocks, shapes)
     if stream.table is None:
         return np.frombuffer(b"".join(blocks), np.uint8)
     return _decode_bytes(table, blocks, count) if is_bytes else decode(table, blocks, count)

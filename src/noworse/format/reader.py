@@ -202,7 +202,8 @@ class File:
             return self._cache[stream]
         data = self.raw(self._offsets[stream], self.index.streams[stream].nbytes)
         use = self._layout.uses[stream]
-        symbols = decode_chunk(data, self.index.streams[stream], use.count, use.is_bytes)
+        shapes = [self.index.entries[tensor].signature.shape for tensor in use.tensors]
+        symbols = decode_chunk(data, self.index.streams[stream], use.count, use.is_bytes, shapes)
         if use.shared:
             self._cache[stream] = symbols
         return symbols
