@@ -43,21 +43,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.codec import _native
+from noworse.codec.checks import checked
 from noworse.codec.rans import BLOCK
 from noworse.errors import BadInput, CorruptFile
 
-MAX_CODE = 1 << 30
 Shape = tuple[int, ...]
 
 
 def encode(codes: NDArray[np.int32], shapes: Sequence[Shape]) -> tuple[bytes, ...]:
     """Blocks of codes (n,) int32 in [-2**30, 2**30], those of tensors with these shapes in order; BadInput else."""
-    if codes.ndim != 1 or codes.dtype != np.int32:
-        raise BadInput(f"codes have dtype {codes.dtype} and shape {codes.shape}, expected int32 and one dimension")
-    codes = np.ascontiguousarray(codes)
-    low, high = _native.bounds(codes)
-    if low < -MAX_CODE or high > MAX_CODE:
-        raise BadInput(f"codes range over {low} .. {high}, expected at most 2**30 in size")
+    codes, _, _ = checked(codes)
     if (total := sum(map(math.prod, shapes))) != len(codes):
         raise BadInput(f"{len(codes)} codes for tensors of {total} elements")
     return tuple(_native.encode_context(codes, _numbers(shapes)))
