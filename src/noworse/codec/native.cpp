@@ -4,7 +4,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
 
-#include "context.hpp"
+#include "context_bindings.hpp"
 #include "counts.hpp"
 #include "rans.hpp"
 
@@ -78,45 +78,6 @@ void decode_block(nb::bytes data, Output out, std::int32_t lo, Vector<std::uint1
     noworse::decode_block({lo, freqs.data(), freqs.size(), bits, golomb, single}, p, size, out.data(), out.size());
 }
 
-// Four numbers per tensor: rows, columns, taps, width; together they cover `count` codes.
-std::vector<noworse::context::Geometry> geometries(Vector<std::uint64_t> numbers, std::size_t count) {
-    std::vector<noworse::context::Geometry> out;
-    for (std::size_t i = 0; i + 4 <= numbers.size(); i += 4) {
-        const std::uint64_t* n = numbers.data() + i;
-        if (n[0] == 0 || n[1] == 0 || n[1] > count / n[0] || n[2] == 0 || n[1] % n[2] || n[3] == 0)
-            throw std::invalid_argument("a tensor is not rows of channels of taps, or there are too few codes");
-        count -= n[0] * n[1];
-        out.push_back({n[0], n[1], n[2], n[3]});
-    }
-    if (count > 0) throw std::invalid_argument("there are more codes than the tensors have");
-    return out;
-}
-
-nb::list encode_context(Vector<std::int32_t> codes, Vector<std::uint64_t> tensors) {
-    const auto shapes = geometries(tensors, codes.size());
-    std::vector<std::vector<std::uint8_t>> blocks;
-    {
-        nb::gil_scoped_release release;
-        blocks = noworse::context::encode(shapes, codes.data());
-    }
-    nb::list out;
-    for (const auto& block : blocks) out.append(nb::bytes(block.data(), block.size()));
-    return out;
-}
-
-void decode_context(nb::tuple blocks, Output out, Vector<std::uint64_t> tensors) {
-    const auto shapes = geometries(tensors, out.size());
-    if (blocks.size() != (out.size() + noworse::context::kBlock - 1) / noworse::context::kBlock)
-        throw std::domain_error("the number of blocks does not fit the number of codes");
-    std::vector<noworse::context::Bytes> data;
-    for (nb::handle block : blocks) {
-        const auto bytes = nb::cast<nb::bytes>(block);
-        data.push_back({static_cast<const std::uint8_t*>(bytes.data()), bytes.size()});
-    }
-    nb::gil_scoped_release release;
-    noworse::context::decode(shapes, data, out.data());
-}
-
 }  // namespace
 
 // noconvert: nanobind would otherwise pass a converted copy, and decode_block fill that instead of the caller's array
@@ -129,7 +90,5 @@ NB_MODULE(_native, m) {
     m.def("encode_block", &encode_block, codes, "lo"_a, freqs, "bits"_a, "golomb"_a, "single"_a, "Bytes of one block.");
     m.def("decode_block", &decode_block, "data"_a, "out"_a.noconvert(), "lo"_a, freqs, "bits"_a, "golomb"_a, "single"_a,
           "Fills out with one block.");
-    m.def("encode_context", &encode_context, codes, "tensors"_a.noconvert(), "Context-coded blocks of several tensors.");
-    m.def("decode_context", &decode_context, "blocks"_a, "out"_a.noconvert(), "tensors"_a.noconvert(),
-          "Fills out with the codes of several tensors.");
+    noworse::context::bind(m);
 }
