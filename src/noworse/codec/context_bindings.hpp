@@ -1,6 +1,8 @@
 // Python bindings of the context coder; see native.cpp for what exceptions mean.
 #pragma once
 
+#include <array>
+
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
@@ -15,7 +17,8 @@ using Array = nanobind::ndarray<T, nanobind::ndim<1>, nanobind::c_contig, nanobi
 inline std::vector<Geometry> geometries(Array<const std::uint64_t> numbers, std::size_t count) {
     std::vector<Geometry> out;
     for (std::size_t i = 0; i + 4 <= numbers.size(); i += 4) {
-        const std::uint64_t* n = numbers.data() + i;
+        std::array<std::size_t, 4> n;
+        for (std::size_t k = 0; k < 4; ++k) n[k] = static_cast<std::size_t>(numbers.data()[i + k]);
         if (n[0] == 0 || n[1] == 0 || n[1] > count / n[0] || n[2] == 0 || n[1] % n[2] || n[3] == 0)
             throw std::invalid_argument("a tensor is not rows of channels of taps, or there are too few codes");
         count -= n[0] * n[1];
