@@ -122,7 +122,7 @@ def test_large_grids_have_streams_of_their_own(monkeypatch):
 
 
 def test_several_blocks():
-    items = {"a": laplacian((600, 500)), "b": laplacian((700, 1000), 1)}
+    items = {"a": laplacian((600, 500)), "b": laplacian((500, 1000), 1)}
     with File(pack(items, {}, None, "max")) as file:
         assert [len(stream.blocks) for stream in file.index.streams] == [4]
         assert {name: file.representation(name) for name in reversed(items)} == items

@@ -27,7 +27,7 @@ from noworse.representation import Constant, Grid, Raw, Representation, Tied
 HEADER = b"\x89NWT\r\n" + struct.pack("<H", 1)  # magic, version
 SMALL_GRID = 1 << 14  # elements below which grids may share a stream
 SMALL_RAW = 1 << 10
-LARGE_GRID = 1 << 20  # elements from which on a context-coded grid has a stream of its own
+LARGE_GRID = 1 << 19  # elements from which on a context-coded grid has a stream of its own, so that it is read alone
 CODERS = ("fast", "max")  # how codes are written: with frequency tables (rANS), or context-coded where that is smaller
 
 
