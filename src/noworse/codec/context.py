@@ -43,7 +43,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.codec import _native
-from noworse.codec.checks import checked
 from noworse.codec.rans import BLOCK
 from noworse.errors import BadInput, CorruptFile
 
@@ -52,10 +51,14 @@ Shape = tuple[int, ...]
 
 def encode(codes: NDArray[np.int32], shapes: Sequence[Shape]) -> tuple[bytes, ...]:
     """Blocks of codes (n,) int32 in [-2**30, 2**30], those of tensors with these shapes in order; BadInput else."""
-    codes, _, _ = checked(codes)
+    if codes.ndim != 1 or codes.dtype != np.int32:
+        raise BadInput(f"codes are {codes.dtype} of shape {codes.shape}, expected int32 and one dimension")
     if (total := sum(map(math.prod, shapes))) != len(codes):
         raise BadInput(f"{len(codes)} codes for tensors of {total} elements")
-    return tuple(_native.encode_context(codes, _numbers(shapes)))
+    try:
+        return tuple(_native.encode_context(np.ascontiguousarray(codes), _numbers(shapes)))
+    except ValueError as error:
+        raise BadInput(str(error)) from error
 
 
 def decode(blocks: Sequence[bytes], shapes: Sequence[Shape]) -> NDArray[np.int32]:

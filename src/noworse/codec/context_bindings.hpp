@@ -33,6 +33,9 @@ inline nanobind::list encode_codes(Array<const std::int32_t> codes, Array<const 
     std::vector<std::vector<std::uint8_t>> blocks;
     {
         nanobind::gil_scoped_release release;
+        for (std::size_t i = 0; i < codes.size(); ++i)
+            if (std::abs(std::int64_t{codes.data()[i]}) > kMaxMagnitude)
+                throw std::invalid_argument("a code lies beyond +-2**30");
         blocks = encode(shapes, codes.data());
     }
     nanobind::list out;

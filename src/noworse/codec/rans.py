@@ -49,9 +49,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.codec import _native
-from noworse.codec.checks import checked
-from noworse.codec.tables import Table, constant, parse
-from noworse.errors import CorruptFile
+from noworse.codec.tables import MAX_CODE, Table, constant, parse
+from noworse.errors import BadInput, CorruptFile
 
 BLOCK = 1 << 18
 _WINDOW = 1 << 16  # widest range of codes that is counted symbol by symbol
@@ -72,7 +71,12 @@ class Encoded:
 
 def encode(codes: NDArray[np.int32]) -> Encoded:
     """Codes (n,) int32 in [-2**30, 2**30] as table and blocks; the same codes give the same bytes. BadInput else."""
-    codes, low, high = checked(codes)
+    if codes.ndim != 1 or codes.dtype != np.int32:
+        raise BadInput(f"codes have dtype {codes.dtype} and shape {codes.shape}, expected int32 and one dimension")
+    codes = np.ascontiguousarray(codes)
+    low, high = _native.bounds(codes)
+    if low < -MAX_CODE or high > MAX_CODE:
+        raise BadInput(f"codes range over {low} .. {high}, expected at most 2**30 in size")
     if low == high:
         return Encoded(constant(low), (b"",) * _blocks(len(codes)))
     data = _choose(codes, low, high)
