@@ -63,10 +63,39 @@ def version_1():
     return items
 
 
+def uneven(count, seed, most):
+    """Integers up to ``most`` in size, half of them smaller, of either sign."""
+    bits = noise(count, seed)
+    values = (bits >> 20).astype(np.int32) % (2 * most + 1) - most
+    return np.where(bits >> 19 & 1, values, values // 3).astype(np.int32)
+
+
+def context_coded():
+    """Grids in one context-coded stream: a matrix that looks at an image, kernels, codes of every size."""
+    far = uneven(50, 5, 100)
+    far[[7, 20, 30]] = [123456, -(1 << 30), 1 << 30]
+    return {
+        "image.weight": Grid(uneven(4 * 64, 1, 3), 0x7A40, 40, (4, 64), "float32"),
+        "conv.weight": Grid(
+            np.cumsum(uneven(6 * 4 * 9, 2, 2), dtype=np.int32) // 2, 0x7A41, 44, (6, 4, 3, 3), "bfloat16"
+        ),
+        "conv.bias": Grid(far, 0x7000, 255, (50,), "float64"),
+        "empty": Grid(np.zeros(0, np.int32), 9, 9, (0, 4), "float32"),
+        "fc.weight": Grid(uneven(5 * 54, 3, 9), 0x7813, 32, (5, 54), "float16"),
+        "zeros": Grid(np.zeros(300, np.int32), 1, 1, (1, 20, 15), "float32"),
+        "head.weight": Grid(uneven(9 * 5, 4, 25), 0x7812, 32, (9, 5), "float32"),
+        "alone": Grid(uneven(1, 7, 9), 0x7812, 32, (), "float32"),
+        "tied": Tied("head.weight", (9, 5), "float32"),
+    }
+
+
 VERSIONS = {1: version_1}
+CONTEXT_CODED = FOLDER / "v1.max.nwt"
 
 if __name__ == "__main__":
     for version, items in VERSIONS.items():
         path = FOLDER / f"v{version}.nwt"
         if not path.exists():
             print(path, write(path, items(), SETTINGS, VERDICT))
+    if not CONTEXT_CODED.exists():
+        print(CONTEXT_CODED, write(CONTEXT_CODED, context_coded(), SETTINGS, VERDICT, "max"))

@@ -6,6 +6,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/vector.h>
 
+#include "context_bindings.hpp"
 #include "fingerprint.hpp"
 #include "plan.hpp"
 #include "stream.hpp"
@@ -212,4 +213,5 @@ NB_MODULE(_native, m) {
     m.def("normalise", &normalise, "weights"_a.noconvert(), "bits"_a, "Integer frequencies that sum to 1 << bits.");
     m.def("fingerprint", &fingerprint, "data"_a.noconvert(), threads, "64 bits that depend on every byte.");
     m.def("has_avx2", &noworse::has_avx2, "Whether decoding can use AVX2 here.");
+    noworse::context::bind(m);
 }

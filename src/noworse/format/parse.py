@@ -10,6 +10,7 @@ from typing import Any
 from noworse.codec import BLOCK
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
+from noworse.format.chunks import most_in_context
 from noworse.format.columns import Cursor
 from noworse.format.dictionary import DICTIONARY
 from noworse.format.index import CONSTANT, DIGEST_BYTES, GRID, OWN, TIED, Entry, Index, Signature, Stream
@@ -34,6 +35,7 @@ def parse(data: bytes, raw_length: int, max_bytes: int) -> tuple[Index, Layout]:
     layout = lay_out(entries, cursor.left)
     lengths = cursor.varints(len(layout.uses), "lengths of tables")
     tables = [length - 1 if length else None for length in lengths]
+    _check_tables(tables, layout.uses)
     blocks = [_blocks(cursor, table, use) for table, use in zip(tables, layout.uses, strict=True)]
     settings = _json(cursor, "settings") or {}
     verdict = _json(cursor, "verdict")
@@ -47,7 +49,8 @@ def parse(data: bytes, raw_length: int, max_bytes: int) -> tuple[Index, Layout]:
         raise CorruptFile(f"{ends.left} bytes follow the digest of the index, expected none")
     for i, h, w, e in zip(grids, high, low, edges, strict=True):
         entries[i] = Entry(entries[i].name, entries[i].signature, h << 8 | w, e, stream=entries[i].stream)
-    streams = [Stream(*parts) for parts in zip(tables, blocks, checksums, strict=True)]
+    in_context = [table is None and not use.is_bytes for table, use in zip(tables, layout.uses, strict=True)]
+    streams = [Stream(*parts) for parts in zip(tables, blocks, checksums, in_context, strict=True)]
     return Index(entries, streams, settings, verdict, digest), layout
 
 
@@ -145,11 +148,22 @@ def _check_tie(name: str, signature: Signature, target: int, signatures: Sequenc
                           f" or of another shape: {other.dtype} {other.shape}")  # fmt: skip
 
 
+def _check_tables(tables: Sequence[int | None], uses: Sequence[Use]) -> None:
+    """Scales and what they are for are never context-coded."""
+    behind = [False, *(use.scales for use in uses)]
+    for table, use, follows in zip(tables, uses, behind, strict=False):
+        if table is None and (use.scales or follows):
+            raise CorruptFile("a stream with classes has no table")
+
+
 def _blocks(cursor: Cursor, table: int | None, use: Use) -> tuple[int, ...]:
-    if table is not None:
-        return tuple(cursor.varints(use.blocks, "lengths of blocks"))
-    if not use.is_bytes:
-        raise CorruptFile("a stream of codes has no table")
+    if table is not None or not use.is_bytes:
+        lengths = tuple(cursor.varints(use.blocks, "lengths of blocks"))
+        if table is None and use.count > (most := most_in_context(sum(lengths))):
+            raise CorruptFile(
+                f"{sum(lengths)} bytes of context-coded symbols stand for {use.count}, at most {most} allowed"
+            )
+        return lengths
     if use.blocks > limits.INDEX_BYTES // 4:  # their checksums alone would not fit
         raise CorruptFile(f"a stream of {use.blocks} blocks does not fit an index of {limits.INDEX_BYTES} bytes")
     return tuple(min(BLOCK, use.count - start) for start in range(0, use.count, BLOCK))
