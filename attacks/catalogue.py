@@ -370,11 +370,19 @@ def constant_with_payload() -> bytes:
     return rechunk(model(), [Chunk(b"", [b"hidden"]), *chunks[1:]])
 
 
-@attack("a stream of codes has no table")
-def codes_without_table() -> bytes:
-    """Plain bytes where codes belong."""
+@attack("a context-coded stream is damaged")
+def random_contexts() -> bytes:
+    """Random bytes where context-coded codes belong."""
     chunks = chunks_of(model())
-    return rechunk(model(), [Chunk(None, [bytes(72)]), *chunks[1:]])
+    return rechunk(model(), [Chunk(None, [np.random.default_rng(0).bytes(400)], True), *chunks[1:]])
+
+
+@attack("0 bytes of context-coded streams stand for 1310720 codes, expected at most 65536")
+def contexts_without_bytes() -> bytes:
+    """Twenty context-coded streams of no bytes, each small enough on its own: decoding them all would take seconds."""
+    zeros = Grid(np.zeros(1 << 16, np.int32), 30000, 40, (1 << 16,), "float32")
+    file = File(pack({str(number): zeros for number in range(20)}, {}, None))
+    return rechunk(file, [Chunk(None, [b""], True)] * 20)
 
 
 @attack("a bool tensor with bytes other than 0 and 1")
@@ -399,6 +407,13 @@ def classes_of_gigabytes() -> bytes:
         out.gamma(width, 0)
     *scales, codes = chunks_of(matrix())
     return rechunk(matrix(), [*scales, Chunk(out.to_bytes(), codes.blocks)])
+
+
+@attack("a stream with classes has no table")
+def classes_in_context() -> bytes:
+    """A matrix with scales of rows and columns whose codes are context-coded."""
+    *scales, codes = chunks_of(matrix())
+    return rechunk(matrix(), [*scales, Chunk(None, codes.blocks, True)])
 
 
 @attack("the scale of a row is out of range")

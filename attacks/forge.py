@@ -61,7 +61,7 @@ def chunks_of(file: File) -> list[Chunk]:
         for length in stream.blocks:
             blocks.append(file.raw(at, length))
             at += length
-        chunks.append(Chunk(table, blocks))
+        chunks.append(Chunk(table, blocks, stream.in_context))
     return chunks
 
 

@@ -114,17 +114,20 @@ def _streams(seed: Seed, rng: random.Random) -> bytes:
     chunks = list(seed.chunks)
     for _ in range(rng.choice([1, 1, 2]) if chunks else 0):
         at = rng.randrange(len(chunks))
-        table, blocks = chunks[at].table, list(chunks[at].blocks)
+        table, blocks, in_context = chunks[at].table, list(chunks[at].blocks), chunks[at].in_context
         if table is not None and rng.random() < 0.5:
             other = rng.choice(chunks).table
             table = rng.choice(
                 [damaged(table, rng), damaged(table, rng), rng.randbytes(rng.randint(0, 60)), other or b""]
             )
             table = table.rstrip(b"\0")
+        elif table is not None and rng.random() < 0.1:
+            table, in_context = None, True
         elif blocks:
             place = rng.randrange(len(blocks))
-            blocks[place] = damaged(blocks[place], rng) if table is not None else _same_length(blocks[place], rng)
-        chunks[at] = Chunk(table, blocks)
+            coded = table is not None or in_context
+            blocks[place] = damaged(blocks[place], rng) if coded else _same_length(blocks[place], rng)
+        chunks[at] = Chunk(table, blocks, in_context)
     return rechunk(seed.file, chunks)
 
 

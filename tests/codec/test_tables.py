@@ -183,7 +183,7 @@ def test_too_many_classes_are_refused() -> None:
 
 
 def test_native_functions_refuse_other_arrays() -> None:
-    tables, lengths = _native.Tables(constant(1)), _native.Lengths([0], [], 0)
+    tables, lengths = _native.Tables(constant(1)), _native.Lengths([0], [])
     for out in (np.zeros(4, np.int64), np.zeros(8, np.int32)[::2], np.zeros((2, 2), np.int32)):
         with pytest.raises(TypeError):
             _native.decode(tables, np.zeros(0, np.uint8), lengths, out)

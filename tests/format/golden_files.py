@@ -77,6 +77,32 @@ def small_grids():
     }
 
 
+def uneven(count, seed, most):
+    """Integers up to ``most`` in size, half of them smaller, of either sign."""
+    bits = noise(count, seed)
+    values = (bits >> 20).astype(np.int32) % (2 * most + 1) - most
+    return np.where(bits >> 19 & 1, values, values // 3).astype(np.int32)
+
+
+def small_contexts():
+    """Grids in one context-coded stream: a matrix that looks at an image, kernels, codes of every size."""
+    far = uneven(50, 5, 100)
+    far[[7, 20, 30]] = [123456, -(1 << 30), 1 << 30]
+    return {
+        "image.weight": Grid(uneven(4 * 64, 1, 3), 0x7A40, 40, (4, 64), "float32"),
+        "conv.weight": Grid(
+            np.cumsum(uneven(6 * 4 * 9, 2, 2), dtype=np.int32) // 2, 0x7A41, 44, (6, 4, 3, 3), "bfloat16"
+        ),
+        "conv.bias": Grid(far, 0x7000, 255, (50,), "float64"),
+        "empty": Grid(np.zeros(0, np.int32), 9, 9, (0, 4), "float32"),
+        "fc.weight": Grid(uneven(5 * 54, 3, 9), 0x7813, 32, (5, 54), "float16"),
+        "zeros": Grid(np.zeros(300, np.int32), 1, 1, (1, 20, 15), "float32"),
+        "head.weight": Grid(uneven(9 * 5, 4, 25), 0x7812, 32, (9, 5), "float32"),
+        "alone": Grid(uneven(1, 7, 9), 0x7812, 32, (), "float32"),
+        "tied": Tied("head.weight", (9, 5), "float32"),
+    }
+
+
 def small_lanes():
     """A stream of eight lanes, at little more than 0.4 bits per symbol: with fewer it would get one lane."""
     bits = noise(66000, 6)
@@ -110,7 +136,13 @@ def small_lossless():
 
 VERSIONS = {1: version_1}
 # at most 4 KB each, so that every bit can be flipped
-SMALL = {"v1.grids": small_grids, "v1.lanes": small_lanes, "v1.classes": small_classes, "v1.lossless": small_lossless}
+SMALL = {
+    "v1.grids": small_grids,
+    "v1.lanes": small_lanes,
+    "v1.classes": small_classes,
+    "v1.lossless": small_lossless,
+    "v1.max": small_contexts,
+}
 
 FILES = {**{f"v{version}": items for version, items in VERSIONS.items()}, **SMALL}
 
@@ -120,7 +152,7 @@ def make():
     for name, items in FILES.items():
         path = FOLDER / f"{name}.nwt"
         if not path.exists():
-            print(path, write(path, items(), SETTINGS, VERDICT))
+            print(path, write(path, items(), SETTINGS, VERDICT, "max" if name == "v1.max" else "fast"))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ def raws(draw):
 
 
 @st.composite
-def grids(draw):
-    shape = draw(shapes | st.sampled_from([(1500,), (130, 128), (17000,)]))
+def grids(draw, most):
+    shape = draw(shapes | st.sampled_from([s for s in [(600,), (1500,), (130, 128), (17000,)] if np.prod(s) <= most]))
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     codes = rng.laplace(scale=draw(st.sampled_from([0.1, 1.0, 30.0, 1e6])), size=int(np.prod(shape)))
     dtype = draw(st.sampled_from(["float16", "bfloat16", "float32", "float64"]))
@@ -38,9 +38,9 @@ def grids(draw):
 
 
 @st.composite
-def models(draw):
-    """A dictionary of representations, some of them tied to another one."""
-    items = draw(st.dictionaries(names, constants() | raws() | grids(), max_size=8))
+def models(draw, most=20000):
+    """A dictionary of representations, some tied to another one, grids having at most about so many codes."""
+    items = draw(st.dictionaries(names, constants() | raws() | grids(most), max_size=8))
     for name in draw(st.lists(names, max_size=2)) if items else []:
         target = draw(st.sampled_from(sorted(n for n, item in items.items() if not isinstance(item, Tied))))
         if name not in items:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.codec import reference_context
 from tests.codec.reference_codec import read_stream
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
@@ -72,13 +73,16 @@ def read(data: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...], bytes]], di
     streams = list_streams(tensors)
     tables = columns.varints(len(streams))
     sizes = [[min(262144, s["count"] - i) for i in range(0, s["count"], 262144)] for s in streams]
-    lengths = [columns.varints(len(size)) if table else size for table, size in zip(tables, sizes, strict=True)]
+    lengths = [
+        columns.varints(len(size)) if table or stream["kind"] == 2 else size
+        for stream, table, size in zip(streams, tables, sizes, strict=True)
+    ]
     settings, verdict = columns.text(), columns.text()
     assert columns.data == b""
     body = Columns(data[8:start])
     for stream, table, blocks in zip(streams, tables, lengths, strict=True):
         scales = tuple(scale["symbols"].tolist() for scale in stream["scales"]) if "scales" in stream else None
-        stream["symbols"] = read_symbols(body, tail, table, blocks, stream["count"], scales)
+        stream["symbols"] = read_symbols(body, tail, table, blocks, stream, scales)
     assert body.data == b""
     found = {t["name"]: (DTYPES[t["dtype"]], t["shape"], elements(t)) for t in tensors if t["kind"] != 3}
     order = {t["name"]: found[t["name"] if t["kind"] != 3 else tensors[t["target"]]["name"]] for t in tensors}
@@ -122,25 +126,36 @@ def list_streams(tensors: list[dict]) -> list[dict]:
             continue
         width = 1 if tensor["kind"] == 2 else WIDTHS[tensor["dtype"]]
         if tensor["stream"] < 2:
-            rows, tensor["parts"] = tensor["shape"][:1], [{"count": 0} for _ in range(width)]
+            rows, tensor["parts"] = tensor["shape"][:1], [empty(tensor) for _ in range(width)]
             if tensor["stream"] == 1:
-                tensor["parts"][0]["scales"] = [{"count": n} for n in (*rows, tensor["size"] // rows[0])]
+                tensor["parts"][0]["scales"] = [{"kind": 2, "count": n} for n in (*rows, tensor["size"] // rows[0])]
                 own += tensor["parts"][0]["scales"]
             own += tensor["parts"]
         else:
-            tensor["parts"] = [shared.setdefault(tensor["stream"] - 2 + i, {"count": 0}) for i in range(width)]
+            tensor["parts"] = [shared.setdefault(tensor["stream"] - 2 + i, empty(tensor)) for i in range(width)]
         tensor["at"] = tensor["parts"][0]["count"]
         for part in tensor["parts"]:
             part["count"] += tensor["size"]
+            part["shapes"].append(tensor["shape"])
     return own + [shared[i] for i in sorted(shared)]
 
 
-def read_symbols(body: Columns, tail: Columns, table: int, lengths: list[int], count: int, scales: tuple) -> np.ndarray:
+def empty(tensor: dict) -> dict:
+    return {"kind": tensor["kind"], "count": 0, "shapes": []}
+
+
+def read_symbols(
+    body: Columns, tail: Columns, table: int, lengths: list[int], stream: dict, scales: tuple | None
+) -> np.ndarray:
     stored = body.take(table - 1) if table else b""
     blocks = [body.take(length) for length in lengths]
     for i, block in enumerate(blocks):
         assert zlib.crc32(stored + block if i == 0 else block) == struct.unpack("<I", tail.take(4))[0]
-    return np.array(read_stream(stored, blocks, count, scales) if table else list(b"".join(blocks)))
+    if table:
+        return np.array(read_stream(stored, blocks, stream["count"], scales))
+    if stream["kind"] == 2:
+        return np.array(reference_context.read_stream(blocks, stream["shapes"]))
+    return np.array(list(b"".join(blocks)))
 
 
 def elements(t: dict) -> bytes:

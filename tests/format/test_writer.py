@@ -8,19 +8,20 @@ from hypothesis import HealthCheck, given, settings
 
 from attacks.forge import small_model
 from noworse.errors import BadInput
-from noworse.format import File, limits, pack, packed_size, write
+from noworse.format import CODERS, File, limits, pack, packed_size, write
 from noworse.representation import Constant, Grid, Raw, Tied
 from tests.format.nwt_files import models
 
 ONE = Constant(bytes(4), (), "float32")
 
 
+@pytest.mark.parametrize("coder", CODERS)
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
-@given(models())
-def test_any_model_round_trips(items):
-    data = pack(items, {"seed": 0}, {"verdict": "no worse"})
-    assert data == pack(items, {"seed": 0}, {"verdict": "no worse"})
-    assert len(data) == packed_size(items, {"seed": 0}, {"verdict": "no worse"})
+@given(items=models())
+def test_any_model_round_trips(coder, items):
+    data = pack(items, {"seed": 0}, {"verdict": "no worse"}, coder)
+    assert data == pack(items, {"seed": 0}, {"verdict": "no worse"}, coder)
+    assert len(data) == packed_size(items, {"seed": 0}, {"verdict": "no worse"}, coder)
     with File(data) as file:
         assert file.names == list(items)
         assert {name: file.representation(name) for name in items} == items

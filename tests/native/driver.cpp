@@ -59,7 +59,7 @@ void decode_all(const Stream& s, std::int32_t* out, std::size_t count, const Mod
     noworse::check(found.model);
     const noworse::Slots slots(found.model);
     Bytes data;
-    noworse::Blocks blocks{nullptr, {0}, {}, 0};
+    noworse::Blocks blocks{nullptr, {0}, {}};
     for (const Bytes& block : s.blocks) {
         data.insert(data.end(), block.begin(), block.end());
         blocks.starts.push_back(data.size());

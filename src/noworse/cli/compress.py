@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="same seed, same bytes")
     parser.add_argument("--iterations", type=int, metavar="N", help="of tuning")
+    parser.add_argument("--coder", metavar="fast|max", help="max: smaller still, and slower to read")
     parser.add_argument("--options", metavar="FILE", help="advanced options as a JSON object")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="one advanced option"
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read_options(arguments: argparse.Namespace) -> Options:
-    """Options from ``--options``, then ``--set``, ``--seed`` and ``--iterations``; BadInput naming what is wrong."""
+    """Options from ``--options``, ``--set``, then ``--seed`` and the like; BadInput naming what is wrong."""
     from noworse.options import Options
 
     values: dict[str, Any] = {}
@@ -69,7 +70,7 @@ def read_options(arguments: argparse.Namespace) -> Options:
         if not separator:
             raise BadInput(f"--set {setting}: expected NAME=VALUE")
         values[name.strip()] = _value(value)
-    for name in ("seed", "iterations"):
+    for name in ("seed", "iterations", "coder"):
         if getattr(arguments, name) is not None:
             values[name] = getattr(arguments, name)
     return Options.from_json(json.dumps(values))

@@ -6,6 +6,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/vector.h>
 
+#include "context_bindings.hpp"
 #include "fingerprint.hpp"
 #include "plan.hpp"
 #include "stream.hpp"
@@ -67,16 +68,16 @@ noworse::ClassMap class_map(const Scales& scales, const std::vector<std::uint8_t
     return {rows.data(), rows.size(), columns.data(), columns.size(), of};
 }
 
-// How a caller describes the blocks of a stream: lengths in bytes, and checksums where they are to be verified.
+// How a caller describes the blocks of a stream: lengths in bytes, and checksums where they are to be verified; the
+// first one the caller has verified before reading the tables.
 struct Lengths {
-    Lengths(std::vector<std::size_t> blocks, std::vector<std::uint32_t> checksums, std::uint32_t crc)
-        : blocks(std::move(blocks)), checksums(std::move(checksums)), crc(crc) {
+    Lengths(std::vector<std::size_t> blocks, std::vector<std::uint32_t> checksums)
+        : blocks(std::move(blocks)), checksums(std::move(checksums)) {
         if (!this->checksums.empty() && this->checksums.size() != this->blocks.size())
             throw std::invalid_argument("expected one checksum per block");
     }
     std::vector<std::size_t> blocks;
     std::vector<std::uint32_t> checksums;
-    std::uint32_t crc;  // of what the first checksum covers before its block
 };
 
 noworse::Blocks blocks_of(const Bytes& data, const Lengths& lengths, std::size_t count) {
@@ -85,7 +86,7 @@ noworse::Blocks blocks_of(const Bytes& data, const Lengths& lengths, std::size_t
         throw std::domain_error("a stream of " + std::to_string(count) + " symbols has " +
                                 std::to_string(lengths.blocks.size()) + " blocks, expected " +
                                 std::to_string(expected));
-    noworse::Blocks blocks{data.data(), {0}, lengths.checksums, lengths.crc};
+    noworse::Blocks blocks{data.data(), {0}, lengths.checksums};
     for (const std::size_t length : lengths.blocks) {
         if (length > data.size() - blocks.starts.back()) throw std::domain_error("the data of a stream end early");
         blocks.starts.push_back(blocks.starts.back() + length);
@@ -176,6 +177,11 @@ nb::tuple table_of(const Tables& tables, std::size_t number) {
     return nb::make_tuple(t.lo, to_numpy(std::vector<std::uint16_t>(t.freq)), t.bits, t.golomb, t.single);
 }
 
+std::uint32_t crc32(Bytes data) {
+    nb::gil_scoped_release release;
+    return noworse::crc32(0, data.data(), data.data() + data.size());
+}
+
 std::uint64_t fingerprint(Bytes data, unsigned threads) {
     nb::gil_scoped_release release;
     return noworse::fingerprint(data.data(), data.size(), threads);
@@ -192,8 +198,7 @@ NB_MODULE(_native, m) {
     const auto codes = "codes"_a.noconvert();
 
     nb::class_<Lengths>(m, "Lengths")
-        .def(nb::init<std::vector<std::size_t>, std::vector<std::uint32_t>, std::uint32_t>(), "blocks"_a, "checksums"_a,
-             "crc"_a);
+        .def(nb::init<std::vector<std::size_t>, std::vector<std::uint32_t>>(), "blocks"_a, "checksums"_a);
     nb::class_<Tables>(m, "Tables")
         .def(nb::init<nb::bytes, bool>(), "data"_a, "classes"_a = false)
         .def_prop_ro("constant", &Tables::constant)
@@ -211,6 +216,8 @@ NB_MODULE(_native, m) {
     m.def("encode", &encode<std::uint8_t>, codes, "columns"_a = 0, threads, simd);
     m.def("encode", &encode<std::int8_t>, codes, "columns"_a = 0, threads, simd);
     m.def("normalise", &normalise, "weights"_a.noconvert(), "bits"_a, "Integer frequencies that sum to 1 << bits.");
+    m.def("crc32", &crc32, "data"_a.noconvert(), "The crc32 of zlib.");
     m.def("fingerprint", &fingerprint, "data"_a.noconvert(), threads, "64 bits that depend on every byte.");
     m.def("has_avx2", &noworse::has_avx2, "Whether decoding can use AVX2 here.");
+    noworse::context::bind(m);
 }

@@ -104,11 +104,12 @@ class NumberWriter {
 // Returns the values of a NumberWriter in order; std::domain_error where the bytes hold none.
 class NumberReader {
   public:
-    NumberReader(const std::uint8_t* data, std::size_t size) : x_((size + 3) / 4, 0) {
+    NumberReader(const std::uint8_t* data, std::size_t size) {
         if (size > kMaxNumberBytes)
             throw std::domain_error("a frequency table has " + std::to_string(size) + " bytes, expected at most 16384");
         if (size > 0 && data[size - 1] == 0)
             throw std::domain_error("a frequency table ends in a zero byte, which no writer stores");
+        x_.assign((size + 3) / 4, 0);
         for (std::size_t i = 0; i < size; ++i) x_[i / 4] |= static_cast<std::uint32_t>(data[i]) << (8 * (i % 4));
     }
 

@@ -46,7 +46,6 @@ filled with zeros.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,10 +144,20 @@ def _opened(coded: Coded) -> tuple[_native.Tables, NDArray[np.uint8], _native.Le
     if not 0 <= coded.table <= data.size:
         raise ValueError(f"tables of {coded.table} bytes in a stream of {data.size}")
     head = coded.data[: coded.table]
-    if coded.checksums and not coded.blocks:
-        raise ValueError("checksums without blocks")
-    lengths = _native.Lengths(list(coded.blocks), list(coded.checksums), zlib.crc32(head))
+    if coded.checksums:
+        _check_first(coded, data)
+    lengths = _native.Lengths(list(coded.blocks), list(coded.checksums))
     return _native.Tables(head, coded.scales is not None), data[coded.table :], lengths
+
+
+def _check_first(coded: Coded, data: NDArray[np.uint8]) -> None:
+    """Verify the checksum that covers the tables before they are read."""
+    if not coded.blocks:
+        raise ValueError("checksums without blocks")
+    found, expected = _native.crc32(data[: coded.table + coded.blocks[0]]), coded.checksums[0]
+    if found != expected:
+        count = len(coded.blocks)
+        raise ValueError(f"block 0 of {count} is damaged: its crc32 is {found:08x}, expected {expected:08x}")
 
 
 def decode(

@@ -53,16 +53,15 @@ inline std::string hex(std::uint32_t value) {
 struct Blocks {
     const std::uint8_t* data;
     std::vector<std::size_t> starts;  // one more than blocks
-    std::vector<std::uint32_t> checksums;
-    std::uint32_t crc;  // that the first checksum continues from
+    std::vector<std::uint32_t> checksums;  // the first one, which covers the tables as well, was verified before
 
     std::size_t size() const { return starts.size() - 1; }
 
     // Block i, after its checksum was verified.
     Reader open(std::size_t i) const {
         const std::uint8_t *begin = data + starts[i], *end = data + starts[i + 1];
-        if (checksums.empty()) return {begin, end};
-        const std::uint32_t found = crc32(i == 0 ? crc : 0, begin, end);
+        if (checksums.empty() || i == 0) return {begin, end};
+        const std::uint32_t found = crc32(0, begin, end);
         if (found != checksums[i])
             throw std::domain_error("its crc32 is " + hex(found) + ", expected " + hex(checksums[i]));
         return {begin, end};

@@ -26,10 +26,10 @@ def attribute(index: Index, uses: Sequence[Use], header: int, trailer: int, pack
     behind = Counter[str]()
     for what, data in tail(index):
         behind[what] += len(data)
-    added, stream, done, before = Counter[str](), deflater(), 0, 0
+    added, packer, done, before = Counter[str](), deflater(), 0, 0
     for what, data in columns(index):
-        done += len(stream.compress(data))
-        now = done + len(stream.copy().flush())
+        done += len(packer.compress(data))
+        now = done + len(packer.copy().flush())
         added[what] += max(0, now - before) if data else 0
         before = now
     whole = packed - behind.total()

@@ -6,13 +6,15 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.codec import BLOCK, Coded, Scales, decode_grid_into, decode_into, encode
+from noworse.codec import BLOCK, Coded, Scales, context, decode_grid_into, decode_into, encode
 from noworse.errors import CorruptFile
+from noworse.format import limits
 from noworse.format.index import Stream
 
 SAMPLE = 1 << 16  # bytes looked at to tell noise
@@ -22,17 +24,18 @@ TABLE_BYTES = 0.3  # estimated per symbol of a table
 
 @dataclass(frozen=True)
 class Chunk:
-    """The bytes of a stream: its table (None: plain bytes), and its blocks."""
+    """The bytes of a stream: its table (None: plain bytes or context-coded codes), and its blocks."""
 
     table: bytes | None
     blocks: Sequence[bytes]
+    in_context: bool = False
 
     @property
     def stream(self) -> Stream:
         """Lengths and checksums for the index."""
         lengths = tuple(map(len, self.blocks))
         table = None if self.table is None else len(self.table)
-        return Stream(table, lengths, checksums(self.table or b"", self.blocks))
+        return Stream(table, lengths, checksums(self.table or b"", self.blocks), self.in_context)
 
 
 def checksums(table: bytes, blocks: Sequence[bytes]) -> tuple[int, ...]:
@@ -52,6 +55,17 @@ def encode_matrix(codes: NDArray[np.int32], columns: int) -> list[Chunk]:
     return [*map(encode_codes, encoded.scales or ()), Chunk(encoded.table, encoded.blocks)]
 
 
+def encode_in_context(codes: NDArray[np.int32], shapes: Sequence[tuple[int, ...]], free: int = 0) -> Chunk:
+    """The codes of tensors of these shapes, context-coded, or with a table where that is smaller or a limit asks it.
+
+    ``free`` codes may stand for no bytes at all.
+    """
+    blocks = context.encode(codes, shapes)
+    chunk, plain = Chunk(None, blocks, True), encode_codes(codes)
+    allowed = codes.size <= free + limits.SYMBOLS_PER_BYTE * sum(map(len, blocks))
+    return chunk if allowed and _size(chunk) <= _size(plain) else plain
+
+
 def encode_bytes(data: NDArray[np.uint8]) -> Chunk:
     """Bytes, entropy-coded where that is smaller than as they are."""
     plain = Chunk(None, [data[i : i + BLOCK].tobytes() for i in range(0, data.size, BLOCK)])
@@ -62,7 +76,8 @@ def encode_bytes(data: NDArray[np.uint8]) -> Chunk:
 
 
 def _size(chunk: Chunk) -> int:
-    lengths = 0 if chunk.table is None else 2 * len(chunk.blocks)  # of coded blocks, in the index
+    plain = chunk.table is None and not chunk.in_context
+    lengths = 0 if plain else 2 * len(chunk.blocks)  # of coded blocks, in the index
     return len(chunk.table or b"") + sum(map(len, chunk.blocks)) + lengths
 
 
@@ -79,10 +94,20 @@ def _promising(data: NDArray[np.uint8]) -> bool:
     return bool(data.size * (1 - bits / 8) > max(NOISE * data.size, TABLE_BYTES * counts.size))
 
 
-def decode_chunk(data: bytes, stream: Stream, count: int, is_bytes: bool, scales: Scales | None = None) -> NDArray[Any]:
-    """The ``count`` symbols of a stream, as int32 codes or as uint8; CorruptFile where a checksum differs."""
+def decode_chunk(
+    data: bytes, stream: Stream, is_bytes: bool, shapes: Sequence[tuple[int, ...]], scales: Scales | None = None
+) -> NDArray[Any]:
+    """The symbols of a stream, as int32 codes or as uint8; CorruptFile where a checksum differs.
+
+    ``shapes`` are those of its tensors, which context-coded ones depend on.
+    """
+    count = sum(map(math.prod, shapes))
     if stream.table is None:
-        _check(stream, [data[start : start + BLOCK] for start in range(0, count, BLOCK)])
+        ends = list(accumulate(stream.blocks, initial=0))
+        blocks = [data[start:end] for start, end in pairwise(ends)]
+        _check(stream, blocks)
+        if stream.in_context:
+            return context.decode(blocks, shapes)
         return np.frombuffer(data, np.uint8)
     out = np.empty(count, np.uint8 if is_bytes else np.int32)
     decode_into(_coded(data, stream, scales), out)

@@ -57,11 +57,12 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One chunk of the data: a frequency table (None: plain bytes follow) and blocks."""
+    """One chunk of the data: a frequency table (None: plain bytes or context-coded codes follow) and blocks."""
 
     table: int | None  # bytes
     blocks: tuple[int, ...]  # bytes
     checksums: tuple[int, ...]  # crc32 per block; the first one covers the table as well
+    in_context: bool = False  # codes without a table
 
     @property
     def nbytes(self) -> int:
@@ -130,10 +131,11 @@ def _signatures(signatures: Sequence[Signature]) -> bytes:
 
 
 def _table_lengths(streams: Sequence[Stream]) -> bytes:
-    """Lengths of tables plus one (a table may be empty); zero for plain bytes."""
+    """Lengths of tables plus one (a table may be empty); zero for plain bytes and for context-coded codes."""
     return varints(0 if stream.table is None else stream.table + 1 for stream in streams)
 
 
 def _block_lengths(streams: Sequence[Stream]) -> bytes:
     """Lengths of coded blocks; those of plain bytes follow from the counts."""
-    return varints(length for stream in streams if stream.table is not None for length in stream.blocks)
+    coded = (stream for stream in streams if stream.table is not None or stream.in_context)
+    return varints(length for stream in coded for length in stream.blocks)

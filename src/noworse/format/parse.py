@@ -149,15 +149,33 @@ def _check_tie(name: str, signature: Signature, target: int, signatures: Sequenc
 def _streams(cursor: Cursor, tail: Cursor, uses: Sequence[Use]) -> list[Stream]:
     """Lengths and checksums; ``uses`` are no more than the tail has room for."""
     tables = [length - 1 if length else None for length in cursor.varints(len(uses), "lengths of tables")]
-    if any(table is None and not use.is_bytes for table, use in zip(tables, uses, strict=True)):
-        raise CorruptFile("a stream of codes has no table")
-    coded = sum(use.blocks for table, use in zip(tables, uses, strict=True) if table is not None)
+    _check_tables(tables, uses)
+    plain = [table is None and use.is_bytes for table, use in zip(tables, uses, strict=True)]
+    coded = sum(use.blocks for is_plain, use in zip(plain, uses, strict=True) if not is_plain)
     lengths = iter(cursor.varints(coded, "lengths of blocks"))
     words = tail.take(4 * sum(use.blocks for use in uses), "checksums")
     checksums = iter(np.frombuffer(words, "<u4").tolist())
     streams = []
-    for table, use in zip(tables, uses, strict=True):
-        plain = (min(BLOCK, use.count - start) for start in range(0, use.count, BLOCK))
-        blocks = tuple(islice(plain if table is None else lengths, use.blocks))
-        streams.append(Stream(table, blocks, tuple(islice(checksums, use.blocks))))
+    for table, use, is_plain in zip(tables, uses, plain, strict=True):
+        bytes_ = (min(BLOCK, use.count - start) for start in range(0, use.count, BLOCK))
+        blocks = tuple(islice(bytes_ if is_plain else lengths, use.blocks))
+        in_context = table is None and not is_plain
+        streams.append(Stream(table, blocks, tuple(islice(checksums, use.blocks)), in_context))
+    _check_contexts(streams, uses)
     return streams
+
+
+def _check_tables(tables: Sequence[int | None], uses: Sequence[Use]) -> None:
+    """Scales, and the codes behind them, are never context-coded."""
+    behind = [False, *(use.scales for use in uses)]
+    for table, use, follows in zip(tables, uses, behind, strict=False):
+        if table is None and (use.scales or follows):
+            raise CorruptFile("a stream with classes has no table")
+
+
+def _check_contexts(streams: Sequence[Stream], uses: Sequence[Use]) -> None:
+    """The time that all context-coded streams take together is bounded by their size."""
+    nbytes = sum(stream.nbytes for stream in streams if stream.in_context)
+    count = sum(use.count for stream, use in zip(streams, uses, strict=True) if stream.in_context)
+    if count > (most := limits.FREE_SYMBOLS + limits.SYMBOLS_PER_BYTE * nbytes):
+        raise CorruptFile(f"{nbytes} bytes of context-coded streams stand for {count} codes, expected at most {most}")

@@ -22,7 +22,7 @@ from noworse.format.attribution import attribute, split_shared
 from noworse.format.chunks import decode_chunk, decode_grid_chunk
 from noworse.format.digest import Digest
 from noworse.format.index import CONSTANT, GRID, RAW, TIED, Entry
-from noworse.format.layout import Span
+from noworse.format.layout import Span, Use
 from noworse.format.parse import parse
 from noworse.format.planes import join
 from noworse.format.writer import HEADER
@@ -161,7 +161,8 @@ class File:
         number = self._number(name)
         entry, span = self.index.entries[number], self._layout.spans[number]
         signature = entry.signature
-        if signature.kind != GRID or not signature.size or self._layout.uses[span.first].shared:
+        plain = signature.kind == GRID and signature.size and not self._layout.uses[span.first].shared
+        if not plain or self.index.streams[span.first].in_context:
             found = self.representation(name)
             return (found.target if isinstance(found, Tied) else found.storage()), None
         out = np.empty(signature.size, np.float32)
@@ -237,10 +238,15 @@ class File:
         if stream in self._cache:
             return self._cache[stream]
         use = self._layout.uses[stream]
-        symbols = decode_chunk(self._data(stream), self.index.streams[stream], use.count, use.is_bytes, scales)
+        shapes = self._shapes(use)
+        symbols = decode_chunk(self._data(stream), self.index.streams[stream], use.is_bytes, shapes, scales)
         if use.shared:
             self._cache[stream] = symbols
         return symbols
+
+    def _shapes(self, use: Use) -> list[tuple[int, ...]]:
+        """Those of the tensors of a stream, or its own where it holds scales."""
+        return [(use.count,)] if use.scales else [self.index.entries[tensor].signature.shape for tensor in use.tensors]
 
     def _data(self, stream: int) -> bytes:
         return self.raw(self._offsets[stream], self.index.streams[stream].nbytes)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from noworse.errors import BadInput
 from noworse.format import limits
 from noworse.format.atomic import atomic_file
-from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_matrix
+from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix
 from noworse.format.dictionary import DICTIONARY
 from noworse.format.digest import Digest
 from noworse.format.groups import group
@@ -41,18 +41,30 @@ from noworse.representation import Constant, Grid, Raw, Representation, Tied
 HEADER = b"\x89NWT\r\n" + struct.pack("<H", 1)  # magic, version
 SMALL_GRID = 1 << 14  # elements below which grids may share a stream
 SMALL_RAW = 1 << 10
+LARGE_GRID = 1 << 19  # elements from which on a context-coded grid has a stream of its own, so that it is read alone
+CODERS = ("fast", "max")  # how codes are written: with frequency tables (rANS), or context-coded where that is smaller
 
 
-def pack(items: Mapping[str, Representation], settings: dict[str, Any], verdict: dict[str, Any] | None) -> bytes:
+def pack(
+    items: Mapping[str, Representation],
+    settings: dict[str, Any],
+    verdict: dict[str, Any] | None,
+    coder: str = "fast",
+) -> bytes:
     """The whole file as bytes; BadInput for what cannot be stored."""
     out = io.BytesIO()
-    _Writer(out).write(items, settings, verdict)
+    _Writer(out, coder).write(items, settings, verdict)
     return out.getvalue()
 
 
-def packed_size(items: Mapping[str, Representation], settings: dict[str, Any], verdict: dict[str, Any] | None) -> int:
+def packed_size(
+    items: Mapping[str, Representation],
+    settings: dict[str, Any],
+    verdict: dict[str, Any] | None,
+    coder: str = "fast",
+) -> int:
     """``len(pack(...))``, faster: the digest, whose length is known, is not computed."""
-    return _Writer(io.BytesIO(), digest=False).write(items, settings, verdict)
+    return _Writer(io.BytesIO(), coder, digest=False).write(items, settings, verdict)
 
 
 def write(
@@ -60,10 +72,11 @@ def write(
     items: Mapping[str, Representation],
     settings: dict[str, Any],
     verdict: dict[str, Any] | None = None,
+    coder: str = "fast",
 ) -> int:
     """Write a file whole or not at all and return its bytes; BadInput where the path cannot be written."""
     with atomic_file(path) as out:
-        return _Writer(out).write(items, settings, verdict)
+        return _Writer(out, coder).write(items, settings, verdict)
 
 
 def finish(out: BinaryIO, index: Index) -> int:
@@ -94,6 +107,7 @@ def deflater() -> zlib._Compress:
 @dataclass
 class _Writer:
     out: BinaryIO
+    coder: str
     digest: bool = True
     entries: list[Entry] = field(default_factory=list)
     own: list[Stream] = field(default_factory=list)
@@ -101,6 +115,10 @@ class _Writer:
     written: int = 0
     grids: dict[int, NDArray[np.int32]] = field(default_factory=dict)  # small ones, by number of the tensor
     raws: dict[str, dict[int, bytes]] = field(default_factory=dict)  # small ones, by dtype
+
+    def __post_init__(self) -> None:
+        if self.coder not in CODERS:
+            raise BadInput(f"coder {self.coder!r}, expected one of {', '.join(CODERS)}")
 
     def write(
         self, items: Mapping[str, Representation], settings: dict[str, Any], verdict: dict[str, Any] | None
@@ -130,8 +148,8 @@ class _Writer:
         number = len(self.entries)
         if isinstance(item, Grid):
             signature, stream = Signature(GRID, item.dtype, item.shape), OWN
-            if item.size >= SMALL_GRID:
-                chunks = encode_matrix(item.codes, signature.columns)
+            if item.size >= (SMALL_GRID if self.coder == "fast" else LARGE_GRID):
+                chunks = self._encode(item, signature.columns)
                 stream = CLASSES if len(chunks) > 1 else OWN
                 for chunk in chunks:
                     self._own(chunk)
@@ -147,6 +165,12 @@ class _Writer:
             return Entry(name, Signature(RAW, item.dtype, item.shape))
         raise BadInput(f"tensor {name!r} is a {type(item).__name__}, expected a representation")
 
+    def _encode(self, item: Grid, columns: int) -> list[Chunk]:
+        """A large grid on its own."""
+        if self.coder == "max":
+            return [encode_in_context(item.codes, [item.shape])]
+        return encode_matrix(item.codes, columns)
+
     def _own(self, chunk: Chunk) -> None:
         self.own.append(self._emit(chunk))
 
@@ -155,12 +179,20 @@ class _Writer:
         return chunk.stream
 
     def _write_shared(self) -> None:
-        numbers = list(self.grids)
+        if self.grids:
+            self._share_grids(list(self.grids))
+        for dtype, data in self.raws.items():
+            self._share(list(data), [encode_bytes(plane) for plane in split(b"".join(data.values()), dtype)])
+
+    def _share_grids(self, numbers: list[int]) -> None:
+        if self.coder == "max":
+            shapes = [self.entries[number].signature.shape for number in numbers]
+            chunk = encode_in_context(np.concatenate(list(self.grids.values())), shapes, limits.FREE_SYMBOLS)
+            if chunk.in_context:
+                return self._share(numbers, [chunk])
         for members in group([self.grids[number] for number in numbers]):
             chosen = [numbers[i] for i in members]
             self._share(chosen, [encode_codes(np.concatenate([self.grids[number] for number in chosen]))])
-        for dtype, data in self.raws.items():
-            self._share(list(data), [encode_bytes(plane) for plane in split(b"".join(data.values()), dtype)])
 
     def _share(self, numbers: list[int], chunks: list[Chunk]) -> None:
         stream = len(self.shared) + SHARED
