@@ -33,7 +33,7 @@ class Options:
     rate_on_weights: bool = False  # whether the rate term also pulls on the weights, not only on steps and zones
     development: float = 0.2  # share of calib kept from tuning, where tolerance mode predicts the loss
     confidence: float = 0.95
-    coder: str = "fast"  # how the file is written; "max" is smaller still, and slower to read
+    coder: str = "auto"  # "max": smaller, slower to read; "fast"; "auto": "max" for less than 2**20 weights on grids
     looks: int = 3  # most verifications in tolerance mode; each further look costs significance
     version: int = VERSION
 

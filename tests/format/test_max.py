@@ -9,10 +9,10 @@ import pytest
 
 from attacks.forge import forge
 from noworse.errors import BadInput, CorruptFile
-from noworse.format import File, limits, pack, packed_size, write, writer
+from noworse.format import CODERS, File, limits, pack, packed_size, write, writer
 from noworse.format.columns import varints
 from noworse.format.index import tail
-from noworse.representation import Grid
+from noworse.representation import Grid, Raw, Tied
 from tests.format.golden_files import FOLDER
 from tests.format.test_overhead import resnet20
 
@@ -110,6 +110,23 @@ def test_smaller_than_tables():
     assert packed_size(items, {}, None, "max") < 0.9 * packed_size(items, {}, None)
 
 
+@pytest.mark.parametrize(("codes", "meant"), [(5397, "max"), (5400, "fast"), (9000, "fast")])
+def test_small_models_are_context_coded_unless_told_otherwise(monkeypatch, codes, meant):
+    """All grids count together, and nothing else does."""
+    monkeypatch.setattr(writer, "AUTO_CODES", 5400)
+    rng = np.random.default_rng(0)
+    items = {
+        "a": grid(rng.laplace(size=(60, 50)) * np.exp(rng.normal(size=(60, 1))), (60, 50)),
+        "b": grid(np.repeat([0, 9, 1], (codes - 3000) // 3), (codes - 3000,)),
+        "raw": Raw(bytes(9000), (9000,), "uint8"),
+        "tied": Tied("a", (60, 50), "float32"),
+    }
+    made = {coder: pack(items, {}, None, coder) for coder in CODERS}
+    assert made["auto"] == made[meant]
+    assert made["fast"] != made["max"]
+    assert packed_size(items, {}, None, "auto") == len(made["auto"])
+
+
 def test_unknown_coders_are_refused(tmp_path):
-    with pytest.raises(BadInput, match="coder 'best', expected one of fast, max"):
+    with pytest.raises(BadInput, match="coder 'best', expected one of auto, fast, max"):
         write(tmp_path / "a.nwt", {}, {}, coder="best")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import struct
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,19 +18,6 @@ from noworse.codec import BLOCK, Scales, decode, encode
 from noworse.codec._native import Tables
 from noworse.errors import CorruptFile
 
-DRIVER = Path(__file__).with_name("driver.cpp")
-HEADERS = Path(__file__).parents[2] / "src" / "noworse" / "codec"
-FLAGS = [
-    "-std=c++17",
-    "-O1",
-    "-g",
-    "-Wall",
-    "-Wextra",
-    "-fsanitize=address,undefined",
-    "-fno-sanitize-recover=all",
-    "-pthread",
-]
-SLIP = "int main(int n, char** v) { int a[2] = {n, n}; return v[0] ? a[n + 1] : 0; }"
 COUNTS = {
     "tiny": 40,
     "small": 900,
@@ -44,25 +30,9 @@ COUNTS = {
 }
 
 
-def compile_with_sanitizers(source: Path, program: Path) -> None:
-    compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
-    subprocess.run([compiler, *FLAGS, "-I", HEADERS, source, "-o", program], check=True, timeout=300)
-
-
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("native")
-    (folder / "slip.cpp").write_text(SLIP)
-    try:
-        compile_with_sanitizers(folder / "slip.cpp", folder / "slip")
-    except (OSError, subprocess.CalledProcessError):
-        if os.environ.get("CI"):
-            raise
-        pytest.skip("the compiler has no sanitizers")
-    found = subprocess.run([folder / "slip"], capture_output=True, text=True)
-    assert found.returncode != 0, "the sanitizers overlook a slip"
-    compile_with_sanitizers(DRIVER, folder / "driver")
-    return folder / "driver"
+def driver(compile_native: Callable[..., Path]) -> Path:
+    return compile_native("driver.cpp")
 
 
 def run(driver: Path, *arguments: str) -> list[str]:

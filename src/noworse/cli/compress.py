@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="same seed, same bytes")
     parser.add_argument("--iterations", type=int, metavar="N", help="of tuning")
-    parser.add_argument("--coder", metavar="fast|max", help="max: smaller still, and slower to read")
+    parser.add_argument(
+        "--coder", metavar="auto|fast|max", help="max: smaller, slower to read; auto: max for small models"
+    )
     parser.add_argument("--options", metavar="FILE", help="advanced options as a JSON object")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="one advanced option"

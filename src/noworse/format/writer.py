@@ -42,7 +42,9 @@ HEADER = b"\x89NWT\r\n" + struct.pack("<H", 1)  # magic, version
 SMALL_GRID = 1 << 14  # elements below which grids may share a stream
 SMALL_RAW = 1 << 10
 LARGE_GRID = 1 << 19  # elements from which on a context-coded grid has a stream of its own, so that it is read alone
-CODERS = ("fast", "max")  # how codes are written: with frequency tables (rANS), or context-coded where that is smaller
+AUTO_CODES = 1 << 20  # of all grids together: with fewer, "auto" means "max", which then takes less than seconds
+# how codes are written: "fast" with frequency tables (rANS), "max" context-coded where that is smaller, or one of these
+CODERS = ("auto", "fast", "max")
 
 
 def pack(
@@ -123,6 +125,7 @@ class _Writer:
     def write(
         self, items: Mapping[str, Representation], settings: dict[str, Any], verdict: dict[str, Any] | None
     ) -> int:
+        self.coder = _settled(self.coder, items)
         self.written = self.out.write(HEADER)
         numbers = {name: number for number, name in enumerate(items)}
         if len(numbers) > limits.TENSORS:
@@ -199,6 +202,14 @@ class _Writer:
         for number in numbers:
             self.entries[number] = self.entries[number]._replace(stream=stream)
         self.shared += [self._emit(chunk) for chunk in chunks]
+
+
+def _settled(coder: str, items: Mapping[str, Representation]) -> str:
+    """What "auto" means for these tensors."""
+    if coder != "auto":
+        return coder
+    codes = sum(item.size for item in items.values() if isinstance(item, Grid))
+    return "max" if codes < AUTO_CODES else "fast"
 
 
 def _check_name(name: str) -> None:
