@@ -19,6 +19,7 @@ from noworse.codec.tables import MAX_LEVEL, MAX_ORDER, MAX_SYMBOLS, SPREADS, Lev
 _TAILS = (0, 1, 2, 4, 8, 16, 64, 256)  # symbols of at most so many occurrences are tried as escapes, from both ends
 _STEPS = (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4)
 _ROUGH = 1.4
+_FINE = 1.0
 _MANY = 65536  # symbols of a block from which on it has several lanes ..
 _SPARSE = 0.4  # .. which cost about a byte per 8,192 symbols: more than 0.25 % at fewer bits per symbol than this
 _MAX_MOVED = 256  # larger alphabets keep their levels: moving them gains nothing visible and takes long
@@ -63,6 +64,17 @@ def fit(histogram: Histogram) -> Levels:
                 best_cost, best = cost, levels
     symbols = float(window.counts.sum()) + window.escaped
     return replace(best, single=symbols >= _MANY and best_cost < _SPARSE * symbols)
+
+
+def fit_fast(histogram: Histogram) -> Levels:
+    """A table for bytes (at most 256 values) that fits closely, without the search for the smallest one.
+
+    Few bytes of a table are to be saved in planes of floats, and the search would take as long as coding them.
+    """
+    inner = histogram.counts.astype(np.float64)
+    levels = replace(_start(_Window(histogram.lo, inner, 0, 0, 0.0), _FINE), wide=True)
+    entropy = float(inner @ (math.log2(inner.sum()) - np.log2(np.maximum(inner, 1.0))))
+    return replace(levels, single=inner.sum() >= _MANY and entropy < _SPARSE * float(inner.sum()))
 
 
 def _ends(h: Histogram) -> list[tuple[int, int]]:

@@ -79,6 +79,8 @@ void decode_block(nb::bytes data, Output out, std::int32_t lo, Vector<std::uint1
 
 }  // namespace
 
+void bind_planes(nb::module_& m);  // planes.cpp
+
 // noconvert: nanobind would otherwise pass a converted copy, and decode_block fill that instead of the caller's array
 NB_MODULE(_native, m) {
     const auto codes = "codes"_a.noconvert();
@@ -89,4 +91,5 @@ NB_MODULE(_native, m) {
     m.def("encode_block", &encode_block, codes, "lo"_a, freqs, "bits"_a, "golomb"_a, "single"_a, "Bytes of one block.");
     m.def("decode_block", &decode_block, "data"_a, "out"_a.noconvert(), "lo"_a, freqs, "bits"_a, "golomb"_a, "single"_a,
           "Fills out with one block.");
+    bind_planes(m);
 }

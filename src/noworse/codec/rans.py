@@ -86,7 +86,7 @@ def encode(codes: NDArray[np.int32]) -> Encoded:
     return Encoded(data, tuple(blocks))
 
 
-def decode(table: bytes, blocks: Sequence[bytes], count: int) -> NDArray[np.int32]:
+def decode(table: bytes, blocks: Sequence[bytes | memoryview], count: int) -> NDArray[np.int32]:
     """Codes (count,) int32 of a stream; CorruptFile where table, blocks and count do not fit together."""
     if count < 0 or len(blocks) != _blocks(count):
         raise CorruptFile(f"a stream of {count} symbols has {len(blocks)} blocks, expected {_blocks(max(count, 0))}")

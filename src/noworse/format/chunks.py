@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.codec import BLOCK, decode, encode
+from noworse.codec import BLOCK, decode, decode_octets, encode, encode_octets
 from noworse.errors import CorruptFile
 from noworse.format.index import Stream
 
-AT_ONCE = 16  # blocks of bytes decoded together
 SAMPLE = 1 << 16  # bytes looked at to tell noise
 NOISE = 0.0125  # share saved below which coding is not tried: it would only slow readers down
 TABLE_BYTES = 0.3  # estimated per symbol of a table
@@ -26,7 +25,7 @@ class Chunk:
     """The bytes of a stream: its table (None: plain bytes), and its blocks."""
 
     table: bytes | None
-    blocks: Sequence[bytes]
+    blocks: Sequence[bytes | memoryview]
 
     @property
     def stream(self) -> Stream:
@@ -36,7 +35,7 @@ class Chunk:
         return Stream(table, lengths, checksums(self.table or b"", self.blocks))
 
 
-def checksums(table: bytes, blocks: Sequence[bytes]) -> tuple[int, ...]:
+def checksums(table: bytes, blocks: Sequence[bytes | memoryview]) -> tuple[int, ...]:
     """crc32 per block, the first one continued from the table."""
     return tuple(zlib.crc32(block, zlib.crc32(table) if i == 0 else 0) for i, block in enumerate(blocks))
 
@@ -49,10 +48,11 @@ def encode_codes(codes: NDArray[np.int32]) -> Chunk:
 
 def encode_bytes(data: NDArray[np.uint8]) -> Chunk:
     """Bytes, entropy-coded where that is smaller than as they are."""
-    plain = Chunk(None, [data[i : i + BLOCK].tobytes() for i in range(0, data.size, BLOCK)])
+    plain = Chunk(None, [data[i : i + BLOCK].data for i in range(0, data.size, BLOCK)])
     if not _promising(data):
         return plain
-    coded = encode_codes(data.astype(np.int32))
+    encoded = encode_octets(data)
+    coded = Chunk(encoded.table, encoded.blocks)
     return coded if _size(coded) < _size(plain) else plain
 
 
@@ -77,25 +77,13 @@ def _promising(data: NDArray[np.uint8]) -> bool:
 def decode_chunk(data: bytes, stream: Stream, count: int, is_bytes: bool) -> NDArray[Any]:
     """The ``count`` symbols of a stream, as int32 codes or as uint8; CorruptFile where a checksum differs."""
     position = stream.table or 0
-    table, blocks = data[:position], []
+    table, view, blocks = data[:position], memoryview(data), []
     for length in stream.blocks:
-        blocks.append(data[position : position + length])
+        blocks.append(view[position : position + length])
         position += length
     for number, (found, expected) in enumerate(zip(checksums(table, blocks), stream.checksums, strict=True)):
         if found != expected:
             raise CorruptFile(f"block {number} is damaged: its crc32 is {found:08x}, expected {expected:08x}")
     if stream.table is None:
-        return np.frombuffer(b"".join(blocks), np.uint8)
-    return _decode_bytes(table, blocks, count) if is_bytes else decode(table, blocks, count)
-
-
-def _decode_bytes(table: bytes, blocks: Sequence[bytes], count: int) -> NDArray[np.uint8]:
-    """Some blocks at a time, since codes take four times the memory of bytes."""
-    out = np.empty(count, np.uint8)
-    for first in range(0, len(blocks), AT_ONCE):
-        part = out[first * BLOCK : (first + AT_ONCE) * BLOCK]
-        symbols = decode(table, blocks[first : first + AT_ONCE], part.size)
-        if int(symbols.min()) < 0 or int(symbols.max()) > 255:
-            raise CorruptFile(f"a stream of bytes holds values from {symbols.min()} to {symbols.max()}")
-        part[:] = symbols
-    return out
+        return np.frombuffer(data, np.uint8)
+    return decode_octets(table, blocks, count) if is_bytes else decode(table, blocks, count)

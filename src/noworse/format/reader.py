@@ -132,7 +132,7 @@ class File:
                 return Tied(self.index.entries[entry.target].name, shape, dtype)
             parts = self._parts(number)
             if kind == RAW:
-                return Raw(join(parts, dtype) if parts else b"", shape, dtype)
+                return Raw(join(parts, dtype).data if parts else b"", shape, dtype)
             return Grid(parts[0] if parts else _NO_CODES, entry.step, entry.edge, shape, dtype)
         except (BadInput, CorruptFile) as error:
             raise CorruptFile(f"tensor {name!r}: {error}") from error
@@ -150,7 +150,7 @@ class File:
         digest = Digest()
         for name in self._numbers:
             found = self.representation(name)
-            content = found.target if isinstance(found, Tied) else found.storage()
+            content = found.target if isinstance(found, Tied) else _own_storage(found)
             digest.add(name, found.dtype, found.shape, content)
             yield name, content
         if digest.value() != self.index.digest:
@@ -215,3 +215,9 @@ class File:
         if len(data) != count:
             raise CorruptFile(f"{len(data)} bytes at offset {start}, expected {count}: the file is truncated")
         return data
+
+
+def _own_storage(found: Representation) -> NDArray[Any]:
+    """Stored elements that nobody else holds; those of raw tensors lie in memory that ``join`` has just made."""
+    writable = isinstance(found, Raw) and isinstance(found.data, memoryview)
+    return found.view() if isinstance(found, Raw) and writable else found.storage()
