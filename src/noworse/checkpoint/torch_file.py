@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +51,11 @@ def _load(path: Path) -> Any:
     with path.open("rb"):  # a missing file is an OSError, as for any other kind
         pass
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickles, which are accepted or refused below
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except OSError:
+        raise
+    except Exception as error:  # its parser raises whatever it stumbles over: IndexError, KeyError, struct.error, ...
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{path}: torch.load(weights_only=True) refuses it: {reason}") from error

@@ -91,7 +91,8 @@ def _run_file(arguments: argparse.Namespace) -> int:
 def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
     """BadInput where an option was given that means nothing here."""
     for name in names:
-        if getattr(arguments, name) not in (None, False, []):
+        value = getattr(arguments, name)
+        if not (value is None or value is False or value == []):  # a seed of 0 is given
             option = {"settings": "set"}.get(name, name).replace("_", "-")
             raise BadInput(f"--{option} cannot be used with {why}")
 

@@ -25,7 +25,7 @@ from noworse.datafree.quantise import UNIFORM, codes
 from noworse.datafree.survey import Profile, entropy
 from noworse.representation.grid import EDGE_UNITS
 
-BALANCE = 0.5
+BALANCE = 1.0
 STEPS = 2.0 ** np.arange(-9, 4.25, 0.25)  # tried, times the tensor's root mean square
 EDGES = (32, 36, 40, 46, 54)  # tried, in 1/64 of a step
 FINEST = 2.0**-29  # of the largest magnitude: codes have 30 bits
