@@ -15,7 +15,8 @@ from noworse.codec import BLOCK, decode, decode_octets, encode, encode_octets
 from noworse.errors import CorruptFile
 from noworse.format.index import Stream
 
-SAMPLE = 1 << 16  # bytes looked at to tell noise
+SAMPLE = 1 << 15  # bytes looked at to tell noise ..
+RUN = 64  # .. in runs that share a line of the cache
 NOISE = 0.0125  # share saved below which coding is not tried: it would only slow readers down
 TABLE_BYTES = 0.3  # estimated per symbol of a table
 
@@ -66,7 +67,10 @@ def _promising(data: NDArray[np.uint8]) -> bool:
 
     The entropy estimate is corrected for the size of the sample (Miller 1955), or noise would look compressible.
     """
-    sample = data[:: max(1, data.size // SAMPLE)]
+    sample = data
+    if data.size > SAMPLE:
+        apart = data.size // (SAMPLE // RUN)
+        sample = data[: data.size // apart * apart].reshape(-1, apart)[:, :RUN].reshape(-1)
     counts = np.bincount(sample)
     counts = counts[counts > 0]
     share = counts / sample.size
