@@ -28,13 +28,3 @@ class Checkpoint(ABC):
     @abstractmethod
     def read(self, name: str) -> NDArray[Any]:
         """The elements of one tensor as stored (see ``DType.storage``), in an array that is the caller's alone."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors."""
-        return sum(header.nbytes for header in self.headers.values())
-
-    @property
-    def elements(self) -> int:
-        """Number of elements of all tensors."""
-        return sum(header.size for header in self.headers.values())
