@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from noworse.datafree.slope import Choice, Curve
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
 from noworse.format import packed_size, write
+from noworse.sized import Sized
 from noworse.target import parse_target
 
 
 @dataclass(frozen=True)
-class FileReport:
+class FileReport(Sized):
     """What became of a model file; sizes in bytes, ``original_size`` of its tensors with equal ones counted once."""
 
     source: str
@@ -34,15 +34,6 @@ class FileReport:
     lossless: int  # tensors that are bit for bit the original's
     relative_error: float  # root of the squared error of all others over their squares; 0 where there is none
     settings: dict[str, Any]
-
-    @property
-    def ratio(self) -> float:
-        """Original bytes over bytes of the file."""
-        return self.original_size / self.size
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps({**asdict(self), "ratio": self.ratio})
 
     def __str__(self) -> str:
         bits = 8 * self.size / max(self.elements, 1)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noworse.checkpoint import is_checkpoint
+from noworse.checkpoint import ENDINGS, is_checkpoint
 from noworse.errors import BadInput, TargetMissed
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Compress; TargetMissed where target or tolerance was not met, after the report with ``--json``."""
     if is_checkpoint(arguments.task):
         return _run_file(arguments)
-    _refuse(arguments, FILE_ONLY, "a task: it is for model files")
+    _refuse(arguments, FILE_ONLY, f"a task: {arguments.task} is no model file, which ends in {', '.join(ENDINGS)}")
     settings = read_options(arguments)
     from noworse.compress import compress_task
     from noworse.progress import show_progress

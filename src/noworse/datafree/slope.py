@@ -63,8 +63,9 @@ class Curve:
         sample, r = self.profile.sample, edge / EDGE_UNITS
         k = codes(sample, step, r)
         error = sample - np.sign(k) * (r + np.abs(k) - 0.5) * step
-        runs = np.flatnonzero(np.diff(k, prepend=-np.inf, append=np.inf))  # the sample is sorted, and so are the codes
-        return entropy(np.diff(runs)), float(error @ error) / sample.size
+        ends = np.flatnonzero(k[1:] != k[:-1])  # of runs: the sample is sorted, and so are the codes
+        counts = np.diff(np.concatenate([[-1], ends, [k.size - 1]]))
+        return entropy(counts), float(error @ error) / sample.size
 
     def at(self, slope: float) -> Choice:
         """The best choice for ``slope``, in weighted squared error per bit."""
