@@ -63,6 +63,8 @@ def test_vectors_are_finer_and_safe_to_divide_by():
     assert 0 < choices["v"].step <= 0.01 / 16
     assert choices["v"].edge == choices["b"].edge == 32
     assert choices["b"].step <= 0.1 * 1.1 / 64
+    dead = curve((512,), 0, values=np.append(np.geomspace(0.01, 50, 511), 0))
+    assert 0 < dead.vector(1.0).step <= 0.01 / 16
     scaled = variances.scaled(choices["v"], 100.0)
     assert scaled.step <= 0.01 / 16
 

@@ -30,7 +30,7 @@ STEPS = 2.0 ** np.arange(-9, 4.25, 0.25)  # tried, times the tensor's root mean 
 EDGES = (32, 36, 40, 46, 54)  # tried, in 1/64 of a step
 FINEST = 2.0**-29  # of the largest magnitude: codes have 30 bits
 VECTOR_STEP = 1 / 64  # of the root mean square, at most: vectors are few, and all of a layer depends on them
-DIVISOR_STEP = 1 / 16  # of the smallest magnitude, where all have one sign: it may be a variance that is divided by
+DIVISOR_STEP = 1 / 16  # of the smallest magnitude but 0, where all have one sign: variances are divided by
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Profile:
     is_vector: bool  # at most one extent above 1: biases, scales and statistics of norms
     mean_square: float
     largest: float  # magnitude
-    smallest: float  # magnitude where all elements have one sign, else infinity
+    smallest: float  # magnitude but 0 where no two elements differ in sign, else infinity
     sample: NDArray[np.float64] = field(repr=False)  # sorted
     lossless_bits: float  # per element, estimated
 
@@ -59,7 +59,7 @@ def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
     flat = stored.reshape(-1)
     if flat.size < 2 or not (flat != flat[0]).any():
         return "constant"
-    square, low, high = _statistics(flat, header.dtype)
+    square, low, high, smallest = _statistics(flat, header.dtype)
     if not np.isfinite(square):
         return "NaN, infinite or huge values"
     if not square:
@@ -71,21 +71,22 @@ def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
         sum(extent > 1 for extent in header.shape) <= 1,
         square,
         max(abs(low), abs(high)),
-        min(abs(low), abs(high)) if low * high > 0 else np.inf,
+        np.inf if low < 0 < high else smallest,
         np.sort(doubles(chosen, header.dtype)),
         _plane_bits(chosen),
     )
 
 
-def _statistics(flat: NDArray[Any], dtype: str) -> tuple[float, float, float]:
-    """Mean square, smallest and largest element; the square is not finite where an element is not."""
-    square, low, high = 0.0, np.inf, -np.inf
+def _statistics(flat: NDArray[Any], dtype: str) -> tuple[float, float, float, float]:
+    """Mean square (not finite where an element is not), smallest and largest element, smallest magnitude but 0."""
+    square, low, high, smallest = 0.0, np.inf, -np.inf, np.inf
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, flat.size, AT_ONCE):
             values = doubles(flat[start : start + AT_ONCE], dtype)
             square += float(values @ values)
             low, high = min(low, float(values.min())), max(high, float(values.max()))
-    return square / flat.size, low, high
+            smallest = min(smallest, float(np.abs(values[values != 0]).min(initial=np.inf)))
+    return square / flat.size, low, high, smallest
 
 
 def _plane_bits(stored: NDArray[Any]) -> float:
