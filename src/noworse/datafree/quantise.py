@@ -13,7 +13,8 @@ from noworse.representation.grid import EDGE_UNITS, MAX_CODE, MAX_STEP
 
 AT_ONCE = 1 << 16  # elements whose doubles stay in the cache
 UNIFORM = EDGE_UNITS // 2  # the edge at which all bins are equally wide
-ATTEMPTS = 4  # steps tried where rounding to the tensor's own type breaks a bound
+MANTISSA = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 24}  # bits of decoded values
+SMALLEST = {"float16": 2.0**-25}  # half of the least value above 0, where weights come near to it
 
 
 def quantise(stored: NDArray[Any], dtype: str, step: int, edge: int) -> Grid:
@@ -36,16 +37,16 @@ def within(stored: NDArray[Any], dtype: str, bound: float, coarsest: float) -> G
 
     The error is measured on what a reader gets, after rounding to ``dtype``.
     """
-    largest = float(np.abs(doubles(stored.reshape(-1), dtype)).max(initial=0.0))
-    step = _step_below(min(2 * bound, coarsest))
-    for _ in range(ATTEMPTS):
+    largest = max(float(np.abs(part).max()) for part in _parts(stored, dtype))
+    # most that rounding adds to half a step
+    rounding = 1.01 * (largest + bound) * 2.0 ** -MANTISSA[dtype] + SMALLEST.get(dtype, 0.0)
+    for half in (bound, bound - rounding):
+        step = _step_below(min(2 * half, coarsest))
         if step < 1 or largest > unpack_step(step) * MAX_CODE / 2:
             return None
         grid = quantise(stored, dtype, step, UNIFORM)
-        excess = max(float(np.abs(error).max()) for error, _ in _errors(stored, grid)) - bound
-        if excess <= 0:
+        if max(float(np.abs(error).max()) for error, _ in _errors(stored, grid)) <= bound:
             return grid
-        step = min(step - 1, _step_below(unpack_step(step) - 2 * excess))
     return None
 
 
@@ -57,10 +58,15 @@ def squared_error(stored: NDArray[Any], grid: Grid) -> tuple[float, float]:
 
 def _errors(stored: NDArray[Any], grid: Grid) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Differences to decoded elements, and the elements."""
-    old, new = stored.reshape(-1), grid.storage().reshape(-1)
-    for start in range(0, old.size, AT_ONCE):
-        values = doubles(old[start : start + AT_ONCE], grid.dtype)
-        yield doubles(new[start : start + AT_ONCE], grid.dtype) - values, values
+    for old, new in zip(_parts(stored, grid.dtype), _parts(grid.storage(), grid.dtype), strict=True):
+        yield new - old, old
+
+
+def _parts(stored: NDArray[Any], dtype: str) -> Iterator[NDArray[np.float64]]:
+    """The elements as numbers, some at a time."""
+    flat = stored.reshape(-1)
+    for start in range(0, flat.size, AT_ONCE):
+        yield doubles(flat[start : start + AT_ONCE], dtype)
 
 
 def doubles(stored: NDArray[Any], dtype: str) -> NDArray[np.float64]:
