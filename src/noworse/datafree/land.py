@@ -29,7 +29,7 @@ def land(curves: Mapping[str, Curve], target: int, other: float, measure: Callab
         size = measure(_packed(choices))
         if _lands(size, target, _packed(choices)):
             return _packed(choices)
-        other += size - sum(choices[name].bits * curve.profile.size / 8 for name, curve in curves.items()) - other
+        other = size - sum(choices[name].bits * curve.profile.size for name, curve in curves.items()) / 8
     return _scaled(curves, choices, target, size, measure)
 
 
@@ -49,7 +49,7 @@ def _scaled(
             x = a + (b - a) * min(0.9, max(0.1, share))
         else:
             x0 = max(above) if above else min(below)
-            x = x0 + 1.5 * (known[x0] - AIM * target) / per_unit
+            x = x0 + min(2.0, max(-2.0, 1.5 * (known[x0] - AIM * target) / per_unit))
         if abs(x) > WIDEST:
             break
         grids = _packed({name: curves[name].scaled(choice, math.exp(x)) for name, choice in choices.items()})
