@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.datafree``. Settings are chosen by these rows, so they are measured on development data: images
 and documents that no other benchmark is judged on. A balance b gives a tensor of n elements and mean square P the step
-s ~ sqrt(n^b P), n being counted "up to 2^20" in some rows. MiniLM's rows need zoo/requirements-pretrained.txt.
+s ~ sqrt(n^b P); "equal steps" gives all tensors the same one. MiniLM's rows need zoo/requirements-pretrained.txt.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from noworse.task import Task, TaskUnavailable
 from zoo import fashion_mnist
 from zoo.train import WEIGHTS
 
-BALANCES = ((0.0, 1 << 60), (0.5, 1 << 60), (1.0, 1 << 60), (1.0, slope.LARGE))  # and the size counted at most
+BALANCES = (0.0, 0.5, 1.0)
 TARGETS = ("3 bits", "4 bits")
 NETS = ("resnet20", "vit_tiny", "mobilenetv2")
 
@@ -58,14 +58,14 @@ def measure(name: str, task: Task, weights: Path, prefix: str, target: str) -> I
     """Rows of one net at one size for every balance."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "x.nwt"
-        for balance, large in BALANCES:
-            slope.BALANCE, slope.LARGE = balance, large
+        for balance in BALANCES:
+            slope.BALANCE = balance
             nw.compress_file(weights, out, target=target)
             model = decoded(task.model, out, prefix)
             with torch.no_grad():
                 found = compare(task.model, model, task.loss, task.verify, task.forward, task.distill)
                 metric = task.metric(model, task.verify) if task.metric else np.nan
-            where = f"{name}, {target}, balance {balance:g}" + (" up to 2^20" if large < 1 << 60 else "")
+            where = f"{name}, {target}, balance {balance:g}"
             yield Row(f"{where}: loss difference", float((found.compressed - found.original).mean()), "nats")
             yield Row(f"{where}: metric", float(metric), "")
             if found.kl is not None:
@@ -74,7 +74,7 @@ def measure(name: str, task: Task, weights: Path, prefix: str, target: str) -> I
 
 def main() -> None:
     options: argparse.Namespace = table.parser(__doc__ or "").parse_args()
-    chosen = slope.BALANCE, slope.LARGE
+    chosen = slope.BALANCE
     rows = []
     for name, task, weights, prefix in jobs(options.quick):
         with torch.no_grad():
@@ -83,7 +83,7 @@ def main() -> None:
             for row in measure(name, task, weights, prefix, target):
                 print(f"{row.name}: {row.value:.5g}", flush=True)
                 rows.append(row)
-    slope.BALANCE, slope.LARGE = chosen
+    slope.BALANCE = chosen
     table.finish(rows, options)
 
 

@@ -3,14 +3,12 @@
 With D the mean squared error of a tensor's elements, R their bits, n their number and P their mean square, the error of
 the model is taken to be the sum over tensors of
 
-    a n D      with      a = 1 / (m^BALANCE P),      m = min(n, LARGE)
+    a n D      with      a = 1 / (n^BALANCE P)
 
 and every tensor takes the step s and the edge r that minimise a D + lambda R for one lambda (Shoham and Gersho 1988;
 for Gaussian tensors this is reverse water-filling). At high rates D = s^2 / 12, so that s is proportional to
-sqrt(m^BALANCE P): relative to its tensor's magnitude, and coarser for larger tensors. BALANCE = 0 counts relative
+sqrt(n^BALANCE P): relative to its tensor's magnitude, and coarser for larger tensors. BALANCE = 0 counts relative
 errors per element, 1 per tensor: a layer's output feels the relative error of its weights, however many they are.
-Beyond LARGE elements, which embeddings have rather than layers, errors count per element again: on development data
-MiniLM does not bear an embedding as coarse as its size alone would make it (benchmarks/datafree.py).
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ from noworse.datafree.survey import Profile, entropy
 from noworse.representation.grid import EDGE_UNITS
 
 BALANCE = 1.0
-LARGE = 1 << 20  # elements
 STEPS = 2.0 ** np.arange(-9, 4.25, 0.25)  # tried, times the tensor's root mean square
 EDGES = (32, 36, 40, 46, 54)  # tried, in 1/64 of a step
 FINEST = 2.0**-29  # of the largest magnitude: codes have 30 bits
@@ -51,7 +48,7 @@ class Curve:
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
-        self.weight = 1 / (min(profile.size, LARGE) ** BALANCE * profile.mean_square)
+        self.weight = 1 / (profile.size**BALANCE * profile.mean_square)
 
     @cached_property
     def _table(self) -> NDArray[np.float64]:
