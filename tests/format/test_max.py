@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
+from attacks.catalogue import classes_in_context
 from attacks.forge import forge
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import CODERS, File, limits, pack, packed_size, write, writer
@@ -130,3 +131,8 @@ def test_small_models_are_context_coded_unless_told_otherwise(monkeypatch, codes
 def test_unknown_coders_are_refused(tmp_path):
     with pytest.raises(BadInput, match="coder 'best', expected one of auto, fast, max"):
         write(tmp_path / "a.nwt", {}, {}, coder="best")
+
+
+def test_matrices_with_classes_are_not_context_coded():
+    with pytest.raises(CorruptFile, match="a stream with classes has no table"):
+        File(classes_in_context())

@@ -61,7 +61,7 @@ def encode(codes: NDArray[np.int32], shapes: Sequence[Shape]) -> tuple[bytes, ..
         raise BadInput(str(error)) from error
 
 
-def decode(blocks: Sequence[bytes], shapes: Sequence[Shape]) -> NDArray[np.int32]:
+def decode(blocks: Sequence[bytes | memoryview], shapes: Sequence[Shape]) -> NDArray[np.int32]:
     """Codes (n,) int32 of tensors with these shapes, one after the other; CorruptFile where blocks do not fit them."""
     count = sum(map(math.prod, shapes))
     if len(blocks) != -(-count // BLOCK):

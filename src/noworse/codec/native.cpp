@@ -189,6 +189,8 @@ std::uint64_t fingerprint(Bytes data, unsigned threads) {
 
 }  // namespace
 
+void bind_planes(nb::module_& m);  // planes.cpp
+
 // noconvert: nanobind would otherwise pass a converted copy, and decoding fill that instead of the caller's array
 NB_MODULE(_native, m) {
     const auto scales = nb::arg("scales") = nb::none();
@@ -220,4 +222,5 @@ NB_MODULE(_native, m) {
     m.def("fingerprint", &fingerprint, "data"_a.noconvert(), threads, "64 bits that depend on every byte.");
     m.def("has_avx2", &noworse::has_avx2, "Whether decoding can use AVX2 here.");
     noworse::context::bind(m);
+    bind_planes(m);
 }

@@ -144,7 +144,7 @@ class File:
                 return Tied(self.index.entries[entry.target].name, shape, dtype)
             parts = self._parts(number)
             if kind == RAW:
-                return Raw(join(parts, dtype) if parts else b"", shape, dtype)
+                return Raw(join(parts, dtype).data if parts else b"", shape, dtype)
             return Grid(parts[0] if parts else _NO_CODES, entry.step, entry.edge, shape, dtype)
         except (BadInput, CorruptFile) as error:
             raise CorruptFile(f"tensor {name!r}: {error}") from error
@@ -164,7 +164,7 @@ class File:
         plain = signature.kind == GRID and signature.size and not self._layout.uses[span.first].shared
         if not plain or self.index.streams[span.first].in_context:
             found = self.representation(name)
-            return (found.target if isinstance(found, Tied) else found.storage()), None
+            return (found.target if isinstance(found, Tied) else _own_storage(found)), None
         out = np.empty(signature.size, np.float32)
         try:
             check_scale(entry.step, entry.edge)
@@ -263,3 +263,9 @@ class File:
         if len(data) != count:
             raise CorruptFile(f"{len(data)} bytes at offset {start}, expected {count}: the file is truncated")
         return data
+
+
+def _own_storage(found: Representation) -> NDArray[Any]:
+    """Stored elements that nobody else holds; those of raw tensors lie in memory that ``join`` has just made."""
+    writable = isinstance(found, Raw) and isinstance(found.data, memoryview)
+    return found.view() if isinstance(found, Raw) and writable else found.storage()

@@ -65,8 +65,8 @@ def packed_size(
     verdict: dict[str, Any] | None,
     coder: str = "fast",
 ) -> int:
-    """``len(pack(...))``, faster: the digest, whose length is known, is not computed."""
-    return _Writer(io.BytesIO(), coder, digest=False).write(items, settings, verdict)
+    """``len(pack(...))``, faster: nothing is kept, and the digest, whose length is known, is not computed."""
+    return _Writer(_Counter(), coder, digest=False).write(items, settings, verdict)
 
 
 def write(
@@ -106,6 +106,14 @@ def deflater() -> zlib._Compress:
     return zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
 
 
+class _Counter(io.BytesIO):
+    """Takes bytes and forgets them."""
+
+    def write(self, data: Any) -> int:
+        """The number of bytes that a file would have taken."""
+        return len(data)
+
+
 @dataclass
 class _Writer:
     out: BinaryIO
@@ -116,7 +124,7 @@ class _Writer:
     shared: list[Stream] = field(default_factory=list)
     written: int = 0
     grids: dict[int, NDArray[np.int32]] = field(default_factory=dict)  # small ones, by number of the tensor
-    raws: dict[str, dict[int, bytes]] = field(default_factory=dict)  # small ones, by dtype
+    raws: dict[str, dict[int, bytes | memoryview]] = field(default_factory=dict)  # small ones, by dtype
 
     def __post_init__(self) -> None:
         if self.coder not in CODERS:
@@ -133,20 +141,21 @@ class _Writer:
         digest = Digest()
         for name, item in items.items():
             _check_name(name)
-            self.entries.append(self._entry(name, item, numbers, items))
+            self.entries.append(self._entry(name, item, numbers))
             if self.digest:
-                digest.add(name, item.dtype, item.shape, item.target if isinstance(item, Tied) else item.storage())
+                digest.add(name, item.dtype, item.shape, _content(item))
+        for entry in self.entries:
+            self._check_tie(entry)
         self._write_shared()
         index = Index(self.entries, self.own + self.shared, settings, verdict, digest.value())
         return self.written + finish(self.out, index)
 
-    def _entry(
-        self, name: str, item: Representation, numbers: Mapping[str, int], items: Mapping[str, Representation]
-    ) -> Entry:
+    def _entry(self, name: str, item: Representation, numbers: Mapping[str, int]) -> Entry:
         if isinstance(item, Constant):
             return Entry(name, Signature(CONSTANT, item.dtype, item.shape, item.value))
         if isinstance(item, Tied):
-            _check_tie(name, item, items)
+            if item.target not in numbers:
+                raise BadInput(f"tensor {name!r} is tied to {item.target!r}, which is missing")
             return Entry(name, Signature(TIED, item.dtype, item.shape), target=numbers[item.target])
         number = len(self.entries)
         if isinstance(item, Grid):
@@ -168,6 +177,18 @@ class _Writer:
             return Entry(name, Signature(RAW, item.dtype, item.shape))
         raise BadInput(f"tensor {name!r} is a {type(item).__name__}, expected a representation")
 
+    def _check_tie(self, entry: Entry) -> None:
+        """What a tie needs to be readable; checked in the end, since a target may follow what is tied to it."""
+        own, target = entry.signature, self.entries[entry.target]
+        if own.kind != TIED:
+            return
+        if target.signature.kind == TIED:
+            other = self.entries[target.target].name
+            raise BadInput(f"tensor {entry.name!r} is tied to {target.name!r}, which is itself tied to {other!r}")
+        if (target.signature.shape, target.signature.dtype) != (own.shape, own.dtype):
+            found = f"{target.name!r} of {target.signature.dtype} {target.signature.shape}"
+            raise BadInput(f"tensor {entry.name!r} of {own.dtype} {own.shape} is tied to {found}")
+
     def _encode(self, item: Grid, columns: int) -> list[Chunk]:
         """A large grid on its own."""
         if self.coder == "max":
@@ -178,7 +199,8 @@ class _Writer:
         self.own.append(self._emit(chunk))
 
     def _emit(self, chunk: Chunk) -> Stream:
-        self.written += self.out.write(b"".join([chunk.table or b"", *chunk.blocks]))
+        for part in (chunk.table or b"", *chunk.blocks):
+            self.written += self.out.write(part)
         return chunk.stream
 
     def _write_shared(self) -> None:
@@ -212,6 +234,13 @@ def _settled(coder: str, items: Mapping[str, Representation]) -> str:
     return "max" if codes < AUTO_CODES else "fast"
 
 
+def _content(item: Representation) -> NDArray[Any] | str:
+    """What the digest covers of a tensor."""
+    if isinstance(item, Tied):
+        return item.target
+    return item.view() if isinstance(item, Raw) else item.storage()
+
+
 def _check_name(name: str) -> None:
     try:
         data = name.encode()
@@ -220,15 +249,4 @@ def _check_name(name: str) -> None:
     if len(data) > limits.NAME_BYTES or b"\0" in data:
         raise BadInput(
             f"a name of {len(data)} bytes, expected at most {limits.NAME_BYTES} and no zero byte: {name[:80]!r}"
-        )
-
-
-def _check_tie(name: str, item: Tied, items: Mapping[str, Representation]) -> None:
-    target = items.get(item.target)
-    if target is None or isinstance(target, Tied):
-        found = "missing" if target is None else f"itself tied to {target.target!r}"
-        raise BadInput(f"tensor {name!r} is tied to {item.target!r}, which is {found}")
-    if (target.shape, target.dtype) != (item.shape, item.dtype):
-        raise BadInput(
-            f"tensor {name!r} of {item.dtype} {item.shape} is tied to {item.target!r} of {target.dtype} {target.shape}"
         )
