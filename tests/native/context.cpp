@@ -9,26 +9,11 @@
 #include <vector>
 
 #include "context.hpp"
+#include "random.hpp"
 
 namespace {
 
 using namespace noworse::context;
-
-struct Random {  // splitmix64
-    std::uint64_t state;
-    std::uint64_t next() {
-        std::uint64_t z = (state += 0x9E3779B97F4A7C15u);
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-        return z ^ (z >> 31);
-    }
-    std::size_t below(std::size_t n) { return static_cast<std::size_t>(next() % n); }
-};
-
-[[noreturn]] void fail(const char* what) {
-    std::fprintf(stderr, "FAILED: %s\n", what);
-    std::exit(1);
-}
 
 std::vector<Geometry> tensors(Random& random) {
     std::vector<Geometry> found(1 + random.below(4));
