@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 import pytest
 
-from attacks.catalogue import classes_in_context
 from attacks.forge import forge
+from attacks.streams import classes_in_context
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import CODERS, File, limits, pack, packed_size, write, writer
 from noworse.format.columns import varints
