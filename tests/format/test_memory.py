@@ -32,13 +32,28 @@ CASES = {
 }
 
 
+def peak(data):
+    """Most bytes that arrays and objects take while a file is read."""
+    tracemalloc.start()
+    with File(data) as file:
+        file.check()
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_of_a_few_hundred_bytes_takes_a_few_times_its_decoded_size(case):
     data = pack({"a": CASES[case]()}, {}, None)
     assert len(data) < 2000
-    tracemalloc.start()
+    assert peak(data) <= 4 * SIZE + (4 << 20)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_so_does_a_context_coded_grid(dtype):
+    rows = SIZE // np.dtype("float16" if dtype == "bfloat16" else dtype).itemsize // 1024
+    codes = (np.random.default_rng(0).random((rows, 1024), np.float32) < np.linspace(0, 0.02, 1024)).astype(np.int32)
+    data = pack({"a": Grid(codes.reshape(-1), 30000, 40, codes.shape, dtype)}, {}, None, "max")
     with File(data) as file:
-        file.check()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak <= 4 * SIZE + (4 << 20)
+        assert file.index.streams[0].in_context
+    assert peak(data) <= 4 * SIZE + (4 << 20)
