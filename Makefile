@@ -1,12 +1,15 @@
 # make demo: set up and run the main job.   make test: set up and run all checks.
+# make coverage: every branch of the file format is tested.   make fuzz CASES=10000000 SEED=0: damaged files.
 # Needs Python >= 3.10, a C++ compiler and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TASK ?= resnet20
 TARGET ?= 24
+CASES ?= 10000000
+SEED ?= 0
 
-.PHONY: demo test setup clean
+.PHONY: demo test fuzz coverage setup clean
 
 setup:
 	@echo "== setting up $(VENV): pinned CPU torch, the native coder, the checks"
@@ -23,6 +26,12 @@ test: setup
 	@$(BIN)/mypy
 	@echo "== tests"
 	@$(BIN)/python -m pytest
+
+fuzz: setup
+	@$(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)
+
+coverage: setup
+	@$(BIN)/python -m pytest -m "not slow" tests/codec tests/format tests/representation --cov --cov-report=term-missing:skip-covered
 
 clean:
 	rm -rf $(VENV) build work

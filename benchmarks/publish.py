@@ -57,8 +57,15 @@ def table(values: Mapping[str, float]) -> str:
             continue
         size, ratio, difference, bound, before, after, seconds = (
             values[f"{name}: {key}"]
-            for key in ("file", "ratio", "loss difference", "its upper bound", "metric of the original",
-                        "metric of the file", "time")
+            for key in (
+                "file",
+                "ratio",
+                "loss difference",
+                "its upper bound",
+                "metric of the original",
+                "metric of the file",
+                "time",
+            )
         )
         changed = f"{values[f'{name}: changed predictions']:.2f} %" if f"{name}: changed predictions" in values else "-"
         digits = 2 if before > 1 else 4

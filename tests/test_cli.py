@@ -365,8 +365,8 @@ def test_version_help_and_module(noworse: Callable[..., Run]) -> None:
 
     assert noworse("--version").stdout == f"noworse {__version__}\n"
     text = noworse("compress", "--help").stdout
-    for option in ("--target", "--tolerance", "--seed", "--iterations", "--set", "--options", "--quiet", "--json"):
-        assert option in text
+    for option in ("target", "tolerance", "seed", "iterations", "coder", "set", "options", "quiet", "json"):
+        assert f"--{option}" in text
     shown = subprocess.run([sys.executable, "-m", "noworse", "--version"], capture_output=True, text=True, check=True)
     assert __version__ in shown.stdout
 
@@ -374,7 +374,8 @@ def test_version_help_and_module(noworse: Callable[..., Run]) -> None:
 def options(**given: Any) -> Any:
     from argparse import Namespace
 
-    return read_options(Namespace(**{"options": None, "settings": [], "seed": None, "iterations": None, **given}))
+    absent = dict.fromkeys(("options", "seed", "iterations", "coder"))
+    return read_options(Namespace(**{**absent, "settings": [], **given}))
 
 
 def test_options_are_typed_and_layered(tmp_path: Path) -> None:
@@ -384,6 +385,7 @@ def test_options_are_typed_and_layered(tmp_path: Path) -> None:
     assert (found.rate_on_weights, found.zone) == (True, 1.0)
     assert isinstance(found.zone, float)
     assert options(settings=["seed=2"], seed=4).seed == 4
+    assert options(settings=["coder=fast"], coder="max").coder == "max"
 
 
 @pytest.mark.parametrize("setting", ["iterations", "iterations=many", "iterations=1.5", "seed=true", "new=1", "ramp=7"])

@@ -19,9 +19,16 @@ def test_changed_names_what_differs() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[1]", "JSON object, found list"), ("{", "not JSON"), ('{"sede": 1}', "unknown option 'sede'.*seed"),
-     ('{"seed": "1"}', "seed must be of type int, found '1'"), ('{"iterations": 0}', "iterations must be positive"),
-     ('{"zone": 9}', r"zone must lie in \[0.4, 3.9\], found 9"), ('{"version": 99}', "version 99.*expected version")],
+    [
+        ("[1]", "JSON object, found list"),
+        ("{", "not JSON"),
+        ('{"sede": 1}', "unknown option 'sede'.*seed"),
+        ('{"seed": "1"}', "seed must be of type int, found '1'"),
+        ('{"iterations": 0}', "iterations must be positive"),
+        ('{"zone": 9}', r"zone must lie in \[0.4, 3.9\], found 9"),
+        ('{"coder": "best"}', "coder must be one of auto, fast, max, found 'best'"),
+        ('{"version": 99}', "version 99.*expected version"),
+    ],
 )
 def test_refused(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):

@@ -6,8 +6,18 @@ from noworse.target import parse_target
 
 @pytest.mark.parametrize(
     ("target", "size"),
-    [(20, 50_000), ("20", 50_000), ("20x", 50_000), (2.5, 400_000), ("400KB", 400_000), ("0.4 MB", 400_000),
-     ("100KiB", 102_400), ("1.6 bits", 50_000), ("1.6bpw", 50_000), ("999 b", 999)],
+    [
+        (20, 50_000),
+        ("20", 50_000),
+        ("20x", 50_000),
+        (2.5, 400_000),
+        ("400KB", 400_000),
+        ("0.4 MB", 400_000),
+        ("100KiB", 102_400),
+        ("1.6 bits", 50_000),
+        ("1.6bpw", 50_000),
+        ("999 b", 999),
+    ],
 )
 def test_forms(target: float | str, size: int) -> None:
     assert parse_target(target, 1_000_000, 250_000) == size

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from noworse.options import Options
     from noworse.report import Report
     from noworse.task import Task, load_task
+    from noworse.tensor_files import FileReport, compress_file
     from noworse.verdict import Verdict
     from noworse.verify import verify
 
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BadInput",
     "CorruptFile",
+    "FileReport",
     "MismatchedModule",
     "NoWorseError",
     "Options",
@@ -34,6 +36,7 @@ __all__ = [
     "Task",
     "Verdict",
     "compress",
+    "compress_file",
     "compress_task",
     "load_file",
     "load_model",
@@ -48,6 +51,8 @@ _LAZY = {
     "compress_task": "compress",
     "Options": "options",
     "Report": "report",
+    "compress_file": "tensor_files",
+    "FileReport": "tensor_files",
     "Task": "task",
     "load_task": "task",
     "Verdict": "verdict",

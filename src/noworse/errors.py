@@ -24,7 +24,8 @@ class MismatchedModule(NoWorseError):
 class TargetMissed(NoWorseError):
     """The size or the tolerance asked for was not reached; nothing was written.
 
-    ``report`` describes the best point found and ``file`` holds it, the bytes of a whole .nwt file.
+    ``report`` describes the best point found and ``file`` holds it, the bytes of a whole .nwt file (None and no bytes
+    from ``compress_file``, whose files may be larger than memory).
     """
 
     def __init__(self, message: str, report: Any, file: bytes) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from noworse.errors import BadInput, MismatchedModule
 from noworse.format import File, write
-from noworse.representation import DTYPES, Constant, Raw, Representation, Tied, find_dtype, to_numpy
+from noworse.representation import Representation, Tied, to_numpy
+from noworse.storage import dtype_name, import_torch, lossless, numpy_key, numpy_storage, torch_key, torch_storage
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -95,7 +96,7 @@ def _converter(framework: str) -> Callable[[NDArray[Any], str], Any]:
         return to_numpy
     if framework != "torch":
         raise BadInput(f'framework {framework!r}, expected "torch" or "numpy"')
-    torch = _torch()
+    torch = import_torch()
 
     def to_torch(stored: NDArray[Any], dtype: str) -> Tensor:
         if not hasattr(torch, dtype):
@@ -106,19 +107,10 @@ def _converter(framework: str) -> Callable[[NDArray[Any], str], Any]:
     return to_torch
 
 
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise BadInput(
-            "torch is not installed: pip install noworse[torch], or read the file with framework='numpy'"
-        ) from error
-    return torch
-
-
 def represent(name: str, tensor: Tensor | NDArray[Any]) -> Representation:
     """How a tensor is written bit for bit: as one value where all elements agree, else as it is; BadInput as above."""
-    return _Lossless({name: tensor})[name]
+    copy = tensor.copy() if isinstance(tensor, np.ndarray) else tensor.clone()
+    return _Lossless({name: copy})[name]
 
 
 class _Lossless(Mapping[str, Representation]):
@@ -129,7 +121,7 @@ class _Lossless(Mapping[str, Representation]):
         self._ties: dict[str, str] = {}
         first: dict[tuple[Any, ...], str] = {}
         for name, tensor in self._tensors.items():
-            key = _numpy_key(name, tensor) if isinstance(tensor, np.ndarray) else _torch_key(name, tensor)
+            key = numpy_key(name, tensor) if isinstance(tensor, np.ndarray) else torch_key(name, tensor)
             if 0 not in tensor.shape and first.setdefault(key, name) != name:
                 self._ties[name] = first[key]
 
@@ -141,56 +133,11 @@ class _Lossless(Mapping[str, Representation]):
 
     def __getitem__(self, name: str) -> Representation:
         tensor = self._tensors[name]
-        dtype = _dtype(tensor)
+        dtype = dtype_name(tensor)
         if name in self._ties:
             return Tied(self._ties[name], tuple(tensor.shape), dtype)
-        stored = _numpy_storage(tensor) if isinstance(tensor, np.ndarray) else _torch_storage(tensor)
-        return _constant(stored, dtype) or Raw(stored.tobytes(), stored.shape, dtype)
-
-
-def _dtype(tensor: Any) -> str:
-    return tensor.dtype.name if isinstance(tensor, np.ndarray) else str(tensor.dtype).removeprefix("torch.")
-
-
-def _numpy_key(name: str, array: NDArray[Any]) -> tuple[Any, ...]:
-    """What arrays agree in that are the same memory seen the same way; BadInput where it cannot be stored."""
-    if array.dtype.name not in DTYPES:
-        raise BadInput(f"tensor {name!r} has dtype {array.dtype.name}, expected one of {', '.join(DTYPES)}")
-    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str, array.dtype.name
-
-
-def _torch_key(name: str, tensor: Any) -> tuple[Any, ...]:
-    """The same for torch."""
-    torch = _torch()
-    if not isinstance(tensor, torch.Tensor):
-        raise BadInput(f"tensor {name!r} is a {type(tensor).__name__}, expected a tensor of torch or an array of numpy")
-    if tensor.layout != torch.strided or tensor.device.type == "meta" or _dtype(tensor) not in DTYPES:
-        found = f"{_dtype(tensor)}, {tensor.layout}, on {tensor.device}"
-        raise BadInput(f"tensor {name!r} is {found}; expected a dense tensor of {', '.join(DTYPES)}")
-    views = tensor.is_conj(), tensor.is_neg()
-    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), _dtype(tensor), str(tensor.device), views
-
-
-def _numpy_storage(array: NDArray[Any]) -> NDArray[Any]:
-    """Elements as they are stored; bfloat16 and float8 (of the package ml_dtypes) are only looked at as bits."""
-    dtype = find_dtype(array.dtype.name)
-    whole = np.ascontiguousarray(array).reshape(array.shape)
-    return whole.astype(dtype.storage, copy=False) if dtype.native else whole.view(dtype.storage)
-
-
-def _torch_storage(tensor: Any) -> NDArray[Any]:
-    if tensor.numel() == 0:
-        return np.zeros(tuple(tensor.shape), find_dtype(_dtype(tensor)).storage)
-    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    data: NDArray[Any] = plain.reshape(-1).view(_torch().uint8).numpy()
-    return data.view(find_dtype(_dtype(tensor)).storage).reshape(tuple(tensor.shape))
-
-
-def _constant(stored: NDArray[Any], dtype: str) -> Constant | None:
-    if not stored.size:
-        return None
-    words = stored.reshape(-1).view(f"u{min(8, stored.itemsize)}").reshape(stored.size, -1)
-    return Constant(words[0].tobytes(), stored.shape, dtype) if bool((words == words[0]).all()) else None
+        stored = numpy_storage(tensor) if isinstance(tensor, np.ndarray) else torch_storage(tensor)
+        return lossless(stored, dtype)
 
 
 def _check_fit(

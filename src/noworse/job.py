@@ -112,7 +112,7 @@ class Job:
         self, workspace: Workspace, items: Mapping[str, Representation], tolerance: float, looks: int
     ) -> Verdict:
         self.progress(Step("write and verify", 0, 1, 0, 0, 0, 0))
-        write(self.partial, items, workspace.settings, None)
+        write(self.partial, items, workspace.settings, coder=self.options.coder)
         task = self.task
         verdict = verify(
             self.partial, task.model, task.loss, self.verify, tolerance=tolerance, task=task, looks=looks,

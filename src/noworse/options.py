@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from noworse.errors import BadInput
+from noworse.format import CODERS
 
 VERSION = 1
 ROUNDINGS = ("auto", "compensated", "nearest")
@@ -36,6 +37,7 @@ class Options:
     rate_on_weights: bool = False  # whether the rate term also pulls on the weights, not only on steps and zones
     development: float = 0.2  # share of calib kept from tuning, where tolerance mode predicts the loss
     confidence: float = 0.95
+    coder: str = "auto"  # "max": smaller, slower to read; "fast"; "auto": "max" for less than 2**20 weights on grids
     looks: int = 3  # most verifications in tolerance mode; each further look costs significance
     version: int = VERSION
 
@@ -51,6 +53,8 @@ class Options:
             raise BadInput(f"option rounding must be one of {', '.join(ROUNDINGS)}, found {self.rounding!r}")
         if not 0.5 < self.confidence < 1:
             raise BadInput(f"option confidence must lie in (0.5, 1), found {self.confidence!r}")
+        if self.coder not in CODERS:
+            raise BadInput(f"option coder must be one of {', '.join(CODERS)}, found {self.coder!r}")
         if self.warm_up < 0:
             raise BadInput(f"option warm_up must not be negative, found {self.warm_up}")
         if self.version != VERSION:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+from noworse.sized import Sized
 from noworse.verify import Verdict
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Sized):
     """The outcome of a compression: sizes in bytes, ``ratio`` = original size / file size, the verdict, seconds."""
 
     path: str
@@ -22,15 +22,6 @@ class Report:
     folded: tuple[str, ...] = ()  # norms folded into their neighbours
     unused: tuple[str, ...] = ()  # parameters that the calibration data never reached: kept at a fixed coarse step
     spent: dict[str, float] = field(default_factory=dict)  # seconds of tuning in the net and in the grids
-
-    @property
-    def ratio(self) -> float:
-        """Original bytes (parameters and buffers, ties once) over bytes of the file."""
-        return self.original_size / self.size
-
-    def to_json(self) -> str:
-        """The report as one JSON object."""
-        return json.dumps({**asdict(self), "ratio": self.ratio})
 
     def __str__(self) -> str:
         text = f"{self.path}: {self.size:,} bytes, {self.ratio:.2f} times smaller than {self.original_size:,}"

@@ -142,7 +142,7 @@ class Workspace:
 
     def measure(self, shift: float = 0.0, log_scale: float = 0.0) -> int:
         """Bytes of the file that would be written now, verdict included."""
-        return packed_size(self.items(shift, log_scale), self.settings, self.verdict)
+        return packed_size(self.items(shift, log_scale), self.settings, self.verdict, self.options.coder)
 
     def floor(self) -> int:
         """Bytes that the file costs even with every weight pruned that calib reaches."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 BLOCK = 262144
 SPREADS = [(1, 0), (3, 0), (6, 0), (10, 0), (9, 1), (9, 2), (9, 4), (9, 6)]
 
@@ -43,32 +45,35 @@ class Number:
 
 
 def normalise(weights: list[int], bits: int) -> list[int]:
-    total = sum(weights)
-    f = [max(1, w * 2**bits // total) if w else 0 for w in weights]
+    f = [max(1, w * 2**bits // sum(weights)) if w else 0 for w in weights]
     used = [k for k, w in enumerate(weights) if w]
-    while sum(f) < 2**bits:
-        best = used[0]
-        for k in used:
-            if weights[k] * (2 * f[best] + 1) > weights[best] * (2 * f[k] + 1):
-                best = k
-        f[best] += 1
-    while sum(f) > 2**bits:
-        left = [k for k in used if f[k] > 1]
-        best = left[0]
-        for k in left:
-            if weights[k] * (2 * f[best] - 1) < weights[best] * (2 * f[k] - 1):
-                best = k
-        f[best] -= 1
+    while gap := 2**bits - sum(f):
+        if gap > 0:
+            f[max(used, key=lambda k: Fraction(weights[k], 2 * f[k] + 1))] += (
+                1  # max and min return the first of equals
+            )
+        else:
+            f[min((k for k in used if f[k] > 1), key=lambda k: Fraction(weights[k], 2 * f[k] - 1))] -= 1
     return f
 
 
-def read_table(data: bytes) -> dict[str, object]:
-    """lo, freqs, bits, golomb, single of a table; bits 0 for a constant stream."""
+def read_tables(data: bytes, classes: bool = False) -> tuple[list[dict[str, object]], list[int]]:
+    """Tables (lo, freqs, bits, golomb, single; bits 0 for a constant stream) and the table of each sum of scales."""
     n = Number(data)
-    if n.bits(1) == 0:
-        return {"lo": n.signed(0), "freqs": [1], "bits": 0, "golomb": -1, "single": False}
+    count, widths = 1, []
+    if classes:
+        count = n.bits(4) + 1
+        widths = [n.gamma(0) + 1 for _ in range(count - 1)]
+    elif n.bits(1) == 0:
+        return [{"lo": n.signed(0), "freqs": [1], "bits": 0, "golomb": -1, "single": False}], [0] * 63
     bits = 14 if n.yes(4) else 12
     single = n.yes(4)
+    tables = [{**read_levels(n, bits), "single": single} for _ in range(count)]
+    of = [t for t, width in enumerate(widths) for _ in range(width)]
+    return tables, of + [count - 1] * (63 - len(of))
+
+
+def read_levels(n: Number, bits: int) -> dict[str, object]:
     golomb, escape = -1, 0
     if n.yes(4):
         golomb = n.gamma(1)
@@ -95,28 +100,22 @@ def read_table(data: bytes) -> dict[str, object]:
             level[k] = ranking[rank] if rank < len(ranking) else rank
     weights = [level[k] ** 2 for k in range(-below, above + 1)] + ([escape**2] if escape else [])
     freqs = normalise(weights, bits)
-    return {"lo": peak - below, "freqs": freqs, "bits": bits, "golomb": golomb, "single": single}
+    return {"lo": peak - below, "freqs": freqs, "bits": bits, "golomb": golomb}
 
 
-def read_block(table: dict[str, object], block: bytes, m: int) -> list[int]:
-    lo, freqs, bits, golomb = table["lo"], table["freqs"], table["bits"], table["golomb"]
+def read_block(tables: list[dict[str, object]], block: bytes, classes: list[int]) -> list[int]:
+    """The symbols of a block; ``classes`` says for each which table it has."""
+    bits, m = tables[0]["bits"], len(classes)
     if bits == 0:
         assert block == b""
-        return [lo] * m
-    owner = [k for k, f in enumerate(freqs) for _ in range(f)]
-    start = [sum(freqs[:k]) for k in range(len(freqs))]
+        return [tables[0]["lo"]] * m
+    slots = [[(k, f, b) for k, f in enumerate(t["freqs"]) for b in range(f)] for t in tables]
     escapes, at, end = b"", 0, len(block)
-    if golomb >= 0:
-        length = shift = 0
-        while True:
-            length += (block[at] & 127) << shift
-            shift += 7
-            at += 1
-            if block[at - 1] < 128:
-                break
-        end -= length
+    if any(t["golomb"] >= 0 for t in tables):
+        at = next(i for i, byte in enumerate(block) if byte < 128) + 1
+        end -= sum((byte & 127) << 7 * i for i, byte in enumerate(block[:at]))
         escapes = block[end:]
-    lanes = 1 if table["single"] or m < 65536 else 8 if m < 131072 else 16 if m < 262144 else 32
+    lanes = 1 if tables[0]["single"] or m < 65536 else 16 if m < 131072 else 32
     rest = end - at
     size = 4 if lanes > 1 else rest if rest <= 4 else 4 - rest % 2
     states = [int.from_bytes(block[at + size * j : at + size * (j + 1)], "little") for j in range(lanes)]
@@ -126,15 +125,14 @@ def read_block(table: dict[str, object], block: bytes, m: int) -> list[int]:
     out = []
 
     def step(x: int) -> int:
-        slot = x % 2**bits
-        k = owner[slot]
+        k, f, b = slots[classes[len(out)]][x % 2**bits]
         out.append(k)
-        x = freqs[k] * (x // 2**bits) + slot - start[k]
+        x = f * (x // 2**bits) + b
         if x < 65536 and (words or lanes > 1):
             x = x * 65536 + words.pop()
         return x
 
-    main = m if lanes == 1 else m - 64 * lanes
+    main = m if lanes == 1 else m - 32 * lanes
     for i in range(main):
         states[i % lanes] = step(states[i % lanes])
     if lanes > 1:
@@ -145,19 +143,20 @@ def read_block(table: dict[str, object], block: bytes, m: int) -> list[int]:
     assert states[0] == (0 if lanes == 1 else 65536)
     assert all(word == 0 for word in words)
     assert len(words) < lanes
-    return resolve(out, escapes, lo, len(freqs) - 1, golomb) if golomb >= 0 else [lo + k for k in out]
+    return resolve(out, escapes, [tables[c] for c in classes])
 
 
-def resolve(symbols: list[int], data: bytes, lo: int, escape: int, golomb: int) -> list[int]:
-    """Values of symbols, those of the escape symbol from the list."""
+def resolve(symbols: list[int], data: bytes, tables: list[dict[str, object]]) -> list[int]:
+    """Values of symbols, each with its table; those of escape symbols from the list."""
     stream = iter([byte >> b & 1 for byte in data for b in range(8)])
 
     def take(n: int) -> int:
         return sum(next(stream) << b for b in range(n))
 
     out = []
-    for k in symbols:
-        if k < escape:
+    for k, t in zip(symbols, tables, strict=True):
+        lo, golomb, escape = t["lo"], t["golomb"], len(t["freqs"]) - 1
+        if golomb < 0 or k < escape:
             out.append(lo + k)
             continue
         n = 0
@@ -172,7 +171,12 @@ def resolve(symbols: list[int], data: bytes, lo: int, escape: int, golomb: int) 
     return out
 
 
-def read_stream(table: bytes, blocks: list[bytes], count: int) -> list[int]:
-    t = read_table(table)
-    sizes = [min(BLOCK, count - i) for i in range(0, count, BLOCK)]
-    return [v for block, m in zip(blocks, sizes, strict=True) for v in read_block(t, block, m)]
+def read_stream(
+    table: bytes, blocks: list[bytes], count: int, scales: tuple[list[int], list[int]] | None = None
+) -> list[int]:
+    tables, of = read_tables(table, scales is not None)
+    classes = [of[r + c] for r in scales[0] for c in scales[1]] if scales else [0] * count
+    sizes = range(0, count, BLOCK)
+    return [
+        v for block, i in zip(blocks, sizes, strict=True) for v in read_block(tables, block, classes[i : i + BLOCK])
+    ]

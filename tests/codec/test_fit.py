@@ -5,15 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from noworse.codec import encode
-from noworse.codec.fit import Histogram, fit
-from noworse.codec.tables import MAX_SYMBOLS, parse
-
-NONE = np.zeros(0, np.int64)
-
-
-def histogram(codes: np.ndarray) -> Histogram:
-    return Histogram(int(codes.min()), np.bincount(codes - codes.min()).astype(np.uint64), NONE, NONE)
+from noworse.codec import _native, encode
 
 
 def explicit_bytes(codes: np.ndarray) -> float:
@@ -38,37 +30,35 @@ def test_tables_are_compact(bits: float, n: int) -> None:
     scale = 2**bits / (2 * math.e)  # entropy of a Laplacian: log2(2 e scale)
     codes = np.rint(np.random.default_rng(2).laplace(scale=scale, size=n)).astype(np.int32)
     table = encode(codes).table
-    assert len(table) <= 4 + 0.75 * len(parse(table).freqs)
+    assert len(table) <= 4 + 0.75 * len(_native.Tables(table).table()[1])
 
 
 def test_gaps_and_asymmetry_are_representable() -> None:
-    counts = np.zeros(200, np.uint64)
-    counts[[0, 150, 151, 152, 199]] = [500, 3, 4000, 70, 1]
-    table = fit(Histogram(-7, counts, NONE, NONE)).table()
-    used = table.freqs > 0
-    for k in np.flatnonzero(counts):
-        inside = 0 <= k - 7 - table.lo < len(table.freqs) - (table.golomb >= 0)
-        assert used[k - 7 - table.lo] if inside else table.golomb >= 0
+    codes = np.repeat(np.array([-7, 143, 144, 145, 192], np.int32), [500, 3, 4000, 70, 1])
+    lo, freqs, _, golomb, _ = _native.Tables(encode(codes).table).table()
+    for k in np.unique(codes):
+        inside = 0 <= k - lo < len(freqs) - (golomb >= 0)
+        assert freqs[k - lo] > 0 if inside else golomb >= 0
 
 
 def test_wide_histograms_are_cut_to_the_limit() -> None:
-    counts = np.full(20_000, 3, np.uint64)
+    counts = np.full(20_000, 3)
     counts[9000:10_000] = 50
-    table = fit(Histogram(0, counts, NONE, NONE)).table()
-    assert table.golomb >= 0
-    assert len(table.freqs) <= MAX_SYMBOLS
-    assert table.lo <= 9000
-    assert table.lo + len(table.freqs) > 10_000
-
-
-def test_huge_counts_stay_within_the_levels() -> None:
-    counts = np.array([1, 10**10, 3 * 10**9, 5], np.uint64)
-    table = fit(Histogram(-1, counts, NONE, NONE)).table()
-    assert int(table.freqs.sum()) == 1 << table.bits
+    lo, freqs, _, golomb, _ = _native.Tables(encode(np.repeat(np.arange(20_000, dtype=np.int32), counts)).table).table()
+    assert golomb >= 0
+    assert len(freqs) <= 4097
+    assert lo <= 9000
+    assert lo + len(freqs) > 10_000
 
 
 def test_far_values_only_beside_one_symbol() -> None:
-    far = np.array([10**9, -(10**9)], np.int64)
-    table = fit(Histogram(0, np.array([5], np.uint64), far, np.array([1, 2]))).table()
-    assert table.golomb >= 0
-    assert len(table.freqs) == 2
+    codes = np.array([0, 0, 0, 0, 0, 10**9, -(10**9), -(10**9)], np.int32)
+    _, freqs, _, golomb, _ = _native.Tables(encode(codes).table).table()
+    assert golomb >= 0
+    assert len(freqs) == 2
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0, 16.0])
+def test_large_streams_have_tables_that_decode_fast(scale: float) -> None:
+    codes = np.rint(np.random.default_rng(3).laplace(scale=scale, size=1 << 18)).astype(np.int32)
+    assert _native.Tables(encode(codes).table).table()[2] == 12

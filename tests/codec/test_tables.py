@@ -5,22 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noworse.codec import _native
-from noworse.codec.ans import Writer
-from noworse.codec.tables import (
-    MAX_CODE,
-    MAX_LEVEL,
-    MAX_SYMBOLS,
-    Levels,
-    constant,
-    fold,
-    parse,
-    unfold,
-    unzigzag,
-    zigzag,
-)
+from noworse.codec import _native, decode
 from noworse.errors import CorruptFile
 from tests.codec import reference_codec
+from tests.codec.table_writer import Levels, Writer, classes_of, constant, fold, header, stream_of, zigzag
+
+MAX_CODE, MAX_LEVEL, MAX_SYMBOLS = 1 << 30, 1 << 14, 4096
+
+
+def parse(data: bytes) -> dict[str, object]:
+    lo, freqs, bits, golomb, single = _native.Tables(data).table()
+    return {"lo": lo, "freqs": freqs.tolist(), "bits": bits, "golomb": golomb, "single": single}
+
 
 levels = st.lists(st.one_of(st.integers(0, 3), st.integers(0, 200), st.integers(0, MAX_LEVEL)), min_size=2, max_size=60)
 
@@ -37,26 +33,42 @@ def test_any_levels_survive_and_the_reference_agrees(values: list[int], data: st
         values=tuple(values),
         escape=data.draw(st.integers(0, 500)),
         golomb=data.draw(st.integers(0, 30)),
-        wide=data.draw(st.booleans()),
-        single=data.draw(st.booleans()),
         first=data.draw(st.integers(1, 16)),
         ratio=1 if small else data.draw(st.integers(1, 16)),
         spread=1 if small else data.draw(st.integers(0, 7)),
     )
-    stored = written.to_bytes()
-    table, expected = parse(stored), written.table()
-    np.testing.assert_array_equal(table.freqs, expected.freqs)
-    other = reference_codec.read_table(stored)
-    assert other["freqs"] == table.freqs.tolist()
-    for name in ("lo", "bits", "golomb", "single"):
-        assert other[name] == getattr(table, name) == getattr(expected, name)
+    wide, single = data.draw(st.booleans()), data.draw(st.booleans())
+    stored = stream_of(written, wide, single)
+    table = parse(stored)
+    assert reference_codec.read_tables(stored)[0] == [table]
+    used = [*values, written.escape] if written.escape else values
+    assert table == {
+        "lo": written.peak - below,
+        "freqs": reference_codec.normalise([level**2 for level in used], 14 if wide else 12),
+        "bits": 14 if wide else 12,
+        "golomb": written.golomb if written.escape else -1,
+        "single": single,
+    }
+
+
+@given(st.lists(st.integers(1, 300), min_size=2, max_size=16), st.data())
+@settings(deadline=None, max_examples=50)
+def test_several_tables_survive_in_order(peaks: list[int], data: st.DataObject) -> None:
+    tables = [Levels(i, 1, (peak, peak + 1)) for i, peak in enumerate(peaks)]
+    widths = data.draw(st.lists(st.integers(1, 4), min_size=len(peaks) - 1, max_size=len(peaks) - 1))
+    found = _native.Tables(classes_of(tables, widths), True)
+    expected, _ = reference_codec.read_tables(classes_of(tables, widths), True)
+    assert [found.table(i)[0] for i in range(len(found))] == [t["lo"] for t in expected] == [*range(-1, len(peaks) - 1)]
+    assert [found.table(i)[1].tolist() for i in range(len(found))] == [t["freqs"] for t in expected]
+    with pytest.raises(ValueError, match="no such table"):
+        found.table(len(peaks))
 
 
 @given(st.integers(-MAX_CODE, MAX_CODE))
 def test_constant_tables_survive(value: int) -> None:
-    table = parse(constant(value))
+    table = _native.Tables(constant(value))
     assert table.constant
-    assert table.lo == value
+    assert table.bounds == (value, value)
 
 
 def test_the_constant_zero_is_stored_as_nothing() -> None:
@@ -94,123 +106,84 @@ def test_normalising_refuses_what_cannot_be_done() -> None:
             _native.normalise(np.array(values, np.uint64), bits)
 
 
-def test_histogram_counts_inside_and_outside() -> None:
-    codes = np.random.default_rng(0).integers(-50, 50, 10_001).astype(np.int32)
-    counts, outside = _native.histogram(codes, -20, 33)
-    expected = [int((codes == v).sum()) for v in range(-20, 13)]
-    assert counts.tolist() == expected
-    assert outside == len(codes) - sum(expected)
-    assert _native.bounds(codes) == (codes.min(), codes.max())
-    assert _native.bounds(codes[:0]) == (0, 0)
-
-
-@given(st.integers(0, 5000), st.integers(0, 3000))
-def test_folding_inverts(level: int, p: int) -> None:
-    rank = fold(level, p)
-    assert rank >= 0
-    assert unfold(rank, p) == level
-
-
 def test_folding_ranks_near_levels_first() -> None:
+    """What tests write agrees with what docs/format.md says in words."""
     assert sorted(range(9), key=lambda level: fold(level, 3)) == [3, 4, 2, 5, 1, 6, 0, 7, 8]
-    assert [unzigzag(zigzag(v)) for v in range(-9, 9)] == list(range(-9, 9))
     assert sorted(range(-3, 3), key=zigzag) == [0, -1, 1, -2, 2, -3]
 
 
-def test_random_bytes_are_a_table_or_corrupt() -> None:
+@pytest.mark.parametrize("classes", [False, True])
+def test_random_bytes_are_a_table_or_refused(classes: bool) -> None:
     rng = np.random.default_rng(3)
     good = 0
     for _ in range(4000):
         data = rng.bytes(int(rng.integers(0, 40)))
         try:
-            table = parse(data)
-        except CorruptFile:
+            tables = _native.Tables(data, classes)
+        except ValueError:
             continue
         good += 1
-        assert int(table.freqs.sum()) == 1 << table.bits
-        assert -MAX_CODE <= table.lo <= MAX_CODE
-        assert len(table.freqs) <= MAX_SYMBOLS + 1
+        for number in range(len(tables)):
+            lo, freqs, bits, _, _ = tables.table(number)
+            assert int(freqs.sum()) == 1 << bits
+            assert -MAX_CODE <= lo <= MAX_CODE
+            assert len(freqs) <= MAX_SYMBOLS + 1
     assert good < 4000
 
 
-def header(escape: tuple[int, int] | None, peak: int, below: int, above: int, level: int) -> Writer:
+def start(*fields: tuple[int, int] | int | None) -> Writer:
     out = Writer()
     out.uniform(1, 1)
-    for flag in (False, False, escape is not None):
-        out.more(flag, 4)
-    if escape is not None:
-        out.gamma(escape[0], 1)
-        out.gamma(escape[1] - 1, 1)
-    out.gamma(zigzag(peak), 0)
-    out.gamma(below, 2)
-    out.gamma(zigzag(above - below), 1)
-    out.gamma(level, 4)
+    out.more(False, 4)
+    out.more(False, 4)
+    header(out, *fields)
     return out
 
 
 @pytest.mark.parametrize(
     ("writer", "message"),
     [
-        (header(None, 0, MAX_SYMBOLS // 2, MAX_SYMBOLS // 2, 5), "symbols"),
-        (header(None, 0, 0, -1, 5), "symbols"),
-        (header(None, 0, 1 << 32, 0, 5), "symbols"),
-        (header((31, 1), 0, 0, 0, 5), "escape"),
-        (header((0, MAX_LEVEL + 1), 0, 0, 0, 5), "escape"),
-        (header((0, 1), 0, 0, 0, MAX_LEVEL + 1), "level"),
-        (header(None, 0, 0, 0, 5), "one symbol"),
-        (header((0, 1), 0, 0, 0, 0), "one symbol"),
-        (header(None, 0, 0, 0, 0), "damaged"),
-        (header((0, 1), MAX_CODE + 1, 0, 0, 5), "covers"),
-        (header((0, 1), -MAX_CODE - 1, 0, 0, 5), "covers"),
+        (start(None, 0, MAX_SYMBOLS // 2, MAX_SYMBOLS // 2, 5), "symbols"),
+        (start(None, 0, 0, -1, 5), "symbols"),
+        (start(None, 0, 1 << 32, 0, 5), "symbols"),
+        (start((31, 1), 0, 0, 0, 5), "escape"),
+        (start((0, MAX_LEVEL + 1), 0, 0, 0, 5), "escape"),
+        (start((0, 1), 0, 0, 0, MAX_LEVEL + 1), "level"),
+        (start(None, 0, 0, 0, 5), "one symbol"),
+        (start((0, 1), 0, 0, 0, 0), "one symbol"),
+        (start(None, 0, 0, 0, 0), "damaged"),
+        (start((0, 1), MAX_CODE + 1, 0, 0, 5), "alphabet"),
+        (start((0, 1), -MAX_CODE - 1, 0, 0, 5), "alphabet"),
     ],
 )
 def test_hostile_tables_are_refused_with_a_reason(writer: Writer, message: str) -> None:
     with pytest.raises(CorruptFile, match=message):
-        parse(writer.to_bytes())
-
-
-def test_an_overlong_table_is_refused_before_reading() -> None:
-    with pytest.raises(CorruptFile, match="bytes"):
-        parse(b"\xff" * 20_000)
-    with pytest.raises(CorruptFile, match="zero byte"):
-        parse(b"\x07\x00")
-
-
-def test_leftover_bytes_are_refused() -> None:
-    with pytest.raises(CorruptFile, match="left"):
-        parse(constant(3) + b"\x01")
+        decode(writer.to_bytes(), [b""], 1)
 
 
 @pytest.mark.parametrize(
-    ("lo", "freqs", "bits", "golomb"),
+    ("data", "message"),
     [
-        (0, [4096], 12, -1),
-        (0, [4000, 95], 12, -1),
-        (0, [4096, 0], 12, -1),
-        (0, [2048, 2048], 13, -1),
-        (0, [2048, 2048], 12, 31),
-        (0, [2048, 2048, 0], 12, 3),
-        (MAX_CODE, [2048, 2048], 12, -1),
-        (-MAX_CODE - 1, [2048, 2048], 12, -1),
+        (b"\xff" * 20_000, "at most 16384"),
+        (b"\x07\x00", "zero byte"),
+        (b"\xff" * 50, "more than 32 bits"),
+        (constant(3) + b"\x01", "left"),
+        (constant(MAX_CODE + 1), "at most"),
     ],
 )
-def test_native_coder_checks_its_model(lo: int, freqs: list[int], bits: int, golomb: int) -> None:
-    f = np.array(freqs, np.uint16)
-    with pytest.raises(ValueError, match=r"\w"):
-        _native.encode_block(np.zeros(4, np.int32), lo, f, bits, golomb, False)
-    with pytest.raises(ValueError, match=r"\w"):
-        _native.decode_block(b"abcd", np.zeros(4, np.int32), lo, f, bits, golomb, False)
+def test_damaged_tables_are_refused_with_a_reason(data: bytes, message: str) -> None:
+    with pytest.raises(CorruptFile, match=message):
+        decode(data, [b""], 1)
 
 
-def test_native_encoder_refuses_codes_without_frequency() -> None:
-    f = np.array([2048, 0, 2048], np.uint16)
-    for code in (1, 3, -1, 1 << 30):
-        with pytest.raises(ValueError, match="frequency zero"):
-            _native.encode_block(np.array([0, code, 2], np.int32), 0, f, 12, -1, False)
+def test_too_many_classes_are_refused() -> None:
+    tables = [Levels(0, 0, (1, 1))] * 3
+    with pytest.raises(ValueError, match="too many"):
+        _native.Tables(classes_of(tables, [40, 40]), True)
 
 
 def test_native_functions_refuse_other_arrays() -> None:
-    f = np.array([2048, 2048], np.uint16)
+    tables, lengths = _native.Tables(constant(1)), _native.Lengths([0], [])
     for out in (np.zeros(4, np.int64), np.zeros(8, np.int32)[::2], np.zeros((2, 2), np.int32)):
         with pytest.raises(TypeError):
-            _native.decode_block(b"", out, 0, f, 12, -1, False)
+            _native.decode(tables, np.zeros(0, np.uint8), lengths, out)

@@ -38,12 +38,15 @@ def version_1():
     """Every kind, dtype and way of storing a stream."""
     far = codes(3000, 5, 4)
     far[[7, 1700]] = [123456, -(1 << 30)]  # escaped
+    row, column = np.divmod(np.arange(20000, dtype=np.int32), 100)
+    scale = (1 + row // 100) * (1 + column % 2 * 3)
     items = {
         "block.0.weight": Grid(codes(20000, 1, 2), 0x7A40, 40, (100, 200), "float32"),
         "block.0.bias": Grid(codes(100, 2, 40), 0x7812, 32, (100,), "float32"),
         "block.1.weight": Grid(codes(600, 3, 2), 0x7A41, 44, (20, 3, 10), "bfloat16"),
         "block.1.bias": Grid(codes(20, 4, 40), 0x7813, 32, (20,), "float16"),
         "far": Grid(far, 0x7000, 255, (3000,), "float64"),
+        "classes": Grid(codes(20000, 10, 1) * scale, 0x7A00, 36, (200, 10, 10), "float32"),
         "lanes": Grid(codes(70000, 6, 1) // 3, 0x7B00, 33, (70000,), "float32"),
         "zeros": Grid(np.zeros(17000, np.int32), 1, 1, (17000,), "float32"),
         "no.codes": Grid(np.zeros(0, np.int32), 9, 9, (0, 4), "float32"),
@@ -60,10 +63,97 @@ def version_1():
     return items
 
 
+def small_grids():
+    """Streams of codes: shared and not, constant, with an escape symbol."""
+    far = codes(300, 5, 4)
+    far[[7, 170]] = [123456, -(1 << 30)]
+    return {
+        "a.weight": Grid(codes(300, 1, 2), 0x7A40, 40, (10, 30), "float32"),
+        "a.bias": Grid(codes(10, 2, 40), 0x7812, 32, (10,), "float16"),
+        "far": Grid(far, 0x7000, 255, (300,), "float64"),
+        "b.weight": Grid(codes(60, 3, 3), 0x7A41, 44, (5, 3, 4), "bfloat16"),
+        "zeros": Grid(np.zeros(17000, np.int32), 1, 1, (17000,), "float32"),
+        "tied": Tied("a.weight", (10, 30), "float32"),
+    }
+
+
+def uneven(count, seed, most):
+    """Integers up to ``most`` in size, half of them smaller, of either sign."""
+    bits = noise(count, seed)
+    values = (bits >> 20).astype(np.int32) % (2 * most + 1) - most
+    return np.where(bits >> 19 & 1, values, values // 3).astype(np.int32)
+
+
+def small_contexts():
+    """Grids in one context-coded stream: a matrix that looks at an image, kernels, codes of every size."""
+    far = uneven(50, 5, 100)
+    far[[7, 20, 30]] = [123456, -(1 << 30), 1 << 30]
+    return {
+        "image.weight": Grid(uneven(4 * 64, 1, 3), 0x7A40, 40, (4, 64), "float32"),
+        "conv.weight": Grid(
+            np.cumsum(uneven(6 * 4 * 9, 2, 2), dtype=np.int32) // 2, 0x7A41, 44, (6, 4, 3, 3), "bfloat16"
+        ),
+        "conv.bias": Grid(far, 0x7000, 255, (50,), "float64"),
+        "empty": Grid(np.zeros(0, np.int32), 9, 9, (0, 4), "float32"),
+        "fc.weight": Grid(uneven(5 * 54, 3, 9), 0x7813, 32, (5, 54), "float16"),
+        "zeros": Grid(np.zeros(300, np.int32), 1, 1, (1, 20, 15), "float32"),
+        "head.weight": Grid(uneven(9 * 5, 4, 25), 0x7812, 32, (9, 5), "float32"),
+        "alone": Grid(uneven(1, 7, 9), 0x7812, 32, (), "float32"),
+        "tied": Tied("head.weight", (9, 5), "float32"),
+    }
+
+
+def small_lanes():
+    """A stream of eight lanes, at little more than 0.4 bits per symbol: with fewer it would get one lane."""
+    bits = noise(66000, 6)
+    return {
+        "lanes": Grid(np.where(bits < 0xEC000000, 0, 1 + (bits & 1)).astype(np.int32), 0x7B00, 33, (66000,), "float32")
+    }
+
+
+def small_classes():
+    """A matrix whose rows and columns differ in scale, so that several tables serve it."""
+    row, column = np.divmod(np.arange(16384, dtype=np.int32), 128)
+    small = codes(16384, 11, 4) * (row % 8 == 0) * (1 + column % 2)
+    return {"classes": Grid(small.astype(np.int32), 0x7A00, 36, (128, 128), "float32")}
+
+
+def small_lossless():
+    """Streams of bytes: shared and not, plain and coded; constants, empty tensors."""
+    return {
+        "ones": Constant(np.float32(1).tobytes(), (20,), "float32"),
+        "count": Constant((2**40).to_bytes(8, "little"), (), "int64"),
+        "on": Constant(b"\1", (3,), "bool"),
+        "no.bytes": Raw(b"", (3, 0), "int8"),
+        "no.codes": Grid(np.zeros(0, np.int32), 9, 9, (0, 4), "float32"),
+        "half": Raw((codes(40, 8, 4) / 64).astype(np.float16).tobytes(), (40,), "float16"),
+        "pair": Raw((noise(20, 3) >> 16).astype(np.float32).tobytes(), (10,), "complex64"),
+        "flags": Raw((noise(30, 7) >> 31).astype(np.uint8).tobytes(), (30,), "bool"),
+        "coded": Raw((codes(1100, 9, 4) + 100).astype(np.uint8).tobytes(), (1100,), "uint8"),
+        "tied": Tied("half", (40,), "float16"),
+    }
+
+
 VERSIONS = {1: version_1}
+# at most 4 KB each, so that every bit can be flipped
+SMALL = {
+    "v1.grids": small_grids,
+    "v1.lanes": small_lanes,
+    "v1.classes": small_classes,
+    "v1.lossless": small_lossless,
+    "v1.max": small_contexts,
+}
+
+FILES = {**{f"v{version}": items for version, items in VERSIONS.items()}, **SMALL}
+
+
+def make():
+    """Write what is missing."""
+    for name, items in FILES.items():
+        path = FOLDER / f"{name}.nwt"
+        if not path.exists():
+            print(path, write(path, items(), SETTINGS, VERDICT, "max" if name == "v1.max" else "fast"))
+
 
 if __name__ == "__main__":
-    for version, items in VERSIONS.items():
-        path = FOLDER / f"v{version}.nwt"
-        if not path.exists():
-            print(path, write(path, items(), SETTINGS, VERDICT))
+    make()

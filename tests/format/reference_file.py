@@ -11,31 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.codec import reference_context
 from tests.codec.reference_codec import read_stream
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
-DTYPES = [
-    "bool",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "float16",
-    "float32",
-    "float64",
-    "bfloat16",
-    "float8_e4m3fn",
-    "float8_e5m2",
-    "float8_e4m3fnuz",
-    "float8_e5m2fnuz",
-    "float8_e8m0fnu",
-    "complex64",
-    "complex128",
-]
+NAMES = (
+    "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 "
+    "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu complex64 complex128"
+)
+DTYPES = NAMES.split()
 WIDTHS = [1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 2, 1, 1, 1, 1, 1, 8, 16]
 
 
@@ -89,12 +73,16 @@ def read(data: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...], bytes]], di
     streams = list_streams(tensors)
     tables = columns.varints(len(streams))
     sizes = [[min(262144, s["count"] - i) for i in range(0, s["count"], 262144)] for s in streams]
-    lengths = [columns.varints(len(size)) if table else size for table, size in zip(tables, sizes, strict=True)]
+    lengths = [
+        columns.varints(len(size)) if table or stream["kind"] == 2 else size
+        for stream, table, size in zip(streams, tables, sizes, strict=True)
+    ]
     settings, verdict = columns.text(), columns.text()
     assert columns.data == b""
     body = Columns(data[8:start])
     for stream, table, blocks in zip(streams, tables, lengths, strict=True):
-        stream["symbols"] = read_symbols(body, tail, table, blocks, stream["count"])
+        scales = tuple(scale["symbols"].tolist() for scale in stream["scales"]) if "scales" in stream else None
+        stream["symbols"] = read_symbols(body, tail, table, blocks, stream, scales)
     assert body.data == b""
     found = {t["name"]: (DTYPES[t["dtype"]], t["shape"], elements(t)) for t in tensors if t["kind"] != 3}
     order = {t["name"]: found[t["name"] if t["kind"] != 3 else tensors[t["target"]]["name"]] for t in tensors}
@@ -137,23 +125,37 @@ def list_streams(tensors: list[dict]) -> list[dict]:
             tensor["parts"], tensor["at"] = [], 0
             continue
         width = 1 if tensor["kind"] == 2 else WIDTHS[tensor["dtype"]]
-        if tensor["stream"] == 0:
-            tensor["parts"] = [{"count": 0} for _ in range(width)]
+        if tensor["stream"] < 2:
+            rows, tensor["parts"] = tensor["shape"][:1], [empty(tensor) for _ in range(width)]
+            if tensor["stream"] == 1:
+                tensor["parts"][0]["scales"] = [{"kind": 2, "count": n} for n in (*rows, tensor["size"] // rows[0])]
+                own += tensor["parts"][0]["scales"]
             own += tensor["parts"]
         else:
-            tensor["parts"] = [shared.setdefault(tensor["stream"] - 1 + i, {"count": 0}) for i in range(width)]
+            tensor["parts"] = [shared.setdefault(tensor["stream"] - 2 + i, empty(tensor)) for i in range(width)]
         tensor["at"] = tensor["parts"][0]["count"]
         for part in tensor["parts"]:
             part["count"] += tensor["size"]
+            part["shapes"].append(tensor["shape"])
     return own + [shared[i] for i in sorted(shared)]
 
 
-def read_symbols(body: Columns, tail: Columns, table: int, lengths: list[int], count: int) -> np.ndarray:
+def empty(tensor: dict) -> dict:
+    return {"kind": tensor["kind"], "count": 0, "shapes": []}
+
+
+def read_symbols(
+    body: Columns, tail: Columns, table: int, lengths: list[int], stream: dict, scales: tuple | None
+) -> np.ndarray:
     stored = body.take(table - 1) if table else b""
     blocks = [body.take(length) for length in lengths]
     for i, block in enumerate(blocks):
         assert zlib.crc32(stored + block if i == 0 else block) == struct.unpack("<I", tail.take(4))[0]
-    return np.array(read_stream(stored, blocks, count) if table else list(b"".join(blocks)))
+    if table:
+        return np.array(read_stream(stored, blocks, stream["count"], scales))
+    if stream["kind"] == 2:
+        return np.array(reference_context.read_stream(blocks, stream["shapes"]))
+    return np.array(list(b"".join(blocks)))
 
 
 def elements(t: dict) -> bytes:
@@ -191,6 +193,13 @@ def digest(tensors: list[dict], found: dict[str, tuple[str, tuple[int, ...], byt
         total.update(struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
         if t["kind"] == 3:
             target = tensors[t["target"]]["name"].encode()
-            data = struct.pack("<I", len(target)) + target
-        total.update(data)
+            total.update(struct.pack("<I", len(target)) + target)
+        elif data:
+            total.update(struct.pack("<Q", fingerprint(data)))
     return total.digest()
+
+
+def fingerprint(data: bytes) -> int:
+    w = np.frombuffer(data + bytes(-len(data) % 8), "<u8")
+    v = w ^ np.arange(1, len(w) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return int(np.sum(w + (v & np.uint64(0xFFFFFFFF)) * (v >> np.uint64(32))))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,3 +37,21 @@ def test_numbers_of_more_than_63_bits_are_refused():
 def test_a_count_is_checked_before_anything_is_read():
     with pytest.raises(CorruptFile, match=f"streams needs {2**60} numbers, only 3 bytes"):
         Cursor(b"abc").varints(2**60, "streams")
+
+
+def test_many_numbers_are_read_like_single_ones():
+    rng = np.random.default_rng(0)
+    values = (rng.integers(0, 2**63, 5000) >> rng.integers(0, 63, 5000)).tolist()
+    cursor = Cursor(varints([*values, 5]))
+    assert cursor.varints(5000, "numbers") == values
+    assert cursor.varint("numbers") == 5
+    assert cursor.varints(0, "numbers") == []
+
+
+def test_missing_and_long_numbers_are_told_apart():
+    with pytest.raises(CorruptFile, match="ends within numbers: 2 of 4 numbers are missing"):
+        Cursor(varints([300, 300]) + b"\x80").varints(4, "numbers")
+    with pytest.raises(CorruptFile, match="more than 9 bytes in numbers"):
+        Cursor(b"\1" + b"\x80" * 9).varints(2, "numbers")
+    with pytest.raises(CorruptFile, match="more than 9 bytes in numbers"):
+        Cursor(b"\1" + b"\x80" * 9 + b"\1\1").varints(3, "numbers")

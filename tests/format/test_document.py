@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from noworse.format import pack
+from attacks.forge import small_model
+from noworse.format import CODERS, pack
 from noworse.format.dictionary import DICTIONARY
 from noworse.representation import Grid, Raw, Tied
 from tests.format import reference_file
-from tests.format.nwt_files import models, small_model
+from tests.format.nwt_files import models
 
 
-def agree(items):
-    found, made, verdict = reference_file.read(pack(items, {"seed": 1}, {"samples": 3}))
+def agree(items, coder="fast"):
+    found, made, verdict = reference_file.read(pack(items, {"seed": 1}, {"samples": 3}, coder))
     assert (made, verdict) == ({"seed": 1}, {"samples": 3})
     assert list(found) == list(items)
     for name, item in items.items():
@@ -28,14 +29,21 @@ def test_the_document_shows_the_dictionary():
     assert reference_file.dictionary() == DICTIONARY
 
 
-def test_a_small_model_reads_alike():
-    agree(small_model())
+@pytest.mark.parametrize("coder", CODERS)
+def test_a_small_model_reads_alike(coder):
+    agree(small_model(), coder)
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(models())
 def test_any_model_reads_alike(items):
     agree(items)
+
+
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+@given(models(most=700))
+def test_any_context_coded_model_reads_alike(items):
+    agree(items, "max")
 
 
 @pytest.mark.slow

@@ -2,30 +2,59 @@ from __future__ import annotations
 
 import pytest
 
+from noworse.errors import CorruptFile
 from noworse.format import File
 from noworse.representation import Tied
 from tests.format import reference_file
-from tests.format.golden_files import FOLDER, SETTINGS, VERDICT, VERSIONS
+from tests.format.golden_files import FILES, FOLDER, SETTINGS, SMALL, VERDICT
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_files_of_every_version_are_read(version):
-    items = VERSIONS[version]()
-    data = (FOLDER / f"v{version}.nwt").read_bytes()
-    assert data[6] == version
+def golden(name):
+    return (FOLDER / f"{name}.nwt").read_bytes()
+
+
+def read(data):
     with File(data) as file:
-        assert file.names == list(items)
-        assert (file.settings, file.verdict) == (SETTINGS, VERDICT)
-        for name, item in items.items():
-            assert file.representation(name) == item
         file.check()
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_the_second_reader_agrees(version):
-    items = VERSIONS[version]()
-    found, settings, verdict = reference_file.read((FOLDER / f"v{version}.nwt").read_bytes())
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_every_version_are_read(name):
+    items, data = FILES[name](), golden(name)
+    assert data[6] == int(name[1])
+    with File(data) as file:
+        assert file.names == list(items)
+        assert (file.settings, file.verdict) == (SETTINGS, VERDICT)
+        for tensor, item in items.items():
+            assert file.representation(tensor) == item
+        file.check()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_second_reader_agrees(name):
+    items = FILES[name]()
+    found, settings, verdict = reference_file.read(golden(name))
     assert (settings, verdict) == (SETTINGS, VERDICT)
-    for name, item in items.items():
+    for tensor, item in items.items():
         source = items[item.target] if isinstance(item, Tied) else item
-        assert found[name] == (item.dtype, item.shape, source.storage().tobytes())
+        assert found[tensor] == (item.dtype, item.shape, source.storage().tobytes())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_prefix_is_refused(name):
+    data = golden(name)
+    for length in range(len(data)):
+        with pytest.raises(CorruptFile):
+            read(data[:length])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_every_flipped_bit_is_noticed(name):
+    data = golden(name)
+    assert len(data) <= 4096
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptFile):
+            read(bytes(damaged))

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import json
+import os
 import struct
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from attacks.forge import forge, seal, small_model
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import File, limits, pack
 from noworse.format.columns import varints
 from noworse.format.index import Entry, Signature, columns, tail
 from noworse.format.writer import HEADER, deflate
 from noworse.representation import Constant, Grid, Raw
-from tests.format.nwt_files import forge, seal, small_model
 
 SETTINGS, VERDICT = {"seed": 1}, {"verdict": "improved"}
 
@@ -30,21 +33,6 @@ def file(data):
 def read(data):
     with File(data) as file:
         file.check()
-
-
-def test_every_prefix_is_refused(data):
-    assert len(data) < 2048
-    for length in range(len(data)):
-        with pytest.raises(CorruptFile):
-            read(data[:length])
-
-
-def test_every_flipped_bit_is_noticed(data):
-    for bit in range(8 * len(data)):
-        damaged = bytearray(data)
-        damaged[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(CorruptFile):
-            read(bytes(damaged))
 
 
 def test_bytes_before_between_or_after_are_refused(data, file):
@@ -79,13 +67,51 @@ def test_names_of_damaged_tensors_are_told(data):
     damaged[len(HEADER) + 3] ^= 1
     with File(bytes(damaged)) as file:
         file.array("norm.weight")
-        with pytest.raises(CorruptFile, match=r"tensor 'layer\.weight': block 0 is damaged: its crc32"):
+        with pytest.raises(CorruptFile, match=r"tensor 'layer\.weight': block 0 of 1 is damaged: its crc32"):
             file.array("layer.weight")
+
+
+@pytest.mark.parametrize(
+    ("item", "kind"),
+    [
+        (
+            Grid(np.arange(20_000, dtype=np.int32) % 7, 30000, 40, (20_000,), "float32"),
+            "block 0 of 1 is damaged: its crc32",
+        ),
+        (Raw(np.random.default_rng(0).bytes(5000), (5000,), "uint8"), "block 0 is damaged: its crc32"),
+    ],
+    ids=["codes", "plain bytes"],
+)
+def test_a_damaged_stream_of_its_own_is_named(item, kind):
+    damaged = bytearray(pack({"large": item}, {}, None))
+    damaged[len(HEADER) + 50] ^= 1
+    with pytest.raises(CorruptFile, match=f"tensor 'large': {kind}"):
+        read(bytes(damaged))
 
 
 def test_the_digest_is_compared(file):
     with pytest.raises(CorruptFile, match=r"the tensors decode to digest [0-9a-f]{32}, expected 0{32}"):
         read(forge(file, behind=b"".join(part for _, part in tail(file.index))[:-16] + bytes(16)))
+
+
+def test_the_index_says_what_a_tensor_is(file):
+    entry = file.entry("layer.weight")
+    assert (entry.name, entry.step, entry.edge, entry.signature.shape) == ("layer.weight", 30000, 40, (8, 8))
+    assert file.index.entries[file.entry("head.weight").target].name == "layer.weight"
+
+
+def test_the_digest_can_be_shown(file):
+    assert bytes.fromhex(file.digest) == file.index.digest
+
+
+def test_a_file_that_shrinks_while_it_is_open_is_damaged(tmp_path, data):
+    (tmp_path / "a.nwt").write_bytes(data)
+    with File(tmp_path / "a.nwt") as file:
+        os.truncate(tmp_path / "a.nwt", 20)
+        with pytest.raises(
+            CorruptFile, match=r"tensor 'layer\.weight': 12 bytes at offset 8, expected \d+: the file is truncated"
+        ):
+            file.check()
 
 
 def test_max_bytes_refuses_before_decoding(data):
@@ -138,6 +164,15 @@ def test_tensor_bytes_follow_the_code_lengths():
             assert file.tensor_bytes("rare") > 2 * file.tensor_bytes("zero")
 
 
+def test_tensors_that_share_a_stream_share_its_bytes():
+    codes = np.random.default_rng(0).laplace(size=200).astype(np.int32)
+    items = {name: Grid(codes, 9, 9, (200,), "float32") for name in "ab"}
+    with File(pack(items, {}, None)) as file:
+        (stream,) = file.index.streams
+        assert file.tensor_bytes("a") + file.tensor_bytes("b") == stream.nbytes
+        assert abs(file.tensor_bytes("a") - file.tensor_bytes("b")) <= 1
+
+
 NAMES = varints([6, 0, 0, 0, 0, 0, 0])
 COUNT = 6
 
@@ -145,14 +180,15 @@ COUNT = 6
 @pytest.mark.parametrize(
     ("replaced", "message"),
     [
-        ({"names": varints([10**6 + 1])}, "1000001 tensors, expected at most 1000000"),
+        ({"names": varints([10**6 + 1])}, r"1000001 tensors, expected at most 3278\d\d within max_bytes"),
         ({"text": varints([5, 0, 0])}, "names needs 5 numbers, only 2 bytes"),
         ({"text": varints([2, 0, 0]) + b"a\0b"}, "ends within names"),
         ({"names": NAMES + b"a\0b\0c\0d\0e\0a\0"}, "two tensors are called 'a'"),
         ({"names": varints([6, 0, 2, 0, 0, 0, 0]) + b"a\0b\0c\0d\0e\0f\0"}, "shares 2 bytes with one of 1"),
         ({"names": NAMES + b"\xff\0b\0c\0d\0e\0f\0"}, "a name is not UTF-8"),
         ({"names": NAMES + b"a" * 4097 + b"\0b\0c\0d\0e\0f\0"}, "a name of 4097 bytes"),
-        ({"shapes": varints([1 << 60])}, "ends within kinds"),
+        ({"shapes": varints([1 << 60])}, f"{1 << 60} signatures of 6 tensors, expected at most one each"),
+        ({"text": varints([1, 0]) + b"a\0" + varints([1])}, "ends within kinds"),
         ({"shapes": varints([1]) + b"\x8a\0" + bytes(COUNT)}, "kind 4 of dtype 10"),
         ({"shapes": varints([1]) + b"\x1f\0" + bytes(COUNT)}, "kind 0 of dtype 31"),
         ({"shapes": varints([1]) + b"\x48\0" + bytes(COUNT)}, "a grid of dtype int64"),
@@ -165,17 +201,20 @@ COUNT = 6
         ({"ties": varints([6])}, "'head.weight' is tied to tensor 6 of 6"),
         ({"ties": varints([5])}, "itself tied"),
         ({"ties": varints([1])}, "or of another shape"),
-        ({"streams": varints([1, 1, 1])}, "'norm.running_mean' shares a stream with tensors of another kind"),
-        ({"streams": varints([1, 1, 1 << 50])}, "a tensor uses shared stream"),
+        ({"streams": varints([2, 2, 2])}, "'norm.running_mean' shares a stream with tensors of another kind"),
+        ({"streams": varints([2, 2, 1 << 50])}, "a tensor uses shared stream"),
+        ({"streams": varints([0, 1, 0])}, r"'layer.bias' of shape \(8,\) has classes, expected a grid with columns"),
+        ({"streams": varints([2, 2, 1])}, r"'norm.running_mean' of shape \(8,\) has classes, expected a grid"),
         ({"scales": bytes(4), "behind": bytes(2 + 4 * 5 + 16)}, "is damaged"),
-        ({"lengths": bytes(6)}, "a stream of codes has no table"),
+        ({"lengths": bytes(6)}, "the data end at byte"),
         ({"settings": varints([3]) + b"{x}"}, "the settings are no JSON"),
         ({"settings": varints([2]) + b"[]"}, "the settings are a JSON list, expected an object"),
         ({"settings": varints([200000]) + b"[" * 200000}, "the settings are no JSON"),
         ({"verdict": varints([99]) + b"{}"}, "ends within verdict"),
         ({"verdict": varints([2]) + b"{}!"}, "1 bytes follow the last column"),
         ({"behind": b""}, "ends within step sizes"),
-        ({"behind": bytes(2)}, "ends within checksums"),
+        ({"behind": bytes(2)}, "more than 0 streams, for whose checksums"),
+        ({"behind": bytes(2 + 24)}, "ends within the digest: 4 bytes left, 16 expected"),
         ({"behind": bytes(999)}, "bytes follow the digest"),
     ],
 )
@@ -212,7 +251,7 @@ def test_codes_where_bytes_belong_are_refused():
             scales=b"",
             behind=b"".join(part for _, part in tail(file.index))[1:],
         )
-    with pytest.raises(CorruptFile, match="tensor 'a': a stream of bytes holds values from -600 to 599"):
+    with pytest.raises(CorruptFile, match="tensor 'a': a stream of bytes has symbols from -600 to 599"):
         read(forged)
 
 
@@ -220,8 +259,69 @@ def test_the_number_of_streams_is_limited_by_the_index():
     items = {str(i): Raw(bytes(range(16)), (1,), "complex128") for i in range(3)}
     with File(pack(items, {}, None)) as file:
         forged = forge(file, streams=varints([0, 0, 0]), lengths=b"", settings=b"", verdict=b"")
-    with pytest.raises(CorruptFile, match="more than 0 streams, whose lengths the index has no room for"):
+    with pytest.raises(CorruptFile, match="more than 20 streams, for whose checksums or description there is no room"):
         read(forged)
+
+
+def index_of(count, signature=b"\x0a\0" + bytes(4), rest=b""):
+    """A file without data whose index has ``count`` short names of one signature."""
+    names = np.frombuffer(b"".join(b"%06d\0" % i for i in range(count)), np.uint8).tobytes()
+    text = varints([count]) + bytes(count) + names + b"\1" + signature + bytes(count) + rest + bytes(2)
+    return seal(HEADER, deflate(text) + bytes(16), len(text))
+
+
+def test_what_an_index_may_describe_grows_with_max_bytes():
+    small = index_of(66_000)
+    assert len(small) < 400_000
+    with pytest.raises(CorruptFile, match="66000 tensors, expected at most 65793 within max_bytes"):
+        File(small, max_bytes=264_000)
+    assert len(File(small).names) == 66_000
+    with pytest.raises(CorruptFile, match="1000001 tensors, expected at most 1000000 within max_bytes"):
+        File(seal(HEADER, deflate(varints([1_000_001])) + bytes(16), 3), max_bytes=1 << 40)
+
+
+def test_streams_without_room_for_checksums_are_not_listed():
+    """16 streams for each tensor: a few kilobytes once took half a gigabyte of lists."""
+    hostile = index_of(20_000, signature=bytes([1 << 5 | 19, 0]), rest=bytes(17 * 20_000))
+    tracemalloc.start()
+    with pytest.raises(CorruptFile, match="more than 4 streams, for whose checksums or description there is no room"):
+        File(hostile)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_blocks_without_room_for_checksums_are_not_listed():
+    blocks = (1 << 40) // (1 << 18)
+    signature = bytes([1 << 5 | 1, 1]) + varints([1 << 40])
+    hostile = index_of(1, signature, rest=bytes(2))
+    with pytest.raises(CorruptFile, match=f"{blocks} blocks in 1 streams, expected at most 4"):
+        File(hostile, max_bytes=1 << 50)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"null", "are a JSON NoneType, expected an object"),
+        (b'{"a":' * 33 + b"1" + b"}" * 33, "nested deeper than 32 levels"),
+        (b'{"a":' * 5000, "no JSON"),
+        (b'{"a":NaN}', "no JSON: the number NaN is not finite"),
+        (b'{"a":1e999}', "no JSON: the number 1e999 is not finite"),
+        (b'{"a":' + b"9" * 41 + b"}", "an integer of 41 characters, expected at most 40"),
+        (b'{"a":"\\ud800"}', "no JSON: 'utf-8' codec can't encode"),
+        ('{"a":1}'.encode("utf-16"), "no JSON: 'utf-8' codec can't decode"),
+        (b'{"a":"' + b"x" * (1 << 20) + b'"}', "take 1048584 bytes, expected at most 1048576"),
+    ],
+    ids=["null", "nested", "deep", "nan", "infinite", "digits", "surrogate", "utf-16", "long"],
+)
+def test_unusual_json_is_refused(file, text, message):
+    with pytest.raises(CorruptFile, match=f"the verdict .*{message}"):
+        read(forge(file, verdict=varints([len(text)]) + text))
+
+
+def test_ordinary_json_is_kept(file):
+    found = {"a": [1, -2.5, None, True, {"ä": "\U0001f600"}], "b": 10**39}
+    text = json.dumps(found).encode()
+    assert File(forge(file, settings=varints([len(text)]) + text)).settings == found
 
 
 def test_lengths_of_the_index_are_checked(data, file):

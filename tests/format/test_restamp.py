@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from attacks.forge import small_model
 from noworse.errors import CorruptFile
 from noworse.format import File, pack, restamp, write
 from noworse.format.writer import HEADER
-from tests.format.nwt_files import small_model
 
 
 def test_a_new_verdict_leaves_the_data_as_they_are(tmp_path):

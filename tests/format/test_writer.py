@@ -6,29 +6,36 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from attacks.forge import small_model
 from noworse.errors import BadInput
-from noworse.format import File, pack, packed_size, write
+from noworse.format import CODERS, File, limits, pack, packed_size, write
 from noworse.representation import Constant, Grid, Raw, Tied
-from tests.format.nwt_files import models, small_model
+from tests.format.nwt_files import models
 
 ONE = Constant(bytes(4), (), "float32")
 
 
+@pytest.mark.parametrize("coder", CODERS)
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
-@given(models())
-def test_any_model_round_trips(items):
-    data = pack(items, {"seed": 0}, {"verdict": "no worse"})
-    assert data == pack(items, {"seed": 0}, {"verdict": "no worse"})
-    assert len(data) == packed_size(items, {"seed": 0}, {"verdict": "no worse"})
+@given(items=models())
+def test_any_model_round_trips(coder, items):
+    data = pack(items, {"seed": 0}, {"verdict": "no worse"}, coder)
+    assert data == pack(items, {"seed": 0}, {"verdict": "no worse"}, coder)
+    assert len(data) == packed_size(items, {"seed": 0}, {"verdict": "no worse"}, coder)
     with File(data) as file:
         assert file.names == list(items)
         assert {name: file.representation(name) for name in items} == items
+        for name, item in items.items():
+            expected = item.target if isinstance(item, Tied) else item.storage()
+            np.testing.assert_array_equal(file.storage(name), expected, strict=not isinstance(item, Tied))
         assert (file.settings, file.verdict, file.size) == ({"seed": 0}, {"verdict": "no worse"}, len(data))
         file.check()
         total = file.attribution()
         assert sum(total.values()) == len(data)
         assert min(total.values()) >= 0
-        assert sum(file.tensor_bytes(name) for name in items) == total["payload"] + total["tables"]
+        assert sum(file.tensor_bytes(name) for name in items) == sum(
+            total.get(what, 0) for what in ("payload", "tables", "classes")
+        )
 
 
 def test_a_file_on_disk_holds_the_same_bytes(tmp_path):
@@ -119,9 +126,41 @@ def test_an_unwritable_path_is_refused(tmp_path, name):
         ({"a": ONE, "b": Tied("a", (), "int32")}, {}, "of int32"),
         ({}, {"bound": math.nan}, "settings cannot be written as JSON"),
         ({}, {"bound": object()}, "settings cannot be written as JSON"),
-        ({}, {"text": "x" * (1 << 24)}, "an index of 16777"),
+        ({}, {"text": "x" * (1 << 20)}, "the settings take 1048587 bytes, expected at most 1048576"),
+        ({}, {"number": 10**40}, "an integer of 41 characters"),
     ],
 )
 def test_unusable_input_is_refused(items, extra, message):
     with pytest.raises(BadInput, match=message):
         pack(items, extra, None)
+
+
+@pytest.mark.parametrize(("limit", "message"), [("INDEX_BYTES", "an index of"), ("NAMES_BYTES", "names of 7 bytes")])
+def test_an_index_that_no_reader_accepts_is_not_written(monkeypatch, limit, message):
+    monkeypatch.setattr(limits, limit, 6)
+    with pytest.raises(BadInput, match=message):
+        pack({"abc": ONE, "abcd": ONE}, {}, None)
+
+
+def test_more_tensors_than_a_reader_accepts_are_not_written(monkeypatch):
+    monkeypatch.setattr(limits, "TENSORS", 1)
+    with pytest.raises(BadInput, match="2 tensors, expected at most 1"):
+        pack({"a": ONE, "b": ONE}, {}, None)
+
+
+def test_classes_of_rows_and_columns_are_attributed():
+    rng = np.random.default_rng(0)
+    spread = np.exp(rng.normal(size=(128, 1, 1)) + rng.normal(size=(1, 50, 4)))
+    codes = np.rint(rng.laplace(size=(128, 50, 4)) * spread).astype(np.int32).reshape(-1)
+    items = {name: Grid(codes, 30000, 40, (128, 50, 4), name) for name in ("float32", "bfloat16", "float64")}
+    data = pack(items, {}, None)
+    with File(data) as file:
+        where = file.attribution()
+        assert where["classes"] > 300
+        assert sum(where.values()) == len(data)
+        assert sum(file.tensor_bytes(name) for name in items) == where["payload"] + where["tables"] + where["classes"]
+        for name, item in items.items():
+            np.testing.assert_array_equal(file.storage(name), item.storage(), strict=True)
+            assert file.representation(name) == item
+    flat = {name: Grid(codes, 30000, 40, codes.shape, name) for name in items}
+    assert len(data) < 0.95 * len(pack(flat, {}, None))

@@ -100,17 +100,19 @@ def test_metric_counts_right_answers() -> None:
     assert fashion_mnist.accuracy_percent(logits, batches) == 75
 
 
-def test_augment_blends_every_image_with_another() -> None:
+@pytest.mark.parametrize("most", [0.2, 1.0])
+def test_augment_blends_every_image_with_another(most: float) -> None:
+    augment = fashion_mnist.Blend(most)
     images = torch.eye(8).reshape(8, 1, 8, 1).expand(8, 1, 8, 28).contiguous()  # image i is 1 in row i
     torch.manual_seed(1)
-    blended = fashion_mnist.augment(images)
+    blended = augment(images)
     shares = blended.mean(3).squeeze(1)  # (8 images, 8 sources)
     assert torch.allclose(shares.sum(1), torch.ones(8))
     assert ((shares > 1e-3).sum(1) <= 2).all()
-    assert (shares.diagonal() > 0).all()
+    assert (shares.diagonal() >= 1 - most).all()
     assert not torch.allclose(blended, images)
     torch.manual_seed(1)
-    assert torch.equal(fashion_mnist.augment(images), blended)
+    assert torch.equal(augment(images), blended)
 
 
 def test_changed_weights_are_refused(tmp_path: Path) -> None:

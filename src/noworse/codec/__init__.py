@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from noworse.codec.rans import BLOCK, Encoded, decode, encode
+from noworse.codec.rans import BLOCK, Coded, Encoded, Scales, decode, decode_grid_into, decode_into, encode, fingerprint
 
-__all__ = ["BLOCK", "Encoded", "decode", "encode"]
+__all__ = ["BLOCK", "Coded", "Encoded", "Scales", "decode", "decode_grid_into", "decode_into", "encode", "fingerprint"]

@@ -11,8 +11,8 @@ namespace noworse {
 
 // Adds the occurrences of lo, lo + 1, ... lo + size - 1 to counts[0 .. size) and returns how many codes lie outside.
 // Four partial histograms break the store-to-load dependency of runs of one symbol (most codes are zero).
-inline std::uint64_t histogram(const std::int32_t* codes, std::size_t n, std::int64_t lo, std::size_t size,
-                               std::uint64_t* counts) {
+template <class Code>
+std::uint64_t histogram(const Code* codes, std::size_t n, std::int64_t lo, std::size_t size, std::uint64_t* counts) {
     std::vector<std::uint64_t> part(4 * (size + 1), 0);
     std::uint64_t* rows[4];
     for (std::size_t j = 0; j < 4; ++j) rows[j] = part.data() + j * (size + 1);
@@ -27,7 +27,7 @@ inline std::uint64_t histogram(const std::int32_t* codes, std::size_t n, std::in
 // Frequencies f with sum 1 << bits and f[k] >= 1 where w[k] > 0, close to the f that minimises -sum w log2 f.
 // Start: max(1, floor(w 2^bits / W)). Then single units are moved by greatest gain w / (2f + 1), or least loss
 // w / (2f - 1) (log((f + 1) / f) to second order); ties go to the lowest index. Part of the file format.
-inline std::vector<std::uint32_t> normalise(const std::uint64_t* w, std::size_t n, unsigned bits) {
+inline std::vector<std::uint16_t> normalise(const std::uint64_t* w, std::size_t n, unsigned bits) {
     constexpr std::uint64_t kMaxWeight = std::uint64_t{1} << 40;
     const std::uint64_t target = std::uint64_t{1} << bits;
     std::uint64_t total = 0, used = 0, sum = 0;
@@ -60,7 +60,7 @@ inline std::vector<std::uint32_t> normalise(const std::uint64_t* w, std::size_t 
         if (!grow && f[heap.back()] == 1) heap.pop_back();
         else std::push_heap(heap.begin(), heap.end(), later);
     }
-    return f;
+    return {f.begin(), f.end()};
 }
 
 }  // namespace noworse

@@ -6,10 +6,9 @@
 #include <stdexcept>
 #include <vector>
 
-namespace noworse {
+#include "model.hpp"
 
-constexpr std::int32_t kMaxCode = 1 << 30;  // codes lie in [-kMaxCode, kMaxCode]
-constexpr int kMaxOrder = 30;               // largest Golomb order
+namespace noworse {
 
 inline void put_varint(std::vector<std::uint8_t>& out, std::uint64_t v) {
     for (; v >= 128; v >>= 7) out.push_back(static_cast<std::uint8_t>(v | 128));
@@ -50,47 +49,38 @@ struct BitReader {
         for (unsigned b = 0; b < n; ++b, ++at) value |= static_cast<std::uint64_t>((data[at / 8] >> (at % 8)) & 1) << b;
         return value;
     }
+
+    void finish() {
+        if (size - at >= 8 || take(static_cast<unsigned>(size - at)) != 0)
+            throw std::domain_error("bytes are left after the last escaped value");
+    }
 };
 
 // u = 2 (v - end) above the alphabet [lo, end), 2 (lo - 1 - v) + 1 below it; m = (u >> order) + 1 has n + 1 bits and is
 // written as n zeros, a one, the n low bits of m; then the `order` low bits of u.
-inline std::vector<std::uint8_t> encode_escapes(const std::int32_t* codes, std::size_t count, std::int64_t lo,
-                                                std::int64_t end, unsigned order) {
-    BitWriter out;
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::int64_t v = codes[i];
-        if (v >= lo && v < end) continue;
-        const std::uint64_t u = static_cast<std::uint64_t>(v >= end ? 2 * (v - end) : 2 * (lo - 1 - v) + 1);
-        const std::uint64_t m = (u >> order) + 1;
-        unsigned n = 0;
-        while (m >> (n + 1)) ++n;
-        out.put(0, n);
-        out.put(1, 1);
-        out.put(m, n);
-        out.put(u, order);
-    }
-    return out.bytes;
+inline void put_escape(BitWriter& out, std::int64_t v, std::int64_t lo, std::int64_t end, unsigned order) {
+    const std::uint64_t u = static_cast<std::uint64_t>(v >= end ? 2 * (v - end) : 2 * (lo - 1 - v) + 1);
+    const std::uint64_t m = (u >> order) + 1;
+    unsigned n = 0;
+    while (m >> (n + 1)) ++n;
+    out.put(0, n);
+    out.put(1, 1);
+    out.put(m, n);
+    out.put(u, order);
 }
 
-// Replaces every `end` (the value that the escape symbol decodes to) by its value from the list.
-inline void decode_escapes(const std::uint8_t* data, const std::uint8_t* data_end, std::int32_t* out, std::size_t count,
-                           std::int64_t lo, std::int64_t end, unsigned order) {
-    BitReader in{data, static_cast<std::uint64_t>(data_end - data) * 8};
-    for (std::size_t i = 0; i < count; ++i) {
-        if (out[i] != end) continue;
-        unsigned n = 0;
-        while (in.take(1) == 0)
-            if (++n > 32) throw std::domain_error("an escaped value is too large");
-        const std::uint64_t m = (std::uint64_t{1} << n) | in.take(n);
-        const std::uint64_t u = ((m - 1) << order) | in.take(order);
-        if (u > (std::uint64_t{1} << 33)) throw std::domain_error("an escaped value is too large");
-        const std::int64_t half = static_cast<std::int64_t>(u >> 1);
-        const std::int64_t v = u & 1 ? lo - 1 - half : end + half;
-        if (v < -kMaxCode || v > kMaxCode) throw std::domain_error("an escaped value is too large");
-        out[i] = static_cast<std::int32_t>(v);
-    }
-    if (in.size - in.at >= 8 || in.take(static_cast<unsigned>(in.size - in.at)) != 0)
-        throw std::domain_error("bytes are left after the last escaped value");
+inline std::int32_t take_escape(BitReader& in, std::int64_t lo, std::int64_t end, unsigned order) {
+    constexpr const char* kTooLarge = "an escaped value is too large";
+    unsigned n = 0;
+    while (in.take(1) == 0)
+        if (++n > 32) throw std::domain_error(kTooLarge);
+    const std::uint64_t m = (std::uint64_t{1} << n) | in.take(n);
+    const std::uint64_t u = ((m - 1) << order) | in.take(order);
+    if (m > (std::uint64_t{1} << 33) || u > (std::uint64_t{1} << 33)) throw std::domain_error(kTooLarge);
+    const std::int64_t half = static_cast<std::int64_t>(u >> 1);
+    const std::int64_t v = u & 1 ? lo - 1 - half : end + half;
+    if (v < -kMaxCode || v > kMaxCode) throw std::domain_error(kTooLarge);
+    return static_cast<std::int32_t>(v);
 }
 
 }  // namespace noworse

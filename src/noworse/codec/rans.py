@@ -11,15 +11,16 @@ Against arithmetic coding the ratio is the same and decoding one table lookup an
 
 Byte layout
 -----------
-A stream of n symbols has one table (see tables.py) and ceil(n / BLOCK) blocks, each of BLOCK = 262,144 symbols but the
-last. In a constant stream every block has zero bytes. All numbers are little-endian. A block of m symbols is:
+A stream of n symbols has one table (docs/format.md, section 5) and ceil(n / BLOCK) blocks, each of BLOCK = 262,144
+symbols but the last. In a constant stream every block has zero bytes. All numbers are little-endian. A block of m
+symbols is:
 
     escape length e     varint (7 bits per byte, low ones first, at most 5 bytes); only where the table has an escape
     lane states         4 bytes each, lane 0 first; a single lane's state in fewer, see below
     words               2 bytes each, in the order in which a decoder takes them
     escaped values      e bytes
 
-L = 1 lane where the table says "single" or m < 65,536; otherwise 8 where m < 131,072, 16 where m < 262,144, and 32.
+L = 1 lane where the table says "single" or m < 65,536; otherwise 16 where m < 131,072, and 32.
 Decoding a symbol from state x looks up whose slot x mod 2^b is and sets x = f (x div 2^b) + slot - c. Where x < 2^16
 then, it is *refilled*: x = 2^16 x + next word.
 
@@ -29,7 +30,10 @@ not refilled after the last word. After m symbols it must be 0, and all words us
 per block beyond the ideal length, ending in 2^16 would cost more than three; but 0 is so easily reached that a decoder
 notices little damage here: streams need a checksum.)
 
-More lanes: all states are at least 2^16. Symbol i belongs to lane i mod L, except for the last 64 L symbols, the tail,
+A stream with *classes* has up to 16 tables. Its symbols are the elements of a matrix, rows and columns have scales, and
+the table of an element follows from the sum of both: known before a symbol is decoded, so that lanes stay independent.
+
+More lanes: all states are at least 2^16. Symbol i belongs to lane i mod L, except for the last 32 L symbols, the tail,
 which lane 0 decodes alone. After the other symbols lanes 1 .. L - 1 must be in [2^16, 2^17): their low halves, in lane
 order, are the first words of the tail, before those left in the block. At the end lane 0 must be 2^16, all words used,
 and unused halves 0. (The halves would be wasted otherwise: two bytes per lane.)
@@ -44,82 +48,135 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noworse.codec import _native
-from noworse.codec.tables import MAX_CODE, Table, constant, parse
 from noworse.errors import BadInput, CorruptFile
 
 BLOCK = 1 << 18
-_WINDOW = 1 << 16  # widest range of codes that is counted symbol by symbol
+
+Scales = tuple[NDArray[np.int32], NDArray[np.int32]]  # of rows and of columns, 0 to 31
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A coded stream: the bytes of its frequency table and of each block of BLOCK symbols."""
+    """A coded stream: the bytes of its frequency tables and of each block of BLOCK symbols.
+
+    ``scales`` is None where one table serves all symbols; otherwise the sum of the scales of a symbol's row and column
+    says which one does, and they have to be stored beside the stream.
+    """
 
     table: bytes
     blocks: tuple[bytes, ...]
+    scales: Scales | None = None
 
     @property
     def size(self) -> int:
-        """Bytes of table and blocks."""
+        """Bytes of tables and blocks."""
         return len(self.table) + sum(map(len, self.blocks))
 
 
-def encode(codes: NDArray[np.int32]) -> Encoded:
-    """Codes (n,) int32 in [-2**30, 2**30] as table and blocks; the same codes give the same bytes. BadInput else."""
-    if codes.ndim != 1 or codes.dtype != np.int32:
+@dataclass(frozen=True)
+class Coded:
+    """A coded stream as a reader meets it: tables, then blocks back to back, with the crc32 of each (or none)."""
+
+    data: bytes
+    table: int  # bytes
+    blocks: Sequence[int]  # bytes
+    checksums: Sequence[int] = ()  # the first one covers the tables as well
+    scales: Scales | None = None
+
+
+def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: bool = True) -> Encoded:
+    """Codes (n,), int32 in [-2**30, 2**30] or uint8 or int8, as tables and blocks; BadInput for others.
+
+    With ``columns`` > 0 they are a matrix (n / columns, columns) whose rows and columns get scales where that saves
+    bytes. The same codes give the same bytes from any number of threads (0: one per processor) and without ``simd``.
+    """
+    if codes.ndim != 1 or codes.dtype not in (np.int32, np.uint8, np.int8):
         raise BadInput(f"codes have dtype {codes.dtype} and shape {codes.shape}, expected int32 and one dimension")
-    codes = np.ascontiguousarray(codes)
-    low, high = _native.bounds(codes)
-    if low < -MAX_CODE or high > MAX_CODE:
-        raise BadInput(f"codes range over {low} .. {high}, expected at most 2**30 in size")
-    if low == high:
-        return Encoded(constant(low), (b"",) * _blocks(len(codes)))
-    data = _choose(codes, low, high)
-    t = parse(data)
-    parts = (codes[i : i + BLOCK] for i in range(0, len(codes), BLOCK))
-    blocks = (_native.encode_block(part, t.lo, t.freqs, t.bits, t.golomb, t.single) for part in parts)
-    return Encoded(data, tuple(blocks))
+    if columns and codes.size % columns:
+        raise BadInput(f"{codes.size} codes are no matrix of {columns} columns")
+    try:
+        table, blocks, scales = _native.encode(np.ascontiguousarray(codes), columns, threads, simd)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    return Encoded(table, tuple(blocks), scales)
 
 
-def decode(table: bytes, blocks: Sequence[bytes], count: int) -> NDArray[np.int32]:
-    """Codes (count,) int32 of a stream; CorruptFile where table, blocks and count do not fit together."""
-    if count < 0 or len(blocks) != _blocks(count):
-        raise CorruptFile(f"a stream of {count} symbols has {len(blocks)} blocks, expected {_blocks(max(count, 0))}")
-    t = parse(table)
-    if t.constant:
-        if any(len(block) > 0 for block in blocks):
-            raise CorruptFile("a constant stream has a block with bytes, expected none")
-        return np.full(count, t.lo, np.int32)
+def decode_into(coded: Coded, out: NDArray[Any], threads: int = 0, simd: bool = True) -> None:
+    """Fill ``out`` (n,) int32 or uint8 with the codes of a stream.
+
+    ``threads``: 0 is one per processor. ``simd`` False keeps to portable code, which gives the same result. CorruptFile
+    where a checksum differs or tables, blocks and size of ``out`` do not fit together.
+    """
+    try:
+        _native.decode(*_opened(coded), out, coded.scales, threads, simd)
+    except ValueError as error:
+        raise CorruptFile(str(error)) from error
+
+
+def decode_grid_into(
+    coded: Coded,
+    out: NDArray[np.float32],
+    step: float,
+    edge: int,
+    threads: int = 0,
+    simd: bool = True,
+    digest: bool = False,
+) -> int:
+    """Fill ``out`` (n,) float32 with sign(k) (edge / 64 + |k| - 1/2) step for the codes k of a stream, 0 for k = 0.
+
+    ``step`` has at most 24 significant bits, ``edge`` is 1 to 255. Returns the fingerprint of ``out``, or 0 without
+    ``digest``. CorruptFile as above.
+    """
+    try:
+        return _native.decode_grid(*_opened(coded), out, step, edge, coded.scales, threads, simd, digest)
+    except ValueError as error:
+        raise CorruptFile(str(error)) from error
+
+
+def _opened(coded: Coded) -> tuple[_native.Tables, NDArray[np.uint8], _native.Lengths]:
+    data = np.frombuffer(coded.data, np.uint8)
+    if not 0 <= coded.table <= data.size:
+        raise ValueError(f"tables of {coded.table} bytes in a stream of {data.size}")
+    head = coded.data[: coded.table]
+    if coded.checksums:
+        _check_first(coded, data)
+    lengths = _native.Lengths(list(coded.blocks), list(coded.checksums))
+    return _native.Tables(head, coded.scales is not None), data[coded.table :], lengths
+
+
+def _check_first(coded: Coded, data: NDArray[np.uint8]) -> None:
+    """Verify the checksum that covers the tables before they are read."""
+    if not coded.blocks:
+        raise ValueError("checksums without blocks")
+    found, expected = _native.crc32(data[: coded.table + coded.blocks[0]]), coded.checksums[0]
+    if found != expected:
+        count = len(coded.blocks)
+        raise ValueError(f"block 0 of {count} is damaged: its crc32 is {found:08x}, expected {expected:08x}")
+
+
+def decode(
+    table: bytes, blocks: Sequence[bytes], count: int, scales: Scales | None = None, threads: int = 0, simd: bool = True
+) -> NDArray[np.int32]:
+    """Codes (count,) int32 of a stream; CorruptFile where tables, blocks and count do not fit together."""
+    if count < 0 or len(blocks) != -(-count // BLOCK):
+        expected = -(-max(count, 0) // BLOCK)
+        raise CorruptFile(f"a stream of {count} symbols has {len(blocks)} blocks, expected {expected}")
     out = np.empty(count, np.int32)
-    for i, block in enumerate(blocks):
-        _decode_block(t, bytes(block), out[i * BLOCK : (i + 1) * BLOCK], f"block {i} of {len(blocks)}")
+    coded = Coded(b"".join([table, *blocks]), len(table), [len(block) for block in blocks], scales=scales)
+    decode_into(coded, out, threads, simd)
     return out
 
 
-def _decode_block(t: Table, block: bytes, out: NDArray[np.int32], name: str) -> None:
-    try:
-        _native.decode_block(block, out, t.lo, t.freqs, t.bits, t.golomb, t.single)
-    except ValueError as error:
-        raise CorruptFile(f"{name} is damaged: {error}") from error
+def fingerprint(data: NDArray[np.uint8], threads: int = 0) -> int:
+    """64 bits that depend on every byte and its place; faster than any cryptographic hash, and none.
 
-
-def _blocks(count: int) -> int:
-    return -(-count // BLOCK)
-
-
-def _choose(codes: NDArray[np.int32], low: int, high: int) -> bytes:
-    """Bytes of the table for codes that are not constant."""
-    from noworse.codec.fit import Histogram, fit  # readers of files do not need it
-
-    lo, far = low, np.zeros(0, np.int64)
-    if high - low >= _WINDOW:
-        middle = int(np.partition(codes, len(codes) // 2)[len(codes) // 2])  # a code: its neighbourhood is not empty
-        lo = max(low, middle - _WINDOW // 2)
-        far = codes[(codes < lo) | (codes >= lo + _WINDOW)].astype(np.int64)
-    counts, _ = _native.histogram(codes, lo, min(high - lo + 1, _WINDOW))
-    return fit(Histogram(lo, counts, *np.unique(far, return_counts=True))).to_bytes()
+    The sum modulo 2**64 of w + (v mod 2**32) (v div 2**32) with v = w xor (i + 1) 0x9E3779B97F4A7C15 mod 2**64, over
+    the little-endian words w of 8 bytes, numbered i from 0, the last one filled with zeros.
+    """
+    return _native.fingerprint(data, threads)

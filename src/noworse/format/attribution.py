@@ -10,23 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.format.index import Index, columns, tail
-from noworse.format.writer import deflate
+from noworse.format.layout import Use
+from noworse.format.writer import deflater
 
 CHECKSUM_BYTES = 4  # of the trailer
 
 
-def attribute(index: Index, header: int, trailer: int, packed: int) -> dict[str, int]:
+def attribute(index: Index, uses: Sequence[Use], header: int, trailer: int, packed: int) -> dict[str, int]:
     """Bytes by category, largest first, for an index of ``packed`` bytes; a column of the index costs what it adds."""
     total = Counter({"header": header + trailer - CHECKSUM_BYTES, "checksums": CHECKSUM_BYTES})
-    total["payload"] = sum(sum(stream.blocks) for stream in index.streams)
-    total["tables"] = sum(stream.table or 0 for stream in index.streams)
+    total.update({"payload": 0, "tables": 0})
+    for stream, use in zip(index.streams, uses, strict=True):
+        total["classes" if use.scales else "payload"] += sum(stream.blocks)
+        total["classes" if use.scales else "tables"] += stream.table or 0
     behind = Counter[str]()
     for what, data in tail(index):
         behind[what] += len(data)
-    added, text, before = Counter[str](), b"", 0
+    added, packer, done, before = Counter[str](), deflater(), 0, 0
     for what, data in columns(index):
-        text += data
-        now = len(deflate(text))
+        done += len(packer.compress(data))
+        now = done + len(packer.copy().flush())
         added[what] += max(0, now - before) if data else 0
         before = now
     whole = packed - behind.total()
@@ -39,7 +42,8 @@ def apportion(whole: int, weights: Sequence[float]) -> list[int]:
     """Integers in proportion to the weights that sum to ``whole`` exactly (largest remainders)."""
     if not sum(weights):
         weights = [1.0] * len(weights)
-    exact = [whole * weight / sum(weights) for weight in weights]
+    total = sum(weights)
+    exact = [whole * weight / total for weight in weights]
     parts = [int(part) for part in exact]
     by_remainder = sorted(range(len(parts)), key=lambda i: (parts[i] - exact[i], i))
     for i in by_remainder[: whole - sum(parts)]:

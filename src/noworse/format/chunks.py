@@ -6,58 +6,79 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.codec import BLOCK, decode, encode
+from noworse.codec import BLOCK, Coded, Scales, context, decode_grid_into, decode_into, encode
 from noworse.errors import CorruptFile
+from noworse.format import limits
 from noworse.format.index import Stream
 
-AT_ONCE = 16  # blocks of bytes decoded together
-SAMPLE = 1 << 16  # bytes looked at to tell noise
+SAMPLE = 1 << 15  # bytes looked at to tell noise ..
+RUN = 64  # .. in runs that share a line of the cache
 NOISE = 0.0125  # share saved below which coding is not tried: it would only slow readers down
 TABLE_BYTES = 0.3  # estimated per symbol of a table
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The bytes of a stream: its table (None: plain bytes), and its blocks."""
+    """The bytes of a stream: its table (None: plain bytes or context-coded codes), and its blocks."""
 
     table: bytes | None
-    blocks: Sequence[bytes]
+    blocks: Sequence[bytes | memoryview]
+    in_context: bool = False
 
     @property
     def stream(self) -> Stream:
         """Lengths and checksums for the index."""
         lengths = tuple(map(len, self.blocks))
         table = None if self.table is None else len(self.table)
-        return Stream(table, lengths, checksums(self.table or b"", self.blocks))
+        return Stream(table, lengths, checksums(self.table or b"", self.blocks), self.in_context)
 
 
-def checksums(table: bytes, blocks: Sequence[bytes]) -> tuple[int, ...]:
+def checksums(table: bytes, blocks: Sequence[bytes | memoryview]) -> tuple[int, ...]:
     """crc32 per block, the first one continued from the table."""
     return tuple(zlib.crc32(block, zlib.crc32(table) if i == 0 else 0) for i, block in enumerate(blocks))
 
 
-def encode_codes(codes: NDArray[np.int32]) -> Chunk:
+def encode_codes(codes: NDArray[np.int32] | NDArray[np.uint8]) -> Chunk:
     """Integer codes, entropy-coded."""
     encoded = encode(codes)
     return Chunk(encoded.table, encoded.blocks)
 
 
+def encode_matrix(codes: NDArray[np.int32], columns: int) -> list[Chunk]:
+    """Codes of a matrix (0 columns: of none): one chunk, or those of the scales of rows and columns before it."""
+    encoded = encode(codes, columns)
+    return [*map(encode_codes, encoded.scales or ()), Chunk(encoded.table, encoded.blocks)]
+
+
+def encode_in_context(codes: NDArray[np.int32], shapes: Sequence[tuple[int, ...]], free: int = 0) -> Chunk:
+    """The codes of tensors of these shapes, context-coded, or with a table where that is smaller or a limit asks it.
+
+    ``free`` codes may stand for no bytes at all.
+    """
+    blocks = context.encode(codes, shapes)
+    chunk, plain = Chunk(None, blocks, True), encode_codes(codes)
+    allowed = codes.size <= free + limits.SYMBOLS_PER_BYTE * sum(map(len, blocks))
+    return chunk if allowed and _size(chunk) <= _size(plain) else plain
+
+
 def encode_bytes(data: NDArray[np.uint8]) -> Chunk:
     """Bytes, entropy-coded where that is smaller than as they are."""
-    plain = Chunk(None, [data[i : i + BLOCK].tobytes() for i in range(0, data.size, BLOCK)])
+    plain = Chunk(None, [data[i : i + BLOCK].data for i in range(0, data.size, BLOCK)])
     if not _promising(data):
         return plain
-    coded = encode_codes(data.astype(np.int32))
+    coded = encode_codes(data)
     return coded if _size(coded) < _size(plain) else plain
 
 
 def _size(chunk: Chunk) -> int:
-    lengths = 0 if chunk.table is None else 2 * len(chunk.blocks)  # of coded blocks, in the index
+    plain = chunk.table is None and not chunk.in_context
+    lengths = 0 if plain else 2 * len(chunk.blocks)  # of coded blocks, in the index
     return len(chunk.table or b"") + sum(map(len, chunk.blocks)) + lengths
 
 
@@ -66,7 +87,10 @@ def _promising(data: NDArray[np.uint8]) -> bool:
 
     The entropy estimate is corrected for the size of the sample (Miller 1955), or noise would look compressible.
     """
-    sample = data[:: max(1, data.size // SAMPLE)]
+    sample = data
+    if data.size > SAMPLE:
+        apart = data.size // (SAMPLE // RUN)
+        sample = data[: data.size // apart * apart].reshape(-1, apart)[:, :RUN].reshape(-1)
     counts = np.bincount(sample)
     counts = counts[counts > 0]
     share = counts / sample.size
@@ -74,28 +98,40 @@ def _promising(data: NDArray[np.uint8]) -> bool:
     return bool(data.size * (1 - bits / 8) > max(NOISE * data.size, TABLE_BYTES * counts.size))
 
 
-def decode_chunk(data: bytes, stream: Stream, count: int, is_bytes: bool) -> NDArray[Any]:
-    """The ``count`` symbols of a stream, as int32 codes or as uint8; CorruptFile where a checksum differs."""
-    position = stream.table or 0
-    table, blocks = data[:position], []
-    for length in stream.blocks:
-        blocks.append(data[position : position + length])
-        position += length
-    for number, (found, expected) in enumerate(zip(checksums(table, blocks), stream.checksums, strict=True)):
+def decode_chunk(
+    data: bytes, stream: Stream, is_bytes: bool, shapes: Sequence[tuple[int, ...]], scales: Scales | None = None
+) -> NDArray[Any]:
+    """The symbols of a stream, as int32 codes or as uint8; CorruptFile where a checksum differs.
+
+    ``shapes`` are those of its tensors, which context-coded ones depend on.
+    """
+    count = sum(map(math.prod, shapes))
+    if stream.table is None:
+        ends = list(accumulate(stream.blocks, initial=0))
+        blocks = [memoryview(data)[start:end] for start, end in pairwise(ends)]
+        _check(stream, blocks)
+        if stream.in_context:
+            return context.decode(blocks, shapes)
+        return np.frombuffer(data, np.uint8)
+    out = np.empty(count, np.uint8 if is_bytes else np.int32)
+    decode_into(_coded(data, stream, scales), out)
+    return out
+
+
+def decode_grid_chunk(
+    data: bytes, stream: Stream, out: NDArray[np.float32], step: float, edge: int, scales: Scales | None
+) -> int:
+    """Fill ``out`` with the values of the codes of a stream (see ``Grid``) and return its fingerprint; CorruptFile
+    where a checksum differs.
+    """
+    return decode_grid_into(_coded(data, stream, scales), out, step, edge, digest=True)
+
+
+def _coded(data: bytes, stream: Stream, scales: Scales | None) -> Coded:
+    return Coded(data, stream.table or 0, stream.blocks, stream.checksums, scales)
+
+
+def _check(stream: Stream, blocks: Sequence[bytes | memoryview]) -> None:
+    for number, (found, expected) in enumerate(zip(checksums(b"", blocks), stream.checksums, strict=True)):
         if found != expected:
             raise CorruptFile(f"block {number} is damaged: its crc32 is {found:08x}, expected {expected:08x}")
-    if stream.table is None:
-        return np.frombuffer(b"".join(blocks), np.uint8)
-    return _decode_bytes(table, blocks, count) if is_bytes else decode(table, blocks, count)
-
-
-def _decode_bytes(table: bytes, blocks: Sequence[bytes], count: int) -> NDArray[np.uint8]:
-    """Some blocks at a time, since codes take four times the memory of bytes."""
-    out = np.empty(count, np.uint8)
-    for first in range(0, len(blocks), AT_ONCE):
-        part = out[first * BLOCK : (first + AT_ONCE) * BLOCK]
-        symbols = decode(table, blocks[first : first + AT_ONCE], part.size)
-        if int(symbols.min()) < 0 or int(symbols.max()) > 255:
-            raise CorruptFile(f"a stream of bytes holds values from {symbols.min()} to {symbols.max()}")
-        part[:] = symbols
-    return out

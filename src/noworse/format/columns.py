@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from noworse.errors import CorruptFile
 
 MAX_VARINT = 9  # bytes, 63 bits
@@ -49,16 +51,27 @@ class Cursor:
 
     def varint(self, what: str) -> int:
         """The next varint."""
-        value = 0
-        for shift in range(0, 7 * MAX_VARINT, 7):
-            byte = self.take(1, what)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise CorruptFile(f"a number of more than {MAX_VARINT} bytes in {what}")
+        return self.varints(1, what)[0]
 
     def varints(self, count: int, what: str) -> list[int]:
         """The next ``count`` varints; the count is checked against the bytes left before anything is allocated."""
         if count > self.left:
             raise CorruptFile(f"{what} needs {count} numbers, only {self.left} bytes are left in the index")
-        return [self.varint(what) for _ in range(count)]
+        short = self._data[self.position : self.position + count]
+        if short.isascii():  # one byte each, as nearly always
+            self.position += count
+            return list(short)
+        data = np.frombuffer(self._data, np.uint8, min(self.left, MAX_VARINT * count), self.position)
+        ends = np.flatnonzero(data < 0x80)[:count] + 1
+        lengths = np.diff(ends, prepend=0)
+        rest = data.size - int(ends[-1]) if ends.size else data.size
+        if int(lengths.max(initial=0)) > MAX_VARINT or (ends.size < count and rest >= MAX_VARINT):
+            raise CorruptFile(f"a number of more than {MAX_VARINT} bytes in {what}")
+        if ends.size < count:
+            raise CorruptFile(f"the index ends within {what}: {count - ends.size} of {count} numbers are missing")
+        values = np.zeros(count, np.int64)
+        for place in range(int(lengths.max(initial=0))):
+            longer = lengths > place
+            values[longer] |= (data[(ends - lengths)[longer] + place].astype(np.int64) & 0x7F) << 7 * place
+        self.position += int(lengths.sum())
+        return values.tolist()

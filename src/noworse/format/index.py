@@ -7,18 +7,19 @@ What deflate cannot shrink (digest, checksums, low bytes of step sizes) stands b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from noworse.errors import BadInput
 from noworse.format.columns import varints
+from noworse.format.documents import dump
 from noworse.representation import Described, find_dtype
 
 CONSTANT, RAW, GRID, TIED = range(4)  # kinds of tensors
 DIGEST_BYTES = 16
-OWN = 0  # stream numbers of a tensor: 0 for streams of its own, k for those from shared stream k - 1
+# stream numbers of a tensor: its own, its own with classes of rows and columns, and k + 2 for shared ones from k on
+OWN, CLASSES, SHARED = range(3)
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,21 @@ class Signature(Described):
     shape: tuple[int, ...]
     value: bytes = b""
 
-    @property
+    @cached_property
     def streams(self) -> int:
         """Number of streams that hold the elements: one for codes, one per byte of an element for raw data."""
         if self.kind not in (RAW, GRID) or self.size == 0:
             return 0
         return 1 if self.kind == GRID else find_dtype(self.dtype).itemsize
 
+    @property
+    def columns(self) -> int:
+        """Length of a row where the elements are seen as a matrix: all dimensions but the first; 0 if there is one."""
+        return self.size // self.shape[0] if self.size and len(self.shape) > 1 else 0
 
-@dataclass(frozen=True)
-class Entry:
-    """One tensor of the file."""
+
+class Entry(NamedTuple):
+    """One tensor of the file; a tuple, since a file may have a million of them."""
 
     name: str
     signature: Signature
@@ -50,13 +55,14 @@ class Entry:
     stream: int = OWN
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stream:
-    """One chunk of the data: a frequency table (None: plain bytes follow) and blocks."""
+    """One chunk of the data: a frequency table (None: plain bytes or context-coded codes follow) and blocks."""
 
     table: int | None  # bytes
     blocks: tuple[int, ...]  # bytes
     checksums: tuple[int, ...]  # crc32 per block; the first one covers the table as well
+    in_context: bool = False  # codes without a table
 
     @property
     def nbytes(self) -> int:
@@ -88,7 +94,7 @@ def columns(index: Index) -> Iterator[tuple[str, bytes]]:
     yield "scales", bytes(grid.step >> 8 for grid in grids) + bytes(grid.edge for grid in grids)
     yield "lengths", _table_lengths(index.streams) + _block_lengths(index.streams)
     for what, value in (("settings", index.settings or None), ("verdict", index.verdict)):
-        text = _json(what, value)
+        text = dump(what, value)
         yield what, varints([len(text)]) + text
 
 
@@ -125,19 +131,11 @@ def _signatures(signatures: Sequence[Signature]) -> bytes:
 
 
 def _table_lengths(streams: Sequence[Stream]) -> bytes:
-    """Lengths of tables plus one (a table may be empty); zero for plain bytes."""
+    """Lengths of tables plus one (a table may be empty); zero for plain bytes and for context-coded codes."""
     return varints(0 if stream.table is None else stream.table + 1 for stream in streams)
 
 
 def _block_lengths(streams: Sequence[Stream]) -> bytes:
     """Lengths of coded blocks; those of plain bytes follow from the counts."""
-    return varints(length for stream in streams if stream.table is not None for length in stream.blocks)
-
-
-def _json(what: str, value: dict[str, Any] | None) -> bytes:
-    if value is None:
-        return b""
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"the {what} cannot be written as JSON: {error}") from error
+    coded = (stream for stream in streams if stream.table is not None or stream.in_context)
+    return varints(length for stream in coded for length in stream.blocks)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from noworse.codec import BLOCK
 from noworse.errors import CorruptFile
-from noworse.format.index import OWN, RAW, Entry
+from noworse.format.index import CLASSES, GRID, RAW, SHARED, Entry
 
 
-@dataclass
+@dataclass(slots=True)
 class Use:
-    """One stream: whether it holds bytes (or codes), and the numbers of the tensors in it, in order."""
+    """One stream: what it holds (bytes, or scales, or else codes), and the numbers of the tensors in it, in order."""
 
     is_bytes: bool
     shared: bool
+    scales: bool = False  # of the rows or columns of the codes in one of the next two streams
     count: int = 0  # symbols
     tensors: list[int] = field(default_factory=list)
 
@@ -25,12 +27,15 @@ class Use:
         return -(-self.count // BLOCK)
 
 
-@dataclass(frozen=True)
-class Span:
-    """Where a tensor's elements lie: ``start`` counts symbols in its first stream and in the planes that follow."""
+class Span(NamedTuple):
+    """Where a tensor's elements lie: ``start`` counts symbols in its first stream and in the planes that follow.
+
+    With ``classes`` the two streams before the first one hold the scales of its rows and columns.
+    """
 
     first: int
     start: int
+    classes: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,27 +49,43 @@ class Layout:
 def lay_out(entries: Sequence[Entry], most: int) -> Layout:
     """Number the streams: own ones in file order, then shared ones.
 
-    CorruptFile where sharing makes no sense, or for more than ``most`` streams.
+    CorruptFile where sharing makes no sense, or for more than ``most`` streams or blocks.
     """
     own: list[Use] = []
     shared: dict[int, Use] = {}
-    placed: list[tuple[bool, int, int]] = []  # shared, number among its like, start
+    placed: list[tuple[bool, Span]] = []  # whether shared; the first stream's number is that among its like
     for number, entry in enumerate(entries):
         if len(own) + len(shared) > most:
-            raise CorruptFile(f"more than {most} streams, whose lengths the index has no room for")
+            raise CorruptFile(f"more than {most} streams, for whose checksums or description there is no room")
         width, is_bytes = entry.signature.streams, entry.signature.kind == RAW
-        if entry.stream == OWN:
-            placed.append((False, len(own), 0))
-            own += [Use(is_bytes, False, entry.signature.size, [number]) for _ in range(width)]
+        if entry.stream < SHARED:
+            classes = entry.stream == CLASSES
+            own += _scales(entry, number) if classes else []
+            placed.append((False, Span(len(own), 0, classes)))
+            own += [Use(is_bytes, False, count=entry.signature.size, tensors=[number]) for _ in range(width)]
             continue
-        planes = [shared.setdefault(entry.stream - 1 + i, Use(is_bytes, True)) for i in range(width)]
+        first = entry.stream - SHARED
+        planes = [shared.setdefault(first + i, Use(is_bytes, True)) for i in range(width)]
         if any(plane.is_bytes != is_bytes or plane.count != planes[0].count for plane in planes):
             raise CorruptFile(f"tensor {entry.name!r} shares a stream with tensors of another kind")
-        placed.append((True, entry.stream - 1, planes[0].count))
+        placed.append((True, Span(first, planes[0].count)))
         for plane in planes:
             plane.count += entry.signature.size
             plane.tensors.append(number)
     if shared and max(shared) != len(shared) - 1:
         raise CorruptFile(f"a tensor uses shared stream {max(shared)}, expected numbers up to {len(shared) - 1}")
+    blocks = sum(use.blocks for use in [*own, *shared.values()])
+    if blocks > most:
+        raise CorruptFile(f"{blocks} blocks in {len(own) + len(shared)} streams, expected at most {most}")
     uses = own + [shared[number] for number in range(len(shared))]
-    return Layout(uses, [Span(first + len(own) * is_shared, start) for is_shared, first, start in placed])
+    spans = [span._replace(first=span.first + len(own)) if is_shared else span for is_shared, span in placed]
+    return Layout(uses, spans)
+
+
+def _scales(entry: Entry, number: int) -> list[Use]:
+    """The streams of scales before the codes of a tensor: one symbol per row, one per column."""
+    signature = entry.signature
+    if signature.kind != GRID or not signature.columns:
+        raise CorruptFile(f"tensor {entry.name!r} of shape {signature.shape} has classes, expected a grid with columns")
+    counts = signature.shape[0], signature.columns
+    return [Use(False, False, scales=True, count=count, tensors=[number]) for count in counts]

@@ -5,9 +5,20 @@ from __future__ import annotations
 INDEX_BYTES = 16 << 20  # of the compressed and of the decompressed index
 TENSORS = 1_000_000
 NAME_BYTES = 4096  # per name, UTF-8
-NAMES_BYTES = 256 << 20  # of all names: front coding could inflate a small index
+NAMES_BYTES = 64 << 20  # of all names: front coding could inflate a small index
+JSON_BYTES = 1 << 20  # of the settings, and of the verdict: as Python objects they take up to 30 times as much
+JSON_DEPTH = 32  # whoever handles them later may recurse
+JSON_DIGITS = 40  # of an integer: converting long ones takes quadratic time
+ITEM_BYTES = 1024  # charged for a tensor or a stream that an index describes
+SLACK_BYTES = 64 << 20  # what a reader may use beyond the decoded tensors
+SYMBOLS_PER_BYTE, FREE_SYMBOLS = 1 << 8, 1 << 16  # of all context-coded streams: what they decode to takes time
 
 
 def default_max_bytes(file_size: int) -> int:
-    """Decoded bytes accepted where the caller sets no limit: 1 GiB plus 1024 times the size of the file."""
-    return (1 << 30) + 1024 * file_size
+    """Decoded bytes accepted where the caller sets no limit: 256 MiB plus 1024 times the size of the file."""
+    return (256 << 20) + 1024 * file_size
+
+
+def described_items(max_bytes: int) -> int:
+    """Tensors, and streams, that an index may describe: deflate could pack a million of them into a few kilobytes."""
+    return (max_bytes + SLACK_BYTES) // ITEM_BYTES

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from itertools import islice
+
+import numpy as np
 
 from noworse.codec import BLOCK
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
 from noworse.format.columns import Cursor
 from noworse.format.dictionary import DICTIONARY
+from noworse.format.documents import load
 from noworse.format.index import CONSTANT, DIGEST_BYTES, GRID, OWN, TIED, Entry, Index, Signature, Stream
 from noworse.format.layout import Layout, Use, lay_out
 from noworse.representation.base import checked_shape
@@ -22,33 +24,28 @@ from noworse.representation.grid import FLOATS
 def parse(data: bytes, raw_length: int, max_bytes: int) -> tuple[Index, Layout]:
     """Read an index whose checksum was verified; CorruptFile for whatever a correct writer would not write."""
     text, tail = _inflate(data, raw_length)
-    cursor = Cursor(text)
-    names = _names(cursor)
-    signatures = _signatures(cursor)
+    cursor, ends = Cursor(text), Cursor(tail)
+    most = limits.described_items(max_bytes)
+    names = _names(cursor, most)
+    signatures = _signatures(cursor, len(names))
     numbers = cursor.varints(len(names), "signatures of tensors")
     _check_total(signatures, numbers, max_bytes)
     entries = _entries(cursor, names, [signatures[number] for number in numbers])
     grids = [i for i, entry in enumerate(entries) if entry.signature.kind == GRID]
     high = cursor.take(len(grids), "step sizes")
     edges = cursor.take(len(grids), "edges")
-    layout = lay_out(entries, cursor.left)
-    lengths = cursor.varints(len(layout.uses), "lengths of tables")
-    tables = [length - 1 if length else None for length in lengths]
-    blocks = [_blocks(cursor, table, use) for table, use in zip(tables, layout.uses, strict=True)]
-    settings = _json(cursor, "settings") or {}
-    verdict = _json(cursor, "verdict")
+    low = ends.take(len(grids), "step sizes")
+    layout = lay_out(entries, min(most, ends.left // 4))  # every stream has blocks, every block a checksum
+    streams = _streams(cursor, ends, layout.uses)
+    settings, verdict = (load(what, cursor.take(cursor.varint(what), what)) for what in ("settings", "verdict"))
     if cursor.left:
         raise CorruptFile(f"{cursor.left} bytes follow the last column of the index, expected none")
-    ends = Cursor(tail)
-    low = ends.take(len(grids), "step sizes")
-    checksums = _checksums(ends, blocks)
     digest = ends.take(DIGEST_BYTES, "the digest")
     if ends.left:
         raise CorruptFile(f"{ends.left} bytes follow the digest of the index, expected none")
     for i, h, w, e in zip(grids, high, low, edges, strict=True):
-        entries[i] = Entry(entries[i].name, entries[i].signature, h << 8 | w, e, stream=entries[i].stream)
-    streams = [Stream(*parts) for parts in zip(tables, blocks, checksums, strict=True)]
-    return Index(entries, streams, settings, verdict, digest), layout
+        entries[i] = entries[i]._replace(step=h << 8 | w, edge=e)
+    return Index(entries, streams, settings or {}, verdict, digest), layout
 
 
 def _inflate(data: bytes, raw_length: int) -> tuple[bytes, bytes]:
@@ -65,10 +62,10 @@ def _inflate(data: bytes, raw_length: int) -> tuple[bytes, bytes]:
     return text, inflater.unused_data
 
 
-def _names(cursor: Cursor) -> list[str]:
+def _names(cursor: Cursor, most: int) -> list[str]:
     count = cursor.varint("the number of tensors")
-    if count > limits.TENSORS:
-        raise CorruptFile(f"{count} tensors, expected at most {limits.TENSORS}")
+    if count > min(most, limits.TENSORS):
+        raise CorruptFile(f"{count} tensors, expected at most {min(most, limits.TENSORS)} within max_bytes")
     names: dict[str, None] = {}
     before, total = b"", 0
     for shared in cursor.varints(count, "names"):
@@ -89,16 +86,19 @@ def _names(cursor: Cursor) -> list[str]:
     return list(names)
 
 
-def _signatures(cursor: Cursor) -> list[Signature]:
+def _signatures(cursor: Cursor, tensors: int) -> list[Signature]:
     count = cursor.varint("the number of signatures")
+    if count > tensors:
+        raise CorruptFile(f"{count} signatures of {tensors} tensors, expected at most one each")
     kinds, dims = cursor.take(count, "kinds"), cursor.take(count, "dimensions")
-    shapes = [_shape(cursor, dim) for dim in dims]
+    extents = iter(cursor.varints(sum(dims), "shapes"))
+    shapes = [_shape(list(islice(extents, dim))) for dim in dims]
     return [_signature(cursor, code, shape) for code, shape in zip(kinds, shapes, strict=True)]
 
 
-def _shape(cursor: Cursor, dims: int) -> tuple[int, ...]:
+def _shape(extents: Sequence[int]) -> tuple[int, ...]:
     try:
-        return checked_shape(cursor.varints(dims, "shapes"))
+        return checked_shape(extents)
     except BadInput as error:
         raise CorruptFile(str(error)) from error
 
@@ -118,7 +118,8 @@ def _signature(cursor: Cursor, code: int, shape: tuple[int, ...]) -> Signature:
 def _check_total(signatures: Sequence[Signature], numbers: Sequence[int], max_bytes: int) -> None:
     if numbers and max(numbers) >= len(signatures):
         raise CorruptFile(f"a tensor has signature {max(numbers)}, expected less than {len(signatures)}")
-    total = sum(signatures[number].nbytes for number in numbers)
+    sizes = [signature.nbytes for signature in signatures]
+    total = sum(sizes[number] for number in numbers)
     if total > max_bytes:
         raise CorruptFile(f"the tensors take {total} bytes when decoded, more than max_bytes={max_bytes} allows")
 
@@ -130,7 +131,7 @@ def _entries(cursor: Cursor, names: Sequence[str], signatures: Sequence[Signatur
     for name, signature in zip(names, signatures, strict=True):
         target = next(targets) if signature.kind == TIED else 0
         stream = next(streams) if signature.streams else OWN
-        entries.append(Entry(name, signature, target=target, stream=stream))
+        entries.append(Entry(name, signature, 0, 0, target, stream))
         if signature.kind == TIED:
             _check_tie(name, signature, target, signatures)
     return entries
@@ -145,31 +146,36 @@ def _check_tie(name: str, signature: Signature, target: int, signatures: Sequenc
                           f" or of another shape: {other.dtype} {other.shape}")  # fmt: skip
 
 
-def _blocks(cursor: Cursor, table: int | None, use: Use) -> tuple[int, ...]:
-    if table is not None:
-        return tuple(cursor.varints(use.blocks, "lengths of blocks"))
-    if not use.is_bytes:
-        raise CorruptFile("a stream of codes has no table")
-    if use.blocks > limits.INDEX_BYTES // 4:  # their checksums alone would not fit
-        raise CorruptFile(f"a stream of {use.blocks} blocks does not fit an index of {limits.INDEX_BYTES} bytes")
-    return tuple(min(BLOCK, use.count - start) for start in range(0, use.count, BLOCK))
+def _streams(cursor: Cursor, tail: Cursor, uses: Sequence[Use]) -> list[Stream]:
+    """Lengths and checksums; ``uses`` are no more than the tail has room for."""
+    tables = [length - 1 if length else None for length in cursor.varints(len(uses), "lengths of tables")]
+    _check_tables(tables, uses)
+    plain = [table is None and use.is_bytes for table, use in zip(tables, uses, strict=True)]
+    coded = sum(use.blocks for is_plain, use in zip(plain, uses, strict=True) if not is_plain)
+    lengths = iter(cursor.varints(coded, "lengths of blocks"))
+    words = tail.take(4 * sum(use.blocks for use in uses), "checksums")
+    checksums = iter(np.frombuffer(words, "<u4").tolist())
+    streams = []
+    for table, use, is_plain in zip(tables, uses, plain, strict=True):
+        bytes_ = (min(BLOCK, use.count - start) for start in range(0, use.count, BLOCK))
+        blocks = tuple(islice(bytes_ if is_plain else lengths, use.blocks))
+        in_context = table is None and not is_plain
+        streams.append(Stream(table, blocks, tuple(islice(checksums, use.blocks)), in_context))
+    _check_contexts(streams, uses)
+    return streams
 
 
-def _checksums(tail: Cursor, blocks: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
-    needed = 4 * sum(map(len, blocks))
-    words = memoryview(tail.take(needed, "checksums"))
-    values = iter([int.from_bytes(words[at : at + 4], "little") for at in range(0, needed, 4)])
-    return iter([tuple(next(values) for _ in lengths) for lengths in blocks])
+def _check_tables(tables: Sequence[int | None], uses: Sequence[Use]) -> None:
+    """Scales, and the codes behind them, are never context-coded."""
+    behind = [False, *(use.scales for use in uses)]
+    for table, use, follows in zip(tables, uses, behind, strict=False):
+        if table is None and (use.scales or follows):
+            raise CorruptFile("a stream with classes has no table")
 
 
-def _json(cursor: Cursor, what: str) -> dict[str, Any] | None:
-    text = cursor.take(cursor.varint(what), what)
-    if not text:
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"the {what} are no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CorruptFile(f"the {what} are a JSON {type(value).__name__}, expected an object")
-    return value
+def _check_contexts(streams: Sequence[Stream], uses: Sequence[Use]) -> None:
+    """The time that all context-coded streams take together is bounded by their size."""
+    nbytes = sum(stream.nbytes for stream in streams if stream.in_context)
+    count = sum(use.count for stream, use in zip(streams, uses, strict=True) if stream.in_context)
+    if count > (most := limits.FREE_SYMBOLS + limits.SYMBOLS_PER_BYTE * nbytes):
+        raise CorruptFile(f"{nbytes} bytes of context-coded streams stand for {count} codes, expected at most {most}")

@@ -15,16 +15,28 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.codec import Scales
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
 from noworse.format.attribution import attribute, split_shared
-from noworse.format.chunks import decode_chunk
+from noworse.format.chunks import decode_chunk, decode_grid_chunk
 from noworse.format.digest import Digest
-from noworse.format.index import CONSTANT, RAW, TIED, Entry
+from noworse.format.index import CONSTANT, GRID, RAW, TIED, Entry
+from noworse.format.layout import Span, Use
 from noworse.format.parse import parse
 from noworse.format.planes import join
 from noworse.format.writer import HEADER
-from noworse.representation import Constant, Grid, Raw, Representation, Tied
+from noworse.representation import (
+    Constant,
+    Grid,
+    Raw,
+    Representation,
+    Tied,
+    check_scale,
+    from_float32,
+    to_numpy,
+    unpack_step,
+)
 
 TRAILER_BYTES = 12
 MAGIC_BYTES = 6
@@ -132,15 +144,41 @@ class File:
                 return Tied(self.index.entries[entry.target].name, shape, dtype)
             parts = self._parts(number)
             if kind == RAW:
-                return Raw(join(parts, dtype) if parts else b"", shape, dtype)
+                return Raw(join(parts, dtype).data if parts else b"", shape, dtype)
             return Grid(parts[0] if parts else _NO_CODES, entry.step, entry.edge, shape, dtype)
         except (BadInput, CorruptFile) as error:
             raise CorruptFile(f"tensor {name!r}: {error}") from error
 
+    def storage(self, name: str) -> NDArray[Any] | str:
+        """Stored elements of a tensor (``Representation.storage``), or the name of its target where it is tied.
+
+        The same as by way of ``representation``, but the codes of large grids are never held as integers.
+        """
+        return self._storage(name)[0]
+
+    def _storage(self, name: str) -> tuple[NDArray[Any] | str, int | None]:
+        """The same with the fingerprint of the elements, where decoding made one."""
+        number = self._number(name)
+        entry, span = self.index.entries[number], self._layout.spans[number]
+        signature = entry.signature
+        plain = signature.kind == GRID and signature.size and not self._layout.uses[span.first].shared
+        if not plain or self.index.streams[span.first].in_context:
+            found = self.representation(name)
+            return (found.target if isinstance(found, Tied) else _own_storage(found)), None
+        out = np.empty(signature.size, np.float32)
+        try:
+            check_scale(entry.step, entry.edge)
+            data, stream = self._data(span.first), self.index.streams[span.first]
+            known = decode_grid_chunk(data, stream, out, unpack_step(entry.step), entry.edge, self._scales(span))
+        except (BadInput, CorruptFile) as error:
+            raise CorruptFile(f"tensor {name!r}: {error}") from error
+        content = from_float32(out, signature.dtype).reshape(signature.shape)
+        return content, known if signature.dtype == "float32" else None
+
     def array(self, name: str) -> NDArray[Any]:
         """The decoded tensor (see ``Representation.decode``); a tied one decodes its target."""
-        found = self.representation(name)
-        return self.array(found.target) if isinstance(found, Tied) else found.decode()
+        stored = self.storage(name)
+        return self.array(stored) if isinstance(stored, str) else to_numpy(stored, self.entry(name).signature.dtype)
 
     def stored(self) -> Iterator[tuple[str, NDArray[Any] | str]]:
         """Names with stored elements (``Representation.storage``), or the target's name where tied.
@@ -149,9 +187,8 @@ class File:
         """
         digest = Digest()
         for name in self._numbers:
-            found = self.representation(name)
-            content = found.target if isinstance(found, Tied) else found.storage()
-            digest.add(name, found.dtype, found.shape, content)
+            (content, known), signature = self._storage(name), self.entry(name).signature
+            digest.add(name, signature.dtype, signature.shape, content, known)
             yield name, content
         if digest.value() != self.index.digest:
             raise CorruptFile(f"the tensors decode to digest {digest.value().hex()}, expected {self.digest}")
@@ -163,14 +200,14 @@ class File:
 
     def attribution(self) -> dict[str, int]:
         """Bytes by category: payload, tables, scales, names, ...; they sum to the size of the file exactly."""
-        return attribute(self.index, len(HEADER), TRAILER_BYTES, len(self._packed))
+        return attribute(self.index, self._layout.uses, len(HEADER), TRAILER_BYTES, len(self._packed))
 
     def tensor_bytes(self, name: str) -> int:
         """Bytes of payload and tables for this tensor; shared streams are split by ideal code length."""
         number = self._number(name)
         span, width = self._layout.spans[number], self.index.entries[number].signature.streams
         total = 0
-        for stream in range(span.first, span.first + width):
+        for stream in range(span.first - 2 * span.classes, span.first + width):
             shared = self._layout.uses[stream].shared
             total += self._shares_of(stream)[number] if shared else self.index.streams[stream].nbytes
         return total
@@ -193,19 +230,30 @@ class File:
     def _parts(self, number: int) -> list[NDArray[Any]]:
         """The tensor's symbols in each of its streams."""
         span, signature = self._layout.spans[number], self.index.entries[number].signature
-        streams = range(span.first, span.first + signature.streams)
-        return [self._symbols(stream)[span.start : span.start + signature.size] for stream in streams]
+        streams, scales = range(span.first, span.first + signature.streams), self._scales(span)
+        return [self._symbols(stream, scales)[span.start : span.start + signature.size] for stream in streams]
 
-    def _symbols(self, stream: int) -> NDArray[Any]:
+    def _symbols(self, stream: int, scales: Scales | None = None) -> NDArray[Any]:
         """All symbols of a stream; shared ones are kept, since their other tensors are likely to be asked for."""
         if stream in self._cache:
             return self._cache[stream]
-        data = self.raw(self._offsets[stream], self.index.streams[stream].nbytes)
         use = self._layout.uses[stream]
-        symbols = decode_chunk(data, self.index.streams[stream], use.count, use.is_bytes)
+        shapes = self._shapes(use)
+        symbols = decode_chunk(self._data(stream), self.index.streams[stream], use.is_bytes, shapes, scales)
         if use.shared:
             self._cache[stream] = symbols
         return symbols
+
+    def _shapes(self, use: Use) -> list[tuple[int, ...]]:
+        """Those of the tensors of a stream, or its own where it holds scales."""
+        return [(use.count,)] if use.scales else [self.index.entries[tensor].signature.shape for tensor in use.tensors]
+
+    def _data(self, stream: int) -> bytes:
+        return self.raw(self._offsets[stream], self.index.streams[stream].nbytes)
+
+    def _scales(self, span: Span) -> Scales | None:
+        """The scales of the rows and of the columns of a tensor with classes."""
+        return (self._symbols(span.first - 2), self._symbols(span.first - 1)) if span.classes else None
 
     def raw(self, start: int, count: int) -> bytes:
         """Bytes of the file as they are."""
@@ -215,3 +263,9 @@ class File:
         if len(data) != count:
             raise CorruptFile(f"{len(data)} bytes at offset {start}, expected {count}: the file is truncated")
         return data
+
+
+def _own_storage(found: Representation) -> NDArray[Any]:
+    """Stored elements that nobody else holds; those of raw tensors lie in memory that ``join`` has just made."""
+    writable = isinstance(found, Raw) and isinstance(found.data, memoryview)
+    return found.view() if isinstance(found, Raw) and writable else found.storage()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from noworse.representation.base import Described, Representation
 from noworse.representation.constant import Constant
 from noworse.representation.dtypes import DTYPES, DType, find_dtype, from_float32, to_numpy
-from noworse.representation.grid import EDGE_UNITS, MAX_EDGE, Grid, pack_step, unpack_step
+from noworse.representation.grid import EDGE_UNITS, MAX_EDGE, Grid, check_scale, pack_step, unpack_step
 from noworse.representation.raw import Raw
 from noworse.representation.tied import Tied
 
@@ -20,6 +20,7 @@ __all__ = [
     "Raw",
     "Representation",
     "Tied",
+    "check_scale",
     "find_dtype",
     "from_float32",
     "pack_step",

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from noworse.errors import BadInput
 
+PIECE = 1 << 16  # elements converted together, so that temporaries stay small
+
 
 @dataclass(frozen=True)
 class DType:
@@ -75,11 +77,18 @@ def to_numpy(stored: NDArray[Any], name: str) -> NDArray[Any]:
 def from_float32(values: NDArray[np.float32], name: str) -> NDArray[Any]:
     """Round float32 values once, to nearest even, to a floating ``name`` of 16 bits or more, as stored elements."""
     if name == "bfloat16":
-        bits = values.view(np.uint32)
-        even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-        return ((bits + even) >> np.uint32(16)).astype(np.uint16)
+        return _to_bfloat16(values)
     with np.errstate(over="ignore"):  # beyond the range of float16 lies infinity, as IEEE 754 says
         return values.astype(find_dtype(name).storage, copy=False)
+
+
+def _to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    out, flat = np.empty(values.size, np.uint16), values.reshape(-1).view(np.uint32)
+    for start in range(0, out.size, PIECE):
+        bits = flat[start : start + PIECE]
+        even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        out[start : start + PIECE] = (bits + even) >> np.uint32(16)
+    return out.reshape(values.shape)
 
 
 @cache

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from noworse.errors import BadInput
 from noworse.representation.base import Representation
-from noworse.representation.dtypes import find_dtype, from_float32
+from noworse.representation.dtypes import PIECE, find_dtype, from_float32
 
 EDGE_UNITS = 64  # edges count in 1/64 of a step
 MAX_EDGE = 255
@@ -43,6 +43,14 @@ def pack_step(step: float) -> int:
     return min(candidates, key=lambda bits: abs(unpack_step(bits) - step))
 
 
+def check_scale(step: int, edge: int) -> None:
+    """BadInput for a packed step or an edge that no grid can have."""
+    if not 0 < step <= MAX_STEP:
+        raise BadInput(f"a packed step of {step}, expected 1 to {MAX_STEP}")
+    if not 0 < edge <= MAX_EDGE:
+        raise BadInput(f"an edge of {edge}, expected 1 to {MAX_EDGE}")
+
+
 @dataclass(frozen=True, eq=False)
 class Grid(Representation):
     """Integer ``codes`` (flat, C order), a packed ``step``, and the half width ``edge`` of the zero bin in step/64."""
@@ -57,10 +65,7 @@ class Grid(Representation):
         super().__post_init__()
         if self.dtype not in FLOATS:
             raise BadInput(f"a grid of dtype {self.dtype}, expected one of {', '.join(FLOATS)}")
-        if not 0 < self.step <= MAX_STEP:
-            raise BadInput(f"a packed step of {self.step}, expected 1 to {MAX_STEP}")
-        if not 0 < self.edge <= MAX_EDGE:
-            raise BadInput(f"an edge of {self.edge}, expected 1 to {MAX_EDGE}")
+        check_scale(self.step, self.edge)
         if self.codes.dtype != np.int32 or self.codes.shape != (self.size,):
             found = f"{self.codes.dtype} of {self.codes.shape}"
             raise BadInput(f"codes are {found}, expected int32 of {(self.size,)} for shape {self.shape}")
@@ -80,13 +85,19 @@ class Grid(Representation):
         if not self.size:
             return np.zeros(self.shape, find_dtype(self.dtype).storage)
         low, high = int(self.codes.min()), int(self.codes.max())
-        if high - low > max(self.size, 1 << 10):  # a table of all codes would be larger than the tensor
-            return from_float32(self._values(self.codes), self.dtype).reshape(self.shape)
-        table = from_float32(self._values(np.arange(low, high + 1, dtype=np.int32)), self.dtype)
-        return np.asarray(table[self.codes - np.int32(low)].reshape(self.shape))
+        wide = high - low > max(self.size // 8, 1 << 10)  # a table of all codes would take as much memory as the tensor
+        table = None if wide else from_float32(self._values(np.arange(low, high + 1, dtype=np.int32)), self.dtype)
+        out = np.empty(self.size, find_dtype(self.dtype).storage)
+        for start in range(0, self.size, PIECE):
+            codes = self.codes[start : start + PIECE]
+            values = from_float32(self._values(codes), self.dtype) if table is None else table[codes - np.int32(low)]
+            out[start : start + PIECE] = values
+        return out.reshape(self.shape)
 
     def _values(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:
-        k = codes.astype(np.int64)
-        units = np.sign(k) * (self.edge + EDGE_UNITS * np.abs(k) - EDGE_UNITS // 2)
+        out, unit = np.empty(codes.size, np.float32), unpack_step(self.step) / EDGE_UNITS
         with np.errstate(over="ignore"):  # a hostile step may lead to infinity, which is no crash
-            return np.asarray(units * (unpack_step(self.step) / EDGE_UNITS), np.float32)
+            for start in range(0, codes.size, PIECE):
+                k = codes[start : start + PIECE].astype(np.int64)
+                out[start : start + PIECE] = np.sign(k) * (self.edge + EDGE_UNITS * np.abs(k) - EDGE_UNITS // 2) * unit
+        return out

@@ -17,7 +17,7 @@ from noworse.representation.dtypes import find_dtype
 class Raw(Representation):
     """The elements as they are: ``data`` holds them little-endian in C order."""
 
-    data: bytes = field(repr=False)
+    data: bytes | memoryview = field(repr=False)
     shape: tuple[int, ...]
     dtype: str
 
@@ -28,6 +28,10 @@ class Raw(Representation):
         if self.dtype == "bool" and len(self.data) and np.frombuffer(self.data, np.uint8).max() > 1:
             raise BadInput("a bool tensor with bytes other than 0 and 1")
 
+    def view(self) -> NDArray[Any]:
+        """The stored elements without a copy of the data."""
+        return np.frombuffer(self.data, find_dtype(self.dtype).storage).reshape(self.shape)
+
     def storage(self) -> NDArray[Any]:
         """A writable copy of the data."""
-        return np.frombuffer(self.data, find_dtype(self.dtype).storage).reshape(self.shape).copy()
+        return self.view().copy()

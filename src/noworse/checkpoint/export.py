@@ -1,0 +1,57 @@
+"""A .nwt file to safetensors, with numpy alone.
+
+A safetensors file is a little-endian u64 header length, a JSON header of dtype, shape and byte range by name, and the
+data without gaps. It knows no ties: tied tensors are written out in full, so that every name loads strictly, and the
+metadata entry "noworse.ties" tells which names share storage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from noworse.checkpoint.names import TO_SAFETENSORS
+from noworse.errors import BadInput
+from noworse.format import File
+from noworse.format.index import TIED
+from noworse.representation import find_dtype
+
+ALIGNMENT = 8  # of the data in the file, by spaces behind the header
+
+
+def write_safetensors(file: File, out: BinaryIO) -> int:
+    """Write all tensors of ``file`` bit for bit, holding one at a time; returns the size in bytes."""
+    header, starts, size = _layout(file)
+    out.write(header)
+    for name, content in file.stored():
+        elements = file.representation(content).storage() if isinstance(content, str) else content
+        out.seek(len(header) + starts[name])
+        out.write(np.ascontiguousarray(elements).reshape(-1).view(np.uint8).data)
+    return len(header) + size
+
+
+def _layout(file: File) -> tuple[bytes, dict[str, int], int]:
+    """The header, where each tensor starts behind it, and the bytes of all; wide elements first, which aligns them."""
+    entries = {name: file.entry(name) for name in file.names}
+    signatures = {name: entry.signature for name, entry in entries.items()}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    ties = {name: file.names[entry.target] for name, entry in entries.items() if entry.signature.kind == TIED}
+    if ties:
+        header["__metadata__"]["noworse.ties"] = json.dumps(ties)
+    starts: dict[str, int] = {}
+    end = 0
+    for name in sorted(signatures, key=lambda name: (-find_dtype(signatures[name].dtype).itemsize, name)):
+        dtype, shape = signatures[name].dtype, signatures[name].shape
+        if dtype not in TO_SAFETENSORS:
+            raise BadInput(f"tensor {name!r} has dtype {dtype}, which safetensors cannot hold")
+        if name == "__metadata__":
+            raise BadInput("a tensor is called '__metadata__', which safetensors keeps for itself")
+        starts[name] = end
+        end += math.prod(shape) * find_dtype(dtype).itemsize
+        header[name] = {"dtype": TO_SAFETENSORS[dtype], "shape": list(shape), "data_offsets": [starts[name], end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text, starts, end

@@ -1,0 +1,63 @@
+// 64 bits that tell arrays apart as fast as memory can be read: not a cryptographic hash, but every accident shows.
+#pragma once
+
+#include <cstring>
+#include <numeric>
+
+#include "stream.hpp"
+
+namespace noworse {
+
+constexpr std::uint64_t kWeyl = 0x9E3779B97F4A7C15u;
+
+// What word i adds to the sum.
+NOWORSE_INLINE std::uint64_t fingerprint_term(std::uint64_t w, std::uint64_t i) {
+    const std::uint64_t v = w ^ (i + 1) * kWeyl;
+    return w + (v & 0xFFFFFFFFu) * (v >> 32);
+}
+
+NOWORSE_INLINE std::uint64_t sum_terms(const std::uint8_t* data, std::size_t begin, std::size_t end) {
+    std::uint64_t sum = 0, w;
+    for (std::size_t i = begin; i < end; ++i) {
+        std::memcpy(&w, data + 8 * i, 8);
+        sum += fingerprint_term(w, i);
+    }
+    return sum;
+}
+
+#ifdef NOWORSE_AVX2
+__attribute__((target("avx2"))) inline std::uint64_t sum_terms_avx2(const std::uint8_t* data, std::size_t begin,
+                                                                    std::size_t end) {
+    return sum_terms(data, begin, end);
+}
+#endif
+
+// The part of words begin .. end - 1 of an array, the last one not filled up.
+inline std::uint64_t fingerprint_of(const std::uint8_t* data, std::size_t begin, std::size_t end) {
+#ifdef NOWORSE_AVX2
+    if (has_avx2()) return sum_terms_avx2(data, begin, end);
+#endif
+    return sum_terms(data, begin, end);
+}
+
+// The part of the bytes behind the last whole word.
+inline std::uint64_t fingerprint_of_rest(const std::uint8_t* data, std::size_t size) {
+    const std::size_t words = size / 8;
+    std::uint64_t last = 0;
+    for (std::size_t at = 8 * words; at < size; ++at) last |= static_cast<std::uint64_t>(data[at]) << (8 * (at % 8));
+    return size % 8 ? fingerprint_term(last, words) : 0;
+}
+
+// The sum, modulo 2**64, of w + low(v) high(v) with v = w xor (i + 1) kWeyl, over the little-endian words w of 8 bytes,
+// numbered i from 0; the last one is filled with zeros. (The products are those of NH, Black et al. 1999.)
+inline std::uint64_t fingerprint(const std::uint8_t* data, std::size_t size, unsigned threads) {
+    constexpr std::size_t kWords = std::size_t{1} << 17;  // of one piece of work
+    const std::size_t words = size / 8;
+    std::vector<std::uint64_t> sums((words + kWords - 1) / kWords, 0);
+    parallel(sums.size(), threads, [&](std::size_t piece) {
+        sums[piece] = fingerprint_of(data, piece * kWords, std::min(words, (piece + 1) * kWords));
+    });
+    return std::accumulate(sums.begin(), sums.end(), fingerprint_of_rest(data, size));
+}
+
+}  // namespace noworse

@@ -1,0 +1,94 @@
+// From codes to a coded stream: count, choose tables, encode.
+#pragma once
+
+#include "partition.hpp"
+#include "stream.hpp"
+
+namespace noworse {
+
+constexpr std::int64_t kSmall = 512;
+constexpr std::int64_t kWindow = 1 << 16;  // widest range of codes that is counted symbol by symbol
+
+struct Coded {
+    std::vector<std::uint8_t> table;
+    std::vector<std::vector<std::uint8_t>> blocks;
+    std::optional<std::pair<std::vector<std::int32_t>, std::vector<std::int32_t>>> scales;  // of rows and columns
+};
+
+template <class Code>
+std::pair<std::int64_t, std::int64_t> bounds(const Code* codes, std::size_t n) {
+    Code low = n ? codes[0] : Code{0}, high = low;
+    for (std::size_t i = 0; i < n; ++i) {
+        low = std::min(low, codes[i]);
+        high = std::max(high, codes[i]);
+    }
+    if (low < -std::int64_t{kMaxCode} || high > std::int64_t{kMaxCode})
+        throw std::invalid_argument("codes range over " + std::to_string(low) + " .. " + std::to_string(high) +
+                                    ", expected at most 2**30 in size");
+    return {low, high};
+}
+
+// Codes that are all small are counted at once, without looking for their bounds first; nothing for others.
+template <class Code>
+std::optional<Histogram> count_small(const Code* codes, std::size_t n) {
+    Histogram h;
+    h.counts.resize(static_cast<std::size_t>(2 * kSmall + 1));
+    if (n == 0 || histogram(codes, n, -kSmall, h.counts.size(), h.counts.data()) > 0) return std::nullopt;
+    while (h.counts.back() == 0) h.counts.pop_back();
+    const auto first = std::find_if(h.counts.begin(), h.counts.end(), [](std::uint64_t c) { return c > 0; });
+    h.lo = (first - h.counts.begin()) - kSmall;
+    h.counts.erase(h.counts.begin(), first);
+    return h;
+}
+
+template <class Code>
+Histogram count(const Code* codes, std::size_t n) {
+    if (auto small = count_small(codes, n)) return *std::move(small);
+    const auto [low, high] = bounds(codes, n);
+    Histogram h;
+    h.lo = low;
+    if (high - low >= kWindow) {
+        std::vector<Code> sorted(codes, codes + n);
+        const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(n / 2);
+        std::nth_element(sorted.begin(), middle, sorted.end());
+        h.lo = std::max<std::int64_t>(low, *middle - kWindow / 2);  // around a code: not empty
+        const std::int64_t first = h.lo;
+        const auto inside = [first](Code c) { return c >= first && c < first + kWindow; };
+        sorted.erase(std::remove_if(sorted.begin(), sorted.end(), inside), sorted.end());
+        std::sort(sorted.begin(), sorted.end());
+        for (const Code c : sorted) {
+            if (h.far.empty() || h.far.back().first != c) h.far.emplace_back(c, 0);
+            ++h.far.back().second;
+        }
+    }
+    h.counts.resize(static_cast<std::size_t>(std::min(high - low + 1, kWindow)));
+    histogram(codes, n, h.lo, h.counts.size(), h.counts.data());
+    return h;
+}
+
+// With `columns` > 0 they are a matrix, whose rows and columns may get scales.
+template <class Code>
+Coded encode_codes(const Code* codes, std::size_t n, std::size_t columns, unsigned threads, bool simd) {
+    Coded found;
+    const Histogram counts = count(codes, n);
+    if (counts.counts.size() == 1 && counts.far.empty()) {
+        found.table = constant_bytes(counts.lo);
+        found.blocks.resize((n + kBlock - 1) / kBlock);
+        return found;
+    }
+    const TableChoice one = choose(counts);
+    std::optional<Partition> parts;
+    if (columns > 0 && counts.far.empty())
+        parts = partition(codes, {n / columns, columns}, counts.lo, counts.counts.size(), one.bits);
+    found.table = (parts ? parts->tables : one).number().bytes();
+    const StreamTables tables = read_tables(found.table.data(), found.table.size(), parts.has_value());
+    ClassMap classes;
+    if (parts) {
+        classes = {parts->rows.data(), parts->rows.size(), parts->columns.data(), columns, tables.of};
+        found.scales = {std::move(parts->rows), std::move(parts->columns)};
+    }
+    found.blocks = encode_stream(tables.model, classes, codes, n, threads, simd);
+    return found;
+}
+
+}  // namespace noworse

@@ -1,0 +1,72 @@
+// Python bindings of the byte planes; see planes.hpp and format/planes.py.
+#include "planes.hpp"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <vector>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Output = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+template <bool Rotate>
+void take(const std::uint8_t* data, std::size_t count, unsigned width, unsigned plane, std::uint8_t* out) {
+    if (width == 2) noworse::take_plane<std::uint16_t, Rotate>(data, count, plane, out);
+    else if (width == 4) noworse::take_plane<std::uint32_t, Rotate>(data, count, plane, out);
+    else noworse::take_plane<std::uint64_t, Rotate>(data, count, plane, out);
+}
+
+template <bool Rotate>
+void put(const std::uint8_t* const* planes, std::size_t count, unsigned width, std::uint8_t* out) {
+    if (width == 2) noworse::put_planes<std::uint16_t, Rotate>(planes, count, out);
+    else if (width == 4) noworse::put_planes<std::uint32_t, Rotate>(planes, count, out);
+    else noworse::put_planes<std::uint64_t, Rotate>(planes, count, out);
+}
+
+void check_width(std::size_t width) {
+    if (width != 2 && width != 4 && width != 8) throw std::invalid_argument("elements of 2, 4 or 8 bytes have planes");
+}
+
+void take_plane(Bytes data, unsigned width, unsigned plane, bool rotate, Output out) {
+    check_width(width);
+    if (plane >= width) throw std::invalid_argument("there is no such plane");
+    if (data.size() / width != out.size() || data.size() % width) throw std::invalid_argument("sizes do not fit");
+    const std::uint8_t* from = data.data();
+    std::uint8_t* to = out.data();
+    const std::size_t count = out.size();
+    nb::gil_scoped_release release;
+    if (rotate) take<true>(from, count, width, plane, to);
+    else take<false>(from, count, width, plane, to);
+}
+
+void put_planes(const std::vector<Bytes>& planes, bool rotate, Output out) {
+    const std::size_t width = planes.size();
+    check_width(width);
+    const std::uint8_t* from[8];
+    for (std::size_t p = 0; p < width; ++p) {
+        if (out.size() / width != planes[p].size() || out.size() % width)
+            throw std::invalid_argument("sizes do not fit");
+        from[p] = planes[p].data();
+    }
+    std::uint8_t* to = out.data();
+    const std::size_t count = out.size() / width;
+    nb::gil_scoped_release release;
+    if (rotate) put<true>(from, count, static_cast<unsigned>(width), to);
+    else put<false>(from, count, static_cast<unsigned>(width), to);
+}
+
+}  // namespace
+
+void bind_planes(nb::module_& m) {
+    m.def("take_plane", &take_plane, "data"_a.noconvert(), "width"_a, "plane"_a, "rotate"_a, "out"_a.noconvert(),
+          "Fills out with one byte of every element.");
+    m.def("put_planes", &put_planes, "planes"_a.noconvert(), "rotate"_a, "out"_a.noconvert(),
+          "Fills out with elements, the inverse of take_plane for all planes.");
+}

@@ -1,0 +1,44 @@
+// Byte planes of fixed-width elements: plane p holds byte p of every element, the lowest byte being 0.
+// Rotated elements are turned left by one bit first, which gives the exponent of a float a plane of its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace noworse {
+
+template <class Word>
+inline Word rotate_left(Word x) {
+    return static_cast<Word>((x << 1) | (x >> (8 * sizeof(Word) - 1)));
+}
+
+template <class Word>
+inline Word rotate_right(Word x) {
+    return static_cast<Word>((x >> 1) | (x << (8 * sizeof(Word) - 1)));
+}
+
+// The loops are plain so that compilers turn them into shifts and packs of whole registers.
+template <class Word, bool Rotate>
+void take_plane(const std::uint8_t* data, std::size_t count, unsigned plane, std::uint8_t* out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        Word x;
+        std::memcpy(&x, data + i * sizeof(Word), sizeof(Word));
+        if (Rotate) x = rotate_left(x);
+        out[i] = static_cast<std::uint8_t>(x >> (8 * plane));
+    }
+}
+
+template <class Word, bool Rotate>
+void put_planes(const std::uint8_t* const* planes, std::size_t count, std::uint8_t* data) {
+    const std::uint8_t* p[sizeof(Word)];
+    for (std::size_t b = 0; b < sizeof(Word); ++b) p[b] = planes[b];
+    for (std::size_t i = 0; i < count; ++i) {
+        Word x = 0;
+        for (std::size_t b = 0; b < sizeof(Word); ++b) x = static_cast<Word>(x | static_cast<Word>(p[b][i]) << (8 * b));
+        if (Rotate) x = rotate_right(x);
+        std::memcpy(data + i * sizeof(Word), &x, sizeof(Word));
+    }
+}
+
+}  // namespace noworse

@@ -1,0 +1,102 @@
+// Whole streams: their blocks are coded by several threads, whose number leaves no trace in the result.
+#pragma once
+
+#include <atomic>
+#include <exception>
+#include <string>
+#include <system_error>
+#include <thread>
+
+#include "crc32.hpp"
+#include "decode.hpp"
+#include "encode.hpp"
+
+namespace noworse {
+
+// Calls work(0) .. work(count - 1), on several threads where there is more than one to do. 0 threads: one per
+// processor.
+template <class Work>
+void parallel(std::size_t count, unsigned threads, const Work& work) {
+    const std::size_t most = threads ? threads : std::max(1u, std::thread::hardware_concurrency());
+    std::atomic<std::size_t> next{0};
+    std::vector<std::exception_ptr> failed(count);
+    const auto run = [&] {
+        for (std::size_t i = next++; i < count; i = next++) {
+            try {
+                work(i);
+            } catch (...) {
+                failed[i] = std::current_exception();
+            }
+        }
+    };
+    std::vector<std::thread> helpers;
+    for (std::size_t i = 1; i < std::min(most, count); ++i) {
+        try {
+            helpers.emplace_back(run);
+        } catch (const std::system_error&) {
+            break;  // no more threads to be had: the others do the work
+        }
+    }
+    run();
+    for (std::thread& helper : helpers) helper.join();
+    for (const std::exception_ptr& error : failed)
+        if (error) std::rethrow_exception(error);
+}
+
+inline std::string hex(std::uint32_t value) {
+    std::string text;
+    for (int shift = 28; shift >= 0; shift -= 4) text += "0123456789abcdef"[value >> shift & 15];
+    return text;
+}
+
+// The coded bytes of a stream: blocks back to back, each with its checksum where the caller has them.
+struct Blocks {
+    const std::uint8_t* data;
+    std::vector<std::size_t> starts;  // one more than blocks
+    std::vector<std::uint32_t> checksums;  // the first one, which covers the tables as well, was verified before
+
+    std::size_t size() const { return starts.size() - 1; }
+
+    // Block i, after its checksum was verified.
+    Reader open(std::size_t i) const {
+        const std::uint8_t *begin = data + starts[i], *end = data + starts[i + 1];
+        if (checksums.empty() || i == 0) return {begin, end};
+        const std::uint32_t found = crc32(0, begin, end);
+        if (found != checksums[i])
+            throw std::domain_error("its crc32 is " + hex(found) + ", expected " + hex(checksums[i]));
+        return {begin, end};
+    }
+};
+
+inline std::string damaged(std::size_t i, std::size_t count, const std::string& what) {
+    return "block " + std::to_string(i) + " of " + std::to_string(count) + " is damaged: " + what;
+}
+
+// Calls done(i) after block i, while what it decoded to is still in the cache.
+template <class Done>
+void decode_stream(const Model& m, const Slots& slots, const ClassMap& classes, const Blocks& blocks, std::size_t count,
+                   Sink& sink, unsigned threads, bool simd, const Done& done) {
+    parallel(blocks.size(), threads, [&](std::size_t i) {
+        try {
+            const std::size_t first = i * kBlock;
+            decode_block(m, slots, classes, blocks.open(i), first, std::min(kBlock, count - first), sink, simd);
+            done(i);
+        } catch (const std::domain_error& error) {
+            throw std::domain_error(damaged(i, blocks.size(), error.what()));
+        }
+    });
+}
+
+template <class Code>
+std::vector<std::vector<std::uint8_t>> encode_stream(const Model& m, const ClassMap& classes, const Code* codes,
+                                                     std::size_t count, unsigned threads, bool simd = true) {
+    const EncodeTables tables(m);
+    std::vector<std::vector<std::uint8_t>> blocks((count + kBlock - 1) / kBlock);
+    parallel(blocks.size(), threads, [&](std::size_t i) {
+        const std::size_t first = i * kBlock;
+        blocks[i] = encode_block(m, tables, classes, codes + first, first, std::min(kBlock, count - first), simd);
+    });
+    return blocks;
+}
+
+}  // namespace noworse

@@ -1,0 +1,1 @@
+"""Coarser tensors without data: steps from the tensors alone, by one slope or by a bound of the error."""

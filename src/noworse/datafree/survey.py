@@ -1,0 +1,105 @@
+"""One look at every tensor: what is equal, what stays lossless and why, and a sample that stands for the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noworse.checkpoint import Checkpoint, Header
+from noworse.datafree.quantise import AT_ONCE, doubles
+from noworse.representation.grid import FLOATS
+
+SAMPLE = 1 << 13  # elements
+SMALLEST_TIE = 1 << 10  # elements from which on equal tensors are stored once
+GLANCE = 64  # bytes at either end by which tensors are told apart
+
+
+class Ties:
+    """Tensors that were seen before, bit for bit: found by their ends, then compared as a whole."""
+
+    def __init__(self, source: Checkpoint) -> None:
+        self._source = source
+        self._first: dict[tuple[Any, ...], str] = {}
+        self.found: dict[str, str] = {}
+
+    def find(self, name: str, stored: NDArray[Any]) -> str | None:
+        """The first tensor of the same dtype, shape and elements, if it is not this one and large enough to matter."""
+        if stored.size < SMALLEST_TIE:
+            return None
+        data = stored.reshape(-1).view(np.uint8)
+        key = (self._source.headers[name], data[:GLANCE].tobytes(), data[-GLANCE:].tobytes())
+        first = self._first.setdefault(key, name)
+        if first == name or not np.array_equal(self._source.read(first).reshape(-1).view(np.uint8), data):
+            return None
+        self.found[name] = first
+        return first
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is known of a tensor that may become coarser: statistics of all elements, and a sample of them."""
+
+    dtype: str
+    size: int
+    is_vector: bool  # at most one extent above 1: biases, scales and statistics of norms
+    mean_square: float
+    largest: float  # magnitude
+    smallest: float  # magnitude but 0 where no two elements differ in sign, else infinity
+    sample: NDArray[np.float64] = field(repr=False)  # sorted
+    lossless_bits: float  # per element, estimated
+
+
+def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
+    """The profile of a tensor, or why it stays as it is."""
+    if header.dtype not in FLOATS:
+        return header.dtype
+    flat = stored.reshape(-1)
+    if flat.size < 2 or not (flat != flat[0]).any():
+        return "constant"
+    square, low, high, smallest = _statistics(flat, header.dtype)
+    if not np.isfinite(square):
+        return "NaN, infinite or huge values"
+    if not square:
+        return "zeros"
+    chosen = flat[np.random.default_rng(0).integers(0, flat.size, SAMPLE)] if flat.size > SAMPLE else flat
+    return Profile(
+        header.dtype,
+        flat.size,
+        sum(extent > 1 for extent in header.shape) <= 1,
+        square,
+        max(abs(low), abs(high)),
+        np.inf if low < 0 < high else smallest,
+        np.sort(doubles(chosen, header.dtype)),
+        _plane_bits(chosen),
+    )
+
+
+def _statistics(flat: NDArray[Any], dtype: str) -> tuple[float, float, float, float]:
+    """Mean square (not finite where an element is not), smallest and largest element, smallest magnitude but 0."""
+    square, low, high, smallest = 0.0, np.inf, -np.inf, np.inf
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, flat.size, AT_ONCE):
+            values = doubles(flat[start : start + AT_ONCE], dtype)
+            square += float(values @ values)
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+            smallest = min(smallest, float(np.abs(values[values != 0]).min(initial=np.inf)))
+    return square / flat.size, low, high, smallest
+
+
+def _plane_bits(stored: NDArray[Any]) -> float:
+    """Bits per element of the byte planes of a lossless tensor, rotated as format/planes.py does."""
+    width = stored.itemsize
+    words = np.ascontiguousarray(stored).view(f"u{width}")
+    words = (words << words.dtype.type(1)) | (words >> words.dtype.type(8 * width - 1))
+    planes = words.view(np.uint8).reshape(-1, width)
+    return sum(min(8.0, entropy(np.bincount(planes[:, plane]))) for plane in range(width))
+
+
+def entropy(counts: NDArray[Any]) -> float:
+    """Bits per symbol of a histogram, corrected for its finite sample (Miller 1955)."""
+    used = counts[counts > 0].astype(np.float64)
+    total = float(used.sum())
+    return float(np.log2(total) - used @ np.log2(used) / total + (used.size - 1) / (2 * np.log(2) * total))

@@ -1,0 +1,86 @@
+"""One slope: no step alone, and no exchange of bits between tensors, gives less error for the same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from noworse.checkpoint import Header
+from noworse.datafree.slope import BALANCE, Curve, choose
+from noworse.datafree.survey import profile
+
+
+def curve(shape, scale, seed=0, dtype="float32", values=None):
+    rng = np.random.default_rng(seed)
+    stored = (rng.normal(size=shape) * scale if values is None else values).astype(dtype)
+    found = profile(Header(dtype, shape), stored)
+    assert not isinstance(found, str)
+    return Curve(found)
+
+
+CURVES = {"a": curve((64, 64), 0.1), "b": curve((256, 256), 3.0, 1), "c": curve((128, 32), 0.01, 2)}
+
+
+def weighted(curves, choices):
+    error = sum(curves[n].weight * curves[n].profile.size * c.error for n, c in choices.items())
+    return error, sum(curves[n].profile.size * c.bits for n, c in choices.items())
+
+
+@pytest.mark.parametrize("bits", [1.0, 2.5, 4.0])
+def test_budget_is_met_and_no_other_choice_is_better(bits):
+    budget = bits * sum(c.profile.size for c in CURVES.values())
+    error, used = weighted(CURVES, choose(CURVES, budget))
+    assert 0.7 * budget < used <= budget  # steps tried are a quarter of an octave apart
+    rng = np.random.default_rng(0)
+    for _ in range(300):  # random grids of the same curves
+        picked = {n: c._table[rng.integers(1, len(c._table))] for n, c in CURVES.items()}
+        size = sum(CURVES[n].profile.size * row[2] for n, row in picked.items())
+        other = sum(CURVES[n].weight * CURVES[n].profile.size * row[3] for n, row in picked.items())
+        assert size > used or other >= error * (1 - 1e-9)
+
+
+def test_estimates_agree_with_theory_at_high_rate():
+    """A Gaussian's uniform quantiser: D = s^2 / 12, R = h - log2 s (Gish and Pierce 1968)."""
+    found = curve((300, 300), 1.0)
+    bits, error = found.cost(0.05, 32)
+    assert error == pytest.approx(0.05**2 / 12, rel=0.03)
+    assert bits == pytest.approx(0.5 * np.log2(2 * np.pi * np.e) - np.log2(0.05), abs=0.03)
+
+
+def test_steps_follow_magnitude_and_size():
+    choices = choose(CURVES, 5.0 * sum(c.profile.size for c in CURVES.values()))
+    for a, b in [("a", "b"), ("c", "b")]:
+        pa, pb = CURVES[a].profile, CURVES[b].profile
+        expected = np.sqrt(pb.mean_square / pa.mean_square) * (pb.size / pa.size) ** (BALANCE / 2)
+        assert choices[b].step / choices[a].step == pytest.approx(expected, rel=0.2)  # steps tried are 19 % apart
+
+
+def test_vectors_are_finer_and_safe_to_divide_by():
+    matrix = CURVES["b"]
+    variances = curve((512,), 0, values=np.geomspace(0.01, 50, 512))
+    bias = curve((512,), 0.1)
+    choices = choose({"m": matrix, "v": variances, "b": bias}, 2.0 * matrix.profile.size)
+    assert 0 < choices["v"].step <= 0.01 / 16
+    assert choices["v"].edge == choices["b"].edge == 32
+    assert choices["b"].step <= 0.1 * 1.1 / 64
+    dead = curve((512,), 0, values=np.append(np.geomspace(0.01, 50, 511), 0))
+    assert 0 < dead.vector(1.0).step <= 0.01 / 16
+    scaled = variances.scaled(choices["v"], 100.0)
+    assert scaled.step <= 0.01 / 16
+
+
+def test_tensors_stay_as_they_are_where_that_is_smaller():
+    few = curve((100, 100), 0, values=np.random.default_rng(0).choice([0.5, 1.0, 2.0], size=(100, 100)))
+    assert choose({"a": few}, 1e9)["a"].step == 0
+    for name, choice in choose(CURVES, 1e12).items():
+        assert choice.step == 0, name
+        assert choice.error == 0
+
+
+def test_outliers_do_not_hide_the_rest():
+    values = np.random.default_rng(0).normal(size=(100, 100)) * 0.01
+    values[0, 0] = 1e6
+    found = curve((100, 100), 0, values=values)
+    choice = choose({"a": found}, 3.0 * 10000)["a"]
+    assert choice.bits <= 3
+    assert np.isfinite(choice.error)

@@ -1,0 +1,59 @@
+"""Decoding takes memory in proportion to what is decoded, whatever a file holds."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from noworse.format import File, pack
+from noworse.representation import Constant, Grid, Raw
+
+SIZE = 8 << 20  # bytes decoded
+
+
+def grid(dtype, far):
+    """Nearly all zeros; ``far`` is the only other code."""
+    codes = np.zeros(SIZE // np.dtype("float16" if dtype == "bfloat16" else dtype).itemsize, np.int32)
+    codes[::100_000] = far
+    return Grid(codes, 30000, 40, codes.shape, dtype)
+
+
+CASES = {
+    "constant": lambda: Constant(b"\1", (SIZE,), "uint8"),
+    "complex": lambda: Raw(bytes(SIZE), (SIZE // 16,), "complex128"),
+    "half": lambda: Raw(bytes(SIZE), (SIZE // 2,), "float16"),
+    "zeros": lambda: grid("bfloat16", 0),
+    "near codes": lambda: grid("bfloat16", 5),
+    "a table of all codes": lambda: grid("bfloat16", 500_000),
+    "far codes": lambda: grid("bfloat16", 1 << 30),
+    "double": lambda: grid("float64", 1 << 30),
+}
+
+
+def peak(data):
+    """Most bytes that arrays and objects take while a file is read."""
+    tracemalloc.start()
+    with File(data) as file:
+        file.check()
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_of_a_few_hundred_bytes_takes_a_few_times_its_decoded_size(case):
+    data = pack({"a": CASES[case]()}, {}, None)
+    assert len(data) < 2000
+    assert peak(data) <= 4 * SIZE + (4 << 20)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_so_does_a_context_coded_grid(dtype):
+    rows = SIZE // np.dtype("float16" if dtype == "bfloat16" else dtype).itemsize // 1024
+    codes = (np.random.default_rng(0).random((rows, 1024), np.float32) < np.linspace(0, 0.02, 1024)).astype(np.int32)
+    data = pack({"a": Grid(codes.reshape(-1), 30000, 40, codes.shape, dtype)}, {}, None, "max")
+    with File(data) as file:
+        assert file.index.streams[0].in_context
+    assert peak(data) <= 4 * SIZE + (4 << 20)

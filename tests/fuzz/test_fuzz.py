@@ -1,0 +1,64 @@
+"""A short run of the fuzzer, and proof that it finds what it looks for (``make fuzz`` runs it at length)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from fuzz.check import case
+from fuzz.seeds import seeds
+
+PLANT = """
+import sys
+import numpy
+import fuzz.__main__ as fuzz
+import fuzz.check as check
+from noworse.format import File, parse
+
+def limited(limit=fuzz.limit_memory):
+    limit()
+    {fault}
+
+fuzz.limit_memory = limited
+sys.exit(fuzz.many(3, 400))
+"""
+FAULTS = {
+    "IndexError: list index": "parse._check_tie = lambda *a: [][1]",
+    "MemoryError": "parse._check_tie = lambda *a: numpy.empty(1 << 40)",
+    "damage went unnoticed": "File.check = File.array = File.tensor_bytes = lambda *a: None",
+    "took ": "check.SECONDS = 1e-5",
+}
+
+
+def test_twenty_thousand_damaged_files():
+    run = [sys.executable, "-m", "fuzz", "--cases", "20000", "--seed", "1"]
+    found = subprocess.run(run, capture_output=True, text=True, timeout=600)
+    assert found.returncode == 0, found.stdout
+    assert "0 failures in 20,000 cases" in found.stdout
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(fault):
+    found = subprocess.run(
+        [sys.executable, "-c", PLANT.format(fault=FAULTS[fault])], capture_output=True, text=True, timeout=300
+    )
+    assert found.returncode == 1, found.stderr
+    assert "FAILED: python -m fuzz --seed 3 --case " in found.stdout
+    assert fault in found.stdout
+
+
+def test_a_case_can_be_repeated_alone(tmp_path):
+    run = [sys.executable, "-m", "fuzz", "--seed", "4", "--case", "17", "--save", str(tmp_path / "a.nwt")]
+    found = subprocess.run(run, capture_output=True, text=True, timeout=120, check=True)
+    data, repaired = case(seeds(), 4, 17)
+    assert (tmp_path / "a.nwt").read_bytes() == data
+    assert f"checksums {'repaired' if repaired else 'not repaired'}" in found.stdout
+    assert found.stdout.splitlines()[-1] in ("decoded", "refused")
+
+
+def test_half_of_all_cases_repair_their_checksums():
+    files = seeds()
+    repaired = [case(files, 0, number)[1] for number in range(1000)]
+    assert 420 < sum(repaired) < 580
