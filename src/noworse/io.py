@@ -81,10 +81,11 @@ class safe_open:  # noqa: N801  (the name that safetensors gave it)
 
     def get_tensor(self, name: str) -> Any:
         """One decoded tensor; checksums of its blocks are verified, the digest of the whole file is not."""
-        found = self._file.representation(name)
-        if isinstance(found, Tied):
-            found = self._file.representation(found.target)
-        return self._convert(found.storage(), found.dtype)
+        stored = self._file.storage(name)
+        if isinstance(stored, str):
+            stored = self._file.storage(stored)
+        assert not isinstance(stored, str)  # ties are never to what is tied itself
+        return self._convert(stored, self._file.entry(name).signature.dtype)
 
     def metadata(self) -> dict[str, Any]:
         """What the file says about itself: "settings" and "verdict"."""

@@ -47,7 +47,7 @@ class File:
     """A .nwt file, or its bytes: a context manager.
 
     The index is read and checked on opening. ``max_bytes`` limits the decoded size of all tensors together; without it
-    the limit is 1 GiB plus 1024 times the size of the file. CorruptFile for anything wrong; OSError as ``open`` has it.
+    it is 256 MiB plus 1024 times the size of the file. CorruptFile for anything wrong; OSError as ``open`` has it.
     """
 
     def __init__(self, source: str | Path | bytes, max_bytes: int | None = None) -> None:
