@@ -18,15 +18,18 @@ ROOT = Path(__file__).parent.parent
 START, END = "<!-- results: written by python -m benchmarks.publish -->", "<!-- end of results -->"
 NAMES = {
     "lenet300": "LeNet-300-100",
-    "lenet300 at 34": "LeNet-300-100 at 34x",
     "lenet5": "LeNet-5",
     "vgg_small": "VGG-small",
+    "vgg_small at 40": "VGG-small at 40x",
     "resnet20": "ResNet-20",
     "resnet20 seed 1": "ResNet-20, seed 1",
     "resnet20 seed 2": "ResNet-20, seed 2",
     "resnet20 at 30": "ResNet-20 at 30x",
+    "resnet20 at 40": "ResNet-20 at 40x",
     "vit_tiny": "ViT-tiny",
+    "vit_tiny at 18": "ViT-tiny at 18x",
     "mobilenetv2": "MobileNetV2 x0.5",
+    "mobilenetv2 at 18": "MobileNetV2 x0.5 at 18x",
     "minilm": "MiniLM-L6 (22.7M)",
 }
 

@@ -19,9 +19,9 @@ from noworse.sampling import Sampler
 
 MEASURE_EVERY = 25  # iterations between measurements of the whole file
 FINAL_RATE, FINAL_GRID_RATE = 0.02, 0.1  # of the learning rates of weights, and of steps and zones, after the cosine
-FEEDBACK, STEADY = 0.05, 0.7  # of ln(size/budget) on ln s in each iteration, up to this share of the iterations
+FEEDBACK, STEADY = 0.05, 0.85  # of ln(size/budget) on ln s in each iteration, up to this share of the iterations
 COMPENSATED, NEAREST = (1.0, 1.0, 1.0), (3.5, 30.0, 20.0)  # learning rates after a start, times those of the options
-SETTLE = 200  # most further iterations until the size is right
+SETTLE, SETTLE_RATE = 200, 0.1  # most further iterations until the size is right, and their learning rates
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,14 @@ class Tuner:
             group["lr"] = group["peak"] * warm * (group["final"] + (1 - group["final"]) * cosine)
 
     def settle(self, low: float, high: float) -> bool:
-        """Go on at the final learning rates until the file has ``low`` to ``high`` bytes; whether that was reached.
+        """Go on at small learning rates until the file has ``low`` to ``high`` bytes; whether that was reached.
 
         Rounding boundaries are no place to adjust a size at: tuned weights lie next to them in great numbers, and the
         errors of those that move no longer cancel. A few more iterations leave the choice to the loss.
         """
         goal = 4.0 * (low + high)
+        for group in self.optimiser.param_groups:
+            group["lr"] = SETTLE_RATE * group["peak"]
         for iteration in range(SETTLE + 1):
             if low <= self.bits() / 8 <= high:
                 self._measure()

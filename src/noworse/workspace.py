@@ -155,17 +155,19 @@ class Workspace:
 
     def start(self, budget: float) -> None:
         """Set the grids to where tuning towards ``budget`` bits starts, by the rounding that loses less on calib."""
-        wanted = max(self.options.start * budget - 8 * self.floor(), 0.5 * budget)
+        floor = 8 * self.floor()
+        wanted = max(self.options.start * budget - floor, 0.5 * budget)
         rounding = self.options.rounding
         if rounding != "nearest":
             before = self.grids.state()
-            multiplier = start_compensated(self.grids, self.sensitivity, self.moments, wanted, self.tuner.values)
+            known = self.sensitivity, self.moments
+            cost = lambda: 8 * self.measure() - floor  # noqa: E731
+            multiplier, found = start_compensated(self.grids, *known, wanted, self.tuner.values, cost)
             loss, compensated = self._start_loss(), self.grids.state()
-            fits = float(self.grids.bits[self.grids.tuned].sum()) < FITS * wanted
             self.grids.restore(before)
             if rounding == "auto":
                 start_at(self.grids, self.sensitivity, wanted, self.tuner.values)
-                rounding = "compensated" if fits and loss < self._start_loss() else "nearest"
+                rounding = "compensated" if found < FITS * wanted and loss < self._start_loss() else "nearest"
                 self.grids.restore(before)
             if rounding == "compensated":
                 self.grids.restore(compensated)

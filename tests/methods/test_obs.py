@@ -84,7 +84,8 @@ def test_a_start_takes_the_bits_that_it_is_given() -> None:
     sensitivity, bits = {"layer": 1.0, "other": 2.0}, 1.5 * 1700
     start_at(grids, sensitivity, bits, scratch)
     uncompensated = grids.steps()
-    start_compensated(grids, sensitivity, {"layer": correlated(40, 5)[None]}, bits, scratch)
-    assert 0.9 * bits < float(grids.bits.sum()) <= SLACK * bits
+    moments = {"layer": correlated(40, 5)[None]}
+    _, found = start_compensated(grids, sensitivity, moments, bits, scratch, lambda: float(grids.bits.sum()))
+    assert found == float(grids.bits.sum()) == pytest.approx(bits, rel=1.1 * SLACK)
     assert (grids.steps() > uncompensated).all()
     torch.testing.assert_close(grids.weights(1), weights["other"])  # no moments: not moved

@@ -14,7 +14,8 @@ Source: Hassibi and Stork, Optimal brain surgeon (1993); Frantar et al., GPTQ (I
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from noworse.methods.start import start_at
 
 DAMPING = 0.01  # of the mean input energy, added to each: calibration samples are few
 BLOCK = 64  # columns whose corrections are applied to the rest at once
-ATTEMPTS, SLACK = 5, 1.01  # at a start, and how far above its bits that may stay
+ATTEMPTS, SLACK = 5, 0.01  # at a start, and how far from its bits that may stay, as a logarithm
 
 
 def nearest(weights: Tensor, step: float, zone: float) -> Tensor:
@@ -78,11 +79,17 @@ def _factor(moments: Tensor) -> Tensor:
 
 @torch.no_grad()
 def start_compensated(
-    grids: GridSet, sensitivity: Mapping[str, float], moments: Mapping[str, Tensor], bits: float, scratch: Tensor
-) -> float:
+    grids: GridSet,
+    sensitivity: Mapping[str, float],
+    moments: Mapping[str, Tensor],
+    bits: float,
+    scratch: Tensor,
+    cost: Callable[[], float],
+) -> tuple[float, float]:
     """``start_at``, with the weights of every layer of known ``moments`` moved to where rounding compensates itself.
 
-    Moved weights take more bits: that is tried again with larger steps, until codes fit or larger steps no longer help.
+    ``cost()`` tells the bits of the codes as they are written. Moved weights take more of them: that is tried again
+    with larger steps, until the codes take about ``bits`` bits. Returns the multiplier λ, and the bits they take.
     """
     originals = grids.state()
     layers = {
@@ -98,8 +105,8 @@ def start_compensated(
         for k, layer in layers.items():
             grids.set_weights(k, layer.compensated(steps[k], zones[k]))
         grids.quantise(scratch)
-        found = float(grids.bits[grids.tuned].sum())
-        if found <= SLACK * bits:
+        found = cost()
+        if abs(math.log(found / bits)) <= SLACK:
             break
         asked *= bits / found
-    return multiplier
+    return multiplier, found
