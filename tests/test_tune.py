@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from noworse.data import Batch
 from noworse.distill import Distiller
+from noworse.errors import BadInput
 from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.start import start_at
 from noworse.options import Options
@@ -115,6 +116,17 @@ def test_a_run_ends_at_its_budget(tuner: Tuner, rate: float) -> None:
     assert tuner.side_bits == pytest.approx(8 * SIDE, abs=8)
 
 
+def test_settling_brings_the_size_between_two_bounds(tuner: Tuner) -> None:
+    budget = 2.0 * tuner.grids.count + 8 * SIDE
+    begin(tuner, budget)
+    tuner.run(budget, 100)
+    size = tuner.bits() / 8
+    for low, high in ((0.955 * size, 0.965 * size), (0.995 * size, 1.005 * size)):
+        assert tuner.settle(low, high)
+        assert low <= tuner.bits() / 8 <= high
+    assert not tuner.settle(0.5 * SIDE, 0.6 * SIDE)  # less than what is not codes
+
+
 def test_a_second_run_goes_on_to_another_budget(tuner: Tuner) -> None:
     budget = 2.0 * tuner.grids.count + 8 * SIDE
     begin(tuner, budget)
@@ -190,5 +202,5 @@ def test_rates_rise_and_fall_to_a_small_share(tuner: Tuner) -> None:
 def test_a_loss_that_is_no_number_stops_the_run(tuner: Tuner) -> None:
     begin(tuner, 4000.0)
     tuner.distiller = lambda outputs, original: (outputs * torch.nan).sum(-1)  # type: ignore[assignment]
-    with pytest.raises(FloatingPointError, match="became nan at iteration 0 of tune"):
+    with pytest.raises(BadInput, match="became nan at iteration 0 of tune"):
         tuner.run(4000.0, 10)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from noworse.data import Batch
 from noworse.distill import Distiller
+from noworse.errors import BadInput
 from noworse.methods.grid import GridSet
 from noworse.options import Options
 from noworse.rate.control import RateController, budget_at
@@ -132,7 +133,8 @@ class Tuner:
             loss = self._iterate(goal, progress < STEADY)
             running = loss if iteration == 0 else 0.95 * running + 0.05 * loss
             if not math.isfinite(running):
-                raise FloatingPointError(f"the distillation loss became {loss} at iteration {iteration} of {stage}")
+                found = f"the distillation loss became {loss} at iteration {iteration} of {stage}"
+                raise BadInput(f"{found}: expected finite outputs, or lower learning rates")
             if (iteration + 1) % MEASURE_EVERY == 0 or iteration + 1 == iterations:
                 self._measure()
                 left = (time.monotonic() - begin) / (iteration + 1) * (iterations - iteration - 1)

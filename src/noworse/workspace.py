@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,7 +19,7 @@ from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.obs import start_compensated
 from noworse.methods.start import equal_slope_steps, start_at
 from noworse.model.norms import fold_norms
-from noworse.model.tensors import state_bytes, state_tensors
+from noworse.model.tensors import float32_copy, state_bytes, state_tensors
 from noworse.options import Options
 from noworse.representation import Representation, Tied
 from noworse.sampling import Sampler
@@ -54,7 +53,7 @@ class Workspace:
     def __init__(self, task: Task, calib: list[Batch], options: Options, progress: Progress) -> None:
         self.task, self.calib, self.options = task, calib, options
         self.original_bytes = state_bytes(task.model)
-        self.teacher = copy.deepcopy(task.model).float().eval().requires_grad_(False)
+        self.teacher = float32_copy(task.model)
         self.dtypes = {entry.name: entry.tensor.dtype for entry in state_tensors(task.model)}
         probe = data.select(calib[0], torch.arange(min(8, data.batch_size(calib[0]))))
         self._original(probe)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noworse.format import packed_size
-from noworse.methods.grid import CHUNK, LARGEST_CODE, SMALL, ZONE_MIN, GridSet, GridSpec
+from noworse.methods.grid import CHUNK, LARGEST_CODE, SMALL, ZONE_MIN, GridSet, GridSpec, stored_steps
 from noworse.rate.counter import CELLS
 from noworse.representation import pack_step, unpack_step
 
@@ -231,3 +231,22 @@ def test_new_sets_prune_weights_but_not_vectors() -> None:
     assert grids.zones().tolist() == [45 / 64, 0.5]  # 0.7 in the units of the file
     assert grids.latent[:16].abs().max() == 1
     assert grids.latent[16:].abs().max() == 1
+
+
+@given(st.floats(2.0**-90, 2.0**90, width=32))
+def test_stored_steps_are_those_that_a_file_packs(step: float) -> None:
+    found = stored_steps(torch.tensor([step]))
+    assert found.item() == pytest.approx(step, rel=2**-9)
+    assert found.item() == unpack_step(pack_step(found.item()))
+    assert abs(found.item() - step) == abs(unpack_step(pack_step(step)) - step)  # a tie may go either way
+
+
+def test_what_is_tuned_is_what_is_written(grids: GridSet) -> None:
+    values = torch.empty(grids.count)
+    with torch.no_grad():
+        grids.log_step += 0.1234
+        grids.log_zone += 0.0567
+    grids.quantise(values)
+    for k, (spec, written) in enumerate(zip(grids.specs, grids.representations().values(), strict=True)):
+        tuned = spec.unflatten(values[grids.offsets[k] : grids.offsets[k + 1]])
+        assert np.array_equal(tuned.numpy(), written.decode())

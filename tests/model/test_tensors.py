@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from noworse.errors import BadInput
-from noworse.model.tensors import state_bytes, state_tensors
+from noworse.model.tensors import float32_copy, state_bytes, state_tensors
 
 
 class Tied(nn.Module):
@@ -41,3 +41,21 @@ def test_refuses_non_finite_weights_by_name(bad: float) -> None:
 def test_refuses_a_model_without_weights() -> None:
     with pytest.raises(BadInput, match="no floating-point parameter"):
         state_tensors(nn.ReLU())
+
+
+def test_a_float32_copy_keeps_ties_of_parameters_and_buffers() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3), "n": nn.BatchNorm1d(3), "m": nn.BatchNorm1d(3)})
+    model["b"].weight = model["a"].weight
+    model["m"].running_var = model["n"].running_var
+    model["m"].register_buffer("absent", None)
+    model.half().train()
+    model["m"].running_var = model["n"].running_var  # half() gave each a tensor of its own
+    copied = float32_copy(model)
+    ties = {entry.name: entry.tied_to for entry in state_tensors(copied) if entry.tied_to}
+    assert ties == {entry.name: entry.tied_to for entry in state_tensors(model) if entry.tied_to}
+    assert set(ties) == {"b.weight", "m.running_var"}
+    assert {t.dtype for t in copied.parameters()} == {torch.float32}
+    assert not copied.training
+    assert not any(p.requires_grad for p in copied.parameters())
+    assert model["a"].weight.dtype == torch.float16
+    assert model.training

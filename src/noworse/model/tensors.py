@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -62,3 +63,18 @@ def state_bytes(module: nn.Module) -> int:
     """Bytes of all parameters and buffers in their own dtypes, tied tensors counted once."""
     entries = state_tensors(module)
     return sum(e.tensor.numel() * e.tensor.element_size() for e in entries if e.tied_to is None)
+
+
+def float32_copy(module: nn.Module) -> nn.Module:
+    """A float32 copy of a module in eval mode, without gradients; ties of parameters and of buffers are kept.
+
+    ``Module.float`` alone would give every place of a tied buffer a tensor of its own.
+    """
+    copied = copy.deepcopy(module).eval().requires_grad_(False)
+    homes = [(owner, name, buffer) for owner in copied.modules() for name, buffer in owner._buffers.items()]
+    copied.float()
+    converted: dict[int, Tensor] = {}
+    for owner, name, before in homes:
+        if before is not None:
+            owner._buffers[name] = converted.setdefault(id(before), owner._buffers[name])  # type: ignore[arg-type]
+    return copied
