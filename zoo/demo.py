@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", default="resnet20")
     parser.add_argument("--target", default="24")
-    parser.add_argument("--iterations", default="1000")
+    parser.add_argument("--iterations", default="600")
     parser.add_argument("--folder", type=Path, default=Path("work"))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

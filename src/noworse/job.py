@@ -96,11 +96,12 @@ class Job:
         workspace.settings["tolerance"] = str(tolerance)
         predictor = Predictor(self.task, workspace, held_back, self.samples, self.options.confidence)
         budget = FIRST_BITS * workspace.grids.count + 8.0 * workspace.floor()
-        workspace.start(budget)
         for round_ in range(1, ROUNDS + 1):
+            workspace.start(budget)
             workspace.tuner.run(budget, int(ROUND_SHARE * self.options.iterations), f"search {round_}/{ROUNDS}")
             budget = next_budget(workspace.tuner.bits(), predictor.bound(), limit, 8.0 * workspace.floor())
         for look in range(1, self.options.looks + 1):
+            workspace.start(budget)
             workspace.tuner.run(budget, self.options.iterations, f"tune, look {look}")
             verdict = self._judge(workspace, land(workspace, int(budget / 8 / AIM)), limit, look)
             if verdict.passed:

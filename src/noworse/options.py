@@ -23,7 +23,7 @@ class Options:
     """
 
     seed: int = 0
-    iterations: int = 1000
+    iterations: int = 600
     batch: int = 32
     lr_weights: float = 0.002
     lr_steps: float = 0.0003

@@ -105,6 +105,7 @@ class Tuner:
         ``pace`` multiplies the options' learning rates of weights, steps and zones.
         """
         self._set_pace(pace)
+        self.optimiser.state.clear()
         self.grids.quantise(self.values)
         self._measure()
         self.controller = RateController(multiplier)

@@ -29,7 +29,7 @@ from noworse.task import Task
 from noworse.tune import COMPENSATED, NEAREST, Hooks, Progress, Tuner
 
 SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16
-FITS = 1.05  # of the wanted bits: at low rates compensation moves weights so far that codes never get that cheap
+FITS = 1.05  # of the wanted bits: what compensated rounding may take
 AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
 CACHE_LIMIT = 1 << 29  # bytes of original outputs kept in memory
 GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -62,6 +62,7 @@ class Workspace:
         self.sampler = Sampler(calib, options.batch, options.seed)
         self.distiller = Distiller(task.distill, self._remember())
         self.grids, self.fixed = self._survey()
+        self._untuned = self.grids.state()
         self.settings: dict[str, Any] = {"seed": options.seed, "distill": task.distill, **options.changed()}
         hooks = Hooks(self.forward, self._teach, self.measure, progress)
         self.tuner = Tuner(self.student, self.grids, self.sampler, self.distiller, options, hooks)
@@ -153,26 +154,35 @@ class Workspace:
         return size
 
     def start(self, budget: float) -> None:
-        """Set the grids to where tuning towards ``budget`` bits starts, by the rounding that loses less on calib."""
+        """Set the grids to where tuning towards ``budget`` bits starts, by the rounding that loses less on calib.
+
+        What was tuned before is forgotten.
+        """
+        self.grids.restore(self._untuned)
         floor = 8 * self.floor()
         wanted = max(self.options.start * budget - floor, 0.5 * budget)
-        rounding = self.options.rounding
-        if rounding != "nearest":
-            before = self.grids.state()
-            known = self.sensitivity, self.moments
-            cost = lambda: 8 * self.measure() - floor  # noqa: E731
-            multiplier, found = start_compensated(self.grids, *known, wanted, self.tuner.values, cost)
+        if self.options.rounding == "nearest" or not self._start_compensated(wanted, floor):
+            self.grids.restore(self._untuned)
+            self.tuner.reset(start_at(self.grids, self.sensitivity, AHEAD * wanted, self.tuner.values), NEAREST)
+
+    def _start_compensated(self, wanted: float, floor: float) -> bool:
+        """Start from compensated rounding, and tell whether it loses less than nearest rounding of as many bits.
+
+        It may also fail to get as cheap: at low rates it moves weights far.
+        """
+        known = self.grids, self.sensitivity
+        multiplier, found = start_compensated(
+            *known, self.moments, wanted, self.tuner.values, lambda: 8 * self.measure() - floor
+        )
+        if self.options.rounding == "auto":
             loss, compensated = self._start_loss(), self.grids.state()
-            self.grids.restore(before)
-            if rounding == "auto":
-                start_at(self.grids, self.sensitivity, wanted, self.tuner.values)
-                rounding = "compensated" if found < FITS * wanted and loss < self._start_loss() else "nearest"
-                self.grids.restore(before)
-            if rounding == "compensated":
-                self.grids.restore(compensated)
-                self.tuner.reset(multiplier, COMPENSATED)
-                return
-        self.tuner.reset(start_at(self.grids, self.sensitivity, AHEAD * wanted, self.tuner.values), NEAREST)
+            self.grids.restore(self._untuned)
+            start_at(*known, wanted, self.tuner.values)
+            if found > FITS * wanted or self._start_loss() < loss:
+                return False
+            self.grids.restore(compensated)
+        self.tuner.reset(multiplier, COMPENSATED)
+        return True
 
     @torch.no_grad()
     def _start_loss(self) -> float:
