@@ -89,7 +89,7 @@ def test_no_calibration_text_is_judged(task: Task) -> None:
 
 
 def test_correlation_with_human_judgement_as_measured_by_others(task: Task) -> None:
-    # 0.656: shared/design/models-and-data.md, from the same weights through AutoModel
+    # 0.656: measured outside this project, from the same weights through AutoModel
     assert task.metric(task.model, task.verify) == pytest.approx(0.656, abs=0.001)
 
 
