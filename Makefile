@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TASK ?= resnet20
 TARGET ?= 24
+TOLERANCE ?= 0.01
 CASES ?= 10000000
 SEED ?= 0
 
@@ -17,8 +18,8 @@ setup:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,dev]"
 
 demo: setup
-	@echo "== compressing zoo/fashion_mnist.py:$(TASK) to 1/$(TARGET), judged on 10,000 held-out images"
-	@$(BIN)/python -m zoo.demo $(TASK) --target $(TARGET) --folder work
+	@echo "== compressing zoo/fashion_mnist.py:$(TASK) to 1/$(TARGET): no worse by more than $(TOLERANCE) nats on 10,000 held-out images?"
+	@$(BIN)/python -m zoo.demo $(TASK) --target $(TARGET) --tolerance $(TOLERANCE) --folder work
 
 test: setup
 	@echo "== style and types"

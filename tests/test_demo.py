@@ -45,3 +45,14 @@ def test_the_demo_runs_from_end_to_end(tmp_path: Path) -> None:
     tensors = load_safetensors(decoded)
     LeNet300100().load_state_dict(tensors, strict=True)
     assert all(torch.equal(tensors[name], value) for name, value in load_file(file).items())
+
+
+@pytest.mark.slow
+def test_the_demo_ends_where_a_tolerance_is_not_met(tmp_path: Path) -> None:
+    options = ["--target", "60", "--tolerance", "1e-6", "--iterations", "5", "--folder", str(tmp_path)]
+    command = [sys.executable, "-m", "zoo.demo", "lenet300", *options]
+    (tmp_path / "lenet300.nwt").write_bytes(b"of an earlier run")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 3
+    assert "tolerance was not met" in done.stderr
+    assert not (tmp_path / "lenet300.nwt").exists()
