@@ -147,9 +147,9 @@ class Job:
 def land(workspace: Workspace, size: int) -> Mapping[str, Representation]:
     """The tensors as they are to be written, in a file as large as possible yet at most ``size`` bytes.
 
-    Tuning ends within a few per mille of the size. Shifting all rounding boundaries alike then re-rounds the weights
-    next to them, which are those that were undecided anyway. Only where that is not enough (after too few iterations)
-    are all steps scaled; if even the finest leave the file below the size, they are taken.
+    Tuning ends near the size and settles between its bounds. Only where that fails (after too few iterations) are all
+    rounding boundaries shifted alike, or all steps scaled; if even the finest leave the file below the size, they are
+    taken.
     """
     if workspace.tuner.settle(LANDING * size, size):
         return workspace.items()

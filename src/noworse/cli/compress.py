@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from noworse.options import Options
 
 HELP = "compress the model of a task and judge it on held-out data, or a model file without any data"
-TASK_ONLY = ("tolerance", "seed", "iterations", "options", "settings")
+TASK_ONLY = ("tolerance", "seed", "iterations", "coder", "options", "settings")
 FILE_ONLY = ("lossless", "max_error")
 
 
