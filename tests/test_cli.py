@@ -24,6 +24,7 @@ from noworse.cli.text import printable, table
 from noworse.errors import BadInput
 from noworse.format import File, pack
 from noworse.io import load_file, save_file
+from noworse.presets import PRESETS
 from noworse.representation import Constant, Grid, Raw, Tied, pack_step
 
 Run = subprocess.CompletedProcess[str]
@@ -365,7 +366,7 @@ def test_version_help_and_module(noworse: Callable[..., Run]) -> None:
 
     assert noworse("--version").stdout == f"noworse {__version__}\n"
     text = noworse("compress", "--help").stdout
-    for option in ("target", "tolerance", "seed", "iterations", "coder", "set", "options", "quiet", "json"):
+    for option in ("target", "tolerance", "seed", "iterations", "coder", "set", "preset", "options", "quiet", "json"):
         assert f"--{option}" in text
     shown = subprocess.run([sys.executable, "-m", "noworse", "--version"], capture_output=True, text=True, check=True)
     assert __version__ in shown.stdout
@@ -374,7 +375,7 @@ def test_version_help_and_module(noworse: Callable[..., Run]) -> None:
 def options(**given: Any) -> Any:
     from argparse import Namespace
 
-    absent = dict.fromkeys(("options", "seed", "iterations", "coder"))
+    absent = dict.fromkeys(("preset", "options", "seed", "iterations", "coder"))
     return read_options(Namespace(**{**absent, "settings": [], **given}))
 
 
@@ -386,6 +387,9 @@ def test_options_are_typed_and_layered(tmp_path: Path) -> None:
     assert isinstance(found.zone, float)
     assert options(settings=["seed=2"], seed=4).seed == 4
     assert options(settings=["coder=fast"], coder="max").coder == "max"
+    assert options(preset="fast", settings=["seed=2"]).changed() == {**PRESETS["fast"].changed(), "seed": 2}
+    with pytest.raises(BadInput, match="one of them"):
+        options(preset="fast", options=str(tmp_path / "o.json"))
 
 
 @pytest.mark.parametrize("setting", ["iterations", "iterations=many", "iterations=1.5", "seed=true", "new=1", "ramp=7"])

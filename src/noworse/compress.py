@@ -18,6 +18,7 @@ from noworse.data import Batch
 from noworse.errors import TargetMissed
 from noworse.job import Job
 from noworse.options import Options
+from noworse.presets import choose
 from noworse.progress import show_progress
 from noworse.report import Report
 from noworse.task import Task
@@ -34,6 +35,7 @@ def compress(
     target: float | str | None = None,
     tolerance: float | str | None = None,
     options: Options | None = None,
+    preset: str = "default",
     progress: Progress | None = show_progress,
     **extras: Any,
 ) -> Report:
@@ -42,13 +44,16 @@ def compress(
     ``loss(model, batch)`` returns per-sample losses (B,). ``calib`` holds unlabelled batches that choose, ``verify``
     held-out ones that judge. ``target`` is a ratio, "400KB" or "1.6 bits" per weight; ``tolerance`` the mean loss
     difference to stay under, in the loss's unit or "1%" of the original's mean loss (the default), and what decides
-    the size where there is no target. ``extras`` are further fields of ``Task``: metric, forward, distill, augment.
+    the size where there is no target. ``preset`` names settings (see presets.py) where ``options`` are not given.
+    ``extras`` are further fields of ``Task``: metric, forward, distill, augment.
 
     Raises BadInput for anything that cannot be used, and TargetMissed (with the best report) where target or tolerance
     could not be met. Source: L², Shi et al., ICCV 2023.
     """
     task = Task(model=model, loss=loss, calib=calib, verify=verify, **extras)
-    return compress_task(task, out, target=target, tolerance=tolerance, options=options, progress=progress)
+    return compress_task(
+        task, out, target=target, tolerance=tolerance, options=options, preset=preset, progress=progress
+    )
 
 
 def compress_task(
@@ -58,11 +63,12 @@ def compress_task(
     target: float | str | None = None,
     tolerance: float | str | None = None,
     options: Options | None = None,
+    preset: str = "default",
     progress: Progress | None = show_progress,
 ) -> Report:
     """``compress`` for a Task."""
     begin = time.monotonic()
-    job = Job(task, out, options or Options(), progress or (lambda step: None))
+    job = Job(task, out, choose(options, preset), progress or (lambda step: None))
     limit = "1%" if tolerance is None else tolerance
     try:
         with torch.random.fork_rng(devices=[]):  # augment may draw from torch's generator; the caller's stays as it was

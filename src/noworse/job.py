@@ -147,11 +147,11 @@ class Job:
 def land(workspace: Workspace, size: int) -> Mapping[str, Representation]:
     """The tensors as they are to be written, in a file as large as possible yet at most ``size`` bytes.
 
-    Tuning ends near the size and settles between its bounds. Only where that fails (after too few iterations) are all
-    rounding boundaries shifted alike, or all steps scaled; if even the finest leave the file below the size, they are
-    taken.
+    Tuning ends near the size and settles between its bounds. Only where that fails (after too few iterations, or none)
+    are all rounding boundaries shifted alike, or all steps scaled; if even the finest leave the file below the size,
+    they are taken.
     """
-    if workspace.tuner.settle(LANDING * size, size):
+    if workspace.options.iterations and workspace.tuner.settle(LANDING * size, size):
         return workspace.items()
     for knob, reach in KNOBS:
         low, high = {knob: -reach}, {knob: reach}  # too large, small enough

@@ -23,7 +23,7 @@ class Options:
     """
 
     seed: int = 0
-    iterations: int = 600
+    iterations: int = 600  # 0: no training, the file holds what the start rounds to
     batch: int = 32
     lr_weights: float = 0.002
     lr_steps: float = 0.0003
@@ -42,7 +42,7 @@ class Options:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        positive = ("iterations", "batch", "lr_weights", "lr_steps", "lr_zones", "start", "zone", "delta", "looks")
+        positive = ("batch", "lr_weights", "lr_steps", "lr_zones", "start", "zone", "delta", "looks")
         for name in positive:
             if not getattr(self, name) > 0:
                 raise BadInput(f"option {name} must be positive, found {getattr(self, name)!r}")
@@ -55,8 +55,9 @@ class Options:
             raise BadInput(f"option confidence must lie in (0.5, 1), found {self.confidence!r}")
         if self.coder not in CODERS:
             raise BadInput(f"option coder must be one of {', '.join(CODERS)}, found {self.coder!r}")
-        if self.warm_up < 0:
-            raise BadInput(f"option warm_up must not be negative, found {self.warm_up}")
+        for name in ("iterations", "warm_up"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"option {name} must not be negative, found {getattr(self, name)}")
         if self.version != VERSION:
             raise BadInput(f"options of version {self.version} cannot be used: expected version {VERSION}")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from noworse.options import Options
 
 HELP = "compress the model of a task and judge it on held-out data, or a model file without any data"
-TASK_ONLY = ("tolerance", "seed", "iterations", "coder", "options", "settings")
+TASK_ONLY = ("tolerance", "seed", "iterations", "coder", "preset", "options", "settings")
 FILE_ONLY = ("lossless", "max_error")
 
 
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coder", metavar="auto|fast|max", help="max: smaller, slower to read; auto: max for small models"
     )
+    parser.add_argument("--preset", metavar="NAME", help="default, or fast: without training")
     parser.add_argument("--options", metavar="FILE", help="advanced options as a JSON object")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="one advanced option"
@@ -101,13 +102,15 @@ def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> No
 
 
 def read_options(arguments: argparse.Namespace) -> Options:
-    """Options from ``--options``, ``--set``, then ``--seed`` and the like; BadInput naming what is wrong."""
+    """Options from ``--preset`` or ``--options``, ``--set``, then ``--seed`` and so on; BadInput for what is wrong."""
     from noworse.options import Options
+    from noworse.presets import choose
 
-    values: dict[str, Any] = {}
+    given = None
     if arguments.options is not None:
         text = Path(arguments.options).read_bytes().decode(errors="replace")  # what is no UTF-8 is no JSON either
-        values = json.loads(Options.from_json(text).to_json())
+        given = Options.from_json(text)
+    values = json.loads(choose(given, arguments.preset or "default").to_json())
     for setting in arguments.settings:
         name, separator, value = setting.partition("=")
         if not separator:

@@ -1,0 +1,22 @@
+"""Named settings: one ``Options`` for each way to compress."""
+
+from __future__ import annotations
+
+from noworse.errors import BadInput
+from noworse.options import Options
+
+PRESETS: dict[str, Options] = {
+    "default": Options(),
+    "fast": Options(iterations=0),  # rounding alone, without training: seconds
+}
+
+
+def choose(options: Options | None, preset: str) -> Options:
+    """``options`` where they are given, else those of ``preset``; BadInput for an unknown preset, or for both."""
+    if preset not in PRESETS:
+        raise BadInput(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)}")
+    if options is None:
+        return PRESETS[preset]
+    if preset != "default":
+        raise BadInput(f"options and preset {preset!r} were given: expected one of them")
+    return options
