@@ -1,0 +1,177 @@
+"""Every architecture of the L² paper at full size through compress, file and load: bytes, seconds, memory.
+
+``python -m benchmarks.architectures [--quick] [--json FILE] [--check] [--only NAME ...] [--folder work/architectures]``
+
+No checkpoint can be had where this runs, so weights are random (zoo/architectures/synthetic.py) and images synthetic:
+this shows that a net of this size goes through and what it costs, nothing about accuracy (benchmarks/imagenet.py does
+that for who has ImageNet). Every part runs in a process of its own. "plain" is one forward and backward pass of the
+model alone on a batch: what it takes beyond weights and gradients are the activations. Smallest nets come first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.table import Row, finish, parser
+from zoo import classify
+from zoo.architectures import ARCHITECTURES, build
+from zoo.architectures.synthetic import images, randomise
+
+NAMES = (
+    "mobilenetv2", "mnasnet1_0", "regnetx_600m", "resnet18", "mnasnet2_0", "regnetx_3200m", "yolov5m", "resnet50",
+    "vit_b_16",
+)  # fmt: skip
+RATIO, ITERATIONS, BATCH, CALIB, VERIFY = 10.0, 5, 4, 32, 32
+SIDES = {"yolov5m": 320}  # a quarter of the published 640: time and activations are those of the images, not of weights
+MEMORY = 4.0  # most times the fp32 model, activations aside
+PARTS = ("plain", "compress")
+
+
+def model_and_batches(name: str) -> tuple[nn.Module, list[Tensor], list[Tensor]]:
+    """The net with random weights, and batches of synthetic images to calibrate it on and to judge it by."""
+    side = SIDES.get(name, ARCHITECTURES[name].side)
+    calib, held_out = (list(images(n, side, seed).split(BATCH)) for n, seed in ((CALIB, 1), (VERIFY, 2)))
+    return randomise(build(name), 0, calib[:2]), calib, held_out
+
+
+def detection_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Cross-entropy of every objectness and class score, averaged over an image, (B,)."""
+    scores = model(batch[0])[..., 4:]
+    return F.binary_cross_entropy_with_logits(scores, batch[1], reduction="none").mean((1, 2))
+
+
+@torch.no_grad()
+def labelled(model: nn.Module, batches: list[Tensor], detector: bool) -> list[tuple[Tensor, Tensor]]:
+    """Images with what the model itself says about them."""
+    outputs = [model(batch) for batch in batches]
+    labels = [(y[..., 4:] > 0).float() if detector else y.argmax(1) for y in outputs]
+    return list(zip(batches, labels, strict=True))
+
+
+def peak(reset: bool = False) -> int:
+    """Bytes that this process had in memory at most, since the start or the last reset (Linux)."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def run_plain(name: str) -> dict[str, Any]:
+    """Seconds of one forward and backward pass, and the memory that it takes beyond weights and gradients."""
+    model, calib, _ = model_and_batches(name)
+    before = peak(reset=True)
+    begin = time.perf_counter()
+    model(calib[0]).square().mean().backward()
+    seconds = time.perf_counter() - begin
+    weights = sum(4 * p.numel() for p in model.parameters())
+    return {"seconds": seconds, "activations": max(0, peak() - before - weights)}
+
+
+def run_compress(name: str, quick: bool, folder: Path) -> dict[str, Any]:
+    """Compress, load, and compare; memory is what the process takes beyond what it had before the model was made."""
+    import noworse as nw
+    from noworse.format import File
+
+    before = peak(reset=True)
+    model, calib, held_out = model_and_batches(name)
+    data = 4 * sum(batch.numel() for batch in calib + held_out)
+    detector = name == "yolov5m"
+    task = nw.Task(
+        model=model, loss=detection_loss if detector else classify.loss, calib=calib,
+        verify=labelled(model, held_out, detector), distill="mse" if detector else "kl",
+    )  # fmt: skip
+    path = folder / f"{name}.nwt"
+    stamps: list[tuple[str, float]] = []
+    options = nw.Options(iterations=1 if quick else ITERATIONS, batch=BATCH)
+    peak(reset=True)
+    begin = time.monotonic()
+    report = nw.compress_task(
+        task, path, target=RATIO, options=options, progress=lambda step: stamps.append((step.stage, time.monotonic()))
+    )
+    seconds, most = time.monotonic() - begin, peak()
+    opened = time.monotonic()
+    loaded = nw.load_model(build(name), path)
+    load_seconds = time.monotonic() - opened
+    decoded = {key: torch.from_numpy(value) for key, value in nw.load_file(path, framework="numpy").items()}
+    with torch.no_grad():
+        expected = torch.func.functional_call(build(name), decoded, held_out[0])
+        deviation = float((loaded(held_out[0]) - expected).abs().max())
+    with File(path) as file:
+        rest = abs(sum(file.attribution().values()) - report.size)
+    return {
+        "size": report.size, "original": report.original_size, "seconds": seconds, "load": load_seconds,
+        "start": stamps[0][1] - begin - sum(report.spent.values()), "spent": report.spent, "deviation": deviation,
+        "attribution": rest, "peak": most - before - data, "iterations": options.iterations,
+    }  # fmt: skip
+
+
+def rows_of(name: str, found: dict[str, dict[str, Any]]) -> list[Row]:
+    """The rows of one architecture."""
+    plain, run = found["plain"], found["compress"]
+    times = (run["peak"] - plain["activations"]) / run["original"]
+    passes = run["spent"]["net"] + run["spent"]["grids"]
+    return [
+        Row(f"{name}: parameters", ARCHITECTURES[name].parameters, ""),
+        Row(f"{name}: file", run["size"], "bytes"),
+        Row(f"{name}: ratio", run["original"] / run["size"], "x", f">= {RATIO}"),
+        Row(f"{name}: iterations and landing, net", run["spent"]["net"], "s"),
+        Row(f"{name}: iterations and landing, grids", run["spent"]["grids"], "s"),
+        Row(f"{name}: share of the grids", 100 * run["spent"]["grids"] / passes, "% of time"),
+        Row(f"{name}: survey and start", run["start"], "s"),
+        Row(f"{name}: everything", run["seconds"], "s"),
+        Row(f"{name}: plain forward and backward", plain["seconds"], "s"),
+        Row(f"{name}: load", run["load"], "s"),
+        Row(f"{name}: fp32 model", run["original"] / 2**30, "GiB"),
+        Row(f"{name}: activations", plain["activations"] / 2**30, "GiB"),
+        Row(f"{name}: peak memory", run["peak"] / 2**30, "GiB"),
+        Row(f"{name}: peak without activations", times, "x fp32", f"<= {MEMORY}"),
+        Row(f"{name}: outputs of the loaded model minus those of the decoded weights", run["deviation"], "", "<= 0"),
+        Row(f"{name}: attribution minus file size", run["attribution"], "bytes", "<= 0"),
+    ]
+
+
+def collect(options: argparse.Namespace) -> dict[str, dict[str, dict[str, Any]]]:
+    """Results of all nets and parts, from the folder or from a new process each."""
+    results: dict[str, dict[str, dict[str, Any]]] = {}
+    for name in sorted(options.only, key=NAMES.index):
+        for part in PARTS:
+            stored = options.folder / f"{name}_{part}{'_quick' if options.quick else ''}.json"
+            if options.fresh or not stored.exists():
+                words = [sys.executable, "-m", "benchmarks.architectures", "--case", name, part]
+                words += ["--folder", str(options.folder), *["--quick"] * options.quick]
+                done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+                if done.returncode:
+                    sys.exit(f"{name}: failed, its process ended with {done.returncode}")
+                stored.write_text(done.stdout)
+            results.setdefault(name, {})[part] = json.loads(stored.read_text())
+    return results
+
+
+def main() -> None:
+    options_of = parser(__doc__.splitlines()[0])
+    options_of.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
+    options_of.add_argument("--folder", type=Path, default=Path("work/architectures"))
+    options_of.add_argument("--fresh", action="store_true", help="ignore results of earlier runs")
+    options_of.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    options = options_of.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.case:
+        name, part = options.case
+        print(json.dumps(run_plain(name) if part == "plain" else run_compress(name, options.quick, options.folder)))
+        return
+    results = collect(options)
+    finish([row for name, found in results.items() for row in rows_of(name, found)], options)
+
+
+if __name__ == "__main__":
+    main()
