@@ -231,6 +231,30 @@ def step_of_zero() -> bytes:
     return forge(model(), scales=bytes([0, 0, 32, 32]), behind=bytes(2) + tail_of(model())[2:])
 
 
+@attack("a curve of number 77")
+def unknown_curve() -> bytes:
+    """A curve that does not exist."""
+    return forge(model(), scales=bytes([9, 9, 0, 32, 32, 77]))
+
+
+@attack("parameters (0,) of a log curve")
+def curve_of_zero() -> bytes:
+    """A curve whose parameter would be divided by."""
+    return forge(model(), scales=bytes([9, 9, 0, 32, 32, 1, 0, 0]))
+
+
+@attack("the index ends within channels")
+def channels_without_bytes() -> bytes:
+    """A step for each of 2**40 rows, of which none follows."""
+    return index_alone(tensors(1, bytes([2 << 5 | 10, 2]) + varints([1 << 40, 0]), bytes([9, 0, 32, 128])), bytes(17))
+
+
+@attack("packed steps of rows from")
+def rows_without_steps() -> bytes:
+    """Rows whose steps lie beyond those that exist."""
+    return forge(model(), scales=bytes([254, 9, 0, 32, 32, 128]) + bytes(7) + b"\x7f")
+
+
 @attack("a bool constant of value 7")
 def bool_of_seven() -> bytes:
     """A truth value that is neither: undefined behaviour for whoever trusts it."""

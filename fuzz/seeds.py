@@ -11,7 +11,7 @@ import numpy as np
 from attacks.forge import chunks_of, columns_of, small_model, tail_of
 from noworse.format import File, pack
 from noworse.format.chunks import Chunk
-from noworse.representation import Grid, Representation
+from noworse.representation import Form, Grid, Representation
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "format" / "golden"
 LARGEST = 4096  # bytes
@@ -33,7 +33,7 @@ def seeds() -> list[Seed]:
     """All files, each dissected once."""
     files = {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.nwt"))}
     files = {name: data for name, data in files.items() if len(data) <= LARGEST}
-    made = {"empty": {}, "model": small_model(), "wide": _wide(), "blocks": _blocks()}
+    made = {"empty": {}, "model": small_model(), "forms": _forms(), "wide": _wide(), "blocks": _blocks()}
     files.update({name: pack(items, {"seed": 1}, {"samples": 3}) for name, items in made.items()})
     return [_dissect(name, data) for name, data in files.items()]
 
@@ -42,6 +42,17 @@ def _wide() -> dict[str, Representation]:
     """Frequencies of 14 bits, more than 256 symbols."""
     codes = np.random.default_rng(0).laplace(scale=150, size=1200).astype(np.int32)
     return {"wide": Grid(codes, 30000, 40, (30, 40), "float32")}
+
+
+def _forms() -> dict[str, Representation]:
+    """Curves, and rows with steps of their own."""
+    codes = np.random.default_rng(1).laplace(scale=3, size=240).astype(np.int32)
+    rows = np.arange(-6, 6, dtype=np.int8).tobytes()
+    return {
+        "log": Grid(codes, 30000, 40, (12, 20), "float32", Form("log", (0x7B55,), rows)),
+        "exp": Grid(codes, 30000, 40, (12, 20), "bfloat16", Form("exp", (0x7B55,))),
+        "multiscale": Grid(codes, 30000, 32, (12, 20), "float32", Form("multiscale", (0x8000, *range(0x7F00, 0x7F04)))),
+    }
 
 
 def _blocks() -> dict[str, Representation]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from noworse.format import write
-from noworse.representation import DTYPES, Constant, Grid, Raw, Tied
+from noworse.representation import DTYPES, Constant, Form, Grid, Raw, Tied
 
 FOLDER = Path(__file__).parent / "golden"
 SETTINGS = {"seed": 1, "target": "20.0", "note": "äöü"}
@@ -134,6 +134,19 @@ def small_lossless():
     }
 
 
+def small_forms():
+    """Curves, and rows with steps of their own."""
+    rows = np.arange(-10, 10, dtype=np.int8).tobytes()
+    scales = (0x8100, 0x7F80, 0x8000, 0x7E00, 0x7F00)
+    return {
+        "log.weight": Grid(codes(300, 1, 3), 0x7A40, 32, (10, 30), "float32", Form("log", (0x7B55,))),
+        "exp.weight": Grid(codes(300, 2, 9), 0x7A41, 40, (20, 15), "float16", Form("exp", (0x7812,), rows)),
+        "plain.weight": Grid(codes(60, 3, 3), 0x7A41, 44, (5, 3, 4), "bfloat16"),
+        "scales": Grid(codes(200, 4, 12), 0x7812, 33, (200,), "float64", Form("multiscale", scales)),
+        "rows.weight": Grid(codes(400, 5, 2), 0x7A00, 47, (20, 5, 4), "float32", Form(channels=rows)),
+    }
+
+
 VERSIONS = {1: version_1}
 # at most 4 KB each, so that every bit can be flipped
 SMALL = {
@@ -142,6 +155,7 @@ SMALL = {
     "v1.classes": small_classes,
     "v1.lossless": small_lossless,
     "v1.max": small_contexts,
+    "v1.forms": small_forms,
 }
 
 FILES = {**{f"v{version}": items for version, items in VERSIONS.items()}, **SMALL}

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from noworse.representation import DTYPES, Constant, Grid, Raw, Tied
+from noworse.representation import DTYPES, Constant, Form, Grid, Raw, Tied
+from noworse.representation.curves import CURVES
 
 shapes = npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)
 names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
@@ -34,7 +35,20 @@ def grids(draw, most):
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     codes = rng.laplace(scale=draw(st.sampled_from([0.1, 1.0, 30.0, 1e6])), size=int(np.prod(shape)))
     dtype = draw(st.sampled_from(["float16", "bfloat16", "float32", "float64"]))
-    return Grid(codes.astype(np.int32), draw(st.integers(1, 65279)), draw(st.integers(1, 255)), shape, dtype)
+    step, form = draw(st.integers(1, 65279)), draw(forms(shape))
+    if form.channels:
+        step = min(max(step, 1 + 128 * 16), 65279 - 127 * 16)
+    return Grid(codes.astype(np.int32), step, draw(st.integers(1, 255)), shape, dtype, form)
+
+
+@st.composite
+def forms(draw, shape):
+    """Mostly plain ones, every curve, rows with steps of their own."""
+    curve = draw(st.sampled_from(["linear"] * 4 + sorted(CURVES)))
+    ordinary = st.integers(0x7000, 0x8200) | st.integers(1, 65279)
+    parameters = draw(st.tuples(*[ordinary] * CURVES[curve].parameters))
+    rows = shape[0] if shape and draw(st.integers(0, 3)) == 0 else 0
+    return Form(curve, parameters, draw(st.binary(min_size=rows, max_size=rows)))
 
 
 @st.composite

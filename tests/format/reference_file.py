@@ -13,6 +13,7 @@ import numpy as np
 
 from tests.codec import reference_context
 from tests.codec.reference_codec import read_stream
+from tests.format.reference_curve import curve, minifloat
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
 NAMES = (
@@ -69,7 +70,8 @@ def read(data: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...], bytes]], di
     grids = [t for t in tensors if t["kind"] == 2]
     high, edges, low = columns.take(len(grids)), columns.take(len(grids)), tail.take(len(grids))
     for t, h, e, w in zip(grids, high, edges, low, strict=True):
-        t["step"], t["edge"] = 256 * h + w, e
+        t["step"], t["edge"], t["curve"], t["shape of curve"], t["channels"] = 256 * h + w, e, 0, [], []
+    read_forms(columns, [t for t in grids if t["edge"] == 0])
     streams = list_streams(tensors)
     tables = columns.varints(len(streams))
     sizes = [[min(262144, s["count"] - i) for i in range(0, s["count"], 262144)] for s in streams]
@@ -88,6 +90,18 @@ def read(data: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...], bytes]], di
     order = {t["name"]: found[t["name"] if t["kind"] != 3 else tensors[t["target"]]["name"]] for t in tensors}
     assert tail.data == digest(tensors, order)
     return order, settings, verdict
+
+
+def read_forms(columns: Columns, grids: list[dict]) -> None:
+    for t, e in zip(grids, columns.take(len(grids)), strict=True):
+        t["edge"] = e
+    for t, c in zip(grids, columns.take(len(grids)), strict=True):
+        t["curve"], t["channels"] = c % 128, [0] * t["shape"][0] if c >= 128 else []
+    for t in grids:
+        counts = [0, 1, 1, 5]
+        t["shape of curve"] = [minifloat(int.from_bytes(columns.take(2), "little")) for _ in range(counts[t["curve"]])]
+    for t in grids:
+        t["channels"] = [byte - 256 * (byte > 127) for byte in columns.take(len(t["channels"]))]
 
 
 def read_tensors(columns: Columns) -> list[dict]:
@@ -164,17 +178,24 @@ def elements(t: dict) -> bytes:
         return t["value"] * t["size"]
     parts = [part["symbols"][t["at"] : t["at"] + t["size"]].tolist() for part in t["parts"]]
     if t["kind"] == 2:
-        values = {code: value(code, t["step"], t["edge"], name) for code in set(parts[0] if parts else [])}
-        return b"".join(values[code] for code in parts[0]) if parts else b""
+        across = t["size"] // t["shape"][0] if t["channels"] and t["size"] else 1
+        rows = [t["channels"][i // across] if t["channels"] else 0 for i in range(t["size"])]
+        pairs = list(zip(parts[0], rows, strict=True)) if parts else []
+        values = {(code, row): value(code, row, t, name) for code, row in set(pairs)}
+        return b"".join(values[pair] for pair in pairs)
     words = [sum(byte << 8 * p for p, byte in enumerate(element)) for element in zip(*parts, strict=True)]
     if "float" in name:
         words = [word >> 1 | (word & 1) << 8 * width - 1 for word in words]
     return b"".join(word.to_bytes(width, "little") for word in words)
 
 
-def value(code: int, step: int, edge: int, dtype: str) -> bytes:
-    s = Fraction(struct.unpack("<f", struct.pack("<I", step << 15))[0])
-    exact = (Fraction(edge, 64) + abs(code) - Fraction(1, 2)) * s if code else Fraction(0)
+def value(code: int, row: int, t: dict, dtype: str) -> bytes:
+    s = minifloat(t["step"] + 16 * row)
+    exact = Fraction(0)
+    if t["curve"] and code:
+        exact = (curve(t["curve"], t["shape of curve"], abs(code)) + (t["edge"] / 64 - 0.5)) * s
+    elif code:
+        exact = (Fraction(t["edge"], 64) + abs(code) - Fraction(1, 2)) * Fraction(s)
     with np.errstate(over="ignore"):
         single = np.float32(float(exact if code > 0 else -exact)) if code else np.float32(0)
         if dtype != "bfloat16":

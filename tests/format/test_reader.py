@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attacks.forge import forge, seal, small_model
+from attacks.forge import columns_of, forge, seal, small_model
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import File, limits, pack
 from noworse.format.columns import varints
@@ -205,7 +205,7 @@ COUNT = 6
         ({"streams": varints([2, 2, 1 << 50])}, "a tensor uses shared stream"),
         ({"streams": varints([0, 1, 0])}, r"'layer.bias' of shape \(8,\) has classes, expected a grid with columns"),
         ({"streams": varints([2, 2, 1])}, r"'norm.running_mean' of shape \(8,\) has classes, expected a grid"),
-        ({"scales": bytes(4), "behind": bytes(2 + 4 * 5 + 16)}, "is damaged"),
+        ({"scales": bytes([9, 9, 32, 32]), "behind": bytes(2 + 4 * 5 + 16)}, "is damaged"),
         ({"lengths": bytes(6)}, "the data end at byte"),
         ({"settings": varints([3]) + b"{x}"}, "the settings are no JSON"),
         ({"settings": varints([2]) + b"[]"}, "the settings are a JSON list, expected an object"),
@@ -228,8 +228,29 @@ def test_zero_steps_and_edges_are_refused(file):
     with pytest.raises(CorruptFile, match=r"tensor 'layer\.weight': a packed step of 0"):
         read(forge(file, scales=bytes([0, 0, 32, 32]), behind=bytes(2) + behind[2:]))
     with pytest.raises(CorruptFile, match="an edge of 0"):
-        read(forge(file, scales=bytes([9, 9, 0, 32])))
+        read(forge(file, scales=bytes([9, 9, 0, 32, 0, 1, 1, 0])))
 
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (b"", "ends within edges of grids with a form"),
+        (bytes([32, 4]), "a curve of number 4, expected one up to 3"),
+        (bytes([32, 0]), r"a grid of shape \(8, 8\) has no use for its form"),
+        (bytes([32, 1, 0, 0]), r"parameters \(0,\) of a log curve, expected 1 of 1 to 65279 each"),
+        (bytes([32, 1, 255, 255]), r"parameters \(65535,\) of a log curve"),
+        (bytes([32, 128]), "ends within channels"),
+    ],
+)
+def test_forged_forms_are_refused(file, form, message):
+    text = b"".join(columns_of(file)[what] for what in ("names", "shapes", "ties", "streams"))
+    with pytest.raises(CorruptFile, match=message):
+        read(forge(file, text=text + bytes([9, 9, 0, 32]) + form))
+
+
+def test_rows_beyond_the_steps_of_a_file_are_refused(file):
+    with pytest.raises(CorruptFile, match=r"tensor 'layer\.weight': packed steps of rows from 65072 to 67104"):
+        read(forge(file, scales=bytes([254, 9, 0, 32, 32, 128]) + bytes(7) + b"\x7f"))
 
 def test_a_bool_other_than_zero_and_one_is_refused():
     with File(pack({"a": Constant(b"\1", (1,), "bool")}, {}, None)) as file:

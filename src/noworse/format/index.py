@@ -14,12 +14,15 @@ from typing import Any, NamedTuple
 
 from noworse.format.columns import varints
 from noworse.format.documents import dump
-from noworse.representation import Described, find_dtype
+from noworse.representation import PLAIN, Described, Form, find_dtype
+from noworse.representation.curves import CURVES
 
 CONSTANT, RAW, GRID, TIED = range(4)  # kinds of tensors
 DIGEST_BYTES = 16
 # stream numbers of a tensor: its own, its own with classes of rows and columns, and k + 2 for shared ones from k on
 OWN, CLASSES, SHARED = range(3)
+FORMED = 0  # in place of the edge of a grid with a form ..
+CHANNELS = 128  # .. whose curve has this bit where every row has a step of its own
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Entry(NamedTuple):
     edge: int = 0  # grids only
     target: int = 0  # tied tensors only: number of the tensor whose storage is shared
     stream: int = OWN
+    form: Form = PLAIN  # grids only
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def columns(index: Index) -> Iterator[tuple[str, bytes]]:
     yield "ties", varints(entry.target for entry in entries if entry.signature.kind == TIED)
     yield "streams", varints(entry.stream for entry in entries if entry.signature.streams)
     grids = [entry for entry in entries if entry.signature.kind == GRID]
-    yield "scales", bytes(grid.step >> 8 for grid in grids) + bytes(grid.edge for grid in grids)
+    yield "scales", bytes(grid.step >> 8 for grid in grids) + _edges(grids)
     yield "lengths", _table_lengths(index.streams) + _block_lengths(index.streams)
     for what, value in (("settings", index.settings or None), ("verdict", index.verdict)):
         text = dump(what, value)
@@ -103,6 +107,18 @@ def tail(index: Index) -> Iterator[tuple[str, bytes]]:
     yield "scales", bytes(entry.step & 0xFF for entry in index.entries if entry.signature.kind == GRID)
     yield "checksums", b"".join(c.to_bytes(4, "little") for stream in index.streams for c in stream.checksums)
     yield "checksums", index.digest
+
+
+def _edges(grids: Sequence[Entry]) -> bytes:
+    """Edges; zero where a grid has a form, and then these grids' edges, curves, parameters and channels."""
+    formed = [grid for grid in grids if grid.form != PLAIN]
+    return (
+        bytes(grid.edge if grid.form == PLAIN else FORMED for grid in grids)
+        + bytes(grid.edge for grid in formed)
+        + bytes(CURVES[grid.form.curve].code + (CHANNELS if grid.form.channels else 0) for grid in formed)
+        + b"".join(x.to_bytes(2, "little") for grid in formed for x in grid.form.shape)
+        + b"".join(grid.form.channels for grid in formed)
+    )
 
 
 def _names(names: Sequence[bytes]) -> bytes:

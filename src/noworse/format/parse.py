@@ -14,9 +14,23 @@ from noworse.format import limits
 from noworse.format.columns import Cursor
 from noworse.format.dictionary import DICTIONARY
 from noworse.format.documents import load
-from noworse.format.index import CONSTANT, DIGEST_BYTES, GRID, OWN, TIED, Entry, Index, Signature, Stream
+from noworse.format.index import (
+    CHANNELS,
+    CONSTANT,
+    DIGEST_BYTES,
+    FORMED,
+    GRID,
+    OWN,
+    TIED,
+    Entry,
+    Index,
+    Signature,
+    Stream,
+)
 from noworse.format.layout import Layout, Use, lay_out
+from noworse.representation import PLAIN, Form
 from noworse.representation.base import checked_shape
+from noworse.representation.curves import BY_NUMBER
 from noworse.representation.dtypes import BY_CODE
 from noworse.representation.grid import FLOATS
 
@@ -33,7 +47,8 @@ def parse(data: bytes, raw_length: int, max_bytes: int) -> tuple[Index, Layout]:
     entries = _entries(cursor, names, [signatures[number] for number in numbers])
     grids = [i for i, entry in enumerate(entries) if entry.signature.kind == GRID]
     high = cursor.take(len(grids), "step sizes")
-    edges = cursor.take(len(grids), "edges")
+    edges = list(cursor.take(len(grids), "edges"))
+    forms = _forms(cursor, [entries[i].signature for i in grids], edges)
     low = ends.take(len(grids), "step sizes")
     layout = lay_out(entries, min(most, ends.left // 4))  # every stream has blocks, every block a checksum
     streams = _streams(cursor, ends, layout.uses)
@@ -43,8 +58,8 @@ def parse(data: bytes, raw_length: int, max_bytes: int) -> tuple[Index, Layout]:
     digest = ends.take(DIGEST_BYTES, "the digest")
     if ends.left:
         raise CorruptFile(f"{ends.left} bytes follow the digest of the index, expected none")
-    for i, h, w, e in zip(grids, high, low, edges, strict=True):
-        entries[i] = entries[i]._replace(step=h << 8 | w, edge=e)
+    for i, h, w, e, form in zip(grids, high, low, edges, forms, strict=True):
+        entries[i] = entries[i]._replace(step=h << 8 | w, edge=e, form=form)
     return Index(entries, streams, settings or {}, verdict, digest), layout
 
 
@@ -144,6 +159,29 @@ def _check_tie(name: str, signature: Signature, target: int, signatures: Sequenc
     if other.kind == TIED or (other.shape, other.dtype) != (signature.shape, signature.dtype):
         raise CorruptFile(f"tensor {name!r} of {signature.dtype} {signature.shape} is tied to one that is itself tied"
                           f" or of another shape: {other.dtype} {other.shape}")  # fmt: skip
+
+
+def _forms(cursor: Cursor, signatures: Sequence[Signature], edges: list[int]) -> list[Form]:
+    """The forms of all grids; edges that only announce one are replaced by those that follow."""
+    formed = [i for i, edge in enumerate(edges) if edge == FORMED]
+    forms = [PLAIN] * len(edges)
+    for i, edge in zip(formed, cursor.take(len(formed), "edges of grids with a form"), strict=True):
+        edges[i] = edge
+    codes = cursor.take(len(formed), "curves")
+    for code in codes:
+        if code % CHANNELS not in BY_NUMBER:
+            raise CorruptFile(f"a curve of number {code % CHANNELS}, expected one up to {max(BY_NUMBER)}")
+    curves = [BY_NUMBER[code % CHANNELS] for code in codes]
+    shapes = [cursor.take(2 * curve.parameters, "parameters of curves") for curve in curves]
+    for i, code, curve, shape in zip(formed, codes, curves, shapes, strict=True):
+        rows = signatures[i].shape[0] if code >= CHANNELS and signatures[i].shape else 0
+        try:
+            forms[i] = Form(curve.name, tuple(np.frombuffer(shape, "<u2").tolist()), cursor.take(rows, "channels"))
+        except BadInput as error:
+            raise CorruptFile(str(error)) from error
+        if (code >= CHANNELS) != bool(rows) or forms[i] == PLAIN:
+            raise CorruptFile(f"a grid of shape {signatures[i].shape} has no use for its form")
+    return forms
 
 
 def _streams(cursor: Cursor, tail: Cursor, uses: Sequence[Use]) -> list[Stream]:

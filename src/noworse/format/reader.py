@@ -27,6 +27,7 @@ from noworse.format.parse import parse
 from noworse.format.planes import join
 from noworse.format.writer import HEADER
 from noworse.representation import (
+    PLAIN,
     Constant,
     Grid,
     Raw,
@@ -145,7 +146,7 @@ class File:
             parts = self._parts(number)
             if kind == RAW:
                 return Raw(join(parts, dtype).data if parts else b"", shape, dtype)
-            return Grid(parts[0] if parts else _NO_CODES, entry.step, entry.edge, shape, dtype)
+            return Grid(parts[0] if parts else _NO_CODES, entry.step, entry.edge, shape, dtype, entry.form)
         except (BadInput, CorruptFile) as error:
             raise CorruptFile(f"tensor {name!r}: {error}") from error
 
@@ -161,8 +162,8 @@ class File:
         number = self._number(name)
         entry, span = self.index.entries[number], self._layout.spans[number]
         signature = entry.signature
-        plain = signature.kind == GRID and signature.size and not self._layout.uses[span.first].shared
-        if not plain or self.index.streams[span.first].in_context:
+        whole = signature.kind == GRID and signature.size and not self._layout.uses[span.first].shared
+        if not whole or entry.form != PLAIN or self.index.streams[span.first].in_context:
             found = self.representation(name)
             return (found.target if isinstance(found, Tied) else _own_storage(found)), None
         out = np.empty(signature.size, np.float32)

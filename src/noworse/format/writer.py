@@ -167,7 +167,7 @@ class _Writer:
                     self._own(chunk)
             elif item.size:
                 self.grids[number] = item.codes
-            return Entry(name, signature, item.step, item.edge, stream=stream)
+            return Entry(name, signature, item.step, item.edge, stream=stream, form=item.form)
         if isinstance(item, Raw):
             if item.size >= SMALL_RAW:
                 for plane in split(item.data, item.dtype):

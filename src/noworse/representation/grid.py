@@ -1,17 +1,17 @@
-"""A tensor on a uniform grid with a zero bin of its own width (a dead zone): integer codes, a step size, an edge.
+"""A tensor on a grid with a zero bin of its own width (a dead zone): integer codes, a step size, an edge, a form.
 
 The reconstruction point of code k lies in the middle of its bin, for step size s and zero bin of half width r s:
 
-    value(k) = sign(k) (r + |k| - 1/2) s        value(0) = 0
+    value(k) = sign(k) (f(|k|) + r - 1/2) s        value(0) = 0
 
-The step size is a minifloat: the upper 16 of the 31 bits of a float32 behind its sign, that is 8 bits of exponent and
-8 of mantissa. The ratio r is a multiple of 1/64. Both are what a file holds, so the value is exact: the product of an
-integer below 2**37 and a 9-bit mantissa fits the 53 bits of a float64 and is rounded once, to float32.
+where f(k) = k, unless the form of the grid says otherwise (curves.py); it may also give every row a step of its own.
+The step size is a minifloat, the ratio r a multiple of 1/64. Both are what a file holds, so the value is exact where
+f(k) = k: the product of an integer below 2**37 and a 9-bit mantissa fits the 53 bits of a float64 and is rounded once,
+to float32. On other curves sum and product are rounded as float64 first.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,26 +21,13 @@ from numpy.typing import NDArray
 from noworse.errors import BadInput
 from noworse.representation.base import Representation
 from noworse.representation.dtypes import PIECE, find_dtype, from_float32
+from noworse.representation.form import PLAIN, Form, check_channels
+from noworse.representation.minifloat import MAX_STEP, unpack_step
 
 EDGE_UNITS = 64  # edges count in 1/64 of a step
 MAX_EDGE = 255
-MAX_STEP = (0xFF << 8) - 1  # the largest finite minifloat
 MAX_CODE = 1 << 30
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-
-
-def unpack_step(step: int) -> float:
-    """The step size that a minifloat of 16 bits stands for."""
-    return float(np.uint32(step << 15).view(np.float32))
-
-
-def pack_step(step: float) -> int:
-    """The minifloat nearest to a positive, finite step size (the smallest one for less); BadInput otherwise."""
-    if not (math.isfinite(step) and step > 0 and step <= unpack_step(MAX_STEP)):
-        raise BadInput(f"a step size of {step}, expected a positive number up to {unpack_step(MAX_STEP):.4g}")
-    below = int(np.float32(step).view(np.uint32)) >> 15
-    candidates = range(max(below - 1, 1), min(below + 1, MAX_STEP) + 1)
-    return min(candidates, key=lambda bits: abs(unpack_step(bits) - step))
 
 
 def check_scale(step: int, edge: int) -> None:
@@ -53,19 +40,24 @@ def check_scale(step: int, edge: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Grid(Representation):
-    """Integer ``codes`` (flat, C order), a packed ``step``, and the half width ``edge`` of the zero bin in step/64."""
+    """Integer ``codes`` (flat, C order), a packed ``step``, the half width ``edge`` of the zero bin in step/64, a form.
+
+    BadInput for what no file can hold.
+    """
 
     codes: NDArray[np.int32] = field(repr=False)
     step: int
     edge: int
     shape: tuple[int, ...]
     dtype: str
+    form: Form = PLAIN
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.dtype not in FLOATS:
             raise BadInput(f"a grid of dtype {self.dtype}, expected one of {', '.join(FLOATS)}")
         check_scale(self.step, self.edge)
+        check_channels(self.form, self.step, self.shape)
         if self.codes.dtype != np.int32 or self.codes.shape != (self.size,):
             found = f"{self.codes.dtype} of {self.codes.shape}"
             raise BadInput(f"codes are {found}, expected int32 of {(self.size,)} for shape {self.shape}")
@@ -75,7 +67,7 @@ class Grid(Representation):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Grid):
             return NotImplemented
-        mine, theirs = ((g.step, g.edge, g.shape, g.dtype) for g in (self, other))
+        mine, theirs = ((g.step, g.edge, g.shape, g.dtype, g.form) for g in (self, other))
         return mine == theirs and np.array_equal(self.codes, other.codes)
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
@@ -86,18 +78,30 @@ class Grid(Representation):
             return np.zeros(self.shape, find_dtype(self.dtype).storage)
         low, high = int(self.codes.min()), int(self.codes.max())
         wide = high - low > max(self.size // 8, 1 << 10)  # a table of all codes would take as much memory as the tensor
-        table = None if wide else from_float32(self._values(np.arange(low, high + 1, dtype=np.int32)), self.dtype)
+        table = None if wide else self._units(np.arange(low, high + 1, dtype=np.int32))
         out = np.empty(self.size, find_dtype(self.dtype).storage)
         for start in range(0, self.size, PIECE):
             codes = self.codes[start : start + PIECE]
-            values = from_float32(self._values(codes), self.dtype) if table is None else table[codes - np.int32(low)]
-            out[start : start + PIECE] = values
+            units = self._units(codes) if table is None else table[codes - np.int32(low)]
+            with np.errstate(over="ignore"):  # a hostile step may lead to infinity, which is no crash
+                values = (units * self._steps(start, codes.size)).astype(np.float32)
+            out[start : start + PIECE] = from_float32(values, self.dtype)
         return out.reshape(self.shape)
 
-    def _values(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:
-        out, unit = np.empty(codes.size, np.float32), unpack_step(self.step) / EDGE_UNITS
-        with np.errstate(over="ignore"):  # a hostile step may lead to infinity, which is no crash
-            for start in range(0, codes.size, PIECE):
-                k = codes[start : start + PIECE].astype(np.int64)
-                out[start : start + PIECE] = np.sign(k) * (self.edge + EDGE_UNITS * np.abs(k) - EDGE_UNITS // 2) * unit
+    def _units(self, codes: NDArray[np.int32]) -> NDArray[np.float64]:
+        """sign(k) (f(|k|) + r - 1/2), in steps."""
+        out = np.empty(codes.size)
+        for start in range(0, codes.size, PIECE):
+            k = codes[start : start + PIECE].astype(np.float64)
+            magnitudes = self.form.points(np.abs(k)) + (self.edge / EDGE_UNITS - 0.5)
+            out[start : start + PIECE] = np.sign(k) * np.where(k == 0, 0.0, magnitudes)
         return out
+
+    def _steps(self, start: int, count: int) -> NDArray[np.float64] | float:
+        """The steps of ``count`` elements from ``start`` on, or the one that they all have."""
+        if not self.form.channels:
+            return unpack_step(self.step)
+        rows = np.arange(start, start + count) // (self.size // self.shape[0])
+        numbers = (self.step + self.form.offsets()).astype(np.uint32) << np.uint32(15)
+        steps: NDArray[np.float64] = numbers.view(np.float32).astype(np.float64)[rows]
+        return steps
