@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from noworse.job import Job
 from noworse.options import Options
 from noworse.presets import choose
 from noworse.progress import show_progress
+from noworse.ranks import ALONE, together
 from noworse.report import Report
 from noworse.task import Task
 from noworse.tune import Progress
@@ -67,8 +69,12 @@ def compress_task(
     progress: Progress | None = show_progress,
 ) -> Report:
     """``compress`` for a Task."""
-    begin = time.monotonic()
-    job = Job(task, out, choose(options, preset), progress or (lambda step: None))
+    begin, options = time.monotonic(), choose(options, preset)
+    with together() if options.parallel else nullcontext(ALONE) as ranks:
+        return _run(Job(task, out, options, progress or (lambda step: None), ranks), target, tolerance, begin)
+
+
+def _run(job: Job, target: float | str | None, tolerance: float | str | None, begin: float) -> Report:
     limit = "1%" if tolerance is None else tolerance
     try:
         with torch.random.fork_rng(devices=[]):  # augment may draw from torch's generator; the caller's stays as it was

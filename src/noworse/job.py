@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from noworse import data
+from noworse import data, fingerprint
 from noworse.data import Batch
 from noworse.errors import BadInput
 from noworse.format import restamp, write
 from noworse.options import Options
+from noworse.ranks import ALONE, Ranks
 from noworse.report import Report
 from noworse.representation import Representation
 from noworse.search import Predictor, next_budget
@@ -41,25 +43,37 @@ def check_writable(path: Path) -> None:
 class Job:
     """Inputs are checked on construction; ``at_target`` or ``within`` then make a judged file beside ``out``.
 
-    ``publish`` then moves it to its name; ``clean`` removes it if that did not happen.
+    ``publish`` then moves it to its name; ``clean`` removes it if that did not happen. Among several ``ranks`` the
+    first one alone writes, judges and removes.
     """
 
-    def __init__(self, task: Task, out: str | os.PathLike[str], options: Options, progress: Progress) -> None:
-        self.task, self.options, self.progress = task, options, progress
+    def __init__(
+        self, task: Task, out: str | os.PathLike[str], options: Options, progress: Progress, ranks: Ranks = ALONE
+    ) -> None:
+        self.task, self.options, self.ranks = task, options, ranks
+        self.progress = progress if ranks.first else (lambda step: None)
         self.path = Path(out)
         self.partial = self.path.with_name(self.path.name + ".partial")
-        check_writable(self.path)
+        if ranks.first:
+            check_writable(self.path)
         self.calib = data.materialise(task.calib, "calib", MINIMUM_CALIB)
         self.verify = data.materialise(task.verify, "verify", MINIMUM_VERIFY)
         self.samples = sum(data.batch_size(batch) for batch in self.verify)
         shared = data.shared_samples(self.calib, self.verify)
         if shared > SHARED_LIMIT * self.samples:
             raise BadInput(f"{shared} samples of verify are in calib too: expected held-out data")
-        self.original_loss = mean_loss(task.model, task.loss, self.verify)
+        self._require_same()
+        self.original_loss = ranks.lead(lambda: mean_loss(task.model, task.loss, self.verify))
+
+    def _require_same(self) -> None:
+        """BadInput where ranks were given different things to work on."""
+        if self.ranks.size > 1:
+            given = {"the model": fingerprint.of_module(self.task.model), "calib": fingerprint.of_batches(self.calib)}
+            self.ranks.require_same({**given, "options": self.options.to_json()})
 
     def _workspace(self, calib: list[Batch], tolerance: float) -> Workspace:
         """A workspace whose measurements include a verdict as long as any of these samples can be."""
-        workspace = Workspace(self.task, calib, self.options, self.progress)
+        workspace = Workspace(self.task, calib, self.options, self.progress, self.ranks)
         unknown = ["compressed_loss", "mean_difference", "upper_bound", "lower_bound"]
         unknown += ["metric_original", "metric_compressed"] if self.task.metric is not None else []
         unknown += ["changed", "mean_kl"] if self.task.distill == "kl" else []
@@ -99,7 +113,8 @@ class Job:
         for round_ in range(1, ROUNDS + 1):
             workspace.start(budget)
             workspace.tuner.run(budget, int(ROUND_SHARE * self.options.iterations), f"search {round_}/{ROUNDS}")
-            budget = next_budget(workspace.tuner.bits(), predictor.bound(), limit, 8.0 * workspace.floor())
+            found = next_budget(workspace.tuner.bits(), predictor.bound(), limit, 8.0 * workspace.floor())
+            budget = self.ranks.agree(found)
         for look in range(1, self.options.looks + 1):
             workspace.start(budget)
             workspace.tuner.run(budget, self.options.iterations, f"tune, look {look}")
@@ -112,20 +127,23 @@ class Job:
     def _judge(
         self, workspace: Workspace, items: Mapping[str, Representation], tolerance: float, looks: int
     ) -> Verdict:
-        self.progress(Step("write and verify", 0, 1, 0, 0, 0, 0))
-        write(self.partial, items, workspace.settings, coder=self.options.coder)
-        task = self.task
-        verdict = verify(
-            self.partial, task.model, task.loss, self.verify, tolerance=tolerance, task=task, looks=looks,
-            confidence=self.options.confidence,
-        )
-        self.size = restamp(self.partial, verdict.record())
+        def judged() -> list[Any]:
+            self.progress(Step("write and verify", 0, 1, 0, 0, 0, 0))
+            write(self.partial, items, workspace.settings, coder=self.options.coder)
+            task = self.task
+            verdict = verify(
+                self.partial, task.model, task.loss, self.verify, tolerance=tolerance, task=task, looks=looks,
+                confidence=self.options.confidence,
+            )
+            return [verdict.to_json(), restamp(self.partial, verdict.record())]
+
+        verdict, self.size = self.ranks.lead(judged)
         self.workspace = workspace
-        return verdict
+        return Verdict.from_json(verdict)
 
     def report(self, verdict: Verdict, seconds: float) -> Report:
         """What was done, with the verdict on it."""
-        spent = self.workspace.tuner.seconds
+        seconds, spent = self.ranks.agree([seconds, self.workspace.tuner.seconds])
         return Report(
             str(self.path), self.size, self.workspace.original_bytes, verdict, seconds, self.workspace.settings,
             tuple(self.workspace.folded), tuple(self.workspace.unused), spent,
@@ -133,15 +151,16 @@ class Job:
 
     def publish(self) -> None:
         """Move the judged file to its name."""
-        self.partial.replace(self.path)
+        self.ranks.lead(lambda: str(self.partial.replace(self.path)))
 
     def content(self) -> bytes:
         """The bytes of the judged file."""
-        return self.partial.read_bytes()
+        return self.ranks.send(self.partial.read_bytes() if self.ranks.first else b"")
 
     def clean(self) -> None:
         """Remove what is left beside ``out``."""
-        self.partial.unlink(missing_ok=True)
+        if self.ranks.first:
+            self.partial.unlink(missing_ok=True)
 
 
 def land(workspace: Workspace, size: int) -> Mapping[str, Representation]:

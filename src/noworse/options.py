@@ -39,6 +39,7 @@ class Options:
     confidence: float = 0.95
     coder: str = "auto"  # "max": smaller, slower to read; "fast"; "auto": "max" for less than 2**20 weights on grids
     looks: int = 3  # most verifications in tolerance mode; each further look costs significance
+    parallel: bool = True  # share the work with the other processes of torchrun or of torch.distributed
     version: int = VERSION
 
     def __post_init__(self) -> None:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from noworse import data
 from noworse.data import Batch
 from noworse.distill import Distiller
 from noworse.errors import BadInput
 from noworse.methods.grid import GridSet
 from noworse.options import Options
+from noworse.ranks import ALONE, Ranks
 from noworse.rate.control import RateController, budget_at
 from noworse.sampling import Sampler
 
@@ -45,14 +47,16 @@ Progress = Callable[[Step], None]
 class Hooks:
     """What tuning needs from outside, as functions.
 
-    ``forward(module, batch)`` gives outputs (B, ..., K); ``teach(batch, outputs)`` the batch to train on (augmented,
-    where asked for) and the original's outputs for it; ``measure()`` the bytes of the file that would be written now.
+    ``forward(module, batch)`` gives outputs (B, ..., K); ``teach(batch, outputs)`` this rank's share of the batch to
+    train on (augmented, where asked for) and the original's outputs for it; ``measure()`` the bytes of the file that
+    would be written now.
     """
 
     forward: Callable[[nn.Module, Batch], Tensor]
     teach: Callable[[Batch, Tensor | None], tuple[Batch, Tensor]]
     measure: Callable[[], int]
     progress: Progress
+    ranks: Ranks = ALONE
 
 
 def attach(student: nn.Module, grids: GridSet) -> tuple[Tensor, Tensor]:
@@ -104,8 +108,12 @@ class Tuner:
 
         ``pace`` multiplies the options' learning rates of weights, steps and zones.
         """
-        self._set_pace(pace)
+        multiplier, *shared = self.hooks.ranks.agree([multiplier, *pace])
+        self._set_pace((shared[0], shared[1], shared[2]))
         self.optimiser.state.clear()
+        state = self.grids.state()
+        self.hooks.ranks.copy_(state)
+        self.grids.restore(state)
         self.grids.quantise(self.values)
         self._measure()
         self.controller = RateController(multiplier)
@@ -161,8 +169,8 @@ class Tuner:
         for iteration in range(SETTLE + 1):
             if low <= self.bits() / 8 <= high:
                 self._measure()
-                if low <= self.bits() / 8 <= high:
-                    return True
+            if self.hooks.ranks.agree(low <= self.bits() / 8 <= high):
+                return True
             if iteration < SETTLE:
                 self._iterate(goal, True)
                 self.grids.quantise(self.values)
@@ -176,12 +184,7 @@ class Tuner:
         if correct:
             self.grids.log_step += self.grids.tuned * (FEEDBACK * self.controller.error)
         after_quantise = time.perf_counter()
-        batch, original = next(self.batches)
-        batch, original = self.hooks.teach(batch, original)
-        self.gradient.zero_()
-        outputs = self.hooks.forward(self.student, batch)
-        loss = self.distiller(outputs, original).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._learn()
         after_net = time.perf_counter()
         self.grids.gradients(
             self.values, self.gradient, multiplier / self.grids.count, self.options.rate_on_weights
@@ -189,4 +192,19 @@ class Tuner:
         self.optimiser.step()
         self.seconds["net"] += after_net - after_quantise
         self.seconds["grids"] += time.perf_counter() - after_net + after_quantise - start
-        return loss.item()
+        return loss
+
+    def _learn(self) -> float:
+        """Mean distillation loss of the next batch and its gradient, of this rank's share and then of all."""
+        batch, original = next(self.batches)
+        whole = data.batch_size(batch)
+        batch, original = self.hooks.teach(batch, original)
+        own = data.batch_size(batch)
+        self.gradient.zero_()
+        total = torch.zeros(())
+        if own:
+            loss = self.distiller(self.hooks.forward(self.student, batch), original).mean() * (own / whole)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total = loss.detach()
+        self.hooks.ranks.sum_(self.gradient)
+        return float(self.hooks.ranks.sum_(total))

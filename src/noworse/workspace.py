@@ -21,6 +21,7 @@ from noworse.methods.start import equal_slope_steps, start_at
 from noworse.model.norms import fold_norms
 from noworse.model.tensors import float32_copy, state_bytes, state_tensors
 from noworse.options import Options
+from noworse.ranks import ALONE, Ranks
 from noworse.representation import Representation, Tied
 from noworse.sampling import Sampler
 from noworse.sensitivity.fisher import tensor_sensitivity
@@ -50,8 +51,10 @@ def usable(outputs: Tensor, samples: int) -> Tensor:
 class Workspace:
     """Everything between the caller's model and the file; the caller's model is copied, never changed."""
 
-    def __init__(self, task: Task, calib: list[Batch], options: Options, progress: Progress) -> None:
-        self.task, self.calib, self.options = task, calib, options
+    def __init__(
+        self, task: Task, calib: list[Batch], options: Options, progress: Progress, ranks: Ranks = ALONE
+    ) -> None:
+        self.task, self.calib, self.options, self.ranks = task, calib, options, ranks
         self.original_bytes = state_bytes(task.model)
         self.teacher = float32_copy(task.model)
         self.dtypes = {entry.name: entry.tensor.dtype for entry in state_tensors(task.model)}
@@ -64,7 +67,7 @@ class Workspace:
         self.grids, self.fixed = self._survey()
         self._untuned = self.grids.state()
         self.settings: dict[str, Any] = {"seed": options.seed, "distill": task.distill, **options.changed()}
-        hooks = Hooks(self.forward, self._teach, self.measure, progress)
+        hooks = Hooks(self.forward, self._teach, self.measure, progress, ranks)
         self.tuner = Tuner(self.student, self.grids, self.sampler, self.distiller, options, hooks)
         self.verdict: dict[str, Any] | None = None  # what measurements take the verdict to be
 
@@ -87,8 +90,16 @@ class Workspace:
 
     @torch.no_grad()
     def _teach(self, batch: Batch, outputs: Tensor | None) -> tuple[Batch, Tensor]:
-        if self.task.augment is not None:
+        whole = data.batch_size(batch)
+        if self.task.augment is not None:  # the whole batch on every rank: a sample's variation is the same on any
             batch = self.task.augment(batch)
+            if data.batch_size(batch) != whole:
+                raise BadInput(f"augment made {data.batch_size(batch)} samples of {whole}: expected as many")
+        rows = self.ranks.rows(whole)
+        if rows.start == rows.stop:
+            return data.select(batch, rows), torch.empty(0)
+        if rows != slice(0, whole):
+            batch, outputs = data.select(batch, rows), None if outputs is None else outputs[rows]
         return batch, self._original(batch) if outputs is None else outputs
 
     def _survey(self) -> tuple[GridSet, dict[str, Representation]]:

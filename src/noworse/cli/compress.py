@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_options(arguments)
     from noworse.compress import compress_task
     from noworse.progress import show_progress
+    from noworse.ranks import is_first
     from noworse.task import load_task
 
     try:
@@ -66,10 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
             progress=None if arguments.quiet else show_progress,
         )
     except TargetMissed as missed:
-        if arguments.json:
+        if arguments.json and is_first():
             print(missed.report.to_json())
         raise
-    print(report.to_json() if arguments.json else report)
+    if is_first():
+        print(report.to_json() if arguments.json else report)
     return 0
 
 

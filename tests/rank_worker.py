@@ -1,0 +1,78 @@
+"""One rank of tests/test_distributed.py: compresses as told by its arguments, and prints what came of each as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noworse import BadInput, NoWorseError
+from noworse.task import Task
+from tests.tiny import mlp, run, task
+
+
+def jitter(batch: Tensor) -> Tensor:
+    """Noise of torch's global generator, as an augmentation draws it."""
+    return batch + 0.05 * torch.randn_like(batch)
+
+
+def after(batches: int, action: Callable[[], Any]) -> Callable[[Tensor], Tensor]:
+    """An augmentation that acts in its own way after some batches."""
+    seen = []
+
+    def augment(batch: Tensor) -> Tensor:
+        seen.append(1)
+        if len(seen) > batches:
+            action()
+        return batch
+
+    return augment
+
+
+def refuse() -> None:
+    raise BadInput("this sample cannot be used")
+
+
+def crash() -> None:
+    raise ZeroDivisionError("a bug of the caller's")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def job(name: str, rank: int) -> Task:
+    """The task of a case, as rank 1 differs in it."""
+    plain = task(mlp())
+    if name in ("refuse", "crash", "die"):
+        return dataclasses.replace(plain, augment=after(5, globals()[name] if rank == 1 else int))
+    if name == "other data" and rank == 1:
+        return dataclasses.replace(plain, calib=[1.5 * torch.as_tensor(batch) for batch in plain.calib])
+    return dataclasses.replace(plain, augment=jitter) if name == "jitter" else plain
+
+
+def outcome(name: str, folder: Path, rank: int) -> dict[str, Any]:
+    """The report of a case, or its error, with what is left in the folder."""
+    out = folder / f"{name}.nwt"
+    try:
+        report = run(job(name.split("-")[0], rank), out, 14, iterations=40, batch=1 if name == "single" else 30)
+    except (NoWorseError, ZeroDivisionError) as error:
+        return {"error": type(error).__name__, "message": str(error), "left": sorted(p.name for p in folder.iterdir())}
+    digest = hashlib.sha256(out.read_bytes()).hexdigest()
+    return {"report": json.loads(report.to_json()), "digest": digest}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name in sys.argv[2:]:
+        found = outcome(name, Path(sys.argv[1]), int(os.environ["RANK"]))
+        print(json.dumps({"name": name, **found}), flush=True)
