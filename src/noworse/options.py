@@ -8,6 +8,7 @@ from typing import Any
 
 from noworse.errors import BadInput
 from noworse.format import CODERS
+from noworse.precision import DTYPES
 
 VERSION = 1
 ROUNDINGS = ("auto", "compensated", "nearest")
@@ -39,6 +40,8 @@ class Options:
     confidence: float = 0.95
     coder: str = "auto"  # "max": smaller, slower to read; "fast"; "auto": "max" for less than 2**20 weights on grids
     looks: int = 3  # most verifications in tolerance mode; each further look costs significance
+    precision: str = "fp32"  # of the net's passes in tuning: "bf16" or "fp16" where the device has them
+    checkpointing: bool = False  # keep the inputs of blocks alone for backward, and compute the rest a second time
     parallel: bool = True  # share the work with the other processes of torchrun or of torch.distributed
     version: int = VERSION
 
@@ -52,6 +55,8 @@ class Options:
                 raise BadInput(f"option {name} must lie in [{low}, {high}], found {getattr(self, name)!r}")
         if self.rounding not in ROUNDINGS:
             raise BadInput(f"option rounding must be one of {', '.join(ROUNDINGS)}, found {self.rounding!r}")
+        if self.precision not in DTYPES:
+            raise BadInput(f"option precision must be one of {', '.join(DTYPES)}, found {self.precision!r}")
         if not 0.5 < self.confidence < 1:
             raise BadInput(f"option confidence must lie in (0.5, 1), found {self.confidence!r}")
         if self.coder not in CODERS:

@@ -16,6 +16,7 @@ from noworse.distill import Distiller
 from noworse.errors import BadInput
 from noworse.methods.grid import GridSet
 from noworse.options import Options
+from noworse.precision import LossScaler
 from noworse.ranks import ALONE, Ranks
 from noworse.rate.control import RateController, budget_at
 from noworse.sampling import Sampler
@@ -99,6 +100,7 @@ class Tuner:
         leaves = (grids.latent, grids.log_step, grids.log_zone)
         self.optimiser = torch.optim.Adam([{"params": [leaf]} for leaf in leaves], fused=True)
         self._set_pace(COMPENSATED)
+        self.scaler = LossScaler(options.precision)
         self.controller: RateController | None = None
         self.side_bits = 0.0
         self.seconds = {"net": 0.0, "grids": 0.0}
@@ -189,7 +191,8 @@ class Tuner:
         self.grids.gradients(
             self.values, self.gradient, multiplier / self.grids.count, self.options.rate_on_weights
         )
-        self.optimiser.step()
+        if self.scaler.usable:
+            self.optimiser.step()
         self.seconds["net"] += after_net - after_quantise
         self.seconds["grids"] += time.perf_counter() - after_net + after_quantise - start
         return loss
@@ -204,7 +207,8 @@ class Tuner:
         total = torch.zeros(())
         if own:
             loss = self.distiller(self.hooks.forward(self.student, batch), original).mean() * (own / whole)
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss * self.scaler.scale).backward()  # type: ignore[no-untyped-call]
             total = loss.detach()
         self.hooks.ranks.sum_(self.gradient)
+        self.scaler.unscale_(self.gradient)
         return float(self.hooks.ranks.sum_(total))

@@ -21,7 +21,9 @@ from noworse.methods.start import equal_slope_steps, start_at
 from noworse.model.norms import fold_norms
 from noworse.model.tensors import float32_copy, state_bytes, state_tensors
 from noworse.options import Options
+from noworse.precision import Precision
 from noworse.ranks import ALONE, Ranks
+from noworse.recompute import recompute_blocks
 from noworse.representation import Representation, Tied
 from noworse.sampling import Sampler
 from noworse.sensitivity.fisher import tensor_sensitivity
@@ -62,18 +64,27 @@ class Workspace:
         self._original(probe)
         self.student, self.folded = fold_norms(self.teacher, lambda module: self.forward(module, probe))
         self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if options.checkpointing:
+            recompute_blocks(self.student)
+        self.precision = Precision(options.precision, data.leaves(probe)[0].device.type)
         self.sampler = Sampler(calib, options.batch, options.seed)
         self.distiller = Distiller(task.distill, self._remember())
         self.grids, self.fixed = self._survey()
         self._untuned = self.grids.state()
         self.settings: dict[str, Any] = {"seed": options.seed, "distill": task.distill, **options.changed()}
-        hooks = Hooks(self.forward, self._teach, self.measure, progress, ranks)
+        hooks = Hooks(self._learn_forward, self._teach, self.measure, progress, ranks)
         self.tuner = Tuner(self.student, self.grids, self.sampler, self.distiller, options, hooks)
+        self.precision.require(lambda: self._learn_forward(self.student, probe).sum().backward())  # type: ignore[no-untyped-call]
         self.verdict: dict[str, Any] | None = None  # what measurements take the verdict to be
 
     def forward(self, module: nn.Module, batch: Batch) -> Tensor:
         """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
         return (self.task.forward or data.forward)(module, data.to_float32(batch))
+
+    def _learn_forward(self, module: nn.Module, batch: Batch) -> Tensor:
+        """``forward`` in the precision of tuning; the outputs are float32."""
+        with self.precision.cast():
+            return self.forward(module, batch).float()
 
     @torch.no_grad()
     def _original(self, batch: Batch) -> Tensor:
@@ -100,7 +111,10 @@ class Workspace:
             return data.select(batch, rows), torch.empty(0)
         if rows != slice(0, whole):
             batch, outputs = data.select(batch, rows), None if outputs is None else outputs[rows]
-        return batch, self._original(batch) if outputs is None else outputs
+        if outputs is None:
+            with self.precision.cast():
+                outputs = self._original(batch).float()
+        return batch, outputs
 
     def _survey(self) -> tuple[GridSet, dict[str, Representation]]:
         entries = state_tensors(self.student)
