@@ -58,10 +58,17 @@ def test_remembered_outputs_belong_to_their_samples(given: list[Batch]) -> None:
         sizes.append(len(batch))
         return torch.cat([2 * batch, 3 * batch], 1)
 
-    sampler.remember(run, at_a_time=64)
-    assert max(sizes) <= 64
+    sampler.remember(run)
+    assert max(sizes) == sampler.at_a_time() == 256
     for batch, outputs in islice(sampler, 40):
         assert torch.equal(outputs, torch.cat([2 * batch, 3 * batch], 1))
+
+
+@pytest.mark.parametrize(("side", "expected"), [(28, 256), (224, 6), (2000, 1)])
+def test_few_large_samples_are_evaluated_together(side: int, expected: int) -> None:
+    images = torch.empty(1, 3, side, side).expand(300, -1, -1, -1)
+    sampler = Sampler([images], 16, seed=0) if side < 100 else Sampler([images[:2], images[:1, :, 1:]], 16, seed=0)
+    assert sampler.at_a_time() == expected
 
 
 def test_nothing_is_remembered_unless_asked() -> None:
@@ -70,7 +77,7 @@ def test_nothing_is_remembered_unless_asked() -> None:
 
 def test_sequences_of_different_lengths_come_in_their_own_batches() -> None:
     sampler = Sampler(RAGGED, 64, seed=0)
-    sampler.remember(lambda batch: 10 * batch[:, :1], at_a_time=3)
+    sampler.remember(lambda batch: 10 * batch[:, :1])
     seen = list(islice(sampler, 6))
     for one_pass in (seen[:3], seen[3:]):
         assert sorted(batch.shape[1] for batch, _ in one_pass) == [3, 5, 7]

@@ -10,6 +10,8 @@ from torch import Tensor
 from noworse import data
 from noworse.data import Batch
 
+AT_A_TIME, ELEMENTS = 256, 1 << 20  # most samples, and elements of their inputs, of one forward pass
+
 
 class Sampler:
     """Draws batches of ``size`` samples in random order, each sample once per pass over the data.
@@ -29,11 +31,16 @@ class Sampler:
         else:
             self.count, self.size = len(self.batches), 1
 
+    def at_a_time(self) -> int:
+        """How many samples may be evaluated together without gradients: up to 256, fewer of large ones."""
+        elements = max(sum(leaf[0].numel() for leaf in data.leaves(batch)) for batch in self.batches)
+        return max(1, min(AT_A_TIME, ELEMENTS // max(1, elements)))
+
     @torch.no_grad()
-    def remember(self, run: Callable[[Batch], Tensor], at_a_time: int = 256) -> None:
+    def remember(self, run: Callable[[Batch], Tensor]) -> None:
         """Store the outputs of ``run`` for every sample."""
         for batch in self.batches:
-            rows = torch.split(torch.arange(data.batch_size(batch)), at_a_time)
+            rows = torch.split(torch.arange(data.batch_size(batch)), self.at_a_time())
             self.outputs.append(torch.cat([run(data.select(batch, part)) for part in rows]))
 
     def __iter__(self) -> Iterator[tuple[Batch, Tensor | None]]:

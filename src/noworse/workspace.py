@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from noworse.distill import Distiller
 from noworse.errors import BadInput
 from noworse.format import packed_size
 from noworse.io import represent
+from noworse.lazy import Lazy
 from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.obs import start_compensated
 from noworse.methods.start import equal_slope_steps, start_at
@@ -31,7 +33,8 @@ from noworse.sensitivity.moments import input_moments
 from noworse.task import Task
 from noworse.tune import COMPENSATED, NEAREST, Hooks, Progress, Tuner
 
-SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16
+SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16  # the latter at most: no more than are tuned on at a time
+PROBE = 8  # samples that folded norms must agree on, likewise
 FITS = 1.05  # of the wanted bits: what compensated rounding may take
 AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
 CACHE_LIMIT = 1 << 29  # bytes of original outputs kept in memory
@@ -58,12 +61,13 @@ class Workspace:
     ) -> None:
         self.task, self.calib, self.options, self.ranks = task, calib, options, ranks
         self.original_bytes = state_bytes(task.model)
-        self.teacher = float32_copy(task.model)
+        self.teacher = float32_copy(task.model, share=True)
         self.dtypes = {entry.name: entry.tensor.dtype for entry in state_tensors(task.model)}
-        probe = data.select(calib[0], torch.arange(min(8, data.batch_size(calib[0]))))
+        probe = data.select(calib[0], torch.arange(min(PROBE, options.batch, data.batch_size(calib[0]))))
         self._original(probe)
         self.student, self.folded = fold_norms(self.teacher, lambda module: self.forward(module, probe))
-        self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if task.augment is not None:  # it runs in every iteration: worth a copy in the memory format that is faster
+            self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if options.checkpointing:
             recompute_blocks(self.student)
         self.precision = Precision(options.precision, data.leaves(probe)[0].device.type)
@@ -92,7 +96,7 @@ class Workspace:
 
     def _remember(self) -> float:
         """Cache the original's outputs where that is possible; returns their variance."""
-        batch, _ = next(iter(Sampler(self.sampler.batches, 256, self.options.seed)))
+        batch, _ = next(iter(Sampler(self.sampler.batches, self.sampler.at_a_time(), self.options.seed)))
         outputs = self._original(batch)
         size = outputs[0].numel() * 4 * sum(data.batch_size(b) for b in self.sampler.batches)
         if self.task.augment is None and size <= CACHE_LIMIT:
@@ -149,7 +153,7 @@ class Workspace:
         """The first calibration samples, a few at a time: what the survey looks at."""
         seen = 0
         for batch in self.calib:
-            for rows in torch.split(torch.arange(data.batch_size(batch)), SENSITIVITY_BATCH):
+            for rows in torch.split(torch.arange(data.batch_size(batch)), min(SENSITIVITY_BATCH, self.options.batch)):
                 if seen >= SENSITIVITY_SAMPLES:
                     return
                 yield data.select(batch, rows)
@@ -162,8 +166,9 @@ class Workspace:
 
     def items(self, shift: float = 0.0, log_scale: float = 0.0) -> Mapping[str, Representation]:
         """The representation of every tensor as it would be written now, in the order of the module's state."""
-        grids = self.grids.representations(shift, log_scale)
-        return {name: grids[name] if name in grids else self.fixed[name] for name in self.order}
+        grids: Mapping[str, Representation] = self.grids.representations(shift, log_scale)
+        homes = {name: grids if name in grids else self.fixed for name in self.order}
+        return Lazy({name: functools.partial(home.__getitem__, name) for name, home in homes.items()})
 
     def measure(self, shift: float = 0.0, log_scale: float = 0.0) -> int:
         """Bytes of the file that would be written now, verdict included."""
@@ -196,16 +201,15 @@ class Workspace:
         It may also fail to get as cheap: at low rates it moves weights far.
         """
         known = self.grids, self.sensitivity
-        multiplier, found = start_compensated(
-            *known, self.moments, wanted, self.tuner.values, lambda: 8 * self.measure() - floor
-        )
+        nearest = math.inf
         if self.options.rounding == "auto":
-            loss, compensated = self._start_loss(), self.grids.state()
-            self.grids.restore(self._untuned)
             start_at(*known, wanted, self.tuner.values)
-            if found > FITS * wanted or self._start_loss() < loss:
-                return False
-            self.grids.restore(compensated)
+            nearest = self._start_loss()
+        multiplier, found = start_compensated(
+            *known, self.moments, wanted, self.tuner.values, lambda: 8 * self.measure() - floor, self._untuned
+        )
+        if self.options.rounding == "auto" and (found > FITS * wanted or nearest < self._start_loss()):
+            return False
         self.tuner.reset(multiplier, COMPENSATED)
         return True
 

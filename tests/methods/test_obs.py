@@ -85,7 +85,8 @@ def test_a_start_takes_the_bits_that_it_is_given() -> None:
     start_at(grids, sensitivity, bits, scratch)
     uncompensated = grids.steps()
     moments = {"layer": correlated(40, 5)[None]}
-    _, found = start_compensated(grids, sensitivity, moments, bits, scratch, lambda: float(grids.bits.sum()))
+    state = grids.state()
+    _, found = start_compensated(grids, sensitivity, moments, bits, scratch, lambda: float(grids.bits.sum()), state)
     assert found == float(grids.bits.sum()) == pytest.approx(bits, rel=1.1 * SLACK)
     assert (grids.steps() > uncompensated).all()
     torch.testing.assert_close(grids.weights(1), weights["other"])  # no moments: not moved

@@ -59,3 +59,17 @@ def test_a_float32_copy_keeps_ties_of_parameters_and_buffers() -> None:
     assert not any(p.requires_grad for p in copied.parameters())
     assert model["a"].weight.dtype == torch.float16
     assert model.training
+
+
+def test_a_float32_copy_may_share_parameters_but_neither_flags_nor_buffers() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 4).half())
+    model[0].bias = nn.Parameter(model[0].bias.detach(), requires_grad=False)
+    copied = float32_copy(model, share=True)
+    mine, theirs = dict(model.named_parameters()), dict(copied.named_parameters())
+    shared = {name for name in mine if mine[name].data_ptr() == theirs[name].data_ptr()}
+    assert shared == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert all(torch.equal(mine[name].float(), theirs[name]) for name in mine)
+    assert not any(p.requires_grad for p in theirs.values())
+    assert [name for name, p in mine.items() if not p.requires_grad] == ["0.bias"]
+    assert model[1].running_mean.data_ptr() != copied[1].running_mean.data_ptr()
+    assert mine["2.weight"].dtype == torch.float16

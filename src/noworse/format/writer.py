@@ -230,8 +230,12 @@ def _settled(coder: str, items: Mapping[str, Representation]) -> str:
     """What "auto" means for these tensors."""
     if coder != "auto":
         return coder
-    codes = sum(item.size for item in items.values() if isinstance(item, Grid))
-    return "max" if codes < AUTO_CODES else "fast"
+    codes = 0
+    for item in items.values():
+        codes += item.size if isinstance(item, Grid) else 0
+        if codes >= AUTO_CODES:  # the rest need not be made
+            return "fast"
+    return "max"
 
 
 def _content(item: Representation) -> NDArray[Any] | str:

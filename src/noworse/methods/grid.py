@@ -6,6 +6,7 @@ tensors. Work is done in chunks that stay in the cache: several small tensors to
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noworse.lazy import Lazy
 from noworse.methods import deadzone
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
 from noworse.representation import EDGE_UNITS, MAX_EDGE, Grid, pack_step
@@ -68,11 +70,14 @@ class GridSet:
         self.specs = specs
         self.sizes = [weights[s.name].numel() for s in specs]
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)]).tolist()
-        flat = [s.flatten(weights[s.name].detach()).float() for s in specs]
-        self.largest = [float(w.abs().max()) for w in flat]
-        self.rms = [float(w.double().square().mean().sqrt()) for w in flat]
+        self.largest = [float(weights[s.name].detach().abs().max()) for s in specs]
+        self.rms = []
         self.unit = torch.tensor(self.largest)  # until rebase()
-        self.latent = torch.cat([w / u for w, u in zip(flat, self.largest, strict=True)])
+        self.latent = torch.empty(self.count)
+        for k, spec in enumerate(specs):  # one copy of one tensor at a time: large models barely fit twice
+            flat = spec.flatten(weights[spec.name].detach()).float()
+            self.rms.append(float(flat.double().square().mean().sqrt()))
+            torch.div(flat, self.largest[k], out=self.latent[self.offsets[k] : self.offsets[k + 1]])
         self.log_step = self.unit.log()
         zones = torch.tensor([zone if len(s.shape) > 1 else 0.5 for s in specs])
         self.log_zone = (zones - ZONE_MIN).log()
@@ -80,7 +85,7 @@ class GridSet:
         self.bits = torch.zeros(len(specs), dtype=torch.float64)
         self._chunks = list(self._cut())
         self._slopes = Slopes(torch.zeros(0), torch.zeros(len(specs)), torch.zeros(len(specs)))
-        self._cell: list[Tensor] = []
+        self._cells: Cells | None = None
 
     @property
     def count(self) -> int:
@@ -148,69 +153,74 @@ class GridSet:
         reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))) * ratio
         cells = lay_out(reach, zones, CELLS if delta is not None else 1)
         counts = torch.zeros(cells.total)
-        self._cell = []
         for chunk in self._chunks:
             scaled = self.latent[chunk.rows] * chunk.pick(ratio)
             r = chunk.pick(zones)
             excess = scaled.abs().sub_(r)
             values = deadzone.decode(deadzone.magnitude(excess), r).mul_(chunk.pick(steps))
             torch.copysign(values, scaled, out=out[chunk.rows])
-            self._count(chunk, cells, counts, scaled, excess)
+            first = int(cells.base[chunk.tensors.start])
+            found = torch.bincount(_cell(chunk, cells, scaled, excess))
+            counts[first : first + len(found)] += found
         bins = locate(cells, zones)
         self.bits = hard_bits(counts, bins)
         if delta is not None:
-            self._slopes = entropy_slopes(counts, bins, zones, delta)
-
-    def _count(self, chunk: _Chunk, cells: Cells, counts: Tensor, scaled: Tensor, excess: Tensor) -> None:
-        """Add the weights of a chunk to the counts per cell (int64 arithmetic from here on)."""
-        cell = excess.mul_(chunk.pick(cells.resolution)).floor_().long()
-        first = int(cells.base[chunk.tensors.start])
-        cell += chunk.pick(cells.base + cells.zero) - first
-        cell += (scaled < 0) * chunk.pick(cells.width)
-        found = torch.bincount(cell)
-        counts[first : first + len(found)] += found
-        self._cell.append(cell.add_(first))
+            self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, delta)
 
     @torch.no_grad()
     def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
         """Set ``.grad`` of the three leaves for the loss L + ``multiplier`` · R, with R the soft entropy in bits.
 
-        ``values`` (N,) are ŵ as ``quantise`` wrote them and ``grad`` (N,) is ∂L/∂ŵ there.
+        ``values`` (N,) are ŵ as ``quantise`` wrote them and ``grad`` (N,) is ∂L/∂ŵ there, which is overwritten: it
+        becomes the gradient of the latents.
         """
         zones = self.zones()
         ratio = self.unit / self.steps()
-        weight_grad = torch.empty_like(self.latent)
         step_grad, zone_grad = multiplier * self._slopes.log_step, multiplier * self._slopes.zone
-        for chunk, cell in zip(self._chunks, self._cell, strict=True):
+        for chunk in self._chunks:
             g, quantised, unit = grad[chunk.rows], values[chunk.rows], chunk.pick(self.unit)
-            torch.mul(g, unit, out=weight_grad[chunk.rows])
             error = (quantised - self.latent[chunk.rows] * unit).mul_(g)  # g·(ŵ − w)
+            g.mul_(unit)
             _add(step_grad, chunk, error)
             _add(zone_grad, chunk, error.mul_(quantised == 0).div_(chunk.pick(zones)))
             if on_weights:
-                r = chunk.pick(zones)
-                slope = self._slopes.code[cell] * torch.where(quantised == 0, 0.5 / r, 1.0) * chunk.pick(ratio)
-                weight_grad[chunk.rows] += torch.copysign(slope, slope * self.latent[chunk.rows]) * multiplier
-        self.latent.grad = weight_grad
+                g += self._rate_slope(chunk, zones, ratio).mul_(multiplier)
+        self.latent.grad = grad
         self.log_step.grad = step_grad * self.tuned
         self.log_zone.grad = zone_grad * self.log_zone.exp() * self.tuned
 
-    @torch.no_grad()
-    def representations(self, shift: float = 0.0, log_scale: float = 0.0) -> dict[str, Grid]:
+    def _rate_slope(self, chunk: _Chunk, zones: Tensor, ratio: Tensor) -> Tensor:
+        """The soft entropy's gradient by the latents of a chunk, in bits, as of the last ``quantise`` with delta."""
+        assert self._cells is not None, "quantise() comes first"
+        scaled, r = self.latent[chunk.rows] * chunk.pick(ratio), chunk.pick(zones)
+        excess = scaled.abs().sub_(r)
+        outer = torch.where(excess >= 0, 1.0, 0.5 / r) * chunk.pick(ratio)
+        first = int(self._cells.base[chunk.tensors.start])
+        slope = self._slopes.code[_cell(chunk, self._cells, scaled, excess).add_(first)].mul_(outer)
+        return torch.copysign(slope, slope * scaled)
+
+    def representations(self, shift: float = 0.0, log_scale: float = 0.0) -> Mapping[str, Grid]:
         """The grids as they would be written now, steps and zones rounded to what the file can hold.
 
         Codes get cheaper with a positive ``shift`` (in steps), which moves every rounding boundary outwards, and with a
-        positive ``log_scale``, the logarithm of a factor on all tuned steps.
+        positive ``log_scale``, the logarithm of a factor on all tuned steps. Codes are made when a grid is asked for,
+        of the weights as they are then.
         """
-        steps, zones = stored_steps(self.steps() * (log_scale * self.tuned).exp()), self.zones()
-        grids, ratios = {}, self.unit / steps
-        for k, spec in enumerate(self.specs):
-            scaled = self.latent[self.offsets[k] : self.offsets[k + 1]] * ratios[k]
-            magnitudes = deadzone.magnitude(scaled.abs() - (zones[k] + shift))
-            codes = spec.unflatten(torch.copysign(magnitudes, scaled).int()).reshape(-1).numpy()
-            edge = round(float(zones[k]) * EDGE_UNITS)
-            grids[spec.name] = Grid(codes, pack_step(float(steps[k])), edge, spec.shape, spec.dtype)
-        return grids
+        with torch.no_grad():
+            steps, zones = stored_steps(self.steps() * (log_scale * self.tuned).exp()), self.zones()
+        makers = {
+            spec.name: functools.partial(self._representation, k, steps[k], zones[k], shift)
+            for k, spec in enumerate(self.specs)
+        }
+        return Lazy(makers)
+
+    @torch.no_grad()
+    def _representation(self, k: int, step: Tensor, zone: Tensor, shift: float) -> Grid:
+        spec = self.specs[k]
+        scaled = self.latent[self.offsets[k] : self.offsets[k + 1]] * (self.unit[k] / step)
+        magnitudes = deadzone.magnitude(scaled.abs() - (zone + shift))
+        codes = spec.unflatten(torch.copysign(magnitudes, scaled).int()).reshape(-1).numpy()
+        return Grid(codes, pack_step(float(step)), round(float(zone) * EDGE_UNITS), spec.shape, spec.dtype)
 
 
 def stored_steps(steps: Tensor) -> Tensor:
@@ -218,6 +228,14 @@ def stored_steps(steps: Tensor) -> Tensor:
     dropped = 15  # bits of the mantissa
     nearest = (steps.view(torch.int32) + (1 << (dropped - 1))) >> dropped << dropped
     return nearest.view(torch.float32)
+
+
+def _cell(chunk: _Chunk, cells: Cells, scaled: Tensor, excess: Tensor) -> Tensor:
+    """Cell of each weight of a chunk (int64), counted from the first of the chunk; ``excess`` is overwritten."""
+    cell = excess.mul_(chunk.pick(cells.resolution)).floor_().long()
+    cell += chunk.pick(cells.base + cells.zero) - int(cells.base[chunk.tensors.start])
+    cell += (scaled < 0) * chunk.pick(cells.width)
+    return cell
 
 
 def _add(total: Tensor, chunk: _Chunk, values: Tensor) -> None:

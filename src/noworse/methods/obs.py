@@ -85,13 +85,15 @@ def start_compensated(
     bits: float,
     scratch: Tensor,
     cost: Callable[[], float],
+    originals: tuple[Tensor, ...],
 ) -> tuple[float, float]:
     """``start_at``, with the weights of every layer of known ``moments`` moved to where rounding compensates itself.
 
+    ``originals`` is the state of the grids (``GridSet.state``) to start from.
     ``cost()`` tells the bits of the codes as they are written. Moved weights take more of them: that is tried again
     with larger steps, until the codes take about ``bits`` bits. Returns the multiplier λ, and the bits they take.
     """
-    originals = grids.state()
+    grids.restore(originals)
     layers = {
         k: Layer(spec.unflatten(grids.weights(k)), moments[spec.name])
         for k, spec in enumerate(grids.specs)

@@ -65,12 +65,17 @@ def state_bytes(module: nn.Module) -> int:
     return sum(e.tensor.numel() * e.tensor.element_size() for e in entries if e.tied_to is None)
 
 
-def float32_copy(module: nn.Module) -> nn.Module:
+def float32_copy(module: nn.Module, share: bool = False) -> nn.Module:
     """A float32 copy of a module in eval mode, without gradients; ties of parameters and of buffers are kept.
 
-    ``Module.float`` alone would give every place of a tied buffer a tensor of its own.
+    With ``share`` parameters that are float32 already lie in the memory of the original's, which must not change.
     """
-    copied = copy.deepcopy(module).eval().requires_grad_(False)
+    shared: dict[int, object] = {}
+    if share:
+        own = [p for p in module.parameters() if type(p) is nn.Parameter and p.dtype == torch.float32]
+        shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in own}
+    copied = copy.deepcopy(module, shared).eval().requires_grad_(False)
+    # Module.float alone would give every place of a tied buffer a tensor of its own
     homes = [(owner, name, buffer) for owner in copied.modules() for name, buffer in owner._buffers.items()]
     copied.float()
     converted: dict[int, Tensor] = {}
