@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from attacks.base import attack, model, one
 from attacks.forge import columns_of, data_of, forge, seal, tail_of
+from noworse.codec import BLOCK
 from noworse.format.columns import varints
 from noworse.format.writer import HEADER, deflate
 from noworse.representation import Constant
@@ -259,6 +260,39 @@ def rows_without_steps() -> bytes:
 def bool_of_seven() -> bytes:
     """A truth value that is neither: undefined behaviour for whoever trusts it."""
     return forge(one(Constant(b"\1", (1,), "bool")), shapes=varints([1]) + bytes([0, 1, 1, 7, 0]))
+
+
+def product(shape: tuple[int, int], left: tuple[int, int], right: tuple[int, int], kinds: tuple[int, int]) -> bytes:
+    """A product of float16 whose factors are zeros, of those kinds."""
+    blocks = [-(-m * n // BLOCK) for m, n in (left, right)]
+    signatures = bytes(kind << 5 | 9 for kind in (4, *kinds)) + b"\2\2\2" + varints([*shape, *left, *right]) + b"\0"
+    streams = bytes(2) + b"\x7a\x7a\x20\x20" + b"\1\1" + bytes(sum(blocks))
+    text = varints([1, 0]) + b"a\0" + b"\3" + signatures + b"\0\1\2" + streams + bytes(2)
+    return index_alone(text, bytes(2 + 4 * sum(blocks) + 16))
+
+
+@attack("products of 147000000000 multiplications")
+def product_bomb() -> bytes:
+    """A kilobyte that decodes to no more than is allowed, but takes minutes of multiplications."""
+    return product((7000, 7000), (7000, 3000), (3000, 7000), (2, 2))
+
+
+@attack("has factors that are no grids")
+def product_of_products() -> bytes:
+    """A product whose factor is a product, which lacks factors of its own."""
+    return product((9, 9), (9, 2), (2, 9), (4, 2))
+
+
+@attack("factors (9, 2) and (3, 9) of a product")
+def product_of_strangers() -> bytes:
+    """Factors that cannot be multiplied."""
+    return product((9, 9), (9, 2), (3, 9), (2, 2))
+
+
+@attack("a product of rank 5 is larger than its 9 x 9 elements")
+def product_larger_than_dense() -> bytes:
+    """Factors that take more memory than what they stand for."""
+    return product((9, 9), (9, 5), (5, 9), (2, 2))
 
 
 @attack("the settings are nested deeper than 32 levels")

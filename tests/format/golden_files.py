@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from noworse.format import write
-from noworse.representation import DTYPES, Constant, Form, Grid, Raw, Tied
+from noworse.representation import DTYPES, Constant, Form, Grid, Product, Raw, Tied
 
 FOLDER = Path(__file__).parent / "golden"
 SETTINGS = {"seed": 1, "target": "20.0", "note": "äöü"}
@@ -147,6 +147,18 @@ def small_forms():
     }
 
 
+def small_products():
+    """Products of each split, one with a stream of its own, one as the target of a tie; context-coded or not."""
+    flat = [Grid(codes(n, n, 4), 0x7A00 + n, 40, shape, "float32") for n, shape in ((40, (20, 2)), (60, (2, 30)))]
+    spatial = [Grid(codes(n, n, 40), 0x7900 + n, 33, shape, "bfloat16") for n, shape in ((24, (12, 2)), (18, (2, 9)))]
+    return {
+        "fc.weight": Product(*flat, 0, (20, 5, 6), "float32"),
+        "fc.bias": Grid(codes(20, 2, 40), 0x7812, 32, (20,), "float32"),
+        "conv.weight": Product(*spatial, 1, (4, 3, 3, 3), "bfloat16"),
+        "tied": Tied("fc.weight", (20, 5, 6), "float32"),
+    }
+
+
 VERSIONS = {1: version_1}
 # at most 4 KB each, so that every bit can be flipped
 SMALL = {
@@ -156,6 +168,8 @@ SMALL = {
     "v1.lossless": small_lossless,
     "v1.max": small_contexts,
     "v1.forms": small_forms,
+    "v1.products": small_products,
+    "v1.products.max": small_products,
 }
 
 FILES = {**{f"v{version}": items for version, items in VERSIONS.items()}, **SMALL}
@@ -166,7 +180,7 @@ def make():
     for name, items in FILES.items():
         path = FOLDER / f"{name}.nwt"
         if not path.exists():
-            print(path, write(path, items(), SETTINGS, VERDICT, "max" if name == "v1.max" else "fast"))
+            print(path, write(path, items(), SETTINGS, VERDICT, "max" if name.endswith(".max") else "fast"))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from noworse.representation import DTYPES, Constant, Form, Grid, Raw, Tied
+from noworse.representation import DTYPES, Constant, Form, Grid, Product, Raw, Tied
 from noworse.representation.curves import CURVES
 
 shapes = npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)
@@ -52,9 +52,27 @@ def forms(draw, shape):
 
 
 @st.composite
+def products(draw):
+    shape = draw(st.sampled_from([(4, 6), (9, 3), (5, 2, 3, 4), (6, 4, 3, 3), (150, 140)]))
+    split = draw(st.integers(0, 1)) if len(shape) == 4 else 0
+    rows = shape[0] * shape[3] if split else shape[0]
+    columns = int(np.prod(shape)) // rows
+    rank = draw(st.integers(1, min(4, rows * columns // (rows + columns))))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    dtype = draw(st.sampled_from(["float16", "bfloat16", "float32", "float64"]))
+    scale = draw(st.sampled_from([0.1, 1.0, 300.0]))
+    factors = [
+        Grid(rng.laplace(scale=scale, size=m * n).astype(np.int32), draw(st.integers(1, 65279)),
+             draw(st.integers(1, 255)), (m, n), dtype)
+        for m, n in ((rows, rank), (rank, columns))
+    ]  # fmt: skip
+    return Product(*factors, split, shape, dtype)
+
+
+@st.composite
 def models(draw, most=20000):
     """A dictionary of representations, some tied to another one, grids having at most about so many codes."""
-    items = draw(st.dictionaries(names, constants() | raws() | grids(most), max_size=8))
+    items = draw(st.dictionaries(names, constants() | raws() | grids(most) | products(), max_size=8))
     for name in draw(st.lists(names, max_size=2)) if items else []:
         target = draw(st.sampled_from(sorted(n for n, item in items.items() if not isinstance(item, Tied))))
         if name not in items:

@@ -86,6 +86,7 @@ def read(data: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...], bytes]], di
         scales = tuple(scale["symbols"].tolist() for scale in stream["scales"]) if "scales" in stream else None
         stream["symbols"] = read_symbols(body, tail, table, blocks, stream, scales)
     assert body.data == b""
+    tensors = [t for t in tensors if t["name"] is not None]
     found = {t["name"]: (DTYPES[t["dtype"]], t["shape"], elements(t)) for t in tensors if t["kind"] != 3}
     order = {t["name"]: found[t["name"] if t["kind"] != 3 else tensors[t["target"]]["name"]] for t in tensors}
     assert tail.data == digest(tensors, order)
@@ -118,8 +119,11 @@ def read_tensors(columns: Columns) -> list[dict]:
         {"kind": k // 32, "dtype": k % 32, "shape": tuple(columns.varints(d))} for k, d in zip(kinds, dims, strict=True)
     ]
     for signature in signatures:
-        signature["value"] = columns.take(WIDTHS[signature["dtype"]]) if signature["kind"] == 0 else b""
+        signature["value"] = columns.take({0: WIDTHS[signature["dtype"]], 4: 1}.get(signature["kind"], 0))
     tensors = [{"name": name, **signatures[columns.varint()]} for name in names]
+    for product in [t for t in tensors if t["kind"] == 4]:
+        product["factors"] = [{"name": None, **signatures[columns.varint()]} for _ in range(2)]
+    tensors += [factor for t in tensors for factor in t.get("factors", [])]
     for tensor in tensors:
         tensor["size"] = int(np.prod(tensor["shape"], dtype=object))
     for tensor in tensors:
@@ -176,6 +180,8 @@ def elements(t: dict) -> bytes:
     width, name = WIDTHS[t["dtype"]], DTYPES[t["dtype"]]
     if t["kind"] == 0:
         return t["value"] * t["size"]
+    if t["kind"] == 4:
+        return product(t, *(points(factor) for factor in t["factors"]))
     parts = [part["symbols"][t["at"] : t["at"] + t["size"]].tolist() for part in t["parts"]]
     if t["kind"] == 2:
         across = t["size"] // t["shape"][0] if t["channels"] and t["size"] else 1
@@ -189,15 +195,40 @@ def elements(t: dict) -> bytes:
     return b"".join(word.to_bytes(width, "little") for word in words)
 
 
+def points(t: dict) -> list[list[Fraction]]:
+    codes = t["parts"][0]["symbols"][t["at"] : t["at"] + t["size"]].tolist()
+    known = {code: point(code, 0, t) for code in set(codes)}
+    rows, columns = t["shape"]
+    return [[known[code] for code in codes[i * columns : (i + 1) * columns]] for i in range(rows)]
+
+
+def product(t: dict, left: list[list[Fraction]], right: list[list[Fraction]]) -> bytes:
+    across = list(zip(*right, strict=True))
+    sums = [[sum(a * b for a, b in zip(row, column, strict=True)) for column in across] for row in left]
+    flat = np.array(sums, dtype=object)
+    if t["value"] == b"\1":
+        o, c, h, w = t["shape"]
+        flat = flat.reshape(o, w, c, h).transpose(0, 2, 3, 1)
+    return b"".join(rounded(exact, DTYPES[t["dtype"]]) for exact in flat.reshape(-1))
+
+
 def value(code: int, row: int, t: dict, dtype: str) -> bytes:
+    return rounded(point(code, row, t), dtype)
+
+
+def point(code: int, row: int, t: dict) -> Fraction | float:
     s = minifloat(t["step"] + 16 * row)
-    exact = Fraction(0)
+    size = Fraction(0)
     if t["curve"] and code:
-        exact = (curve(t["curve"], t["shape of curve"], abs(code)) + (t["edge"] / 64 - 0.5)) * s
+        size = (curve(t["curve"], t["shape of curve"], abs(code)) + (t["edge"] / 64 - 0.5)) * s
     elif code:
-        exact = (Fraction(t["edge"], 64) + abs(code) - Fraction(1, 2)) * Fraction(s)
+        size = (Fraction(t["edge"], 64) + abs(code) - Fraction(1, 2)) * Fraction(s)
+    return size if code > 0 else -size
+
+
+def rounded(exact: Fraction | float, dtype: str) -> bytes:
     with np.errstate(over="ignore"):
-        single = np.float32(float(exact if code > 0 else -exact)) if code else np.float32(0)
+        single = np.float32(float(exact))
         if dtype != "bfloat16":
             return single.astype(dtype).tobytes()
     bits = int(single.view(np.uint32))

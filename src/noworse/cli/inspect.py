@@ -8,7 +8,7 @@ from typing import Any
 
 from noworse.cli.text import bits, percent, table
 from noworse.format import File
-from noworse.representation import Grid, Tied
+from noworse.representation import Grid, Product, Tied
 
 HELP = "show the tensors of a .nwt file, where every byte goes, the settings and the verdict"
 
@@ -62,6 +62,8 @@ def _tensor(file: File, name: str) -> dict[str, Any]:
         "bits_per_element": 8 * size / found.size if found.size else None,
         "sparsity": None,
     }
+    if isinstance(found, Product):
+        row["rank"] = found.right.shape[0]
     if isinstance(found, Tied):
         return {**row, "tied_to": found.target}
     if found.size:
@@ -97,7 +99,9 @@ def _row(tensor: dict[str, Any]) -> list[str]:
         tensor["name"],
         " x ".join(map(str, tensor["shape"])) or "scalar",
         tensor["dtype"],
-        f"= {tensor['tied_to']}" if tied else tensor["kind"],
+        f"= {tensor['tied_to']}"
+        if tied
+        else tensor["kind"] + (f" of rank {tensor['rank']}" if "rank" in tensor else ""),
         "" if tied else bits(8 * tensor["bytes"], tensor["elements"]),
         "" if tensor["sparsity"] is None else percent(tensor["sparsity"]),
         "" if tied else f"{tensor['bytes']:,}",

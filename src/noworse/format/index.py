@@ -17,7 +17,7 @@ from noworse.format.documents import dump
 from noworse.representation import PLAIN, Described, Form, find_dtype
 from noworse.representation.curves import CURVES
 
-CONSTANT, RAW, GRID, TIED = range(4)  # kinds of tensors
+CONSTANT, RAW, GRID, TIED, PRODUCT = range(5)  # kinds of tensors
 DIGEST_BYTES = 16
 # stream numbers of a tensor: its own, its own with classes of rows and columns, and k + 2 for shared ones from k on
 OWN, CLASSES, SHARED = range(3)
@@ -27,7 +27,7 @@ CHANNELS = 128  # .. whose curve has this bit where every row has a step of its 
 
 @dataclass(frozen=True)
 class Signature(Described):
-    """What many tensors of a network have in common; ``value`` is empty except for constants."""
+    """What many tensors of a network have in common; ``value`` is that of a constant, or the split of a product."""
 
     kind: int
     dtype: str
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
     signature: Signature
     step: int = 0  # grids only
     edge: int = 0  # grids only
-    target: int = 0  # tied tensors only: number of the tensor whose storage is shared
+    target: int = 0  # tied: number of the tensor whose storage is shared; products: of the left of their two factors
     stream: int = OWN
     form: Form = PLAIN  # grids only
 
@@ -76,7 +76,10 @@ class Stream:
 
 @dataclass(frozen=True)
 class Index:
-    """All that a file says about its data; streams of their own come first, in file order, shared streams last."""
+    """All that a file says about its data; streams of their own come first, in file order, shared streams last.
+
+    Behind the tensors with names stand the factors of products, two for each, which have none.
+    """
 
     entries: Sequence[Entry]
     streams: Sequence[Stream]
@@ -84,13 +87,18 @@ class Index:
     verdict: dict[str, Any] | None = None
     digest: bytes = bytes(DIGEST_BYTES)
 
+    @cached_property
+    def tensors(self) -> Sequence[Entry]:
+        """The tensors with names."""
+        return self.entries[: len(self.entries) - 2 * sum(e.signature.kind == PRODUCT for e in self.entries)]
+
 
 def columns(index: Index) -> Iterator[tuple[str, bytes]]:
     """The columns to deflate, in order, each with the category its bytes are attributed to."""
     entries = index.entries
     signatures = list(dict.fromkeys(entry.signature for entry in entries))
     numbers = {signature: number for number, signature in enumerate(signatures)}
-    yield "names", _names([entry.name.encode() for entry in entries])
+    yield "names", _names([entry.name.encode() for entry in index.tensors])
     yield "shapes", _signatures(signatures) + varints(numbers[entry.signature] for entry in entries)
     yield "ties", varints(entry.target for entry in entries if entry.signature.kind == TIED)
     yield "streams", varints(entry.stream for entry in entries if entry.signature.streams)

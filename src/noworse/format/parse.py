@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from noworse.format.index import (
     FORMED,
     GRID,
     OWN,
+    PRODUCT,
     TIED,
     Entry,
     Index,
@@ -28,7 +29,7 @@ from noworse.format.index import (
     Stream,
 )
 from noworse.format.layout import Layout, Use, lay_out
-from noworse.representation import PLAIN, Form
+from noworse.representation import PLAIN, Form, check_factors
 from noworse.representation.base import checked_shape
 from noworse.representation.curves import BY_NUMBER
 from noworse.representation.dtypes import BY_CODE
@@ -41,10 +42,8 @@ def parse(data: bytes, raw_length: int, max_bytes: int) -> tuple[Index, Layout]:
     cursor, ends = Cursor(text), Cursor(tail)
     most = limits.described_items(max_bytes)
     names = _names(cursor, most)
-    signatures = _signatures(cursor, len(names))
-    numbers = cursor.varints(len(names), "signatures of tensors")
-    _check_total(signatures, numbers, max_bytes)
-    entries = _entries(cursor, names, [signatures[number] for number in numbers])
+    chosen = _chosen(cursor, names, most, max_bytes)
+    entries = _entries(cursor, names, chosen)
     grids = [i for i, entry in enumerate(entries) if entry.signature.kind == GRID]
     high = cursor.take(len(grids), "step sizes")
     edges = list(cursor.take(len(grids), "edges"))
@@ -52,6 +51,7 @@ def parse(data: bytes, raw_length: int, max_bytes: int) -> tuple[Index, Layout]:
     low = ends.take(len(grids), "step sizes")
     layout = lay_out(entries, min(most, ends.left // 4))  # every stream has blocks, every block a checksum
     streams = _streams(cursor, ends, layout.uses)
+    _check_products(entries, streams)
     settings, verdict = (load(what, cursor.take(cursor.varint(what), what)) for what in ("settings", "verdict"))
     if cursor.left:
         raise CorruptFile(f"{cursor.left} bytes follow the last column of the index, expected none")
@@ -101,10 +101,23 @@ def _names(cursor: Cursor, most: int) -> list[str]:
     return list(names)
 
 
+def _chosen(cursor: Cursor, names: Sequence[str], most: int, max_bytes: int) -> list[Signature]:
+    """The signatures of the tensors with names, then those of the factors of products."""
+    signatures = _signatures(cursor, len(names))
+    numbers = cursor.varints(len(names), "signatures of tensors")
+    _check_total(signatures, numbers, max_bytes)
+    factors = 2 * sum(signatures[number].kind == PRODUCT for number in numbers)
+    if len(names) + factors > min(most, limits.TENSORS):
+        raise CorruptFile(f"{len(names)} tensors and {factors} factors, more than {min(most, limits.TENSORS)}")
+    numbers += cursor.varints(factors, "signatures of factors")
+    _check_total(signatures, numbers, max_bytes)
+    return [signatures[number] for number in numbers]
+
+
 def _signatures(cursor: Cursor, tensors: int) -> list[Signature]:
     count = cursor.varint("the number of signatures")
-    if count > tensors:
-        raise CorruptFile(f"{count} signatures of {tensors} tensors, expected at most one each")
+    if count > 3 * tensors:  # a product has two factors
+        raise CorruptFile(f"{count} signatures of {tensors} tensors, expected at most one each and of their factors")
     kinds, dims = cursor.take(count, "kinds"), cursor.take(count, "dimensions")
     extents = iter(cursor.varints(sum(dims), "shapes"))
     shapes = [_shape(list(islice(extents, dim))) for dim in dims]
@@ -120,13 +133,13 @@ def _shape(extents: Sequence[int]) -> tuple[int, ...]:
 
 def _signature(cursor: Cursor, code: int, shape: tuple[int, ...]) -> Signature:
     kind, dtype = code >> 5, BY_CODE.get(code & 31)
-    if kind > TIED or dtype is None:
+    if kind > PRODUCT or dtype is None:
         raise CorruptFile(
-            f"kind {kind} of dtype {code & 31}, expected kinds up to {TIED} and dtypes up to {max(BY_CODE)}"
+            f"kind {kind} of dtype {code & 31}, expected kinds up to {PRODUCT} and dtypes up to {max(BY_CODE)}"
         )
     if kind == GRID and dtype.name not in FLOATS:
         raise CorruptFile(f"a grid of dtype {dtype.name}, expected one of {', '.join(FLOATS)}")
-    value = cursor.take(dtype.itemsize, "constants") if kind == CONSTANT else b""
+    value = cursor.take({CONSTANT: dtype.itemsize, PRODUCT: 1}.get(kind, 0), "constants and splits")
     return Signature(kind, dtype.name, shape, value)
 
 
@@ -142,14 +155,37 @@ def _check_total(signatures: Sequence[Signature], numbers: Sequence[int], max_by
 def _entries(cursor: Cursor, names: Sequence[str], signatures: Sequence[Signature]) -> list[Entry]:
     targets = iter(cursor.varints(sum(s.kind == TIED for s in signatures), "ties"))
     streams = iter(cursor.varints(sum(s.streams > 0 for s in signatures), "streams"))
+    factors = iter(range(len(names), len(signatures), 2))
+    of = {TIED: targets, PRODUCT: factors}
     entries = []
-    for name, signature in zip(names, signatures, strict=True):
-        target = next(targets) if signature.kind == TIED else 0
+    for name, signature in zip_longest(names, signatures, fillvalue=""):
+        assert isinstance(signature, Signature), "there are no fewer signatures than names"
+        target = next(of[signature.kind]) if signature.kind in of else 0
         stream = next(streams) if signature.streams else OWN
         entries.append(Entry(name, signature, 0, 0, target, stream))
         if signature.kind == TIED:
-            _check_tie(name, signature, target, signatures)
+            _check_tie(name, signature, target, signatures[: len(names)])
+        if signature.kind == PRODUCT:
+            _check_product(name, signature, signatures[target : target + 2])
     return entries
+
+
+def _check_product(name: str, signature: Signature, factors: Sequence[Signature]) -> None:
+    if any((f.kind, f.dtype) != (GRID, signature.dtype) for f in factors):
+        raise CorruptFile(f"product {name!r} of {signature.dtype} has factors that are no grids of this dtype")
+    try:
+        check_factors(signature.shape, signature.value[0], factors[0].shape, factors[1].shape)
+    except BadInput as error:
+        raise CorruptFile(f"tensor {name!r}: {error}") from error
+
+
+def _check_products(entries: Sequence[Entry], streams: Sequence[Stream]) -> None:
+    """The time that all products take together is bounded by the size of the data."""
+    products = (entry for entry in entries if entry.signature.kind == PRODUCT)
+    work = sum(entry.signature.size * entries[entry.target].signature.shape[1] for entry in products)
+    most = limits.FREE_PRODUCTS + limits.PRODUCTS_PER_BYTE * sum(stream.nbytes for stream in streams)
+    if work > most:
+        raise CorruptFile(f"products of {work} multiplications, expected at most {most} for the data of this file")
 
 
 def _check_tie(name: str, signature: Signature, target: int, signatures: Sequence[Signature]) -> None:

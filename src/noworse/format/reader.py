@@ -21,7 +21,7 @@ from noworse.format import limits
 from noworse.format.attribution import attribute, split_shared
 from noworse.format.chunks import decode_chunk, decode_grid_chunk
 from noworse.format.digest import Digest
-from noworse.format.index import CONSTANT, GRID, RAW, TIED, Entry
+from noworse.format.index import CONSTANT, GRID, PRODUCT, RAW, TIED, Entry
 from noworse.format.layout import Span, Use
 from noworse.format.parse import parse
 from noworse.format.planes import join
@@ -30,6 +30,7 @@ from noworse.representation import (
     PLAIN,
     Constant,
     Grid,
+    Product,
     Raw,
     Representation,
     Tied,
@@ -81,7 +82,7 @@ class File:
             raise CorruptFile(f"the crc32 of the index is {found:08x}, expected {checksum:08x}: damaged or truncated")
         limit = limits.default_max_bytes(self.size) if max_bytes is None else max_bytes
         self.index, self._layout = parse(self._packed, raw, limit)
-        self._numbers = {entry.name: number for number, entry in enumerate(self.index.entries)}
+        self._numbers = {entry.name: number for number, entry in enumerate(self.index.tensors)}
         self._offsets = [len(HEADER)]
         for stream in self.index.streams:
             self._offsets.append(self._offsets[-1] + stream.nbytes)
@@ -143,12 +144,20 @@ class File:
                 return Constant(entry.signature.value, shape, dtype)
             if kind == TIED:
                 return Tied(self.index.entries[entry.target].name, shape, dtype)
-            parts = self._parts(number)
             if kind == RAW:
+                parts = self._parts(number)
                 return Raw(join(parts, dtype).data if parts else b"", shape, dtype)
-            return Grid(parts[0] if parts else _NO_CODES, entry.step, entry.edge, shape, dtype, entry.form)
+            if kind == GRID:
+                return self._grid(number)
+            left, right = self._grid(entry.target), self._grid(entry.target + 1)
+            return Product(left, right, entry.signature.value[0], shape, dtype)
         except (BadInput, CorruptFile) as error:
             raise CorruptFile(f"tensor {name!r}: {error}") from error
+
+    def _grid(self, number: int) -> Grid:
+        entry, parts = self.index.entries[number], self._parts(number)
+        codes = parts[0] if parts else _NO_CODES
+        return Grid(codes, entry.step, entry.edge, entry.signature.shape, entry.signature.dtype, entry.form)
 
     def storage(self, name: str) -> NDArray[Any] | str:
         """Stored elements of a tensor (``Representation.storage``), or the name of its target where it is tied.
@@ -205,7 +214,12 @@ class File:
 
     def tensor_bytes(self, name: str) -> int:
         """Bytes of payload and tables for this tensor; shared streams are split by ideal code length."""
-        number = self._number(name)
+        number, entry = self._number(name), self.entry(name)
+        if entry.signature.kind == PRODUCT:
+            return self._stream_bytes(entry.target) + self._stream_bytes(entry.target + 1)
+        return self._stream_bytes(number)
+
+    def _stream_bytes(self, number: int) -> int:
         span, width = self._layout.spans[number], self.index.entries[number].signature.streams
         total = 0
         for stream in range(span.first - 2 * span.classes, span.first + width):

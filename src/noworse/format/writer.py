@@ -25,6 +25,7 @@ from noworse.format.index import (
     CONSTANT,
     GRID,
     OWN,
+    PRODUCT,
     RAW,
     SHARED,
     TIED,
@@ -36,7 +37,7 @@ from noworse.format.index import (
     tail,
 )
 from noworse.format.planes import split
-from noworse.representation import Constant, Grid, Raw, Representation, Tied
+from noworse.representation import Constant, Grid, Product, Raw, Representation, Tied
 
 HEADER = b"\x89NWT\r\n" + struct.pack("<H", 1)  # magic, version
 SMALL_GRID = 1 << 14  # elements below which grids may share a stream
@@ -125,6 +126,7 @@ class _Writer:
     written: int = 0
     grids: dict[int, NDArray[np.int32]] = field(default_factory=dict)  # small ones, by number of the tensor
     raws: dict[str, dict[int, bytes | memoryview]] = field(default_factory=dict)  # small ones, by dtype
+    products: list[Product] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.coder not in CODERS:
@@ -136,8 +138,7 @@ class _Writer:
         self.coder = _settled(self.coder, items)
         self.written = self.out.write(HEADER)
         numbers = {name: number for number, name in enumerate(items)}
-        if len(numbers) > limits.TENSORS:
-            raise BadInput(f"{len(numbers)} tensors, expected at most {limits.TENSORS}")
+        _check_count(len(numbers))
         digest = Digest()
         for name, item in items.items():
             _check_name(name)
@@ -146,6 +147,10 @@ class _Writer:
                 digest.add(name, item.dtype, item.shape, _content(item))
         for entry in self.entries:
             self._check_tie(entry)
+        for product in self.products:
+            self.entries.append(self._grid_entry("", product.left))
+            self.entries.append(self._grid_entry("", product.right))
+        _check_count(len(self.entries))
         self._write_shared()
         index = Index(self.entries, self.own + self.shared, settings, verdict, digest.value())
         return self.written + finish(self.out, index)
@@ -157,31 +162,38 @@ class _Writer:
             if item.target not in numbers:
                 raise BadInput(f"tensor {name!r} is tied to {item.target!r}, which is missing")
             return Entry(name, Signature(TIED, item.dtype, item.shape), target=numbers[item.target])
-        number = len(self.entries)
         if isinstance(item, Grid):
-            signature, stream = Signature(GRID, item.dtype, item.shape), OWN
-            if item.size >= (SMALL_GRID if self.coder == "fast" else LARGE_GRID):
-                chunks = self._encode(item, signature.columns)
-                stream = CLASSES if len(chunks) > 1 else OWN
-                for chunk in chunks:
-                    self._own(chunk)
-            elif item.size:
-                self.grids[number] = item.codes
-            return Entry(name, signature, item.step, item.edge, stream=stream, form=item.form)
+            return self._grid_entry(name, item)
+        if isinstance(item, Product):
+            self.products.append(item)
+            signature = Signature(PRODUCT, item.dtype, item.shape, bytes([item.split]))
+            return Entry(name, signature, target=len(numbers) + 2 * len(self.products) - 2)
         if isinstance(item, Raw):
             if item.size >= SMALL_RAW:
                 for plane in split(item.data, item.dtype):
                     self._own(encode_bytes(plane))
             elif item.size:
-                self.raws.setdefault(item.dtype, {})[number] = item.data
+                self.raws.setdefault(item.dtype, {})[len(self.entries)] = item.data
             return Entry(name, Signature(RAW, item.dtype, item.shape))
         raise BadInput(f"tensor {name!r} is a {type(item).__name__}, expected a representation")
 
+    def _grid_entry(self, name: str, item: Grid) -> Entry:
+        signature, stream = Signature(GRID, item.dtype, item.shape), OWN
+        if item.size >= (SMALL_GRID if self.coder == "fast" else LARGE_GRID):
+            chunks = self._encode(item, signature.columns)
+            stream = CLASSES if len(chunks) > 1 else OWN
+            for chunk in chunks:
+                self._own(chunk)
+        elif item.size:
+            self.grids[len(self.entries)] = item.codes
+        return Entry(name, signature, item.step, item.edge, stream=stream, form=item.form)
+
     def _check_tie(self, entry: Entry) -> None:
         """What a tie needs to be readable; checked in the end, since a target may follow what is tied to it."""
-        own, target = entry.signature, self.entries[entry.target]
+        own = entry.signature
         if own.kind != TIED:
             return
+        target = self.entries[entry.target]
         if target.signature.kind == TIED:
             other = self.entries[target.target].name
             raise BadInput(f"tensor {entry.name!r} is tied to {target.name!r}, which is itself tied to {other!r}")
@@ -232,7 +244,8 @@ def _settled(coder: str, items: Mapping[str, Representation]) -> str:
         return coder
     codes = 0
     for item in items.values():
-        codes += item.size if isinstance(item, Grid) else 0
+        parts = (item.left, item.right) if isinstance(item, Product) else (item,)
+        codes += sum(part.size for part in parts if isinstance(part, Grid))
         if codes >= AUTO_CODES:  # the rest need not be made
             return "fast"
     return "max"
@@ -243,6 +256,11 @@ def _content(item: Representation) -> NDArray[Any] | str:
     if isinstance(item, Tied):
         return item.target
     return item.view() if isinstance(item, Raw) else item.storage()
+
+
+def _check_count(tensors: int) -> None:
+    if tensors > limits.TENSORS:
+        raise BadInput(f"{tensors} tensors, expected at most {limits.TENSORS}")
 
 
 def _check_name(name: str) -> None:

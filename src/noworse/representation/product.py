@@ -1,0 +1,103 @@
+"""A tensor of low rank: the matrix product of two grids, each coded on its own.
+
+Grid points are integers times a unit, so a product is a sum of integers times both units. The sum is formed exactly:
+in float64 it has room below 2**53, which bounds codes and rank. No order of summation then changes a bit of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noworse.errors import BadInput
+from noworse.representation.base import Representation
+from noworse.representation.dtypes import find_dtype, from_float32
+from noworse.representation.form import PLAIN
+from noworse.representation.grid import EDGE_UNITS, Grid
+from noworse.representation.minifloat import unpack_step
+
+FLAT, SPATIAL = range(2)  # splits of a tensor's dimensions into those of the rows and those of the columns
+EXACT = 1 << 53  # integers of a float64
+PIECE = 1 << 20  # elements multiplied at a time
+
+
+def matrix_shape(shape: tuple[int, ...], split: int) -> tuple[int, int]:
+    """Rows and columns of a tensor seen as a matrix; BadInput where it cannot be split like that.
+
+    Flat: rows are the first dimension. Spatial: of a kernel (O, C, H, W) rows are (O, W) and columns (C, H).
+    """
+    if not math.prod(shape) or len(shape) < 2 or (split == SPATIAL and len(shape) != 4) or split not in (FLAT, SPATIAL):
+        raise BadInput(
+            f"a product of shape {shape} and split {split}, expected a matrix, or split 1 of four dimensions"
+        )
+    rows = shape[0] * shape[3] if split == SPATIAL else shape[0]
+    return rows, math.prod(shape) // rows
+
+
+def check_factors(shape: tuple[int, ...], split: int, left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    """BadInput where factors of these shapes do not make a tensor of ``shape``, or are no smaller than it."""
+    rows, columns = matrix_shape(shape, split)
+    rank = right[0] if len(right) == 2 else 0
+    if rank == 0 or left != (rows, rank) or right != (rank, columns):
+        raise BadInput(f"factors {left} and {right} of a product, expected ({rows}, r) and (r, {columns})")
+    if rank * (rows + columns) > rows * columns:
+        raise BadInput(f"a product of rank {rank} is larger than its {rows} x {columns} elements")
+
+
+@dataclass(frozen=True)
+class Product(Representation):
+    """``left`` (M, r) times ``right`` (r, N), seen as a tensor of ``shape`` by ``split`` (see ``matrix_shape``)."""
+
+    left: Grid
+    right: Grid
+    split: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_factors(self.shape, self.split, self.left.shape, self.right.shape)
+        if (self.left.dtype, self.right.dtype) != (self.dtype, self.dtype):
+            raise BadInput(f"factors of {self.left.dtype} and {self.right.dtype}, expected {self.dtype}")
+        if (self.left.form, self.right.form) != (PLAIN, PLAIN):
+            raise BadInput("a factor of a product has a form, expected plain grids")
+        reach = self.right.shape[0] * _largest(self.left) * _largest(self.right)
+        if reach >= EXACT:
+            raise BadInput(f"sums of a product reach {reach}, expected less than 2**53")
+
+    def storage(self) -> NDArray[Any]:
+        """The product, each element rounded to float64, float32 and the dtype in turn."""
+        rows, columns = matrix_shape(self.shape, self.split)
+        out = np.empty((rows, columns), find_dtype(self.dtype).storage)
+        unit = unpack_step(self.left.step) * unpack_step(self.right.step) / EDGE_UNITS**2
+        right = _points(self.right, 0, self.right.shape[0])
+        for start, end in _pieces(rows, columns):
+            with np.errstate(over="ignore"):  # hostile steps may lead to infinity, which is no crash
+                exact = (_points(self.left, start, end) @ right) * unit
+                out[start:end] = from_float32(exact.astype(np.float32).reshape(-1), self.dtype).reshape(-1, columns)
+        if self.split == SPATIAL:
+            first, second, height, width = self.shape
+            return np.ascontiguousarray(out.reshape(first, width, second, height).transpose(0, 2, 3, 1))
+        return out.reshape(self.shape)
+
+
+def _pieces(rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that hold about ``PIECE`` elements."""
+    count = max(1, PIECE // columns)
+    return ((start, min(start + count, rows)) for start in range(0, rows, count))
+
+
+def _largest(grid: Grid) -> int:
+    """Bound of a grid's points in units of step/64."""
+    return EDGE_UNITS * max(-int(grid.codes.min()), int(grid.codes.max())) + grid.edge
+
+
+def _points(grid: Grid, start: int, end: int) -> NDArray[np.float64]:
+    """Points of rows ``start`` to ``end`` in units of step/64: integers, as float64."""
+    k = grid.codes.reshape(grid.shape)[start:end].astype(np.float64)
+    return np.sign(k) * (grid.edge + EDGE_UNITS * np.abs(k) - EDGE_UNITS // 2)  # type: ignore[no-any-return]
