@@ -177,6 +177,8 @@ def test_missed_tolerance_writes_nothing(folder: Path, noworse: Callable[..., Ru
         (["tasks.py:tiny", "-o", "n.nwt", "--target", "small"], 2, "target 'small'"),
         (["tasks.py:tiny", "-o", "n.nwt", "--target", "1000000"], 2, "target 1000000"),
         (["tasks.py:tiny", "-o", "n.nwt", "--set", "speed=3"], 2, "unknown option 'speed'"),
+        (["tasks.py:tiny", "-o", "n.nwt", "--keep", "haed.*"], 2, "no tensor for keep matches 'haed.*'"),
+        (["tasks.py:tiny", "-o", "n.nwt", "--set", "label_weight=1"], 2, "expected batches with labels"),
         (["tasks.py:tiny", "-o", "n.nwt", "--options", "none.json"], 2, "none.json: No such file"),
         (["tasks.py:scalar", "-o", "n.nwt"], 2, "single number: expected one loss per sample"),
         (["tasks.py:leaky", "-o", "n.nwt"], 2, "samples of verify are in calib too"),

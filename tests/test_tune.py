@@ -12,6 +12,7 @@ from noworse.distill import Distiller
 from noworse.errors import BadInput
 from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.start import start_at
+from noworse.objective import Objective, Seen
 from noworse.options import Options
 from noworse.sampling import Sampler
 from noworse.tune import FINAL_RATE, MEASURE_EVERY, Hooks, Step, Tuner, attach
@@ -94,12 +95,12 @@ def make(options: Options, progress: list[Step] | None = None) -> Tuner:
         return module(batch)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def teach(batch: Batch, outputs: Tensor | None) -> tuple[Batch, Tensor]:
-        return batch, forward(teacher, batch)
+    def teach(batch: Batch, outputs: Tensor | None) -> tuple[Batch, Seen]:
+        return batch, Seen(forward(teacher, batch))
 
     steps: list[Step] = [] if progress is None else progress
-    hooks = Hooks(forward, teach, lambda: SIDE + math.ceil(float(grids.bits.sum()) / 8), steps.append)
-    return Tuner(model, grids, sampler, Distiller("kl"), options, hooks)
+    hooks = Hooks(teach, lambda: SIDE + math.ceil(float(grids.bits.sum()) / 8), steps.append)
+    return Tuner(model, grids, sampler, Objective(Distiller("kl"), forward), options, hooks)
 
 
 def begin(tuner: Tuner, budget: float) -> None:
@@ -142,7 +143,7 @@ def test_tuning_lowers_the_loss_at_the_size(tuner: Tuner) -> None:
     @torch.no_grad()
     def loss() -> float:
         x = torch.randn(2000, 20, generator=torch.Generator().manual_seed(7))
-        return tuner.distiller(tuner.student(x), mlp()(x)).mean().item()
+        return tuner.objective.distiller(tuner.student(x), mlp()(x)).mean().item()
 
     budget = 1.5 * tuner.grids.count + 8 * SIDE
     sensitivity = {spec.name: 1.0 for spec in tuner.grids.specs}
@@ -201,6 +202,6 @@ def test_rates_rise_and_fall_to_a_small_share(tuner: Tuner) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run(tuner: Tuner) -> None:
     begin(tuner, 4000.0)
-    tuner.distiller = lambda outputs, original: (outputs * torch.nan).sum(-1)  # type: ignore[assignment]
+    tuner.objective.distiller = lambda outputs, original: (outputs * torch.nan).sum(-1)  # type: ignore[assignment]
     with pytest.raises(BadInput, match="became nan at iteration 0 of tune"):
         tuner.run(4000.0, 10)

@@ -108,7 +108,7 @@ def observe(
     seen: list[Any] = []
     hook = model.register_forward_hook(lambda module, args, result: seen.append(result))
     try:
-        losses = _check_losses(loss(model, batch), data.batch_size(batch), where)
+        losses = check_losses(loss(model, batch), data.batch_size(batch), where)
     finally:
         hook.remove()
     if not wanted:
@@ -133,7 +133,8 @@ def _logits(result: Any, samples: int) -> Tensor | None:
     return tensor if usable and tensor.numel() else None
 
 
-def _check_losses(losses: Any, samples: int, where: str) -> Tensor:
+def check_losses(losses: Any, samples: int, where: str) -> Tensor:
+    """The losses (B,) without their graph; BadInput naming ``where`` unless they are one finite number per sample."""
     expected = f"expected one loss per sample, shape ({samples},)"
     if not isinstance(losses, Tensor):
         raise BadInput(f"loss of {where} is {type(losses).__name__}: {expected}")

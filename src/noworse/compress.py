@@ -47,7 +47,7 @@ def compress(
     held-out ones that judge. ``target`` is a ratio, "400KB" or "1.6 bits" per weight; ``tolerance`` the mean loss
     difference to stay under, in the loss's unit or "1%" of the original's mean loss (the default), and what decides
     the size where there is no target. ``preset`` names settings (see presets.py) where ``options`` are not given.
-    ``extras`` are further fields of ``Task``: metric, forward, distill, augment.
+    ``extras`` are further fields of ``Task``: metric, forward, distill, augment, keep.
 
     Raises BadInput for anything that cannot be used, and TargetMissed (with the best report) where target or tolerance
     could not be met. Source: L², Shi et al., ICCV 2023.

@@ -29,7 +29,6 @@ BISECTIONS = 12
 ROUNDS, ROUND_SHARE = 3, 0.4  # of the search within a tolerance, and their iterations as a share of the whole
 BACK_OFF = 1.15  # growth of the budget after a verification that failed
 FIRST_BITS = 2.0  # bits per weight where the search starts
-FLOOR_MARGIN = 1.02
 SHARED_LIMIT = 0.002  # share of verify that may be in calib too: public data sets hold a few duplicates of their own
 
 
@@ -87,12 +86,7 @@ class Job:
         limit = parse_tolerance(tolerance, self.original_loss)
         workspace = self._workspace(self.calib, limit)
         size = parse_target(target, workspace.original_bytes, workspace.grids.count)
-        floor = workspace.floor()
-        if size < FLOOR_MARGIN * floor:
-            needed = f"{floor} are needed even with every weight pruned"
-            if workspace.unused:
-                needed += f" but those that calib does not reach ({', '.join(workspace.unused)})"
-            raise BadInput(f"target {target!r} means {size} bytes: {needed}")
+        workspace.check_reachable(size, f"target {target!r} means {size} bytes")
         workspace.settings["target"] = str(target)
         workspace.start(8.0 * AIM * size)
         workspace.tuner.run(8.0 * AIM * size, self.options.iterations)
@@ -114,7 +108,7 @@ class Job:
             workspace.start(budget)
             workspace.tuner.run(budget, int(ROUND_SHARE * self.options.iterations), f"search {round_}/{ROUNDS}")
             found = next_budget(workspace.tuner.bits(), predictor.bound(), limit, 8.0 * workspace.floor())
-            budget = self.ranks.agree(found)
+            budget = self.ranks.agree(max(found, 8.0 * workspace.least()))
         for look in range(1, self.options.looks + 1):
             workspace.start(budget)
             workspace.tuner.run(budget, self.options.iterations, f"tune, look {look}")

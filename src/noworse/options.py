@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from noworse.errors import BadInput
@@ -12,6 +13,8 @@ from noworse.precision import DTYPES
 
 VERSION = 1
 ROUNDINGS = ("auto", "compensated", "nearest")
+DISTILLATIONS = ("task", "kl", "mse", "cosine")
+MOST_BITS = 11.0  # of a code
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,12 @@ class Options:
     zone: float = 0.5  # half width of the zero bin of weight tensors at the start, in steps (1/2: uniform)
     delta: float = 0.25  # half width of the counter's kernel, in code units
     rate_on_weights: bool = False  # whether the rate term also pulls on the weights, not only on steps and zones
+    distill: str = "task"  # kind of output distillation: the task's, or "kl", "mse", "cosine"
+    distill_weight: float = 1.0  # of output distillation in what tuning lowers
+    features: tuple[str, ...] = ()  # also distilled: outputs of modules, ("auto",) or patterns of names
+    feature_weight: float = 1.0  # of features, where there are any
+    label_weight: float = 0.0  # of the task's own loss on calib, which then needs labels
+    layer_bits: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # pattern: least, most bits per weight
     development: float = 0.2  # share of calib kept from tuning, where tolerance mode predicts the loss
     confidence: float = 0.95
     coder: str = "auto"  # "max": smaller, slower to read; "fast"; "auto": "max" for less than 2**20 weights on grids
@@ -59,6 +68,10 @@ class Options:
             raise BadInput(f"option precision must be one of {', '.join(DTYPES)}, found {self.precision!r}")
         if not 0.5 < self.confidence < 1:
             raise BadInput(f"option confidence must lie in (0.5, 1), found {self.confidence!r}")
+        if self.distill not in DISTILLATIONS:
+            raise BadInput(f"option distill must be one of {', '.join(DISTILLATIONS)}, found {self.distill!r}")
+        self._check_weights()
+        self._check_layer_bits()
         if self.coder not in CODERS:
             raise BadInput(f"option coder must be one of {', '.join(CODERS)}, found {self.coder!r}")
         for name in ("iterations", "warm_up"):
@@ -66,6 +79,28 @@ class Options:
                 raise BadInput(f"option {name} must not be negative, found {getattr(self, name)}")
         if self.version != VERSION:
             raise BadInput(f"options of version {self.version} cannot be used: expected version {VERSION}")
+
+    def _check_weights(self) -> None:
+        weights = {name: getattr(self, name) for name in ("distill_weight", "feature_weight", "label_weight")}
+        for name, weight in weights.items():
+            if not 0 <= weight < float("inf"):
+                raise BadInput(f"option {name} must be a finite number >= 0, found {weight!r}")
+        if not (self.distill_weight or self.label_weight or (self.features and self.feature_weight)):
+            raise BadInput("options leave nothing to tune for: expected distill_weight, features or label_weight")
+        if any(not isinstance(pattern, str) for pattern in self.features):
+            raise BadInput(f"option features must hold names of modules, found {self.features!r}")
+
+    def _check_layer_bits(self) -> None:
+        for pattern, limits in self.layer_bits.items():
+            try:
+                low, high = (float(bits) for bits in limits)
+            except (TypeError, ValueError) as error:
+                raise BadInput(f"option layer_bits[{pattern!r}] is {limits!r}: expected two numbers") from error
+            if not 0 <= low <= high or low > MOST_BITS:
+                expected = f"least and most bits per weight, 0 <= least <= most, least <= {MOST_BITS:g}"
+                raise BadInput(f"option layer_bits[{pattern!r}] is {limits!r}: expected {expected}")
+        plain = {pattern: (float(low), float(high)) for pattern, (low, high) in self.layer_bits.items()}
+        object.__setattr__(self, "layer_bits", plain)
 
     def to_json(self) -> str:
         """All settings as one JSON object."""
@@ -83,17 +118,22 @@ class Options:
         return cls(**{name: _typed(name, value) for name, value in values.items()})
 
     def changed(self) -> dict[str, Any]:
-        """The settings that differ from the defaults."""
+        """The settings that differ from the defaults, as JSON holds them."""
         default = Options()
-        return {name: value for name, value in asdict(self).items() if value != getattr(default, name)}
+        plain = json.loads(self.to_json())
+        return {name: plain[name] for name, value in asdict(self).items() if value != getattr(default, name)}
 
 
 def _typed(name: str, value: Any) -> Any:
-    kinds = {field.name: type(field.default) for field in fields(Options)}
+    default = Options()
+    kinds = {each.name: type(getattr(default, each.name)) for each in fields(Options)}
     if name not in kinds:
         raise BadInput(f"unknown option {name!r}: expected one of {', '.join(sorted(kinds))}")
-    if kinds[name] is float and isinstance(value, int) and not isinstance(value, bool):
+    kind = kinds[name]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if type(value) is not kinds[name]:
-        raise BadInput(f"option {name} must be of type {kinds[name].__name__}, found {value!r}")
+    if kind is tuple and isinstance(value, (str, list)):  # one name stands for a list of it
+        return (value,) if isinstance(value, str) else tuple(value)
+    if type(value) is not kind:
+        raise BadInput(f"option {name} must be of type {kind.__name__}, found {value!r}")
     return value

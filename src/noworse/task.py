@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +40,7 @@ class Task:
     forward: Callable[[nn.Module, Any], Tensor] | None = None  # outputs to distil; noworse.data.forward if None
     distill: str = "kl"  # "kl": the outputs are logits along their last dimension; "mse": normalised; "cosine"
     augment: Callable[[Any], Batch] | None = None  # a random variation of calibration samples
+    keep: Sequence[str] = ()  # patterns of tensors that are stored losslessly, such as "head.*"
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -51,6 +52,8 @@ class Task:
                 raise BadInput(f"{field} of a task is {type(value).__name__}: expected a function")
         if self.distill not in DISTILLATIONS:
             raise BadInput(f"distill of a task is {self.distill!r}: expected one of {', '.join(DISTILLATIONS)}")
+        if isinstance(self.keep, str) or not all(isinstance(pattern, str) for pattern in self.keep):
+            raise BadInput(f"keep of a task is {self.keep!r}: expected a list of patterns such as 'head.*'")
 
 
 def load_task(address: str) -> Task:

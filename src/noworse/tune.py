@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from noworse import data
 from noworse.data import Batch
-from noworse.distill import Distiller
 from noworse.errors import BadInput
 from noworse.methods.grid import GridSet
+from noworse.methods.limits import BitLimits
+from noworse.objective import Objective, Seen
 from noworse.options import Options
 from noworse.precision import LossScaler
 from noworse.ranks import ALONE, Ranks
@@ -48,13 +49,12 @@ Progress = Callable[[Step], None]
 class Hooks:
     """What tuning needs from outside, as functions.
 
-    ``forward(module, batch)`` gives outputs (B, ..., K); ``teach(batch, outputs)`` this rank's share of the batch to
-    train on (augmented, where asked for) and the original's outputs for it; ``measure()`` the bytes of the file that
-    would be written now.
+    ``teach(batch, outputs)`` gives this rank's share of the batch to train on (augmented, where asked for) and what the
+    original makes of it, of which ``outputs`` may be known; ``measure()`` the bytes of the file that would be written
+    now.
     """
 
-    forward: Callable[[nn.Module, Batch], Tensor]
-    teach: Callable[[Batch, Tensor | None], tuple[Batch, Tensor]]
+    teach: Callable[[Batch, Tensor | None], tuple[Batch, Seen]]
     measure: Callable[[], int]
     progress: Progress
     ranks: Ranks = ALONE
@@ -88,15 +88,17 @@ class Tuner:
         student: nn.Module,
         grids: GridSet,
         sampler: Sampler,
-        distiller: Distiller,
+        objective: Objective,
         options: Options,
         hooks: Hooks,
     ) -> None:
         self.student, self.grids, self.options = student, grids, options
         self.batches = iter(sampler)
-        self.distiller = distiller
+        self.objective = objective
         self.hooks = hooks
         self.values, self.gradient = attach(student, grids)
+        self.limits = BitLimits(options.layer_bits, grids)
+        self.limits.bound_steps(grids, self.values)
         leaves = (grids.latent, grids.log_step, grids.log_zone)
         self.optimiser = torch.optim.Adam([{"params": [leaf]} for leaf in leaves], fused=True)
         self._set_pace(COMPENSATED)
@@ -144,7 +146,7 @@ class Tuner:
             loss = self._iterate(goal, progress < STEADY)
             running = loss if iteration == 0 else 0.95 * running + 0.05 * loss
             if not math.isfinite(running):
-                found = f"the distillation loss became {loss} at iteration {iteration} of {stage}"
+                found = f"the loss became {loss} at iteration {iteration} of {stage}"
                 raise BadInput(f"{found}: expected finite outputs, or lower learning rates")
             if (iteration + 1) % MEASURE_EVERY == 0 or iteration + 1 == iterations:
                 self._measure()
@@ -185,6 +187,7 @@ class Tuner:
         multiplier = self.controller.update(self.bits(), goal)
         if correct:
             self.grids.log_step += self.grids.tuned * (FEEDBACK * self.controller.error)
+        self.limits.hold(self.grids)
         after_quantise = time.perf_counter()
         loss = self._learn()
         after_net = time.perf_counter()
@@ -198,15 +201,15 @@ class Tuner:
         return loss
 
     def _learn(self) -> float:
-        """Mean distillation loss of the next batch and its gradient, of this rank's share and then of all."""
-        batch, original = next(self.batches)
+        """Mean loss of the next batch and its gradient, of this rank's share and then of all."""
+        batch, known = next(self.batches)
         whole = data.batch_size(batch)
-        batch, original = self.hooks.teach(batch, original)
+        batch, original = self.hooks.teach(batch, known)
         own = data.batch_size(batch)
         self.gradient.zero_()
         total = torch.zeros(())
         if own:
-            loss = self.distiller(self.hooks.forward(self.student, batch), original).mean() * (own / whole)
+            loss = self.objective(self.student, batch, original).mean() * (own / whole)
             (loss * self.scaler.scale).backward()  # type: ignore[no-untyped-call]
             total = loss.detach()
         self.hooks.ranks.sum_(self.gradient)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from noworse import data
 from noworse.data import Batch
 from noworse.distill import Distiller
 from noworse.errors import BadInput
+from noworse.features import choose_features, variances
 from noworse.format import packed_size
 from noworse.io import represent
 from noworse.lazy import Lazy
@@ -21,7 +23,8 @@ from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.obs import start_compensated
 from noworse.methods.start import equal_slope_steps, start_at
 from noworse.model.norms import fold_norms
-from noworse.model.tensors import float32_copy, state_bytes, state_tensors
+from noworse.model.tensors import float32_copy, kept_tensors, state_bytes, state_tensors
+from noworse.objective import Features, Objective, Seen, Weights
 from noworse.options import Options
 from noworse.precision import Precision
 from noworse.ranks import ALONE, Ranks
@@ -38,6 +41,7 @@ PROBE = 8  # samples that folded norms must agree on, likewise
 FITS = 1.05  # of the wanted bits: what compensated rounding may take
 AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
 CACHE_LIMIT = 1 << 29  # bytes of original outputs kept in memory
+FLOOR_MARGIN = 1.02
 GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -62,49 +66,62 @@ class Workspace:
         self.task, self.calib, self.options, self.ranks = task, calib, options, ranks
         self.original_bytes = state_bytes(task.model)
         self.teacher = float32_copy(task.model, share=True)
-        self.dtypes = {entry.name: entry.tensor.dtype for entry in state_tensors(task.model)}
+        self.originals = {entry.name: entry.tensor.detach() for entry in state_tensors(task.model)}
+        self.kept = kept_tensors(state_tensors(task.model), task.keep)
         probe = data.select(calib[0], torch.arange(min(PROBE, options.batch, data.batch_size(calib[0]))))
         self._original(probe)
-        self.student, self.folded = fold_norms(self.teacher, lambda module: self.forward(module, probe))
+        run = functools.partial(self.forward, batch=probe)
+        self.student, self.folded = fold_norms(self.teacher, run, self.kept)
+        if options.features:  # folding changes what inner modules return, and with them what is to be learnt
+            self.teacher = copy.deepcopy(self.student)
         if task.augment is not None:  # it runs in every iteration: worth a copy in the memory format that is faster
             self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if options.checkpointing:
             recompute_blocks(self.student)
         self.precision = Precision(options.precision, data.leaves(probe)[0].device.type)
         self.sampler = Sampler(calib, options.batch, options.seed)
-        self.distiller = Distiller(task.distill, self._remember())
+        kind = task.distill if options.distill == "task" else options.distill
+        self.distiller = Distiller(kind)
+        names = choose_features(self.student, run, options.features) if options.features else ()
+        self.objective = self._objective(names)
         self.grids, self.fixed = self._survey()
+        self.objective.check(self.student, probe)
         self._untuned = self.grids.state()
         self.settings: dict[str, Any] = {"seed": options.seed, "distill": task.distill, **options.changed()}
-        hooks = Hooks(self._learn_forward, self._teach, self.measure, progress, ranks)
-        self.tuner = Tuner(self.student, self.grids, self.sampler, self.distiller, options, hooks)
-        self.precision.require(lambda: self._learn_forward(self.student, probe).sum().backward())  # type: ignore[no-untyped-call]
+        self.settings |= {"keep": list(task.keep)} if task.keep else {}
+        self.settings |= {"features": list(names)} if names else {}
+        hooks = Hooks(self._teach, self.measure, progress, ranks)
+        self.tuner = Tuner(self.student, self.grids, self.sampler, self.objective, options, hooks)
+        self.precision.require(lambda: self._trial(probe).backward())  # type: ignore[no-untyped-call]
         self.verdict: dict[str, Any] | None = None  # what measurements take the verdict to be
 
     def forward(self, module: nn.Module, batch: Batch) -> Tensor:
         """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
         return (self.task.forward or data.forward)(module, data.to_float32(batch))
 
-    def _learn_forward(self, module: nn.Module, batch: Batch) -> Tensor:
-        """``forward`` in the precision of tuning; the outputs are float32."""
-        with self.precision.cast():
-            return self.forward(module, batch).float()
-
     @torch.no_grad()
     def _original(self, batch: Batch) -> Tensor:
         return usable(self.forward(self.teacher, batch), data.batch_size(batch))
 
-    def _remember(self) -> float:
-        """Cache the original's outputs where that is possible; returns their variance."""
-        batch, _ = next(iter(Sampler(self.sampler.batches, self.sampler.at_a_time(), self.options.seed)))
+    def _objective(self, names: Sequence[str]) -> Objective:
+        """What tuning lowers; the original's outputs are cached where that is possible, features never are."""
+        options, task = self.options, self.task
+        weights = Weights(options.distill_weight, options.feature_weight if names else 0.0, options.label_weight)
+        batch, _ = next(iter(Sampler(self.sampler.batches, self.sampler.at_a_time(), options.seed)))
         outputs = self._original(batch)
         size = outputs[0].numel() * 4 * sum(data.batch_size(b) for b in self.sampler.batches)
-        if self.task.augment is None and size <= CACHE_LIMIT:
+        if task.augment is None and size <= CACHE_LIMIT and not names:
             self.sampler.remember(self._original)
-        return float(outputs.double().var(0).mean()) if len(outputs) > 1 else 1.0
+        self.distiller.scale = variances([outputs])[0]
+        own = task.forward is None
+        made = Objective(self.distiller, self.forward, weights, Features(names), task.loss, own, self.precision.cast)
+        if names:
+            with torch.no_grad():
+                made.features = Features(names, variances(made.observe(self.teacher, batch).features))
+        return made
 
     @torch.no_grad()
-    def _teach(self, batch: Batch, outputs: Tensor | None) -> tuple[Batch, Tensor]:
+    def _teach(self, batch: Batch, outputs: Tensor | None) -> tuple[Batch, Seen]:
         whole = data.batch_size(batch)
         if self.task.augment is not None:  # the whole batch on every rank: a sample's variation is the same on any
             batch = self.task.augment(batch)
@@ -112,18 +129,24 @@ class Workspace:
                 raise BadInput(f"augment made {data.batch_size(batch)} samples of {whole}: expected as many")
         rows = self.ranks.rows(whole)
         if rows.start == rows.stop:
-            return data.select(batch, rows), torch.empty(0)
+            return data.select(batch, rows), Seen(torch.empty(0))
         if rows != slice(0, whole):
             batch, outputs = data.select(batch, rows), None if outputs is None else outputs[rows]
-        if outputs is None:
-            with self.precision.cast():
-                outputs = self._original(batch).float()
-        return batch, outputs
+        if outputs is not None:
+            return batch, Seen(outputs)
+        seen = self.objective.observe(self.teacher, batch)
+        return batch, seen._replace(outputs=usable(seen.outputs, data.batch_size(batch)))
+
+    def _trial(self, batch: Batch) -> Tensor:
+        """The mean loss of the student on a batch."""
+        return self.objective(self.student, *self._teach(batch, None)).mean()
 
     def _survey(self) -> tuple[GridSet, dict[str, Representation]]:
         entries = state_tensors(self.student)
         parameters = dict(self.student.named_parameters(remove_duplicate=False))
-        chosen = {e.name: parameters[e.name] for e in entries if e.is_grid}
+        chosen = {e.name: parameters[e.name] for e in entries if e.is_grid and e.name not in self.kept}
+        if not chosen:
+            raise BadInput(f"keep={list(self.task.keep)!r} leaves no parameter to compress")
         for parameter in chosen.values():
             parameter.requires_grad_(True)
         self.sensitivity = tensor_sensitivity(chosen, self._probes(), self.distiller, self.options.seed)
@@ -135,13 +158,14 @@ class Workspace:
             raise BadInput("no parameter influences the model's outputs on calib: expected a differentiable model")
         specs = []
         for name, parameter in sorted(chosen.items(), key=lambda item: item[1].numel()):  # small ones share chunks
-            kind = str(self.dtypes[name]).removeprefix("torch.")
+            kind = str(self.originals[name].dtype).removeprefix("torch.")
             if kind not in GRID_DTYPES:
                 raise BadInput(f"parameter {name!r} has dtype {kind}: expected one of {', '.join(GRID_DTYPES)}")
             specs.append(GridSpec(name, tuple(parameter.shape), kind, self.sensitivity[name] > 0))
         fixed: dict[str, Representation] = {}
         for entry in entries:
-            tensor = entry.tensor.detach().to(self.dtypes[entry.name])
+            original = self.originals[entry.name]
+            tensor = original if entry.name in self.kept else entry.tensor.detach().to(original.dtype)
             if entry.tied_to is not None:
                 fixed[entry.name] = Tied(entry.tied_to, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
             elif entry.name not in chosen:
@@ -182,6 +206,21 @@ class Workspace:
         size = self.measure()
         self.grids.log_step.copy_(steps)
         return size
+
+    def least(self) -> float:
+        """Bytes of the smallest file that may be asked for: the floor, and what the floors of layers take."""
+        return FLOOR_MARGIN * (self.floor() + self.tuner.limits.floor(self.grids) / 8)
+
+    def check_reachable(self, size: int, what: str) -> None:
+        """BadInput where a file of ``size`` bytes is too small for all that is not codes, and the floors of layers."""
+        if size >= self.least():
+            return
+        limits = self.tuner.limits.floor(self.grids) / 8
+        needed = f"{self.floor() + limits:.0f} are needed even with every weight pruned"
+        exempt = [f"those that calib does not reach ({', '.join(self.unused)})"] if self.unused else []
+        exempt += [f"the floors of layer_bits ({limits:.0f} bytes)"] if limits else []
+        exempt += [f"those kept ({', '.join(sorted(self.kept))})"] if self.kept else []
+        raise BadInput(f"{what}: {needed}" + (f" but {' and '.join(exempt)}" if exempt else ""))
 
     def start(self, budget: float) -> None:
         """Set the grids to where tuning towards ``budget`` bits starts, by the rounding that loses less on calib.

@@ -100,6 +100,7 @@ def test_a_folder_of_shards(tmp_path):
         (["model.safetensors", "--target", "4", "--set", "zone=1"], 2, "--set cannot be used with a model file"),
         (["model.safetensors", "--target", "4", "--options", "o"], 2, "--options cannot be used with a model file"),
         (["model.safetensors", "--target", "4", "--iterations", "9"], 2, "--iterations cannot be used with a model"),
+        (["model.safetensors", "--target", "4", "--keep", "*"], 2, "--keep cannot be used with a model file"),
         (["model.safetensors", "--target", "4", "--coder", "max"], 2, "--coder cannot be used with a model file"),
         (["model.safetensors", "--target", "much"], 2, "target 'much' is not understood"),
         (["model.safetensors", "--target", "1x"], 2, "expected less than the original's"),

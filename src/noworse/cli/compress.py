@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from noworse.options import Options
 
 HELP = "compress the model of a task and judge it on held-out data, or a model file without any data"
-TASK_ONLY = ("tolerance", "seed", "iterations", "coder", "preset", "options", "settings")
+TASK_ONLY = ("tolerance", "seed", "iterations", "coder", "preset", "keep", "options", "settings")
 FILE_ONLY = ("lossless", "max_error")
 
 
@@ -35,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--coder", metavar="auto|fast|max", help="max: smaller, slower to read; auto: max for small models"
     )
     parser.add_argument("--preset", metavar="NAME", help="default, or fast: without training")
+    parser.add_argument(
+        "--keep", action="append", default=[], metavar="PATTERN", help="store tensors losslessly: 'head.*'"
+    )
     parser.add_argument("--options", metavar="FILE", help="advanced options as a JSON object")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="one advanced option"
@@ -57,9 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
     from noworse.ranks import is_first
     from noworse.task import load_task
 
+    task = load_task(arguments.task)
     try:
         report = compress_task(
-            load_task(arguments.task),
+            replace(task, keep=[*task.keep, *arguments.keep]),
             arguments.out,
             target=arguments.target,
             tolerance=arguments.tolerance,

@@ -82,6 +82,7 @@ class GridSet:
         zones = torch.tensor([zone if len(s.shape) > 1 else 0.5 for s in specs])
         self.log_zone = (zones - ZONE_MIN).log()
         self.tuned = torch.tensor([s.tuned for s in specs])
+        self.finest, self.coarsest = torch.zeros(len(specs)), torch.full((len(specs),), torch.inf)  # steps at the start
         self.bits = torch.zeros(len(specs), dtype=torch.float64)
         self._chunks = list(self._cut())
         self._slopes = Slopes(torch.zeros(0), torch.zeros(len(specs)), torch.zeros(len(specs)))

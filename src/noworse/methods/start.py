@@ -19,14 +19,15 @@ REACHABLE = 0.85  # of n·log2 n bits, which the empirical entropy of n codes ca
 def equal_slope_steps(grids: GridSet, sensitivity: Mapping[str, float], scale: float) -> Tensor:
     """Steps s = scale/√F (K,), between what the file can hold and 2.5 root mean squares of the tensor.
 
-    At high rates the loss ½·F·n·s²/12 then falls by the same amount per bit in every tensor.
+    At high rates the loss ½·F·n·s²/12 then falls by the same amount per bit in every tensor. Limits on the bits of a
+    tensor (methods/limits.py) come last.
     """
     steps = []
     for k, spec in enumerate(grids.specs):
         coarsest = (COARSEST if spec.tuned else UNUSED) * grids.rms[k]
         wanted = scale / math.sqrt(sensitivity[spec.name]) if spec.tuned else coarsest
         steps.append(min(max(wanted, grids.largest[k] / LARGEST_CODE), coarsest))
-    return torch.tensor(steps)
+    return torch.tensor(steps).clamp(grids.finest, grids.coarsest)
 
 
 @torch.no_grad()

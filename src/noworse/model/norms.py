@@ -10,7 +10,7 @@ each called once); other uses of that tensor cannot be seen by hooks, so every f
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,22 +112,33 @@ def _agree(outputs: Tensor, reference: Tensor) -> bool:
 
 
 @torch.no_grad()
-def fold_norms(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> tuple[nn.Module, Sequence[str]]:
+def fold_norms(
+    module: nn.Module, run: Callable[[nn.Module], Tensor], fixed: Collection[str] = ()
+) -> tuple[nn.Module, Sequence[str]]:
     """A copy of ``module`` (in eval mode) with norms folded where exact, and the names of the folded norms.
 
     ``run(module)`` computes outputs on a few calibration samples; a fold that changes them by more than 1e-4 of the
-    largest output is undone.
+    largest output is undone. Tensors of the names ``fixed`` stay as they are.
     """
     reference = run(module)
     current = copy.deepcopy(module)
-    neutral = [m for m in current.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None and m.affine]
+    homes = {name.rpartition(".")[0] for name in fixed}  # modules that take no part
+    neutral = [
+        norm
+        for name, norm in current.named_modules()
+        if isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.affine and name not in homes
+    ]
     for norm in neutral:
         _neutralise(norm)
     if not _agree(run(current), reference):
         current = copy.deepcopy(module)  # a batch norm is used in a way that eval mode does not explain: leave all
         neutral = []
     calls = _record(current, run)
-    folds = [f for f in _candidates(current, calls) if _foldable(current.get_submodule(f.norm), neutral)]
+    folds = [
+        fold
+        for fold in _candidates(current, calls)
+        if _foldable(current.get_submodule(fold.norm), neutral) and homes.isdisjoint((fold.norm, *fold.layers))
+    ]
     del calls
     trial = copy.deepcopy(current)
     for fold in folds:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.globs import matching
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,13 @@ def state_tensors(module: nn.Module) -> list[StateTensor]:
     if not any(entry.is_grid for entry in found):
         raise BadInput("the model has no floating-point parameter to compress")
     return found
+
+
+def kept_tensors(entries: Sequence[StateTensor], patterns: Iterable[str]) -> set[str]:
+    """Names that match the patterns, with all that share storage with them; BadInput for a pattern without a match."""
+    names = set(matching(patterns, [entry.name for entry in entries], "no tensor for keep"))
+    homes = {entry.tied_to or entry.name for entry in entries if entry.name in names}
+    return {entry.name for entry in entries if (entry.tied_to or entry.name) in homes}
 
 
 def state_bytes(module: nn.Module) -> int:
