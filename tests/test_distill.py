@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from noworse.distill import Distiller
+from noworse.distill import Distiller, distiller_of
 from noworse.errors import BadInput
 
 
@@ -25,3 +25,30 @@ def test_others_are_zero_at_the_original_only(kind: str) -> None:
 def test_unknown_kind() -> None:
     with pytest.raises(BadInput, match=r"'l1'.*kl, mse, cosine"):
         Distiller("l1")
+
+
+def test_parts_add_up_each_with_its_own_scale() -> None:
+    p, q = torch.randn(40, 7, 6), torch.randn(40, 7, 6)
+    found = distiller_of("kl:4+mse:2", p)(q, p)
+    variance = p[..., 4:].double().var(0).mean().item()
+    expected = Distiller("kl")(q[..., :4], p[..., :4]) + Distiller("mse", variance)(q[..., 4:], p[..., 4:])
+    assert found.shape == (40,)
+    assert torch.allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["kl", "mse", "cosine"])
+def test_a_plain_kind_takes_its_scale_from_the_outputs(kind: str) -> None:
+    p, q = torch.randn(40, 6), torch.randn(40, 6)
+    expected = Distiller(kind, p.double().var(0).mean().item())(q, p)
+    assert torch.allclose(distiller_of(kind, p)(q, p), expected)
+
+
+@pytest.mark.parametrize("kind", ["l1", "kl:0", "kl:3+", "kl:3+l1:2", "kl:-1", "kl:3+mse", ""])
+def test_parts_that_are_none(kind: str) -> None:
+    with pytest.raises(BadInput, match=r"expected one of kl, mse, cosine, or parts"):
+        distiller_of(kind, torch.randn(4, 5))
+
+
+def test_parts_of_another_width() -> None:
+    with pytest.raises(BadInput, match=r"'kl:3\+mse:4' are 7 wide: expected 5"):
+        distiller_of("kl:3+mse:4", torch.randn(4, 5))

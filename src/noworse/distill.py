@@ -3,11 +3,16 @@
 ``"kl"``      KL(original || compressed) of softmax over the last dimension, in nats, averaged over middle dimensions;
 ``"mse"``     squared error divided by the variance of the original's outputs over the calibration data;
 ``"cosine"``  1 − cosine similarity along the last dimension, averaged over middle dimensions.
+
+Outputs of several parts along their last dimension, as those of a detector, name the kind and width of each:
+``"kl:11+mse:4"`` adds the KL of the first 11 columns and the squared error of the other 4.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,11 +21,38 @@ from torch.nn import functional as F
 from noworse.errors import BadInput
 
 KINDS = ("kl", "mse", "cosine")
+PART = re.compile(r"({}):([1-9]\d{{0,8}})".format("|".join(KINDS)))
 
 
 def per_sample(losses: Tensor) -> Tensor:
     """Mean over middle dimensions: (B, ...) -> (B,)."""
     return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+
+
+def parts(kind: str) -> list[tuple[str, int]]:
+    """Kind and width of every part of a distillation like "kl:11+mse:4"; none for a plain kind; BadInput otherwise."""
+    if kind in KINDS:
+        return []
+    found = [PART.fullmatch(part) for part in kind.split("+")]
+    if not all(found):
+        raise BadInput(f"{kind!r}: expected one of {', '.join(KINDS)}, or parts with their widths as in 'kl:11+mse:4'")
+    return [(match[1], int(match[2])) for match in found if match]
+
+
+def distiller_of(kind: str, original: Tensor) -> Distiller:
+    """The distillation of a kind, or of parts, with the variances of the original's outputs (N, ..., K) as scales."""
+    found = parts(kind)
+    if not found:
+        return Distiller(kind, _variance(original))
+    widths = [width for _, width in found]
+    if sum(widths) != original.shape[-1]:
+        raise BadInput(f"the parts of distill={kind!r} are {sum(widths)} wide: expected {original.shape[-1]} in all")
+    columns = torch.split(original, widths, -1)
+    return PartsDistiller(kind, [Distiller(k, _variance(c)) for (k, _), c in zip(found, columns, strict=True)], widths)
+
+
+def _variance(original: Tensor) -> float:
+    return float(original.double().var(0).mean()) if len(original) > 1 else 1.0
 
 
 class Distiller:
@@ -58,3 +90,23 @@ class Distiller:
         if self.kind == "mse":
             return (noise * outputs).sum() * math.sqrt(2 / (self.scale * positions * outputs.shape[-1]))
         return (noise * F.normalize(outputs, dim=-1)).sum() / math.sqrt(positions)
+
+
+class PartsDistiller(Distiller):
+    """The sum of one distillation loss per part of the last dimension, split into ``widths`` columns."""
+
+    def __init__(self, kind: str, distillers: Sequence[Distiller], widths: Sequence[int]) -> None:
+        self.kind, self.scale = kind, 1.0
+        self.distillers, self.widths = list(distillers), list(widths)
+
+    def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:
+        """Per-sample loss (B,), as ``Distiller``."""
+        columns = zip(torch.split(outputs, self.widths, -1), torch.split(original, self.widths, -1), strict=True)
+        losses = [distiller(*both) for distiller, both in zip(self.distillers, columns, strict=True)]
+        return torch.stack(losses).sum(0)
+
+    def probe(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """The sum of the parts' probes, which are drawn independently: their Hessians add up."""
+        columns = torch.split(outputs, self.widths, -1)
+        probes = [d.probe(part, generator) for d, part in zip(self.distillers, columns, strict=True)]
+        return torch.stack(probes).sum()

@@ -19,9 +19,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from noworse.data import Batch
+from noworse.distill import parts
 from noworse.errors import BadInput, NoWorseError
-
-DISTILLATIONS = ("kl", "mse", "cosine")
 
 
 class TaskUnavailable(NoWorseError):
@@ -38,7 +37,7 @@ class Task:
     verify: Iterable[Batch]  # judges: disjoint from calib
     metric: Callable[[nn.Module, Iterable[Any]], float] | None = None  # accuracy or the like, for reading only
     forward: Callable[[nn.Module, Any], Tensor] | None = None  # outputs to distil; noworse.data.forward if None
-    distill: str = "kl"  # "kl": the outputs are logits along their last dimension; "mse": normalised; "cosine"
+    distill: str = "kl"  # "kl": logits along the last dimension; "mse"; "cosine"; or parts of it: "kl:11+mse:4"
     augment: Callable[[Any], Batch] | None = None  # a random variation of calibration samples
     keep: Sequence[str] = ()  # patterns of tensors that are stored losslessly, such as "head.*"
     name: str = ""
@@ -50,8 +49,10 @@ class Task:
             value = getattr(self, field)
             if not callable(value) and (value is not None or field == "loss"):
                 raise BadInput(f"{field} of a task is {type(value).__name__}: expected a function")
-        if self.distill not in DISTILLATIONS:
-            raise BadInput(f"distill of a task is {self.distill!r}: expected one of {', '.join(DISTILLATIONS)}")
+        try:
+            parts(self.distill)
+        except BadInput as error:
+            raise BadInput(f"distill of a task is {error}") from error
         if isinstance(self.keep, str) or not all(isinstance(pattern, str) for pattern in self.keep):
             raise BadInput(f"keep of a task is {self.keep!r}: expected a list of patterns such as 'head.*'")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from noworse import data
 from noworse.data import Batch
-from noworse.distill import Distiller
+from noworse.distill import distiller_of
 from noworse.errors import BadInput
 from noworse.features import choose_features, variances
 from noworse.format import packed_size
@@ -81,9 +81,9 @@ class Workspace:
         self.precision = Precision(options.precision, data.leaves(probe)[0].device.type)
         self.sampler = Sampler(calib, options.batch, options.seed)
         kind = task.distill if options.distill == "task" else options.distill
-        self.distiller = Distiller(kind)
         names = choose_features(self.student, run, options.features) if options.features else ()
-        self.objective = self._objective(names)
+        self.objective = self._objective(kind, names)
+        self.distiller = self.objective.distiller
         self.grids, self.fixed = self._survey()
         self.objective.check(self.student, probe)
         self._untuned = self.grids.state()
@@ -103,7 +103,7 @@ class Workspace:
     def _original(self, batch: Batch) -> Tensor:
         return usable(self.forward(self.teacher, batch), data.batch_size(batch))
 
-    def _objective(self, names: Sequence[str]) -> Objective:
+    def _objective(self, kind: str, names: Sequence[str]) -> Objective:
         """What tuning lowers; the original's outputs are cached where that is possible, features never are."""
         options, task = self.options, self.task
         weights = Weights(options.distill_weight, options.feature_weight if names else 0.0, options.label_weight)
@@ -112,9 +112,9 @@ class Workspace:
         size = outputs[0].numel() * 4 * sum(data.batch_size(b) for b in self.sampler.batches)
         if task.augment is None and size <= CACHE_LIMIT and not names:
             self.sampler.remember(self._original)
-        self.distiller.scale = variances([outputs])[0]
+        distiller = distiller_of(kind, outputs)
         own = task.forward is None
-        made = Objective(self.distiller, self.forward, weights, Features(names), task.loss, own, self.precision.cast)
+        made = Objective(distiller, self.forward, weights, Features(names), task.loss, own, self.precision.cast)
         if names:
             with torch.no_grad():
                 made.features = Features(names, variances(made.observe(self.teacher, batch).features))

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from noworse.distill import Distiller
+from noworse.distill import Distiller, distiller_of
 from noworse.sensitivity.fisher import tensor_sensitivity
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [("kl", 0.1), ("mse", 0.1), ("cosine", 0.1)])
+@pytest.mark.parametrize(("kind", "tolerance"), [("kl", 0.1), ("mse", 0.1), ("cosine", 0.1), ("kl:3+mse:2", 0.1)])
 def test_predicts_the_loss_of_small_noise(kind: str, tolerance: float) -> None:
     """½ Σ F ε² is the mean distillation loss of random errors: the definition, measured."""
     torch.manual_seed(0)
@@ -14,7 +14,7 @@ def test_predicts_the_loss_of_small_noise(kind: str, tolerance: float) -> None:
     x = torch.randn(400, 6, dtype=torch.float64)
     with torch.no_grad():
         original = model(x)
-    distiller = Distiller(kind, float(original.var(0).mean()))
+    distiller = distiller_of(kind, original)
     parameters = dict(model.named_parameters())
     batches = ((model(part), len(part)) for _ in range(25) for part in x.split(8))
     found = tensor_sensitivity(parameters, batches, distiller, seed=0)
