@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from noworse.task import Task
 from zoo.classify import Labelled, accuracy_percent, loss
+from zoo.imagenet import pixels
 from zoo.packages import package_folder
 
 SIDE = 224  # pixels of a crop
@@ -33,19 +34,8 @@ def image_files() -> list[tuple[Path, int]]:
 
 def crop(file: Path, short_side: int, place: Tensor | None, flip: bool) -> Tensor:
     """(3, 224, 224) in [-1, 1]: resized to ``short_side``, cut at ``place`` (shares of the free room) or centred."""
-    from PIL import Image
-
-    with Image.open(file) as image:
-        scale = short_side / min(image.size)
-        size = (round(image.width * scale), round(image.height * scale))
-        resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    x, y = (0.5, 0.5) if place is None else place.tolist()
-    left, top = round(x * (size[0] - SIDE)), round(y * (size[1] - SIDE))
-    content = torch.frombuffer(
-        bytearray(resized.crop((left, top, left + SIDE, top + SIDE)).tobytes()), dtype=torch.uint8
-    )
-    pixels = content.view(SIDE, SIDE, 3).permute(2, 0, 1)
-    return (pixels.flip(2) if flip else pixels).float().div_(127.5).sub_(1).contiguous()
+    cut = pixels(file, short_side, SIDE, (0.5, 0.5) if place is None else place.tolist())
+    return (cut.flip(2) if flip else cut).float().div_(127.5).sub_(1).contiguous()
 
 
 def random_crops(files: list[tuple[Path, int]], seed: int) -> list[Labelled]:

@@ -31,6 +31,8 @@ class Architecture:
     side: int = 224  # pixels of its square input
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    short_side: int = 256  # pixels to which an image is resized before its centre is cut out
+    cubic: bool = False  # interpolation: bicubic, or bilinear
 
 
 HALF = (0.5, 0.5, 0.5)
@@ -40,9 +42,11 @@ ARCHITECTURES = {
     "mobilenetv2": Architecture(MobileNetV2, 3_504_872, "torchvision"),
     "mnasnet1_0": Architecture(lambda: MNASNet(1.0), 4_383_312, "torchvision"),
     "mnasnet2_0": Architecture(lambda: MNASNet(2.0), 12_469_944, "L² repository"),
-    "regnetx_600m": Architecture(lambda: RegNetX(16, 48, 36.97, 2.24, 24), 6_196_040, "timm"),
-    "regnetx_3200m": Architecture(lambda: RegNetX(25, 88, 26.31, 2.25, 48), 15_296_552, "timm"),
-    "vit_b_16": Architecture(VisionTransformer, 86_567_656, "timm", mean=HALF, deviation=HALF),
+    "regnetx_600m": Architecture(lambda: RegNetX(16, 48, 36.97, 2.24, 24), 6_196_040, "timm", cubic=True),
+    "regnetx_3200m": Architecture(lambda: RegNetX(25, 88, 26.31, 2.25, 48), 15_296_552, "timm", cubic=True),
+    "vit_b_16": Architecture(
+        VisionTransformer, 86_567_656, "timm", mean=HALF, deviation=HALF, short_side=248, cubic=True
+    ),
     "yolov5m": Architecture(lambda: YOLOv5(0.67, 0.75), 21_190_557, "ultralytics", side=640),
 }
 
