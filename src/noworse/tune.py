@@ -26,8 +26,8 @@ MEASURE_EVERY = 25  # iterations between measurements of the whole file
 FINAL_RATE, FINAL_GRID_RATE = 0.02, 0.1  # of the learning rates of weights, and of steps and zones, after the cosine
 FEEDBACK, STEADY = 0.05, 0.85  # of ln(size/budget) on ln s in each iteration, up to this share of the iterations
 COMPENSATED, NEAREST = (1.0, 1.0, 1.0), (3.5, 30.0, 20.0)  # learning rates after a start, times those of the options
-# most further iterations until the size is right (at most as many as there were before), and their learning rates
-SETTLE, SETTLE_RATE = 200, 0.1
+# most further iterations until the size is right (also as a multiple of those before), and their learning rates
+SETTLE, SETTLE_SHARE, SETTLE_RATE = 200, 10, 0.1
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Tuner:
         goal = 4.0 * (low + high)
         for group in self.optimiser.param_groups:
             group["lr"] = SETTLE_RATE * group["peak"]
-        limit = min(SETTLE, self.options.iterations)
+        limit = min(SETTLE, SETTLE_SHARE * self.options.iterations)
         for iteration in range(limit + 1):
             if low <= self.bits() / 8 <= high:
                 self._measure()
