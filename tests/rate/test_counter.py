@@ -26,14 +26,14 @@ def soft_entropy(w: np.ndarray, s: float, r: float, delta: float) -> float:
     return float(-(mass * np.log2(mass / len(w))).sum())
 
 
-def slopes(w: np.ndarray, s: float, r: float, delta: float) -> tuple[counter.Slopes, counter.Bins, torch.Tensor]:
+def slopes(w: np.ndarray, s: float, r: float, relaxation: Relaxation) -> tuple[counter.Slopes, counter.Bins, torch.Tensor]:
     scaled = torch.tensor(w / s, dtype=torch.float32)
     zones = torch.tensor([r])
     cells = counter.lay_out(scaled.abs().max().reshape(1), zones, counter.CELLS)
     place = ((scaled.abs() - r) * cells.resolution).floor().long() + cells.zero + (scaled < 0) * cells.width
     counts = torch.bincount(place, minlength=cells.total).float()
     bins = counter.locate(cells, zones)
-    return counter.entropy_slopes(counts, bins, zones, delta), bins, counts
+    return counter.entropy_slopes(counts, bins, zones, relaxation), bins, counts
 
 
 @pytest.mark.parametrize(("s", "r"), [(0.08, 0.5), (0.8, 0.5), (1.5, 0.93), (1.5, 2.0)])

@@ -17,6 +17,7 @@ from torch import Tensor
 from noworse.lazy import Lazy
 from noworse.methods import deadzone
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
+from noworse.rate.kernels import Relaxation
 from noworse.representation import EDGE_UNITS, MAX_EDGE, Grid, pack_step
 
 CHUNK = 1 << 16  # weights processed at a time
@@ -66,6 +67,8 @@ class GridSet:
     ``bits`` (K,) holds the ideal code lengths of the hard codes, in bits, as of the last ``quantise``.
     """
 
+    tunes_zones = True
+
     def __init__(self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float) -> None:
         self.specs = specs
         self.sizes = [weights[s.name].numel() for s in specs]
@@ -87,6 +90,11 @@ class GridSet:
         self._chunks = list(self._cut())
         self._slopes = Slopes(torch.zeros(0), torch.zeros(len(specs)), torch.zeros(len(specs)))
         self._cells: Cells | None = None
+
+    @property
+    def leaves(self) -> list[tuple[str, Tensor]]:
+        """What is tuned, each with the option that is its learning rate."""
+        return [("lr_weights", self.latent), ("lr_steps", self.log_step), ("lr_zones", self.log_zone)]
 
     @property
     def count(self) -> int:
@@ -130,13 +138,17 @@ class GridSet:
 
     def state(self) -> tuple[Tensor, ...]:
         """Copies of what ``restore`` brings back: weights, their unit, steps and zones."""
-        return tuple(t.clone() for t in (self.latent, self.unit, self.log_step, self.log_zone))
+        return tuple(t.clone() for t in self._state)
 
     @torch.no_grad()
     def restore(self, state: tuple[Tensor, ...]) -> None:
         """Go back to a state, in place."""
-        for tensor, value in zip((self.latent, self.unit, self.log_step, self.log_zone), state, strict=True):
+        for tensor, value in zip(self._state, state, strict=True):
             tensor.copy_(value)
+
+    @property
+    def _state(self) -> tuple[Tensor, ...]:
+        return self.latent, self.unit, self.log_step, self.log_zone
 
     @torch.no_grad()
     def rebase(self) -> None:
@@ -147,12 +159,12 @@ class GridSet:
         self.unit.copy_(steps)
 
     @torch.no_grad()
-    def quantise(self, out: Tensor, delta: float | None = None) -> None:
-        """Write ŵ (N,) into ``out`` and refresh ``bits``; with ``delta`` also the soft entropy's gradient."""
+    def quantise(self, out: Tensor, relaxation: Relaxation | None = None) -> None:
+        """Write ŵ (N,) into ``out`` and refresh ``bits``; with a ``relaxation`` also the soft entropy's gradient."""
         steps, zones = self.steps(), self.zones()
         ratio = self.unit / steps
         reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))) * ratio
-        cells = lay_out(reach, zones, CELLS if delta is not None else 1)
+        cells = lay_out(reach, zones, CELLS if relaxation else 1)
         counts = torch.zeros(cells.total)
         for chunk in self._chunks:
             scaled = self.latent[chunk.rows] * chunk.pick(ratio)
@@ -165,8 +177,8 @@ class GridSet:
             counts[first : first + len(found)] += found
         bins = locate(cells, zones)
         self.bits = hard_bits(counts, bins)
-        if delta is not None:
-            self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, delta)
+        if relaxation:
+            self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, relaxation)
 
     @torch.no_grad()
     def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
@@ -188,10 +200,10 @@ class GridSet:
                 g += self._rate_slope(chunk, zones, ratio).mul_(multiplier)
         self.latent.grad = grad
         self.log_step.grad = step_grad * self.tuned
-        self.log_zone.grad = zone_grad * self.log_zone.exp() * self.tuned
+        self.log_zone.grad = zone_grad * self.log_zone.exp() * (self.tuned & self.tunes_zones)
 
     def _rate_slope(self, chunk: _Chunk, zones: Tensor, ratio: Tensor) -> Tensor:
-        """The soft entropy's gradient by the latents of a chunk, in bits, as of the last ``quantise`` with delta."""
+        """The soft entropy's gradient by the latents of a chunk, in bits, as of the last ``quantise`` that relaxed."""
         assert self._cells is not None, "quantise() comes first"
         scaled, r = self.latent[chunk.rows] * chunk.pick(ratio), chunk.pick(zones)
         excess = scaled.abs().sub_(r)

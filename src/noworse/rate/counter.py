@@ -1,10 +1,10 @@
 """The differentiable counter: a relaxed histogram over all integer bins of whole tensors, and its entropy's gradient.
 
 Each code c lies in the bin of q = round(c). When its distance d to the nearest bin boundary is below δ, the share
-m(d) = ½(1 − sin(πd/2δ)) of its count belongs to the bin on the other side (a raised-cosine kernel of half width δ, L²'s
-"cos"). The relaxed counts h give the soft entropy R = −Σ h_k log2(h_k/n) in bits, of which
+m(d) of its count belongs to the bin on the other side: ½(1 − sin(πd/2δ)) for the raised-cosine kernel, L²'s "cos"
+(kernels.py has them all). The relaxed counts h give the soft entropy R = −Σ h_k log2(h_k/n) in bits, of which
 
-    ∂R/∂|c| = ± (π/4δ)·cos(πd/2δ)·(log2 h_q − log2 h_neighbour)      (+ where the neighbour is the larger magnitude),
+    ∂R/∂|c| = ± (−m'(d))·(log2 h_q − log2 h_neighbour)      (+ where the neighbour is the larger magnitude),
 
 since the derivatives of the logarithms cancel: every weight adds one count in all. The value is biased upwards at low
 rates; it serves for gradients only, and sizes are measured on hard counts.
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from noworse.rate.entropy import segment_entropy
+from noworse.rate.kernels import KERNELS, LARGEST_DELTA, Kernel, Relaxation
 
 CELLS = 32  # per code unit
 FEWEST, FINE = 4, 256  # cells per code unit of tensors with far more bins than FINE, where bins themselves are narrow
@@ -108,16 +109,6 @@ def boundary(t: Tensor, q: Tensor, r: Tensor | float) -> tuple[Tensor, Tensor]:
     return distance, ((above >= 0.5) | zero).long() * 2 - 1
 
 
-def moved_share(distance: Tensor, delta: float) -> Tensor:
-    """m(d): the share of a count that belongs to the neighbouring bin, in [0, 1/2]."""
-    return 0.5 - 0.5 * torch.sin((distance * (math.pi / (2 * delta))).clamp(max=math.pi / 2))
-
-
-def kernel_density(distance: Tensor, delta: float) -> Tensor:
-    """−dm/dd = (π/4δ)·cos(πd/2δ) within δ, else 0, in counts per code unit."""
-    return torch.cos((distance * (math.pi / (2 * delta))).clamp(max=math.pi / 2)) * (math.pi / (4 * delta))
-
-
 @dataclass(frozen=True)
 class Slopes:
     """Gradient of the soft entropy: by |c| of a weight in each cell, and by ln s and r of each tensor (K,), in bits."""
@@ -127,17 +118,66 @@ class Slopes:
     zone: Tensor
 
 
-def entropy_slopes(counts: Tensor, bins: Bins, zones: Tensor, delta: float) -> Slopes:
+def entropy_slopes(counts: Tensor, bins: Bins, zones: Tensor, relaxation: Relaxation) -> Slopes:
     """The gradient of the soft entropy of all tensors, from counts per cell and the zones (K,)."""
     r, zero = zones[bins.tensor], bins.q == 0
-    distance, outward = boundary(bins.t, bins.q.float(), r)
-    there = bins.bin + bins.sign * outward
-    share = counts * moved_share(distance, delta)
-    soft = torch.zeros(len(bins.owner)).index_add_(0, bins.bin, counts - share).index_add_(0, there, share)
-    log_soft = soft.clamp(min=1e-6).log2()
-    slope = kernel_density(distance, delta) * (log_soft[bins.bin] - log_soft[there]) * outward
+    slope = _slopes(counts, bins, r, relaxation)
     lever = torch.where(zero, bins.t / (2 * r), bins.t)  # −∂|c|/∂ln s
     pull = counts * slope
     by_step = torch.zeros(len(zones)).index_add_(0, bins.tensor, -pull * lever)
     by_zone = torch.zeros(len(zones)).index_add_(0, bins.tensor, torch.where(zero, -pull * lever / r, -pull))
     return Slopes(slope, by_step, by_zone)
+
+
+def _slopes(counts: Tensor, bins: Bins, r: Tensor, relaxation: Relaxation) -> Tensor:
+    """∂R/∂|c| of a weight in each cell, whose zero bins have half widths r."""
+    kernel = KERNELS[relaxation.kernel]
+    if not relaxation.resolution:
+        return _near(counts, bins, r, kernel, relaxation.delta)
+    codes = bins.sign * torch.where(bins.q == 0, bins.t / (2 * r), bins.t - r + 0.5)
+    widths = relaxation.width(_extents(counts, bins, codes))
+    per_cell, widest = widths[bins.tensor], float(widths.max())
+    if widest <= LARGEST_DELTA:
+        return _near(counts, bins, r, kernel, per_cell)
+    return bins.sign * _far(counts, bins, codes, kernel, per_cell, math.ceil(widest + 0.5))
+
+
+def _near(counts: Tensor, bins: Bins, r: Tensor, kernel: Kernel, delta: Tensor | float) -> Tensor:
+    """The same for kernels that reach no further than the nearest boundary."""
+    distance, outward = boundary(bins.t, bins.q.float(), r)
+    u = distance / delta
+    there = bins.bin + bins.sign * outward
+    share = counts * kernel.share(u)
+    soft = torch.zeros(len(bins.owner)).index_add_(0, bins.bin, counts - share).index_add_(0, there, share)
+    log_soft = soft.clamp(min=1e-6).log2()
+    return kernel.density(u) / delta * (log_soft[bins.bin] - log_soft[there]) * outward
+
+
+def _extents(counts: Tensor, bins: Bins, codes: Tensor) -> Tensor:
+    """Largest less smallest code of each tensor (K,), to half a cell."""
+    seen, tensors = counts > 0, int(bins.tensor[-1]) + 1
+    index, codes = bins.tensor[seen], codes[seen]
+    high = torch.zeros(tensors).scatter_reduce_(0, index, codes, "amax", include_self=False)
+    low = torch.zeros(tensors).scatter_reduce_(0, index, codes, "amin", include_self=False)
+    return high - low
+
+
+def _far(counts: Tensor, bins: Bins, codes: Tensor, kernel: Kernel, delta: Tensor, reach: int) -> Tensor:
+    """∂R/∂c for kernels that reach ``reach`` boundaries to either side: every boundary b adds to it the density of the
+    kernel there times the difference of log2 h across it.
+    """
+    tensors = int(bins.tensor[-1]) + 1
+    places = bins.bin + 2 * reach * bins.tensor + reach  # every tensor's bins get a margin
+    soft = torch.zeros(len(bins.owner) + 2 * reach * tensors)
+    lower = (bins.sign * bins.q - 0.5 - codes) / delta  # of the code's own bin, from the code, in δ
+    below = kernel.step(lower - reach / delta)
+    for offset in range(-reach, reach + 1):
+        above = kernel.step(lower + (offset + 1) / delta)
+        soft.index_add_(0, places + offset, counts * (above - below))
+        below = above
+    log_soft = soft.clamp(min=1e-6).log2()
+    slope = torch.zeros_like(codes)
+    for offset in range(1 - reach, reach + 1):
+        density = kernel.density((lower + offset / delta).abs()) / delta
+        slope += density * (log_soft[places + offset - 1] - log_soft[places + offset])
+    return slope

@@ -1,0 +1,87 @@
+"""What all transforms share: codes and values around a curve f, with a zero bin of its own width.
+
+With step s, zero bin of half width z·s and t = |w|/s, for a curve with f(0) = 0 and f'(0) = 1 (representation/curves.py):
+
+    z = f(½) + r − ½                    r = ½: no dead zone; for f(k) = k, z = r
+    |c| = T(|w|) = f⁻¹(t·f(½)/z)        for t <= z,     f⁻¹(t − r + ½)          otherwise
+    |ŵ|/s = T⁻¹(|q|) = f(|q|)·z/f(½)    for |q| <= ½,   f(|q|) + r − ½          otherwise
+
+q = round(c) passes its gradient straight through: q − stopgrad(c) + c, as a number, is q. Everything here is plain torch,
+so that the derivatives by w, s, r and the curve's parameters are autograd's; on the straight line they are
+
+    ∂ŵ/∂w = 1       ∂ŵ/∂ln s = ŵ − w       ∂ŵ/∂r = −w/r in the zero bin, else 0.
+
+A new transform is one class with f and f⁻¹, decorated with ``register``, on a curve that the file knows.
+
+Source: Shi et al., L² compression (ICCV 2023), the unified weight transformation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from noworse.representation.minifloat import MAX_STEP, unpack_step
+
+SMALLEST, LARGEST = 1e-30, unpack_step(MAX_STEP)  # parameters of curves
+
+
+class Transform(ABC):
+    """One family of transforms; ``curve`` is its name in the file, ``tunes_zone`` whether r is more than ½ fixed.
+
+    ``start`` are the initial values of its trained parameters, logarithms of quantities relative to the tensor's
+    largest magnitude or to its step.
+    """
+
+    curve: ClassVar[str]
+    tunes_zone: ClassVar[bool] = False
+    start: ClassVar[tuple[float, ...]] = ()
+
+    def shape(self, trained: Tensor, step: Tensor, largest: float) -> Tensor:  # noqa: ARG002
+        """The curve's parameters as the file has them, from the ``trained`` ones (P,): none by default."""
+        return trained
+
+    @abstractmethod
+    def points(self, k: Tensor, shape: Tensor) -> Tensor:
+        """f(k) for k >= 0 of any shape, in steps; differentiable."""
+
+    @abstractmethod
+    def inverse(self, x: Tensor, shape: Tensor) -> Tensor:
+        """f⁻¹(x) for x >= 0 in steps."""
+
+    def code(self, t: Tensor, r: Tensor, shape: Tensor) -> Tensor:
+        """|c| = T(|w|) for t = |w|/s."""
+        half = self.points(torch.full_like(r, 0.5), shape)
+        z = half + r - 0.5
+        inside = t <= z
+        return self.inverse(torch.where(inside, t * (half / z), (t - r + 0.5).clamp(min=0)), shape)
+
+    def decode(self, q: Tensor, r: Tensor, shape: Tensor) -> Tensor:
+        """|ŵ|/s = T⁻¹(|q|) for |q| of any shape."""
+        half = self.points(torch.full_like(r, 0.5), shape)
+        points = self.points(q, shape)
+        return torch.where(q <= 0.5, points * ((half + r - 0.5) / half), points + r - 0.5)
+
+
+TRANSFORMS: dict[str, Transform] = {}
+_Class = TypeVar("_Class", bound=type[Transform])
+
+
+def register(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """Make a transform known by ``name``."""
+
+    def named(cls: _Class) -> _Class:
+        TRANSFORMS[name] = cls()
+        return cls
+
+    return named
+
+
+def stored(values: Tensor) -> Tensor:
+    """Positive ``values`` as the file holds them; the gradient passes the rounding."""
+    bounded = values.clamp(SMALLEST, LARGEST)
+    nearest = ((bounded.detach().view(torch.int32) + (1 << 14)) >> 15 << 15).view(torch.float32)
+    return bounded + (nearest - bounded).detach()
