@@ -9,9 +9,12 @@ from typing import Any
 
 from noworse.errors import BadInput
 from noworse.format import CODERS
+from noworse.methods.transforms import TRANSFORMS
 from noworse.precision import DTYPES
+from noworse.rate.kernels import Relaxation
 
 VERSION = 1
+RATES = ("soft", "official")
 ROUNDINGS = ("auto", "compensated", "nearest")
 DISTILLATIONS = ("task", "kl", "mse", "cosine")
 MOST_BITS = 11.0  # of a code
@@ -36,8 +39,13 @@ class Options:
     ramp: float = 0.2  # share of the iterations in which the budget falls from its start to the target
     start: float = 1.0  # bits at the start, as a multiple of the target
     rounding: str = "auto"  # at the start: "compensated" (OBS), "nearest", or whichever loses less on calib
+    transform: str = "deadzone"  # of weights to codes: "uniform", "log", "exp", "multiscale" (methods/transforms)
+    per_channel: bool = False  # whether wide rows (output channels) have steps of their own
     zone: float = 0.5  # half width of the zero bin of weight tensors at the start, in steps (1/2: uniform)
     delta: float = 0.25  # half width of the counter's kernel, in code units
+    kernel: str = "cos"  # of the counter: "cos", "linear", "triangle"
+    resolution: int = 0  # where not 0, the kernel's half width is the range of a tensor's codes divided by this
+    rate: str = "soft"  # what the gradient of the rate is taken of: "soft" entropy, or the "official" estimate of L²
     rate_on_weights: bool = False  # whether the rate term also pulls on the weights, not only on steps and zones
     distill: str = "task"  # kind of output distillation: the task's, or "kl", "mse", "cosine"
     distill_weight: float = 1.0  # of output distillation in what tuning lowers
@@ -59,11 +67,12 @@ class Options:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise BadInput(f"option {name} must be positive, found {getattr(self, name)!r}")
-        for name, low, high in (("ramp", 0.0, 1.0), ("development", 0.0, 0.9), ("delta", 0.0, 0.5), ("zone", 0.4, 3.9)):
+        for name, low, high in (("ramp", 0.0, 1.0), ("development", 0.0, 0.9), ("zone", 0.4, 3.9)):
             if not low <= getattr(self, name) <= high:
                 raise BadInput(f"option {name} must lie in [{low}, {high}], found {getattr(self, name)!r}")
         if self.rounding not in ROUNDINGS:
             raise BadInput(f"option rounding must be one of {', '.join(ROUNDINGS)}, found {self.rounding!r}")
+        self._check_transform()
         if self.precision not in DTYPES:
             raise BadInput(f"option precision must be one of {', '.join(DTYPES)}, found {self.precision!r}")
         if not 0.5 < self.confidence < 1:
@@ -101,6 +110,19 @@ class Options:
                 raise BadInput(f"option layer_bits[{pattern!r}] is {limits!r}: expected {expected}")
         plain = {pattern: (float(low), float(high)) for pattern, (low, high) in self.layer_bits.items()}
         object.__setattr__(self, "layer_bits", plain)
+
+    def _check_transform(self) -> None:
+        for name, known in (("transform", TRANSFORMS), ("rate", RATES)):
+            if getattr(self, name) not in known:
+                raise BadInput(f"option {name} must be one of {', '.join(known)}, found {getattr(self, name)!r}")
+        if self.rounding == "compensated" and TRANSFORMS[self.transform].curve != "linear":
+            raise BadInput(f"option rounding is 'compensated', which a {self.transform!r} transform cannot have")
+        _ = self.relaxation
+
+    @property
+    def relaxation(self) -> Relaxation:
+        """The counter's kernel and its width; BadInput where they make no sense."""
+        return Relaxation(self.kernel, self.delta, self.resolution)
 
     def to_json(self) -> str:
         """All settings as one JSON object."""

@@ -100,8 +100,8 @@ class Tuner:
         self.values, self.gradient = attach(student, grids)
         self.limits = BitLimits(options.layer_bits, grids)
         self.limits.bound_steps(grids, self.values)
-        leaves = (grids.latent, grids.log_step, grids.log_zone)
-        self.optimiser = torch.optim.Adam([{"params": [leaf]} for leaf in leaves], fused=True)
+        groups = [{"params": [leaf], "option": option} for option, leaf in grids.leaves]
+        self.optimiser = torch.optim.Adam(groups, fused=True)
         self._set_pace(COMPENSATED)
         self.scaler = LossScaler(options.precision)
         self.controller: RateController | None = None
@@ -124,10 +124,11 @@ class Tuner:
         self.controller = RateController(multiplier)
 
     def _set_pace(self, pace: tuple[float, float, float]) -> None:
-        rates = (self.options.lr_weights, self.options.lr_steps, self.options.lr_zones)
-        finals = (FINAL_RATE, FINAL_GRID_RATE, FINAL_GRID_RATE)
-        for group, rate, factor, final in zip(self.optimiser.param_groups, rates, pace, finals, strict=True):
-            group.update(peak=rate * factor, final=final)
+        factors = dict(zip(("lr_weights", "lr_steps", "lr_zones"), pace, strict=True))
+        for group in self.optimiser.param_groups:
+            option = group["option"]
+            final = FINAL_RATE if option == "lr_weights" else FINAL_GRID_RATE
+            group.update(peak=getattr(self.options, option) * factors[option], final=final)
 
     def _measure(self) -> None:
         self.side_bits = 8 * self.hooks.measure() - float(self.grids.bits.sum())
@@ -185,7 +186,7 @@ class Tuner:
     def _iterate(self, goal: float, correct: bool) -> float:
         assert self.controller is not None
         start = time.perf_counter()
-        self.grids.quantise(self.values, self.options.delta)
+        self.grids.quantise(self.values, self.options.relaxation)
         multiplier = self.controller.update(self.bits(), goal)
         if correct:
             self.grids.log_step += self.grids.tuned * (FEEDBACK * self.controller.error)

@@ -22,6 +22,8 @@ from noworse.lazy import Lazy
 from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.obs import start_compensated
 from noworse.methods.start import equal_slope_steps, start_at
+from noworse.methods.transformed import TransformedGrids
+from noworse.methods.transforms import TRANSFORMS
 from noworse.model.norms import fold_norms
 from noworse.model.tensors import float32_copy, kept_tensors, state_bytes, state_tensors
 from noworse.objective import Features, Objective, Seen, Weights
@@ -171,7 +173,18 @@ class Workspace:
             elif entry.name not in chosen:
                 fixed[entry.name] = represent(entry.name, tensor)
         self.order = [entry.name for entry in entries]
-        return GridSet(specs, chosen, self.options.zone), fixed
+        return self._grid_set(specs, chosen), fixed
+
+    def _grid_set(self, specs: list[GridSpec], weights: Mapping[str, Tensor]) -> GridSet:
+        """The grids of the transform that is asked for; straight lines per tensor have the fast implementation."""
+        options = self.options
+        transform = TRANSFORMS[options.transform]
+        if transform.curve != "linear" or options.per_channel or options.rate != "soft":
+            chosen = options.transform, options.per_channel, options.rate, options.seed
+            return TransformedGrids(specs, weights, options.zone, *chosen)
+        grids = GridSet(specs, weights, options.zone if transform.tunes_zone else 0.5)
+        grids.tunes_zones = transform.tunes_zone
+        return grids
 
     def _samples(self) -> Iterator[Batch]:
         """The first calibration samples, a few at a time: what the survey looks at."""
@@ -230,7 +243,8 @@ class Workspace:
         self.grids.restore(self._untuned)
         floor = 8 * self.floor()
         wanted = max(self.options.start * budget - floor, 0.5 * budget)
-        if self.options.rounding == "nearest" or not self._start_compensated(wanted, floor):
+        curved = TRANSFORMS[self.options.transform].curve != "linear"
+        if self.options.rounding == "nearest" or curved or not self._start_compensated(wanted, floor):
             self.grids.restore(self._untuned)
             self.tuner.reset(start_at(self.grids, self.sensitivity, AHEAD * wanted, self.tuner.values), NEAREST)
 

@@ -1,4 +1,4 @@
-"""Grids of any transform, per tensor or per output channel, with any estimate of the rate: plain torch, tensor by tensor.
+"""Grids of any transform, per tensor or per output channel, with any estimate of the rate: plain torch, one by one.
 
 What is defined here is what the fast grids (grid.py) compute by hand for straight lines; this is for everything else:
 transforms with curves, rows with steps of their own, and the official rate estimate. It takes several times as long.
@@ -7,6 +7,7 @@ transforms with curves, rows with steps of their own, and the official rate esti
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -20,7 +21,6 @@ from noworse.rate.official import official_bits
 from noworse.representation import CHANNEL_UNITS, EDGE_UNITS, Form, Grid, pack_step
 
 NARROWEST = 128  # weights of rows that have steps of their own: one would cost more than it gains in narrower ones
-RATES = ("soft", "official")
 
 
 class TransformedGrids(GridSet):
@@ -63,8 +63,8 @@ class TransformedGrids(GridSet):
 
     def _row_numbers(self, k: int, step: Tensor) -> Tensor:
         """What is stored of the rows' steps (C_k,): numbers between −128 and 127."""
-        own = stored_steps(step * self.log_channel[self._channels_at[k]].exp()).view(torch.int32) - step.view(torch.int32)
-        return (own / (CHANNEL_UNITS << 15)).round().clamp(-128, 127).int()
+        own = stored_steps(step * self.log_channel[self._channels_at[k]].exp())
+        return ((own.view(torch.int32) - step.view(torch.int32)) / (CHANNEL_UNITS << 15)).round().clamp(-128, 127).int()
 
     def _row_steps(self, k: int, step: Tensor, log_channel: Tensor) -> Tensor:
         """Steps (C_k, 1) of the rows, or () of the whole tensor, as stored; gradients pass the rounding."""
@@ -101,7 +101,7 @@ class TransformedGrids(GridSet):
             counts = torch.unique(codes.round(), return_counts=True)[1]
             self.bits[k] = segment_entropy(counts, torch.zeros(len(counts), dtype=torch.int64))[0]
 
-    def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:  # noqa: ARG002
+    def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
         """Set ``.grad`` of the leaves for the loss L + ``multiplier`` · R, given ``grad`` (N,) = ∂L/∂ŵ."""
         found = [torch.zeros_like(leaf) for leaf in (self.latent, self.log_step, self.log_zone, self.trained)]
         by_weight, by_step, by_zone, by_trained = found
@@ -149,7 +149,7 @@ class TransformedGrids(GridSet):
 def _ranges(lengths: list[int]) -> list[slice]:
     """Consecutive slices of these lengths."""
     ends = torch.tensor([0, *lengths]).cumsum(0).tolist()
-    return [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(ends)]
 
 
 def _rows(spec: GridSpec) -> int:

@@ -57,7 +57,7 @@ KERNELS = {
 
 @dataclass(frozen=True)
 class Relaxation:
-    """A kernel and its half width: ``delta`` code units, or where ``resolution`` is not 0, range/resolution of a tensor.
+    """A kernel and its half width: ``delta`` code units, or (``resolution`` > 0) a tensor's range / resolution.
 
     BadInput for an unknown kernel, and for widths out of range.
     """
@@ -70,7 +70,7 @@ class Relaxation:
         if self.kernel not in KERNELS:
             raise BadInput(f"unknown kernel {self.kernel!r}: expected one of {', '.join(KERNELS)}")
         if not 0 < self.delta <= LARGEST_DELTA:
-            raise BadInput(f"a kernel of half width delta = {self.delta!r}: expected more than 0, at most {LARGEST_DELTA}")
+            raise BadInput(f"a kernel of half width delta = {self.delta!r}: expected above 0, at most {LARGEST_DELTA}")
         low, high = RESOLUTIONS
         if self.resolution and not low <= self.resolution <= high:
             raise BadInput(f"a resolution of {self.resolution!r}: expected 0 (none) or {low} to {high}")

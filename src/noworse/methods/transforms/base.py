@@ -1,13 +1,13 @@
 """What all transforms share: codes and values around a curve f, with a zero bin of its own width.
 
-With step s, zero bin of half width z·s and t = |w|/s, for a curve with f(0) = 0 and f'(0) = 1 (representation/curves.py):
+With step s, zero bin of half width z·s and t = |w|/s, for a curve with f(0) = 0 (representation/curves.py):
 
     z = f(½) + r − ½                    r = ½: no dead zone; for f(k) = k, z = r
     |c| = T(|w|) = f⁻¹(t·f(½)/z)        for t <= z,     f⁻¹(t − r + ½)          otherwise
     |ŵ|/s = T⁻¹(|q|) = f(|q|)·z/f(½)    for |q| <= ½,   f(|q|) + r − ½          otherwise
 
-q = round(c) passes its gradient straight through: q − stopgrad(c) + c, as a number, is q. Everything here is plain torch,
-so that the derivatives by w, s, r and the curve's parameters are autograd's; on the straight line they are
+q = round(c) passes its gradient straight through: it is c + stopgrad(round(c) − c). Everything here is plain
+torch, so that the derivatives by w, s, r and the curve's parameters are autograd's; on the straight line they are
 
     ∂ŵ/∂w = 1       ∂ŵ/∂ln s = ŵ − w       ∂ŵ/∂r = −w/r in the zero bin, else 0.
 
@@ -19,6 +19,7 @@ Source: Shi et al., L² compression (ICCV 2023), the unified weight transformati
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 import torch
@@ -40,7 +41,7 @@ class Transform(ABC):
     tunes_zone: ClassVar[bool] = False
     start: ClassVar[tuple[float, ...]] = ()
 
-    def shape(self, trained: Tensor, step: Tensor, largest: float) -> Tensor:  # noqa: ARG002
+    def shape(self, trained: Tensor, step: Tensor, largest: float) -> Tensor:
         """The curve's parameters as the file has them, from the ``trained`` ones (P,): none by default."""
         return trained
 
@@ -55,22 +56,22 @@ class Transform(ABC):
     def code(self, t: Tensor, r: Tensor, shape: Tensor) -> Tensor:
         """|c| = T(|w|) for t = |w|/s."""
         half = self.points(torch.full_like(r, 0.5), shape)
-        z = half + r - 0.5
+        z = half + (r - 0.5)
         inside = t <= z
-        return self.inverse(torch.where(inside, t * (half / z), (t - r + 0.5).clamp(min=0)), shape)
+        return self.inverse(torch.where(inside, t * (half / z), (t - (r - 0.5)).clamp(min=0)), shape)
 
     def decode(self, q: Tensor, r: Tensor, shape: Tensor) -> Tensor:
         """|ŵ|/s = T⁻¹(|q|) for |q| of any shape."""
         half = self.points(torch.full_like(r, 0.5), shape)
         points = self.points(q, shape)
-        return torch.where(q <= 0.5, points * ((half + r - 0.5) / half), points + r - 0.5)
+        return torch.where(q <= 0.5, points * ((half + (r - 0.5)) / half), points + (r - 0.5))
 
 
-TRANSFORMS: dict[str, Transform] = {}
 _Class = TypeVar("_Class", bound=type[Transform])
+TRANSFORMS: dict[str, Transform] = {}
 
 
-def register(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def register(name: str) -> Callable[[_Class], _Class]:
     """Make a transform known by ``name``."""
 
     def named(cls: _Class) -> _Class:

@@ -13,10 +13,10 @@ class Deadzone(Transform):
 
     curve, tunes_zone = "linear", True
 
-    def points(self, k: Tensor, shape: Tensor) -> Tensor:  # noqa: ARG002
+    def points(self, k: Tensor, shape: Tensor) -> Tensor:
         """f(k) = k."""
         return k
 
-    def inverse(self, x: Tensor, shape: Tensor) -> Tensor:  # noqa: ARG002
+    def inverse(self, x: Tensor, shape: Tensor) -> Tensor:
         """f⁻¹(x) = x."""
         return x

@@ -17,7 +17,7 @@ class Exp(Transform):
 
     def shape(self, trained: Tensor, step: Tensor, largest: float) -> Tensor:
         """h, how fast bins narrow."""
-        return stored(step / (largest * trained.exp()))
+        return stored((step.log() - trained - math.log(largest)).exp())
 
     def points(self, k: Tensor, shape: Tensor) -> Tensor:
         """ln(1 + h k)/h."""

@@ -17,7 +17,7 @@ class Log(Transform):
 
     def shape(self, trained: Tensor, step: Tensor, largest: float) -> Tensor:
         """h, the growth of the bins."""
-        return stored(step / (largest * trained.exp()))
+        return stored((step.log() - trained - math.log(largest)).exp())
 
     def points(self, k: Tensor, shape: Tensor) -> Tensor:
         """((1 + h)^k − 1)/h."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,8 @@ class Multiscale(Transform):
 
     def shape(self, trained: Tensor, step: Tensor, largest: float) -> Tensor:
         """The width of a segment in steps, then the slopes."""
-        return stored(torch.cat([(largest / SEGMENTS / step).reshape(1), trained.exp()]))
+        width = math.log(largest / SEGMENTS) - step.log()
+        return stored(torch.cat([width.reshape(1), trained]).exp())
 
     def points(self, k: Tensor, shape: Tensor) -> Tensor:
         """Codes of each segment times its slope."""
