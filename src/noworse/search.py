@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Protocol
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse.data import Batch
@@ -14,7 +16,6 @@ from noworse.distill import per_sample
 from noworse.errors import BadInput
 from noworse.task import Task
 from noworse.verify import compare
-from noworse.workspace import Workspace
 
 STEEPNESS = 3.4  # −d ln(loss) / d ln(bits of codes), typical of nets at 1-2 bits per weight
 TINY = 1e-9
@@ -22,11 +23,21 @@ CAUTION = 1.2  # the judge's bound is wider than the normal one, for skewness
 LARGEST_CHANGE = 0.7  # of ln(bits) in one round
 
 
+class Compared(Protocol):
+    """Two models, and how they are called."""
+
+    teacher: nn.Module
+    student: nn.Module
+
+    def forward(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Outputs (B, ..., K) of a module."""
+
+
 class Predictor:
     """Predicts the upper bound of the paired test on ``samples`` held-out samples, in the loss's unit."""
 
     def __init__(
-        self, task: Task, workspace: Workspace, batches: Sequence[Batch], samples: int, confidence: float
+        self, task: Task, workspace: Compared, batches: Sequence[Batch], samples: int, confidence: float
     ) -> None:
         self.task, self.workspace, self.batches = task, workspace, batches
         self.samples = samples

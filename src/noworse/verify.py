@@ -51,6 +51,20 @@ def verify(
     # read twice for a metric: an iterator would be empty the second time
     batches = list(data) if task.metric is not None and isinstance(data, Iterator) else data
     candidate = load_model(copy.deepcopy(model), path)
+    return verify_module(candidate, task, batches, tolerance=tolerance, looks=looks, confidence=confidence)
+
+
+def verify_module(
+    candidate: nn.Module,
+    task: Task,
+    batches: Iterable[Batch],
+    *,
+    tolerance: float | str = "1%",
+    looks: int = 1,
+    confidence: float = 0.95,
+) -> Verdict:
+    """The same for a module in memory, against the model of ``task``; ``batches`` can be read more than once."""
+    model, loss = task.model, task.loss
     checked = batches_of.checked(batches, "verify")
     found = compare(model, candidate, loss, checked, task.forward, task.distill)
     batches_of.require(len(found.original), "verify", MINIMUM_SAMPLES)

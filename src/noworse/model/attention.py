@@ -1,0 +1,107 @@
+"""Multi-head attention whose projections are layers of their own, so that each can be replaced."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    """The same as ``nn.MultiheadAttention`` in eval mode, with the linear layers ``q``, ``k``, ``v`` and ``out``.
+
+    Takes and returns what ``nn.MultiheadAttention`` does. The attributes that transformer layers look at before they
+    take their fast path are there and say no.
+    """
+
+    in_proj_bias = None
+    _qkv_same_embed_dim = False
+
+    def __init__(self, source: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.num_heads, self.batch_first, self.dropout = source.num_heads, source.batch_first, source.dropout
+        self.embed_dim = source.embed_dim
+        if source._qkv_same_embed_dim:
+            weights = source.in_proj_weight.detach().chunk(3)
+        else:
+            weights = tuple(w.detach() for w in (source.q_proj_weight, source.k_proj_weight, source.v_proj_weight))
+        biases = (None,) * 3 if source.in_proj_bias is None else source.in_proj_bias.detach().chunk(3)
+        self.q, self.k, self.v = (linear(w, b) for w, b in zip(weights, biases, strict=True))
+        self.out = linear(source.out_proj.weight.detach(), source.out_proj.bias)
+        self.train(source.training)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Outputs and, where wanted, attention weights, as of ``nn.MultiheadAttention.forward``."""
+        alone = query.dim() == 2
+        if alone:
+            query, key, value = (x.unsqueeze(0 if self.batch_first else 1) for x in (query, key, value))
+        if not self.batch_first:
+            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        q, k, v = (self._heads(f(x)) for f, x in ((self.q, query), (self.k, key), (self.v, value)))  # (B, H, T, C/H)
+        mask = self._mask(q, k, key_padding_mask, attn_mask)
+        weights = None
+        if need_weights:
+            scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
+            weights = (scores if mask is None else scores + mask).softmax(-1)
+            mixed = F.dropout(weights, self.dropout, self.training) @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
+        out = self.out(mixed.transpose(1, 2).flatten(2))
+        if weights is not None and average_attn_weights:
+            weights = weights.mean(1)
+        if not self.batch_first:
+            out = out.transpose(0, 1)
+        if alone:
+            out = out.squeeze(0 if self.batch_first else 1)
+            weights = None if weights is None else weights.squeeze(0)
+        return out, weights
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+    @staticmethod
+    def _mask(q: Tensor, k: Tensor, padding: Tensor | None, attention: Tensor | None) -> Tensor | None:
+        total = None
+        if attention is not None:
+            attention = _additive(attention, q)
+            shape = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+            total = attention.view(shape) if attention.dim() == 3 else attention
+        if padding is not None:
+            added = _additive(padding, q).view(-1, 1, 1, k.shape[2])
+            total = added if total is None else total + added
+        return total
+
+
+def _additive(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask to be added to scores: true entries of a boolean one are −∞."""
+    if mask.dtype != torch.bool:
+        return mask.to(like)
+    return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(mask, -math.inf)
+
+
+def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer of this weight and bias, copied."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone())
+    return layer
+
+
+def openable(layer: nn.Module) -> bool:
+    """Whether ``Attention`` can stand for this layer."""
+    if not isinstance(layer, nn.MultiheadAttention):
+        return False
+    return layer.bias_k is None and layer.bias_v is None and not layer.add_zero_attn

@@ -1,0 +1,113 @@
+"""A layer in factors: two or three ordinary layers in a row that compute what one with a low-rank weight would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FLAT, SPATIAL, TUCKER = "flat", "spatial", "tucker"  # how a weight is taken apart
+SPLITS = {FLAT: 0, SPATIAL: 1}  # the same in files (see representation/product.py)
+
+
+class Factorised(nn.Sequential):
+    """Layers in a row in place of one. ``weight`` is the dense weight that they stand for, computed when asked for."""
+
+    way: str
+
+    @property
+    def weight(self) -> Tensor:
+        """The product of the factors, in the shape of the layer that was replaced."""
+        factors: list[Any] = [layer.weight for layer in self]
+        if isinstance(self[0], nn.Embedding):
+            product: Tensor = factors[0] @ factors[1].T
+            return product
+        return dense(self.way, factors[::-1])
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias of the last factor, if there is one."""
+        found: Tensor | None = getattr(self[-1], "bias", None)
+        return found
+
+
+def dense(way: str, factors: Sequence[Tensor]) -> Tensor:
+    """The weight that factors stand for, the one nearest to the output first, in the shapes that ``Factorised`` has."""
+    last, first = factors[0], factors[-1]
+    if way == SPATIAL:
+        return torch.einsum("orx,rcy->ocyx", last[:, :, 0, :], first[:, :, :, 0])
+    if way == TUCKER:
+        return torch.einsum("op,pqyx,qc->ocyx", last[:, :, 0, 0], factors[1], first[:, :, 0, 0])
+    return (last.flatten(1) @ first.flatten(1)).reshape(last.shape[0], *first.shape[1:])
+
+
+def _sides(value: Any) -> tuple[Any, Any]:
+    return (value, value) if isinstance(value, (int, str)) else tuple(value)
+
+
+def _convolutions(layer: nn.Conv2d, way: str, factors: Sequence[Tensor]) -> list[nn.Module]:
+    common: dict[str, Any] = {"padding_mode": layer.padding_mode, "device": "meta"}
+    bias = layer.bias is not None
+    ranks = [f.shape[0] for f in factors]
+    whole: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, **common}
+    if way == FLAT:
+        first = nn.Conv2d(layer.in_channels, ranks[1], layer.kernel_size, bias=False, **whole)  # type: ignore[arg-type]
+        return [first, nn.Conv2d(ranks[1], layer.out_channels, 1, bias=bias, device="meta")]
+    if way == TUCKER:
+        middle = nn.Conv2d(ranks[2], ranks[1], layer.kernel_size, bias=False, **whole)  # type: ignore[arg-type]
+        first, last = (nn.Conv2d(a, b, 1, bias=c, device="meta") for a, b, c in
+                       ((layer.in_channels, ranks[2], False), (ranks[1], layer.out_channels, bias)))  # fmt: skip
+        return [first, middle, last]
+    parts = []
+    for axis, (a, b, with_bias) in enumerate(
+        ((layer.in_channels, ranks[1], False), (ranks[1], layer.out_channels, bias))
+    ):
+        def side(value: Any, other: int, axis: int = axis) -> Any:
+            mine = _sides(value)[axis]
+            return mine if isinstance(mine, str) else ((mine, other) if axis == 0 else (other, mine))
+
+        parts.append(nn.Conv2d(a, b, side(layer.kernel_size, 1), side(layer.stride, 1), side(layer.padding, 0),
+                               side(layer.dilation, 1), bias=with_bias, **common))  # fmt: skip
+    return list(parts)
+
+
+def factorised(layer: nn.Module, way: str, factors: Sequence[Tensor], bias: Tensor | None = None) -> Factorised:
+    """The replacement of ``layer`` whose weight is the product of ``factors``, the one nearest to the output first.
+
+    Factors have the shapes of the weights of ``Factorised``'s layers, those of an embedding (V, r) and (r, D). A layer
+    without bias gets none.
+    """
+    parts: list[nn.Module]
+    if isinstance(layer, nn.Embedding):
+        rank = factors[0].shape[1]
+        table = nn.Embedding(layer.num_embeddings, rank, layer.padding_idx, device="meta")
+        parts = [table, nn.Linear(rank, layer.embedding_dim, bias=False, device="meta")]
+        values = [factors[0], factors[1].T]
+    else:
+        values = list(reversed(factors))
+        if isinstance(layer, nn.Conv2d):
+            parts = _convolutions(layer, way, factors)
+        else:
+            assert isinstance(layer, nn.Linear)
+            rank = factors[0].shape[1]
+            last = nn.Linear(rank, layer.out_features, layer.bias is not None, device="meta")
+            parts = [nn.Linear(layer.in_features, rank, bias=False, device="meta"), last]
+    result = Factorised(*parts)
+    result.way = way
+    weight: Any = layer.weight
+    for part, value in zip(parts, values, strict=True):
+        part.weight = nn.Parameter(value.detach().to(weight).contiguous(), weight.requires_grad)
+    if isinstance(layer, (nn.Linear, nn.Conv2d)) and layer.bias is not None:
+        value = layer.bias if bias is None else bias
+        parts[-1].bias = nn.Parameter(value.detach().to(weight).clone(), weight.requires_grad)
+    return result.train(layer.training)
+
+
+def replace(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put ``new`` wherever ``old`` stands in ``module``."""
+    for owner in list(module.modules()):
+        for name, child in owner._modules.items():
+            if child is old:
+                owner._modules[name] = new
