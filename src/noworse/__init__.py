@@ -15,6 +15,7 @@ from noworse.io import load_file, load_model, safe_open, save_file
 
 if TYPE_CHECKING:
     from noworse.compress import compress, compress_task
+    from noworse.decompose import Decomposition, decompose, decompose_task
     from noworse.options import Options
     from noworse.report import Report
     from noworse.task import Task, load_task
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BadInput",
     "CorruptFile",
+    "Decomposition",
     "FileReport",
     "MismatchedModule",
     "NoWorseError",
@@ -38,6 +40,8 @@ __all__ = [
     "compress",
     "compress_file",
     "compress_task",
+    "decompose",
+    "decompose_task",
     "load_file",
     "load_model",
     "load_task",
@@ -49,6 +53,9 @@ __all__ = [
 _LAZY = {
     "compress": "compress",
     "compress_task": "compress",
+    "Decomposition": "decompose",
+    "decompose": "decompose",
+    "decompose_task": "decompose",
     "Options": "options",
     "Report": "report",
     "compress_file": "tensor_files",

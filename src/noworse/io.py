@@ -42,13 +42,18 @@ def save_file(tensors: Mapping[str, Tensor | NDArray[Any]], path: str | Path) ->
     return write(path, _Lossless(tensors), {})
 
 
-def load_model(module: Module, path: str | Path) -> Module:
+def load_model(module: Module, path: str | Path, factorised: bool = False) -> Module:
     """Load a file strictly into ``module``, in place, and return it; parameters take the dtypes of the file.
 
-    Ties are those of the module itself. MismatchedModule, before anything is changed, names every missing, unexpected
-    or unfitting tensor; CorruptFile for a damaged file.
+    Tensors of low rank are multiplied out, except where a layer of the module is in factors already (``decompose``);
+    with ``factorised`` layers whose weight is of low rank in the file are replaced by factors first. Ties are those of
+    the module itself. MismatchedModule, before anything is changed, names every missing, unexpected or unfitting
+    tensor; CorruptFile for a damaged file.
     """
     tensors: dict[str, Tensor] = load_file(path)
+    from noworse.factors import into_factors  # imports torch, which load_file has found
+
+    tensors = into_factors(module, path, tensors, factorised)
     state = {name: value for name, value in module.state_dict().items() if hasattr(value, "shape")}
     own: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
     own.update(module.named_buffers(remove_duplicate=False))

@@ -43,6 +43,16 @@ def dense(way: str, factors: Sequence[Tensor]) -> Tensor:
     return (last.flatten(1) @ first.flatten(1)).reshape(last.shape[0], *first.shape[1:])
 
 
+def shaped(way: str, shape: Sequence[int], left: Tensor, right: Tensor) -> list[Tensor]:
+    """Two matrices (M, r) and (r, N) as factors of a weight of ``shape`` that was seen as a matrix in this ``way``."""
+    if way == SPATIAL:
+        o, c, h, w = shape
+        return [left.reshape(o, w, 1, -1).permute(0, 3, 2, 1), right.reshape(-1, c, h, 1)]
+    if len(shape) == 4:
+        return [left[:, :, None, None], right.reshape(-1, *shape[1:])]
+    return [left, right]
+
+
 def _sides(value: Any) -> tuple[Any, Any]:
     return (value, value) if isinstance(value, (int, str)) else tuple(value)
 

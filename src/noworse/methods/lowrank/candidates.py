@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.methods.lowrank.spectrum import KRONECKER, PLAIN, Spectrum, metrics, root
-from noworse.model.factorised import FLAT, SPATIAL, TUCKER, dense
+from noworse.model.factorised import FLAT, SPATIAL, TUCKER, dense, shaped
 from noworse.sensitivity.kronecker import Curvature, Decomposable
 
 MOST = 48  # ranks of a layer that are offered
@@ -63,16 +63,9 @@ class Analysis:
 
     def factors(self, candidate: Candidate) -> list[Tensor]:
         """The factors in the shapes of ``model/factorised.py``, the one nearest to the output first."""
-        shape = self.weight.shape
         if candidate.way == TUCKER:
             return self._tucker(*candidate.ranks)
-        left, right = self.spectrum(candidate.way).factors(candidate.ranks[0])
-        if candidate.way == SPATIAL:
-            o, c, h, w = shape
-            return [left.reshape(o, w, 1, -1).permute(0, 3, 2, 1), right.reshape(-1, c, h, 1)]
-        if len(shape) == 4:
-            return [left[:, :, None, None], right.reshape(-1, *shape[1:])]
-        return [left, right]
+        return shaped(candidate.way, self.weight.shape, *self.spectrum(candidate.way).factors(candidate.ranks[0]))
 
     def bias(self, factors: Sequence[Tensor], way: str) -> Tensor | None:
         """The layer's bias with the error at the mean input added, where the weighting leaves it to the bias."""

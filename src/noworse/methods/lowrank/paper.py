@@ -1,7 +1,8 @@
 """LLC's decomposition as published: linear layers, plain SVD, the sign of the first-order term, early stop.
 
 Layer by layer, with the gradient of the mean loss taken anew after each: of the ranks below break-even whose
-first-order term ⟨G, W_r − W⟩ is negative the smallest is taken whose true loss on the calibration data is not above the original's.
+first-order term ⟨G, W_r − W⟩ is negative the smallest is taken whose true loss on the calibration data is not above
+the original's.
 
 Source: Compression for Better (LLC, 2024), Eq. 10 and Algorithm 2. Its constraint on the norm of the error is left out:
 the published bound excludes every truncation below break-even.

@@ -1,0 +1,48 @@
+"""Products of a file as the factors of a module's layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from noworse.format import File
+from noworse.model.factorised import SPLITS, Factorised, factorised, replace, shaped
+from noworse.representation import Product
+
+WAYS = {split: way for way, split in SPLITS.items()}
+KINDS = (nn.Linear, nn.Conv2d, nn.Embedding)
+
+
+def into_factors(module: nn.Module, path: str | Path, tensors: dict[str, Tensor], build: bool) -> dict[str, Tensor]:
+    """``tensors`` of the file at ``path`` under the names of ``module``: products as factors where it has factors.
+
+    With ``build`` layers of the module whose weight is a product are replaced by factors first, where that is possible.
+    """
+    layers = {f"{name}.weight": layer for name, layer in module.named_modules()}
+    wanted = {n for n, layer in layers.items() if isinstance(layer, Factorised) or (build and _replaceable(layer))}
+    if not wanted:
+        return tensors
+    with File(path) as file:
+        products = {n: p for n in file.names if n in wanted and isinstance(p := file.representation(n), Product)}
+    found = dict(tensors)
+    for name, product in products.items():
+        left, right = (torch.from_numpy(f.storage()).view(tensors[name].dtype) for f in (product.left, product.right))
+        factors = shaped(WAYS[product.split], product.shape, left, right)
+        layer, prefix = layers[name], name.removesuffix("weight")
+        if not isinstance(layer, Factorised):
+            replacement = factorised(layer, WAYS[product.split], factors)
+            replace(module, layer, replacement)
+            layer = replacement
+        del found[name]
+        is_table = isinstance(layer[0], nn.Embedding)
+        inner = [factors[0], factors[1].T] if is_table else list(reversed(factors))
+        found.update({f"{prefix}{i}.weight": value.contiguous() for i, value in enumerate(inner)})
+        if f"{prefix}bias" in found:
+            found[f"{prefix}{len(layer) - 1}.bias"] = found.pop(f"{prefix}bias")
+    return found
+
+
+def _replaceable(layer: nn.Module) -> bool:
+    return isinstance(layer, KINDS) and not (isinstance(layer, nn.Conv2d) and layer.groups > 1)
