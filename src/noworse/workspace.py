@@ -20,7 +20,7 @@ from noworse.format import packed_size
 from noworse.io import represent
 from noworse.lazy import Lazy
 from noworse.methods.grid import GridSet, GridSpec
-from noworse.methods.obs import start_compensated
+from noworse.methods.obs import Layer, start_compensated
 from noworse.methods.start import equal_slope_steps, start_at
 from noworse.methods.transformed import TransformedGrids
 from noworse.methods.transforms import TRANSFORMS
@@ -42,6 +42,7 @@ SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16  # the latter at most: no more 
 PROBE = 8  # samples that folded norms must agree on, likewise
 FITS = 1.05  # of the wanted bits: what compensated rounding may take
 AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
+MOMENTS_BYTES = 1 << 27  # of the moments of all inputs, or as many as the weights have
 CACHE_LIMIT = 1 << 29  # bytes of original outputs kept in memory
 FLOOR_MARGIN = 1.02
 GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -154,7 +155,9 @@ class Workspace:
         self.sensitivity = tensor_sensitivity(chosen, self._probes(), self.distiller, self.options.seed)
         if self.options.rounding != "nearest":
             runs = (functools.partial(self.forward, self.student, batch) for batch in self._samples())
-            self.moments = input_moments(self.student, chosen, runs)
+            limit = max(MOMENTS_BYTES, sum(4.0 * parameter.numel() for parameter in chosen.values()))
+            moments = input_moments(self.student, chosen, runs, limit)
+            self.layers = {name: Layer(chosen[name].shape, moments.pop(name)) for name in list(moments)}
         self.unused = [name for name, value in self.sensitivity.items() if value == 0]
         if len(self.unused) == len(chosen):
             raise BadInput("no parameter influences the model's outputs on calib: expected a differentiable model")
@@ -259,7 +262,7 @@ class Workspace:
             start_at(*known, wanted, self.tuner.values)
             nearest = self._start_loss()
         multiplier, found = start_compensated(
-            *known, self.moments, wanted, self.tuner.values, lambda: 8 * self.measure() - floor, self._untuned
+            *known, self.layers, wanted, self.tuner.values, lambda: 8 * self.measure() - floor, self._untuned
         )
         if self.options.rounding == "auto" and (found > FITS * wanted or nearest < self._start_loss()):
             return False

@@ -38,7 +38,7 @@ def by_least_squares(weights: Tensor, moments: Tensor) -> Tensor:
 def test_every_column_makes_up_for_those_before_it(size: int) -> None:
     torch.manual_seed(size)
     weights, moments = torch.randn(5, size, dtype=torch.float64), correlated(size, size)
-    found = Layer(weights, moments[None]).compensated(STEP, ZONE)
+    found = Layer(weights.shape, moments[None]).compensated(weights, STEP, ZONE)
     torch.testing.assert_close(found.double(), by_least_squares(weights, moments), atol=1e-5, rtol=1e-5)
 
 
@@ -49,7 +49,7 @@ def test_the_output_error_is_below_that_of_nearest_rounding() -> None:
     def error(rounded: Tensor) -> float:
         return float(((rounded - weights) @ moments * (rounded - weights)).sum())
 
-    found = Layer(weights, moments[None]).compensated(STEP, ZONE).double()
+    found = Layer(weights.shape, moments[None]).compensated(weights, STEP, ZONE).double()
     assert error(nearest(found, STEP, ZONE)) < 0.5 * error(nearest(weights, STEP, ZONE))
 
 
@@ -57,22 +57,34 @@ def test_groups_are_layers_of_their_own() -> None:
     torch.manual_seed(1)
     weights = torch.randn(6, 3, 2, 2)
     moments = torch.stack([correlated(12, 1), correlated(12, 1)])
-    whole = Layer(weights, moments).compensated(STEP, ZONE)
+    whole = Layer(weights.shape, moments).compensated(weights, STEP, ZONE)
     for group in range(2):
         rows = slice(3 * group, 3 * group + 3)
-        torch.testing.assert_close(whole[rows], Layer(weights[rows], moments[:1]).compensated(STEP, ZONE))
+        alone = Layer((3, 3, 2, 2), moments[:1]).compensated(weights[rows], STEP, ZONE)
+        torch.testing.assert_close(whole[rows], alone)
+
+
+def test_blocks_of_columns_are_layers_of_their_own() -> None:
+    torch.manual_seed(1)
+    weights = torch.randn(6, 4, 2, 2)  # two groups of three rows, two blocks of two channels
+    moments = torch.stack([correlated(8, seed) for seed in (1, 2, 1, 2)])
+    whole = Layer(weights.shape, moments).compensated(weights, STEP, ZONE)
+    for group, block in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        part = slice(3 * group, 3 * group + 3), slice(2 * block, 2 * block + 2)
+        alone = Layer((3, 2, 2, 2), moments[block : block + 1]).compensated(weights[part], STEP, ZONE)
+        torch.testing.assert_close(whole[part], alone)
 
 
 def test_weights_of_inputs_that_are_always_zero_become_zero() -> None:
     moments = correlated(5, 4)
     moments[2], moments[:, 2] = 0, 0
-    found = Layer(torch.ones(3, 5), moments[None]).compensated(STEP, ZONE)
+    found = Layer((3, 5), moments[None]).compensated(torch.ones(3, 5), STEP, ZONE)
     assert not found[:, 2].any()
     assert found[:, [0, 1, 3, 4]].all()
 
 
 def test_an_idle_layer_is_zero_and_finite() -> None:
-    assert not Layer(torch.ones(3, 5), torch.zeros(1, 5, 5, dtype=torch.float64)).compensated(STEP, ZONE).any()
+    assert not Layer((3, 5), torch.zeros(1, 5, 5)).compensated(torch.ones(3, 5), STEP, ZONE).any()
 
 
 def test_a_start_takes_the_bits_that_it_is_given() -> None:
@@ -84,9 +96,9 @@ def test_a_start_takes_the_bits_that_it_is_given() -> None:
     sensitivity, bits = {"layer": 1.0, "other": 2.0}, 1.5 * 1700
     start_at(grids, sensitivity, bits, scratch)
     uncompensated = grids.steps()
-    moments = {"layer": correlated(40, 5)[None]}
+    layers = {"layer": Layer((30, 40), correlated(40, 5)[None])}
     state = grids.state()
-    _, found = start_compensated(grids, sensitivity, moments, bits, scratch, lambda: float(grids.bits.sum()), state)
+    _, found = start_compensated(grids, sensitivity, layers, bits, scratch, lambda: float(grids.bits.sum()), state)
     assert found == float(grids.bits.sum()) == pytest.approx(bits, rel=1.1 * SLACK)
     assert (grids.steps() > uncompensated).all()
     torch.testing.assert_close(grids.weights(1), weights["other"])  # no moments: not moved

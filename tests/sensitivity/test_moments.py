@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noworse.sensitivity.moments import COLUMNS, input_moments
+from noworse.sensitivity.moments import COLUMNS, blocks, input_moments, widest
 
 
 def output_energy(layer: nn.Module, change: Tensor, inputs: Tensor) -> float:
@@ -38,7 +38,7 @@ def test_moments_give_the_output_error_of_any_change_of_weights(kind: str) -> No
     moments = input_moments(layer, {"weight": layer.weight}, [partial(layer, inputs)])["weight"]
     change = torch.randn_like(layer.weight)
     rows = change.double().reshape(len(moments), -1, moments.shape[1])  # (G, O/G, I)
-    expected = float((rows @ moments * rows).sum())
+    expected = float((rows @ moments.double() * rows).sum())
     assert output_energy(layer, change, inputs) == pytest.approx(expected, rel=1e-5)
 
 
@@ -49,7 +49,7 @@ def test_a_layer_used_twice_is_measured_over_both_uses_and_an_unused_one_left_ou
     found = input_moments(module, {"a": layer.weight, "b": idle.weight}, [partial(layer, a), partial(layer, b)])
     both = torch.cat([a, b]).double()
     assert list(found) == ["a"]
-    torch.testing.assert_close(found["a"][0], both.T @ both / 16, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(found["a"][0].double(), both.T @ both / 16, atol=1e-6, rtol=1e-6)
     assert not layer._forward_pre_hooks
 
 
@@ -65,3 +65,25 @@ def test_large_feature_maps_are_not_unfolded_whole() -> None:
     seen = input_moments(layer, {"w": layer.weight}, [partial(layer, torch.ones(64, 1, 64, 64))])["w"]
     assert 2 * COLUMNS < 64 * 64 * 64  # so that the bound matters
     assert float(seen.max()) == pytest.approx(1.0)  # a mean, whatever the number of places
+
+
+def test_where_memory_is_short_moments_are_those_of_blocks_of_channels() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(48, 8, 3, padding=1, groups=2), nn.Flatten(), nn.Linear(8 * 16, 4))
+    inputs, weights = torch.randn(6, 48, 4, 4), {"conv": module[0].weight, "linear": module[2].weight}
+    bound = 4.0 * (4 * 108**2 + 2 * 64**2)
+    whole, cut = (input_moments(module, weights, [partial(module, inputs)], limit) for limit in (float("inf"), bound))
+    assert whole["conv"].shape == (2, 216, 216)
+    assert cut["conv"].shape == (4, 108, 108)
+    assert cut["linear"].shape == (2, 64, 64)
+    for block in range(4):
+        columns = slice(108 * (block % 2), 108 * (block % 2) + 108)
+        torch.testing.assert_close(cut["conv"][block], whole["conv"][block // 2][columns, columns])
+
+
+def test_blocks_divide_the_channels() -> None:
+    assert blocks(nn.Conv2d(512, 4, 3), 1152) == 4
+    assert blocks(nn.Linear(3072, 4), 1200) == 3
+    assert blocks(nn.Conv2d(7, 4, 5), 100) == 7
+    assert widest([nn.Linear(100, 3)], 0) == 50
+    assert widest([], 0) == 1

@@ -15,7 +15,7 @@ Source: Hassibi and Stork, Optimal brain surgeon (1993); Frantar et al., GPTQ (I
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from noworse.methods.start import start_at
 
 DAMPING = 0.01  # of the mean input energy, added to each: calibration samples are few
 BLOCK = 64  # columns whose corrections are applied to the rest at once
+AT_ONCE = 1024  # blocks of a layer that are rounded together
 ATTEMPTS, SLACK = 5, 0.01  # at a start, and how far from its bits that may stay, as a logarithm
 
 
@@ -50,29 +51,43 @@ def compensated(weights: Tensor, factor: Tensor, step: float, zone: float) -> Te
 
 
 class Layer:
-    """One layer's weights (O, ...) as G groups of rows, with what rounding them needs from moments X (G, I, I)."""
+    """How one layer's weights of ``shape`` (O, ...) are rounded, from moments X (G·B, I/B, I/B) of its inputs.
 
-    def __init__(self, weights: Tensor, moments: Tensor) -> None:
-        groups, size = moments.shape[:2]
-        energy = moments.diagonal(dim1=1, dim2=2)
-        self.shape = weights.shape
-        self.order = energy.sum(0).argsort(descending=True, stable=True)
-        rows = weights.double().reshape(groups, -1, size)
-        self.rows = torch.where(energy[:, None] > 0, rows, 0.0)[:, :, self.order]  # weights of idle inputs mean nothing
-        self.factor = _factor(moments[:, self.order][:, :, self.order])
+    The rows of a group are cut into B blocks of columns, which know nothing of each other.
+    """
 
-    def compensated(self, step: float, zone: float) -> Tensor:
+    def __init__(self, shape: Sequence[int], moments: Tensor) -> None:
+        self.shape = tuple(shape)
+        self.blocks = math.prod(self.shape[1:]) // moments.shape[1]
+        energy = moments.diagonal(dim1=1, dim2=2)  # (G·B, I/B)
+        self.used = energy > 0
+        groups = len(moments) // self.blocks
+        ranked = energy.reshape(groups, self.blocks, -1).sum(0).argsort(descending=True, stable=True)
+        self.order = ranked.repeat(groups, 1)  # (G·B, I/B)
+        rows = torch.take_along_dim(moments, self.order[:, :, None], 1)
+        self.factor = _factor(torch.take_along_dim(rows, self.order[:, None], 2).double()).to(moments.dtype)
+
+    def compensated(self, weights: Tensor, step: float, zone: float) -> Tensor:
         """The weights as they stand when they are rounded, in their own shape."""
-        moved = compensated(self.rows, self.factor, step, zone)
-        return moved[:, :, self.order.argsort()].reshape(self.shape).float()
+        count, size = self.order.shape
+        split = weights.double().reshape(count // self.blocks, -1, self.blocks, size)  # (G, O/G, B, I/B)
+        rows = split.transpose(1, 2).flatten(0, 1) * self.used[:, None]  # weights of idle inputs mean nothing
+        rows = torch.take_along_dim(rows, self.order[:, None], 2)
+        moved = torch.empty_like(rows)
+        for start in range(0, count, AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            moved[part] = compensated(rows[part], self.factor[part].double(), step, zone)
+        moved = torch.take_along_dim(moved, self.order.argsort(1)[:, None], 2)
+        joined = moved.reshape(count // self.blocks, self.blocks, -1, size).transpose(1, 2)
+        return joined.reshape(self.shape).float()
 
 
 def _factor(moments: Tensor) -> Tensor:
-    """U (G, I, I), upper triangular with UᵀU = X⁻¹, of damped X."""
-    mean = moments.diagonal(dim1=1, dim2=2).mean(1)
-    damping = torch.where(mean > 0, DAMPING * mean, 1.0)
-    damped = moments + damping[:, None, None] * torch.eye(moments.shape[1], dtype=moments.dtype)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    """U (G, I, I), upper triangular with UᵀU = X⁻¹, of damped X, which is overwritten."""
+    diagonal = moments.diagonal(dim1=1, dim2=2)
+    mean = diagonal.mean(1, keepdim=True)
+    diagonal += torch.where(mean > 0, DAMPING * mean, 1.0)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
     factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
     return factor
 
@@ -81,31 +96,28 @@ def _factor(moments: Tensor) -> Tensor:
 def start_compensated(
     grids: GridSet,
     sensitivity: Mapping[str, float],
-    moments: Mapping[str, Tensor],
+    layers: Mapping[str, Layer],
     bits: float,
     scratch: Tensor,
     cost: Callable[[], float],
     originals: tuple[Tensor, ...],
 ) -> tuple[float, float]:
-    """``start_at``, with the weights of every layer of known ``moments`` moved to where rounding compensates itself.
+    """``start_at``, with the weights of all ``layers`` moved to where rounding compensates itself.
 
     ``originals`` is the state of the grids (``GridSet.state``) to start from.
     ``cost()`` tells the bits of the codes as they are written. Moved weights take more of them: that is tried again
     with larger steps, until the codes take about ``bits`` bits. Returns the multiplier λ, and the bits they take.
     """
     grids.restore(originals)
-    layers = {
-        k: Layer(spec.unflatten(grids.weights(k)), moments[spec.name])
-        for k, spec in enumerate(grids.specs)
-        if spec.name in moments
-    }
+    known = [(k, spec, layers[spec.name]) for k, spec in enumerate(grids.specs) if spec.name in layers]
     asked = bits
     for _ in range(ATTEMPTS):
         grids.restore(originals)
         multiplier = start_at(grids, sensitivity, asked, scratch)
         steps, zones = grids.steps().tolist(), grids.zones().tolist()
-        for k, layer in layers.items():
-            grids.set_weights(k, layer.compensated(steps[k], zones[k]))
+        for k, spec, layer in known:
+            weights = spec.unflatten(grids.weights(k))
+            grids.set_weights(k, layer.compensated(weights, steps[k], zones[k]))
         grids.quantise(scratch)
         found = cost()
         if abs(math.log(found / bits)) <= SLACK:
