@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noworse import BadInput, NoWorseError
+from noworse import BadInput, NoWorseError, Options, work
+from noworse.compress import compress_task
 from noworse.task import Task
-from tests.tiny import mlp, run, task
+from tests.tiny import mlp, task
 
 
 def jitter(batch: Tensor) -> Tensor:
@@ -53,6 +54,9 @@ def die() -> None:
 def job(name: str, rank: int) -> Task:
     """The task of a case, as rank 1 differs in it."""
     plain = task(mlp())
+    if name in ("whole", "stopped", "resumed"):
+        action: Callable[[], Any] = refuse if name == "stopped" and rank == 1 else int
+        return dataclasses.replace(plain, augment=after(17, action))
     if name in ("refuse", "crash", "die"):
         return dataclasses.replace(plain, augment=after(5, globals()[name] if rank == 1 else int))
     if name == "other data" and rank == 1:
@@ -64,7 +68,11 @@ def outcome(name: str, folder: Path, rank: int) -> dict[str, Any]:
     """The report of a case, or its error, with what is left in the folder."""
     out = folder / f"{name}.nwt"
     try:
-        report = run(job(name.split("-")[0], rank), out, 14, iterations=40, batch=1 if name == "single" else 30)
+        folder_for_work = folder / "work" if name in ("stopped", "resumed") else None
+        options = Options(iterations=40, batch=1 if name == "single" else 30)
+        report = compress_task(
+            job(name.split("-")[0], rank), out, target=14, options=options, progress=None, work=folder_for_work
+        )
     except (NoWorseError, ZeroDivisionError) as error:
         return {"error": type(error).__name__, "message": str(error), "left": sorted(p.name for p in folder.iterdir())}
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
@@ -73,6 +81,7 @@ def outcome(name: str, folder: Path, rank: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    work.EVERY = 0.0
     for name in sys.argv[2:]:
         found = outcome(name, Path(sys.argv[1]), int(os.environ["RANK"]))
         print(json.dumps({"name": name, **found}), flush=True)

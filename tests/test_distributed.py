@@ -19,7 +19,9 @@ from noworse.ranks import Ranks
 from tests.rank_worker import job
 from tests.tiny import run
 
-CASES = ("plain", "plain-again", "jitter", "single", "other data", "refuse", "crash", "die")
+CASES = (
+    "plain", "plain-again", "jitter", "single", "whole", "stopped", "resumed", "other data", "refuse", "crash", "die"
+)
 ROOT = Path(__file__).parent.parent
 
 
@@ -94,6 +96,13 @@ def test_a_bad_input_of_one_rank_ends_all(outcomes: Outcomes, name: str, error: 
         assert found["message"].startswith(message)
         assert f"{name}.nwt" not in found["left"]
     assert not any(name in left for left in outcomes[0][name]["left"])
+
+
+def test_a_run_of_two_ranks_goes_on_after_one_of_them_failed(outcomes: Outcomes) -> None:
+    assert [found["stopped"]["error"] for found in outcomes] == ["BadInput", "BadInput"]
+    assert outcomes[0]["stopped"]["left"].count("work") == 1
+    assert outcomes[0]["resumed"]["digest"] == outcomes[0]["whole"]["digest"]
+    assert "work" not in outcomes[0]["crash"]["left"]
 
 
 def test_a_crash_of_one_rank_is_named_on_the_others(outcomes: Outcomes) -> None:

@@ -38,6 +38,7 @@ def compress(
     tolerance: float | str | None = None,
     options: Options | None = None,
     preset: str = "default",
+    work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
     **extras: Any,
 ) -> Report:
@@ -47,15 +48,15 @@ def compress(
     held-out ones that judge. ``target`` is a ratio, "400KB" or "1.6 bits" per weight; ``tolerance`` the mean loss
     difference to stay under, in the loss's unit or "1%" of the original's mean loss (the default), and what decides
     the size where there is no target. ``preset`` names settings (see presets.py) where ``options`` are not given.
+    ``work`` is a folder for checkpoints: the same call goes on there after it was interrupted, to the same file.
     ``extras`` are further fields of ``Task``: metric, forward, distill, augment, keep.
 
     Raises BadInput for anything that cannot be used, and TargetMissed (with the best report) where target or tolerance
     could not be met. Source: L², Shi et al., ICCV 2023.
     """
     task = Task(model=model, loss=loss, calib=calib, verify=verify, **extras)
-    return compress_task(
-        task, out, target=target, tolerance=tolerance, options=options, preset=preset, progress=progress
-    )
+    settings: dict[str, Any] = {"options": options, "preset": preset, "work": work, "progress": progress}
+    return compress_task(task, out, target=target, tolerance=tolerance, **settings)
 
 
 def compress_task(
@@ -66,12 +67,15 @@ def compress_task(
     tolerance: float | str | None = None,
     options: Options | None = None,
     preset: str = "default",
+    work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
 ) -> Report:
     """``compress`` for a Task."""
     begin, options = time.monotonic(), choose(options, preset)
     with together() if options.parallel else nullcontext(ALONE) as ranks:
-        return _run(Job(task, out, options, progress or (lambda step: None), ranks), target, tolerance, begin)
+        job = Job(task, out, options, progress or (lambda step: None), ranks)
+        job.keep_in(work, target, tolerance)
+        return _run(job, target, tolerance, begin)
 
 
 def _run(job: Job, target: float | str | None, tolerance: float | str | None, begin: float) -> Report:
@@ -82,8 +86,11 @@ def _run(job: Job, target: float | str | None, tolerance: float | str | None, be
             verdict = job.within(limit) if target is None else job.at_target(target, limit)
         report = job.report(verdict, time.monotonic() - begin)
         if not verdict.passed and (tolerance is not None or target is None):
-            raise TargetMissed(f"the tolerance was not met: {verdict}", report, job.content())
+            missed = TargetMissed(f"the tolerance was not met: {verdict}", report, job.content())
+            job.work.clean()
+            raise missed
         job.publish()
+        job.work.clean()
     finally:
         job.clean()
     return report

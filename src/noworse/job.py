@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from noworse.target import parse_target
 from noworse.task import Task
 from noworse.tune import Progress, Step
 from noworse.verify import Verdict, mean_loss, parse_tolerance, verify
+from noworse.work import NOWHERE, Work
 from noworse.workspace import Workspace
 
 MINIMUM_CALIB, MINIMUM_VERIFY = 16, 30
@@ -61,6 +63,7 @@ class Job:
         shared = data.shared_samples(self.calib, self.verify)
         if shared > SHARED_LIMIT * self.samples:
             raise BadInput(f"{shared} samples of verify are in calib too: expected held-out data")
+        self.work = NOWHERE
         self._require_same()
         self.original_loss = ranks.lead(lambda: mean_loss(task.model, task.loss, self.verify))
 
@@ -70,9 +73,19 @@ class Job:
             given = {"the model": fingerprint.of_module(self.task.model), "calib": fingerprint.of_batches(self.calib)}
             self.ranks.require_same({**given, "options": self.options.to_json()})
 
+    def keep_in(self, folder: str | os.PathLike[str] | None, target: object, tolerance: object) -> None:
+        """Keep checkpoints in ``folder``, and go on from one that is there; BadInput where it is another run's."""
+        if folder is None:
+            return
+        given = {"the model": fingerprint.of_module(self.task.model), "options": self.options.to_json()}
+        given |= {"calib": fingerprint.of_batches(self.calib), "verify": fingerprint.of_batches(self.verify)}
+        given |= {"target": str(target), "tolerance": str(tolerance), "distill": str(self.task.distill)}
+        given |= {"keep": str(list(self.task.keep))}
+        self.work = Work(folder, {**given, "the number of processes": self.ranks.size}, self.ranks)
+
     def _workspace(self, calib: list[Batch], tolerance: float) -> Workspace:
         """A workspace whose measurements include a verdict as long as any of these samples can be."""
-        workspace = Workspace(self.task, calib, self.options, self.progress, self.ranks)
+        workspace = Workspace(self.task, calib, self.options, self.progress, self.ranks, self.work)
         unknown = ["compressed_loss", "mean_difference", "upper_bound", "lower_bound"]
         unknown += ["metric_original", "metric_compressed"] if self.task.metric is not None else []
         unknown += ["changed", "mean_kl"] if self.task.distill == "kl" else []
@@ -107,16 +120,24 @@ class Job:
         for round_ in range(1, ROUNDS + 1):
             workspace.start(budget)
             workspace.tuner.run(budget, int(ROUND_SHARE * self.options.iterations), f"search {round_}/{ROUNDS}")
-            found = next_budget(workspace.tuner.bits(), predictor.bound(), limit, 8.0 * workspace.floor())
-            budget = self.ranks.agree(max(found, 8.0 * workspace.least()))
+            budget = self.work.note(f"budget {round_}", functools.partial(self._next, workspace, predictor, limit))
         for look in range(1, self.options.looks + 1):
+            if f"look {look}" in self.work.notes:
+                budget *= BACK_OFF
+                continue
             workspace.start(budget)
             workspace.tuner.run(budget, self.options.iterations, f"tune, look {look}")
             verdict = self._judge(workspace, land(workspace, int(budget / 8 / AIM)), limit, look)
             if verdict.passed:
                 break
+            self.work.note(f"look {look}", verdict.record)
             budget *= BACK_OFF
         return verdict
+
+    def _next(self, workspace: Workspace, predictor: Predictor, limit: float) -> float:
+        """The budget in bits after a round of the search."""
+        found = next_budget(workspace.tuner.bits(), predictor.bound(), limit, 8.0 * workspace.floor())
+        return float(self.ranks.agree(max(found, 8.0 * workspace.least())))
 
     def _judge(
         self, workspace: Workspace, items: Mapping[str, Representation], tolerance: float, looks: int
@@ -152,7 +173,7 @@ class Job:
         return self.ranks.send(self.partial.read_bytes() if self.ranks.first else b"")
 
     def clean(self) -> None:
-        """Remove what is left beside ``out``."""
+        """Remove what is left beside ``out``; checkpoints stay, so that an interrupted run can go on."""
         if self.ranks.first:
             self.partial.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -22,7 +23,7 @@ class Sampler:
 
     def __init__(self, batches: Sequence[Batch], size: int, seed: int) -> None:
         self.batches = list(batches)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.seed, self.generator = seed, torch.Generator().manual_seed(seed)
         self.outputs: list[Tensor] = []
         if data.joinable(self.batches):
             self.batches = [data.concatenate(self.batches)]
@@ -44,12 +45,23 @@ class Sampler:
             self.outputs.append(torch.cat([run(data.select(batch, part)) for part in rows]))
 
     def __iter__(self) -> Iterator[tuple[Batch, Tensor | None]]:
+        return self._draw(self._rows())
+
+    def after(self, batches: int) -> Iterator[tuple[Batch, Tensor | None]]:
+        """What a new sampler of the same seed would go on with after so many batches."""
+        self.generator.manual_seed(self.seed)
+        return self._draw(itertools.islice(self._rows(), batches, None))
+
+    def _rows(self) -> Iterator[Tensor]:
         while True:
             order = torch.randperm(self.count, generator=self.generator)
-            for rows in torch.split(order[: self.count - self.count % self.size], self.size):
-                if len(self.batches) == 1:
-                    batch = data.select(self.batches[0], rows)
-                    yield batch, self.outputs[0][rows] if self.outputs else None
-                else:
-                    index = int(rows)
-                    yield self.batches[index], self.outputs[index] if self.outputs else None
+            yield from torch.split(order[: self.count - self.count % self.size], self.size)
+
+    def _draw(self, drawn: Iterator[Tensor]) -> Iterator[tuple[Batch, Tensor | None]]:
+        for rows in drawn:
+            if len(self.batches) == 1:
+                batch = data.select(self.batches[0], rows)
+                yield batch, self.outputs[0][rows] if self.outputs else None
+            else:
+                index = int(rows)
+                yield self.batches[index], self.outputs[index] if self.outputs else None

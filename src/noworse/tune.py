@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from noworse.precision import LossScaler
 from noworse.ranks import ALONE, Ranks
 from noworse.rate.control import RateController, budget_at
 from noworse.sampling import Sampler
+from noworse.work import NOWHERE, Work
 
 MEASURE_EVERY = 25  # iterations between measurements of the whole file
 FINAL_RATE, FINAL_GRID_RATE = 0.02, 0.1  # of the learning rates of weights, and of steps and zones, after the cosine
@@ -59,6 +62,7 @@ class Hooks:
     measure: Callable[[], int]
     progress: Progress
     ranks: Ranks = ALONE
+    work: Work = NOWHERE
 
 
 def attach(student: nn.Module, grids: GridSet) -> tuple[Tensor, Tensor]:
@@ -94,7 +98,7 @@ class Tuner:
         hooks: Hooks,
     ) -> None:
         self.student, self.grids, self.options = student, grids, options
-        self.batches = iter(sampler)
+        self.sampler, self.batches, self.drawn = sampler, iter(sampler), 0
         self.objective = objective
         self.hooks = hooks
         self.values, self.gradient = attach(student, grids)
@@ -139,9 +143,11 @@ class Tuner:
 
     def run(self, budget: float, iterations: int, stage: str = "tune") -> None:
         """Tune for ``iterations`` towards a file of ``budget`` bits, from the present size."""
-        assert self.controller is not None, "reset() comes first"
-        start, begin, running = self.bits(), time.monotonic(), 0.0
-        for iteration in range(iterations):
+        if self.passed(stage):
+            return
+        first, start, running = self._resume(stage)
+        begin = time.monotonic()
+        for iteration in range(first, iterations):
             progress = iteration / iterations
             self._set_rates(iteration, iterations)
             goal = budget_at(progress, start, budget, self.options.ramp)
@@ -152,10 +158,57 @@ class Tuner:
                 raise BadInput(f"{found}: expected finite outputs, or lower learning rates")
             if (iteration + 1) % MEASURE_EVERY == 0 or iteration + 1 == iterations:
                 self._measure()
-                left = (time.monotonic() - begin) / (iteration + 1) * (iterations - iteration - 1)
+                left = (time.monotonic() - begin) / (iteration + 1 - first) * (iterations - iteration - 1)
                 step = Step(stage, iteration + 1, iterations, self.bits() / 8, goal / 8, running, left)
                 self.hooks.progress(step)
+            at = {"stage": stage, "iteration": iteration + 1, "start": start, "running": running}
+            self.hooks.work.offer(functools.partial(self._checkpoint, at), iteration + 1 == iterations)
         self.grids.quantise(self.values)
+
+    def passed(self, stage: str | None = None) -> bool:
+        """Whether the checkpoint that this run goes on from was made in a later stage, or in any if None."""
+        position = self.hooks.work.position
+        return position is not None and position["stage"] != stage
+
+    def _state(self) -> dict[str, Tensor]:
+        """All tensors that an iteration depends on, besides the sampler's; those of the grids are copies."""
+        tensors = {f"grid {k}": tensor for k, tensor in enumerate(self.grids.state())}
+        for k, group in enumerate(self.optimiser.param_groups):
+            for name, tensor in self.optimiser.state.get(group["params"][0], {}).items():
+                tensors[f"{name} {k}"] = tensor
+        return {**tensors, "random": torch.get_rng_state()}
+
+    def _checkpoint(self, at: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What is needed to go on from a position ``at`` in a stage."""
+        assert self.controller is not None
+        tensors = self._state()
+        numbers = {"controller": vars(self.controller), "scaler": vars(self.scaler), "seconds": self.seconds}
+        peaks = [group["peak"] for group in self.optimiser.param_groups]
+        counts = {"drawn": self.drawn, "side_bits": self.side_bits, "peaks": peaks}
+        return tensors, {**at, **numbers, **counts, "moments": len(self.optimiser.state) > 0}
+
+    def _resume(self, stage: str) -> tuple[int, float, float]:
+        """Where a run of ``stage`` begins: iteration, bits at its start, running loss; the state is then as it was."""
+        position = self.hooks.work.position
+        if position is None:
+            return 0, self.bits(), 0.0
+        self.controller = RateController(1.0)
+        vars(self.controller).update(position["controller"])
+        vars(self.scaler).update(position["scaler"])
+        self.seconds.update(position["seconds"])
+        self.side_bits, self.drawn = position["side_bits"], position["drawn"]
+        self.batches = self.sampler.after(self.drawn)
+        for group, peak in zip(self.optimiser.param_groups, position["peaks"], strict=True):
+            group["peak"], leaf = peak, group["params"][0]
+            if position["moments"]:
+                zeros = {"exp_avg": torch.zeros_like(leaf), "exp_avg_sq": torch.zeros_like(leaf)}
+                self.optimiser.state[leaf] = {"step": torch.zeros(()), **zeros}
+        state = self._state()
+        self.hooks.work.read_into(state)
+        self.grids.restore(tuple(tensor for name, tensor in state.items() if name.startswith("grid ")))
+        torch.set_rng_state(state["random"])
+        self.grids.quantise(self.values)
+        return position["iteration"], position["start"], position["running"]
 
     def _set_rates(self, iteration: int, iterations: int) -> None:
         warm = min(1.0, (iteration + 1) / max(self.options.warm_up, 1))
@@ -206,6 +259,7 @@ class Tuner:
     def _learn(self) -> float:
         """Mean loss of the next batch and its gradient, of this rank's share and then of all."""
         batch, known = next(self.batches)
+        self.drawn += 1
         whole = data.batch_size(batch)
         batch, original = self.hooks.teach(batch, known)
         own = data.batch_size(batch)

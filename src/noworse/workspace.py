@@ -37,6 +37,7 @@ from noworse.sensitivity.fisher import tensor_sensitivity
 from noworse.sensitivity.moments import input_moments
 from noworse.task import Task
 from noworse.tune import COMPENSATED, NEAREST, Hooks, Progress, Tuner
+from noworse.work import NOWHERE, Work
 
 SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16  # the latter at most: no more than are tuned on at a time
 PROBE = 8  # samples that folded norms must agree on, likewise
@@ -64,7 +65,13 @@ class Workspace:
     """Everything between the caller's model and the file; the caller's model is copied, never changed."""
 
     def __init__(
-        self, task: Task, calib: list[Batch], options: Options, progress: Progress, ranks: Ranks = ALONE
+        self,
+        task: Task,
+        calib: list[Batch],
+        options: Options,
+        progress: Progress,
+        ranks: Ranks = ALONE,
+        work: Work = NOWHERE,
     ) -> None:
         self.task, self.calib, self.options, self.ranks = task, calib, options, ranks
         self.original_bytes = state_bytes(task.model)
@@ -93,7 +100,7 @@ class Workspace:
         self.settings: dict[str, Any] = {"seed": options.seed, "distill": task.distill, **options.changed()}
         self.settings |= {"keep": list(task.keep)} if task.keep else {}
         self.settings |= {"features": list(names)} if names else {}
-        hooks = Hooks(self._teach, self.measure, progress, ranks)
+        hooks = Hooks(self._teach, self.measure, progress, ranks, work)
         self.tuner = Tuner(self.student, self.grids, self.sampler, self.objective, options, hooks)
         self.precision.require(lambda: self._trial(probe).backward())  # type: ignore[no-untyped-call]
         self.verdict: dict[str, Any] | None = None  # what measurements take the verdict to be
@@ -241,8 +248,10 @@ class Workspace:
     def start(self, budget: float) -> None:
         """Set the grids to where tuning towards ``budget`` bits starts, by the rounding that loses less on calib.
 
-        What was tuned before is forgotten.
+        What was tuned before is forgotten. Where a checkpoint is to be gone on from, that is left to it.
         """
+        if self.tuner.passed():
+            return
         self.grids.restore(self._untuned)
         floor = 8 * self.floor()
         wanted = max(self.options.start * budget - floor, 0.5 * budget)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from noworse.options import Options
 
 HELP = "compress the model of a task and judge it on held-out data, or a model file without any data"
-TASK_ONLY = ("tolerance", "seed", "iterations", "coder", "preset", "keep", "options", "settings")
+TASK_ONLY = ("tolerance", "work", "seed", "iterations", "coder", "preset", "keep", "options", "settings")
 FILE_ONLY = ("lossless", "max_error")
 
 
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-error", metavar="E", help="model files: most error of any element, 0.01 or 1%% of the tensor's largest"
     )
+    parser.add_argument("--work", metavar="FOLDER", help="keep checkpoints there; the same command goes on from them")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
 
 
@@ -69,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             target=arguments.target,
             tolerance=arguments.tolerance,
             options=settings,
+            work=arguments.work,
             progress=None if arguments.quiet else show_progress,
         )
     except TargetMissed as missed:
