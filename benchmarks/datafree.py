@@ -25,7 +25,7 @@ from noworse.compare import compare
 from noworse.datafree import slope
 from noworse.task import Task, TaskUnavailable
 from zoo import fashion_mnist
-from zoo.train import WEIGHTS
+from zoo.fitting import WEIGHTS
 
 BALANCES = (0.0, 0.5, 1.0)
 TARGETS = ("3 bits", "4 bits")

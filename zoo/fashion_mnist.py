@@ -1,4 +1,4 @@
-"""Tasks on Fashion-MNIST, one per net of the zoo: ``zoo/fashion_mnist.py:resnet20`` and its five sisters.
+"""Tasks on Fashion-MNIST, one per net of the zoo: ``zoo/fashion_mnist.py:resnet20`` and its sisters.
 
 ``calib`` is 4,000 training images without their labels, ``verify`` the whole test set with labels, the loss is the
 cross-entropy in nats, the metric the accuracy in per cent. To choose settings without touching the test set, use
@@ -7,38 +7,20 @@ cross-entropy in nats, the metric the accuracy in per cent. To choose settings w
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors.torch import load as parse_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from noworse.errors import BadInput
 from noworse.task import Task, TaskUnavailable
 from zoo import data
 from zoo.classify import accuracy_percent, loss
+from zoo.fitting import restore
 from zoo.nets import NETS
-from zoo.train import WEIGHTS
 
 CALIB_BATCH, VERIFY_BATCH = 250, 500
 FULL_BLENDS = ("lenet300", "lenet5")  # nets of mostly dense layers, which adapt to few images all too well
-
-
-def load_weights(name: str, folder: Path = WEIGHTS) -> nn.Module:
-    """The trained net in eval mode, its file checked against the SHA-256 recorded when it was trained."""
-    path, record = folder / f"{name}.safetensors", folder / f"{name}.json"
-    if not (path.exists() and record.exists()):
-        raise TaskUnavailable(f"{path} or its .json is missing: train it with `python -m zoo.train {name}`")
-    content = path.read_bytes()
-    found, expected = hashlib.sha256(content).hexdigest(), json.loads(record.read_text())["sha256"]
-    if found != expected:
-        raise BadInput(f"{path} has SHA-256 {found}, but {record.name} records {expected}")
-    model = NETS[name]()
-    model.load_state_dict(parse_safetensors(content), strict=True)
-    return model.eval()
 
 
 @dataclass(frozen=True)
@@ -65,7 +47,7 @@ def build(name: str, split: str = "test") -> Task:
     except FileNotFoundError as error:
         raise TaskUnavailable(str(error)) from error
     return Task(
-        model=load_weights(name),
+        model=restore(name, NETS[name](), f"python -m zoo.train {name}"),
         loss=loss,
         calib=list(data.load("calib")[0].split(CALIB_BATCH)),
         verify=list(zip(images.split(VERIFY_BATCH), labels.split(VERIFY_BATCH), strict=True)),

@@ -1,8 +1,9 @@
-"""The six small nets of the zoo, all for 1 x 28 x 28 images and 10 classes.
+"""The image classifiers of the zoo, all for 1 x 28 x 28 images and 10 classes.
 
 Sources: LeNet-300-100 and LeNet-5 (LeCun et al. 1998, the Caffe variant of the latter), ResNet-20 (He et al. 2016,
 CIFAR layout, projection shortcuts), VGG-small (Simonyan & Zisserman 2015, with batch norm), MobileNetV2 x0.5
-(Sandler et al. 2018, stride-1 stem), ViT-tiny (Dosovitskiy et al. 2021, patch 4, pre-norm).
+(Sandler et al. 2018, stride-1 stem), ViT-tiny (Dosovitskiy et al. 2021, patch 4, pre-norm), hybrid (a convolutional
+stem before transformer blocks: Xiao et al., Early convolutions help transformers see better, 2021).
 """
 
 from __future__ import annotations
@@ -156,9 +157,9 @@ class MobileNetV2Half(nn.Module):
 class TransformerBlock(nn.Module):
     """Pre-norm self-attention and a two-layer MLP with GELU."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, causal: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.norm1 = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -170,7 +171,8 @@ class TransformerBlock(nn.Module):
         batch, tokens, dim = x.shape
         qkv = self.qkv(self.norm1(x)).reshape(batch, tokens, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, C/H)
-        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        x = x + self.proj(mixed.transpose(1, 2).reshape(x.shape))
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
 
@@ -190,6 +192,27 @@ class ViTTiny(nn.Module):
         x = self.patch(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1) + self.pos
         return self.head(self.norm(self.blocks(x))[:, 0])
+
+
+class Hybrid(nn.Module):
+    """Four 3x3 conv-bn-relu layers down to 7 x 7 tokens of width 96, two transformer blocks, their mean."""
+
+    def __init__(self, dim: int = 96, depth: int = 2, heads: int = 4) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels_in = 1
+        for channels, stride in [(24, 1), (48, 2), (64, 1), (dim, 2)]:
+            layers += [nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+            channels_in = channels
+        self.stem = nn.Sequential(*layers)
+        self.pos = nn.Parameter(torch.randn(1, 49, dim) * 0.02)
+        self.blocks = nn.Sequential(*[TransformerBlock(dim, heads) for _ in range(depth)])
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2) + self.pos  # (B, 49, 96)
+        return self.head(self.norm(self.blocks(x)).mean(1))
 
 
 NETS: dict[str, type[nn.Module]] = {

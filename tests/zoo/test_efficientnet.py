@@ -8,7 +8,7 @@ import torch
 
 from noworse.data import shared_samples
 from noworse.task import Task, TaskUnavailable, load_task
-from zoo import efficientnet
+from zoo import classify, efficientnet
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_published_weights_know_eighteen_of_the_twenty_images(task: Task) -> Non
     files = efficientnet.image_files()
     images = torch.stack([efficientnet.crop(file, 256, None, flip=False) for file, _ in files])
     labels = torch.tensor([label for _, label in files])
-    assert efficientnet.accuracy_percent(task.model, [(images, labels)]) == 90
+    assert classify.accuracy_percent(task.model, [(images, labels)]) == 90
     losses = efficientnet.loss(task.model, (images, labels))
     assert losses.shape == (20,)
     assert losses.mean().item() == pytest.approx(0.628, abs=0.001)
@@ -72,3 +72,20 @@ def test_augment_flips_some(task: Task) -> None:
     kept = [bool(torch.equal(a, b)) for a, b in zip(found, images, strict=True)]
     assert all(f != k for f, k in zip(flipped, kept, strict=True))
     assert 0 < sum(flipped) < 20
+
+
+@torch.no_grad()
+def test_agreement_is_the_share_of_equal_answers(task: Task) -> None:
+    original, other = torch.nn.Identity(), torch.nn.Softmin(1)
+    logits = torch.tensor([[0.0, 1.0], [2.0, 1.0], [1.0, 1.0], [3.0, 3.0]])  # ties: both take the first
+    metric = efficientnet.agreement_percent(original)
+    assert metric(original, [(logits, torch.zeros(4))]) == 100
+    assert metric(other, [(logits, torch.zeros(4))]) == 50
+    assert task.metric(task.model, task.verify[:1]) == 100
+
+
+def test_development_task_judges_none_of_the_other_images(task: Task) -> None:
+    development = efficientnet.dev_task()
+    judged = {label for _, labels in development.verify for label in labels.tolist()}
+    assert judged == {label for _, label in efficientnet.image_files()[2::4]}
+    assert shared_samples(development.calib, development.verify) == shared_samples(development.verify, task.verify) == 0
