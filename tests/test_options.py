@@ -33,6 +33,7 @@ def test_changed_names_what_differs() -> None:
         ("{", "not JSON"),
         ('{"sede": 1}', "unknown option 'sede'.*seed"),
         ('{"seed": "1"}', "seed must be of type int, found '1'"),
+        ('{"rate_rounding": -1}', "rate_rounding must be a finite number >= 0, found -1"),
         ('{"iterations": -1}', "iterations must not be negative"),
         ('{"zone": 9}', r"zone must lie in \[0.4, 3.9\], found 9"),
         ('{"coder": "best"}', "coder must be one of auto, fast, max, found 'best'"),

@@ -41,6 +41,7 @@ class Options:
     rounding: str = "auto"  # at the start: "compensated" (OBS), "nearest", or whichever loses less on calib
     transform: str = "deadzone"  # of weights to codes: "uniform", "log", "exp", "multiscale" (methods/transforms)
     per_channel: bool = False  # whether wide rows (output channels) have steps of their own
+    rate_rounding: float = 0.0  # price of a bit in compensated rounding; 1: what one saves at high rates
     zone: float = 0.5  # half width of the zero bin of weight tensors at the start, in steps (1/2: uniform)
     delta: float = 0.25  # half width of the counter's kernel, in code units
     kernel: str = "cos"  # of the counter: "cos", "linear", "triangle"
@@ -73,6 +74,8 @@ class Options:
         if self.rounding not in ROUNDINGS:
             raise BadInput(f"option rounding must be one of {', '.join(ROUNDINGS)}, found {self.rounding!r}")
         self._check_transform()
+        if not 0 <= self.rate_rounding < float("inf"):
+            raise BadInput(f"option rate_rounding must be a finite number >= 0, found {self.rate_rounding!r}")
         if self.precision not in DTYPES:
             raise BadInput(f"option precision must be one of {', '.join(DTYPES)}, found {self.precision!r}")
         if not 0.5 < self.confidence < 1:

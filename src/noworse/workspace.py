@@ -40,6 +40,7 @@ from noworse.tune import COMPENSATED, NEAREST, Hooks, Progress, Tuner
 from noworse.work import NOWHERE, Work
 
 SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16  # the latter at most: no more than are tuned on at a time
+MOMENT_SAMPLES = 4096  # most that second moments of inputs are taken from
 PROBE = 8  # samples that folded norms must agree on, likewise
 FITS = 1.05  # of the wanted bits: what compensated rounding may take
 AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
@@ -120,7 +121,7 @@ class Workspace:
         batch, _ = next(iter(Sampler(self.sampler.batches, self.sampler.at_a_time(), options.seed)))
         outputs = self._original(batch)
         size = outputs[0].numel() * 4 * sum(data.batch_size(b) for b in self.sampler.batches)
-        if task.augment is None and size <= CACHE_LIMIT and not names:
+        if task.augment is None and size <= CACHE_LIMIT and not names and options.iterations:
             self.sampler.remember(self._original)
         distiller = distiller_of(kind, outputs)
         own = task.forward is None
@@ -161,9 +162,11 @@ class Workspace:
             parameter.requires_grad_(True)
         self.sensitivity = tensor_sensitivity(chosen, self._probes(), self.distiller, self.options.seed)
         if self.options.rounding != "nearest":
-            runs = (functools.partial(self.forward, self.student, batch) for batch in self._samples())
+            batches = self._samples(MOMENT_SAMPLES)
+            runs = (functools.partial(self.forward, self.student, batch) for batch in batches)
             limit = max(MOMENTS_BYTES, sum(4.0 * parameter.numel() for parameter in chosen.values()))
-            moments = input_moments(self.student, chosen, runs, limit)
+            least = SENSITIVITY_SAMPLES // SENSITIVITY_BATCH
+            moments = input_moments(self.student, chosen, runs, limit, least)
             self.layers = {name: Layer(chosen[name].shape, moments.pop(name)) for name in list(moments)}
         self.unused = [name for name, value in self.sensitivity.items() if value == 0]
         if len(self.unused) == len(chosen):
@@ -196,12 +199,12 @@ class Workspace:
         grids.tunes_zones = transform.tunes_zone
         return grids
 
-    def _samples(self) -> Iterator[Batch]:
+    def _samples(self, count: int = SENSITIVITY_SAMPLES) -> Iterator[Batch]:
         """The first calibration samples, a few at a time: what the survey looks at."""
         seen = 0
         for batch in self.calib:
             for rows in torch.split(torch.arange(data.batch_size(batch)), min(SENSITIVITY_BATCH, self.options.batch)):
-                if seen >= SENSITIVITY_SAMPLES:
+                if seen >= count:
                     return
                 yield data.select(batch, rows)
                 seen += len(rows)
@@ -271,7 +274,8 @@ class Workspace:
             start_at(*known, wanted, self.tuner.values)
             nearest = self._start_loss()
         multiplier, found = start_compensated(
-            *known, self.layers, wanted, self.tuner.values, lambda: 8 * self.measure() - floor, self._untuned
+            *known, self.layers, wanted, self.tuner.values, lambda: 8 * self.measure() - floor, self._untuned,
+            self.options.rate_rounding,
         )
         if self.options.rounding == "auto" and (found > FITS * wanted or nearest < self._start_loss()):
             return False

@@ -87,3 +87,14 @@ def test_blocks_divide_the_channels() -> None:
     assert blocks(nn.Conv2d(7, 4, 5), 100) == 7
     assert widest([nn.Linear(100, 3)], 0) == 50
     assert widest([], 0) == 1
+
+def test_it_ends_when_every_layer_has_seen_enough() -> None:
+    layer, calls = nn.Linear(4, 2), []
+
+    def run() -> None:
+        calls.append(layer(torch.randn(8, 4)))
+
+    for least, expected in ((0, 3), (6, 6), (99, 12)):  # 5 inputs for each of 4 weights are 20: three batches of 8
+        calls.clear()
+        input_moments(layer, {"w": layer.weight}, [run] * 12, least=least)
+        assert len(calls) == expected

@@ -9,13 +9,19 @@ Columns of large input energy go first, while there are many left to make up for
 as they stood when their turn came: rounding each of them to its nearest grid point gives the codes, and they are where
 tuning starts.
 
-Source: Hassibi and Stork, Optimal brain surgeon (1993); Frantar et al., GPTQ (ICLR 2023), the order of columns.
+With a rate term, a code is the one of least (w_j − ŵ_j)²/U_jj² + price · code length among the nearest, the one below
+it in magnitude, and zero; code lengths are those of the codes of the pass before. Weights that get another code than
+their nearest are returned at its grid point.
+
+Source: Hassibi and Stork, Optimal brain surgeon (1993); Frantar et al., GPTQ (ICLR 2023), the order of columns; Conzel
+et al., CERWU (2025), the rate term.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,7 +33,9 @@ from noworse.methods.start import start_at
 DAMPING = 0.01  # of the mean input energy, added to each: calibration samples are few
 BLOCK = 64  # columns whose corrections are applied to the rest at once
 AT_ONCE = 1024  # blocks of a layer that are rounded together
-ATTEMPTS, SLACK = 5, 0.01  # at a start, and how far from its bits that may stay, as a logarithm
+ATTEMPTS, SLACK = 8, 0.003  # at a start, and how far from its bits that may stay, as a logarithm
+COARSEST = 8.0  # largest step in root mean squares: what a tensor of mostly zeros loses, few others make up for
+PASSES = 3  # with a rate term, each with the code lengths of the one before
 
 
 def nearest(weights: Tensor, step: float, zone: float) -> Tensor:
@@ -36,14 +44,52 @@ def nearest(weights: Tensor, step: float, zone: float) -> Tensor:
     return torch.copysign(deadzone.decode(magnitude, zone) * step, weights)
 
 
-def compensated(weights: Tensor, factor: Tensor, step: float, zone: float) -> Tensor:
+@dataclass(frozen=True)
+class Rate:
+    """What bits cost: ``price`` in squared errors of a layer's output per bit, ``bits`` (2M + 1,) of codes −M..M.
+
+    Larger codes take as many as the largest.
+    """
+
+    price: float
+    bits: Tensor
+
+    def choose(self, weights: Tensor, step: float, zone: float, curvature: Tensor) -> Tensor:
+        """ŵ of least ``curvature``·(w − ŵ)² + price·bits for one column (G, R) of curvature (G, 1)."""
+        most = len(self.bits) // 2
+        scaled = weights.abs() / step
+        first = deadzone.magnitude(scaled - zone)
+        codes = torch.stack([first, (first - 1).clamp_(min=0), torch.zeros_like(first)])  # (3, G, R)
+        errors = (scaled - deadzone.decode(codes.clone(), zone)).mul_(step)
+        signed = torch.copysign(codes.clamp(max=most), weights).long() + most
+        cost = errors.square_().mul_(curvature).add_(self.bits[signed], alpha=self.price)
+        chosen = codes.gather(0, cost.argmin(0, keepdim=True))[0]
+        return torch.copysign(deadzone.decode(chosen, zone) * step, weights)
+
+
+def code_lengths(weights: Tensor, step: float, zone: float) -> Tensor:
+    """Ideal code lengths in bits (2M + 1,) of the codes −M..M of rounded weights, each counted half a time more."""
+    codes = torch.copysign(deadzone.magnitude(weights.abs() / step - zone), weights).long().flatten()
+    most = int(codes.abs().max())
+    counts = torch.bincount(codes + most, minlength=2 * most + 1) + 0.5
+    return (counts.sum() / counts).log2().to(weights.dtype)
+
+
+def compensated(weights: Tensor, factor: Tensor, step: float, zone: float, rate: Rate | None = None) -> Tensor:
     """Weights (G, R, I) as they stand when they are rounded, for the factors U (G, I, I) of their G groups of rows."""
     rows, size = weights.clone(), weights.shape[2]
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         errors = torch.zeros_like(rows[:, :, start:end])
         for j in range(start, end):
-            error = (rows[:, :, j] - nearest(rows[:, :, j], step, zone)) / factor[:, None, j, j]
+            pivot, column = factor[:, None, j, j], rows[:, :, j]
+            rounded = nearest(column, step, zone)
+            if rate is not None:
+                chosen = rate.choose(column, step, zone, pivot**-2)
+                error = (column - chosen) / pivot
+                column.copy_(torch.where(chosen == rounded, column, chosen))
+            else:
+                error = (column - rounded) / pivot
             rows[:, :, j + 1 : end] -= error[:, :, None] * factor[:, None, j, j + 1 : end]
             errors[:, :, j - start] = error
         rows[:, :, end:] -= errors @ factor[:, start:end, end:]
@@ -60,26 +106,40 @@ class Layer:
         self.shape = tuple(shape)
         self.blocks = math.prod(self.shape[1:]) // moments.shape[1]
         energy = moments.diagonal(dim1=1, dim2=2)  # (G·B, I/B)
-        self.used = energy > 0
+        self.used, self.energy = energy > 0, float(energy.mean())
         groups = len(moments) // self.blocks
         ranked = energy.reshape(groups, self.blocks, -1).sum(0).argsort(descending=True, stable=True)
         self.order = ranked.repeat(groups, 1)  # (G·B, I/B)
         rows = torch.take_along_dim(moments, self.order[:, :, None], 1)
         self.factor = _factor(torch.take_along_dim(rows, self.order[:, None], 2).double()).to(moments.dtype)
 
-    def compensated(self, weights: Tensor, step: float, zone: float) -> Tensor:
-        """The weights as they stand when they are rounded, in their own shape."""
+    def curvature(self) -> float:
+        """Geometric mean of 1/U_jj² as a share of the mean input energy: how much of an error is left in the end.
+
+        Equal slopes of loss against rate need it: a step s costs ½ F·s²/12 per weight times this share.
+        """
+        pivots = self.factor.diagonal(dim1=1, dim2=2)[torch.take_along_dim(self.used, self.order, 1)]
+        return float(pivots.double().log().mean().mul(-2).exp()) / self.energy if len(pivots) else 1.0
+
+    def compensated(self, weights: Tensor, step: float, zone: float, price: float = 0.0) -> Tensor:
+        """The weights as they stand when they are rounded, in their own shape; ``price`` as in ``Rate``."""
         count, size = self.order.shape
         split = weights.double().reshape(count // self.blocks, -1, self.blocks, size)  # (G, O/G, B, I/B)
         rows = split.transpose(1, 2).flatten(0, 1) * self.used[:, None]  # weights of idle inputs mean nothing
         rows = torch.take_along_dim(rows, self.order[:, None], 2)
-        moved = torch.empty_like(rows)
-        for start in range(0, count, AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            moved[part] = compensated(rows[part], self.factor[part].double(), step, zone)
+        moved = self._sweep(rows, step, zone)
+        for _ in range(PASSES if price > 0 else 0):
+            moved = self._sweep(rows, step, zone, Rate(price, code_lengths(moved, step, zone)))
         moved = torch.take_along_dim(moved, self.order.argsort(1)[:, None], 2)
         joined = moved.reshape(count // self.blocks, self.blocks, -1, size).transpose(1, 2)
         return joined.reshape(self.shape).float()
+
+    def _sweep(self, rows: Tensor, step: float, zone: float, rate: Rate | None = None) -> Tensor:
+        moved = torch.empty_like(rows)
+        for start in range(0, len(rows), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            moved[part] = compensated(rows[part], self.factor[part].double(), step, zone, rate)
+        return moved
 
 
 def _factor(moments: Tensor) -> Tensor:
@@ -101,23 +161,29 @@ def start_compensated(
     scratch: Tensor,
     cost: Callable[[], float],
     originals: tuple[Tensor, ...],
+    rate: float = 0.0,
 ) -> tuple[float, float]:
     """``start_at``, with the weights of all ``layers`` moved to where rounding compensates itself.
 
-    ``originals`` is the state of the grids (``GridSet.state``) to start from.
+    ``originals`` is the state of the grids (``GridSet.state``) to start from; ``rate`` is the price of a bit as a
+    multiple of what one saves at high rates.
     ``cost()`` tells the bits of the codes as they are written. Moved weights take more of them: that is tried again
     with larger steps, until the codes take about ``bits`` bits. Returns the multiplier λ, and the bits they take.
     """
     grids.restore(originals)
     known = [(k, spec, layers[spec.name]) for k, spec in enumerate(grids.specs) if spec.name in layers]
+    remaining = {spec.name: layer.curvature() for _, spec, layer in known}
+    slopes = {name: value * remaining.get(name, 1.0) for name, value in sensitivity.items()}
     asked = bits
     for _ in range(ATTEMPTS):
         grids.restore(originals)
-        multiplier = start_at(grids, sensitivity, asked, scratch)
+        multiplier = start_at(grids, slopes, asked, scratch, COARSEST)
         steps, zones = grids.steps().tolist(), grids.zones().tolist()
         for k, spec, layer in known:
+            loss = sensitivity[spec.name]
+            price = 2 * rate * multiplier / grids.count * layer.energy / loss if loss > 0 else 0.0
             weights = spec.unflatten(grids.weights(k))
-            grids.set_weights(k, layer.compensated(weights, steps[k], zones[k]))
+            grids.set_weights(k, layer.compensated(weights, steps[k], zones[k], price))
         grids.quantise(scratch)
         found = cost()
         if abs(math.log(found / bits)) <= SLACK:

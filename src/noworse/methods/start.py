@@ -10,28 +10,32 @@ from torch import Tensor
 
 from noworse.methods.grid import LARGEST_CODE, GridSet
 
-COARSEST = 2.5  # largest step at the start, in units of the tensor's root mean square
+COARSEST = 2.5  # largest step at the start from nearest rounding, in units of the tensor's root mean square
 UNUSED = 0.5  # the same for tensors that the calibration data never reach
 BISECTIONS = 18
 REACHABLE = 0.85  # of n·log2 n bits, which the empirical entropy of n codes cannot exceed
 
 
-def equal_slope_steps(grids: GridSet, sensitivity: Mapping[str, float], scale: float) -> Tensor:
-    """Steps s = scale/√F (K,), between what the file can hold and 2.5 root mean squares of the tensor.
+def equal_slope_steps(
+    grids: GridSet, sensitivity: Mapping[str, float], scale: float, coarsest: float = COARSEST
+) -> Tensor:
+    """Steps s = scale/√F (K,), between what the file can hold and ``coarsest`` root mean squares of the tensor.
 
     At high rates the loss ½·F·n·s²/12 then falls by the same amount per bit in every tensor. Limits on the bits of a
     tensor (methods/limits.py) come last.
     """
     steps = []
     for k, spec in enumerate(grids.specs):
-        coarsest = (COARSEST if spec.tuned else UNUSED) * grids.rms[k]
-        wanted = scale / math.sqrt(sensitivity[spec.name]) if spec.tuned else coarsest
-        steps.append(min(max(wanted, grids.largest[k] / LARGEST_CODE), coarsest))
+        most = (coarsest if spec.tuned else UNUSED) * grids.rms[k]
+        wanted = scale / math.sqrt(sensitivity[spec.name]) if spec.tuned else most
+        steps.append(min(max(wanted, grids.largest[k] / LARGEST_CODE), most))
     return torch.tensor(steps).clamp(grids.finest, grids.coarsest)
 
 
 @torch.no_grad()
-def start_at(grids: GridSet, sensitivity: Mapping[str, float], bits: float, scratch: Tensor) -> float:
+def start_at(
+    grids: GridSet, sensitivity: Mapping[str, float], bits: float, scratch: Tensor, coarsest: float = COARSEST
+) -> float:
     """Set equal-slope steps; returns the multiplier λ of that slope. Codes of tuned tensors take about ``bits`` bits.
 
     Where so many bits are given to so few weights that each could have a code of its own, empirical entropy says no
@@ -44,7 +48,7 @@ def start_at(grids: GridSet, sensitivity: Mapping[str, float], bits: float, scra
     low, high = middle - 15, middle + 15
     for _ in range(BISECTIONS):
         scale = 0.5 * (low + high)
-        grids.log_step.copy_(equal_slope_steps(grids, sensitivity, math.exp(scale)).log())
+        grids.log_step.copy_(equal_slope_steps(grids, sensitivity, math.exp(scale), coarsest).log())
         grids.quantise(scratch)
         low, high = (scale, high) if float(grids.bits[grids.tuned].sum()) > min(bits, most) else (low, scale)
     grids.rebase()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+PLACES = 5  # where each weight of a row should have been used: fewer leave X nearly singular
 COLUMNS = 8192  # of one batch and layer; more positions of the same few images say little
 NARROWEST = 64  # inputs of a block: narrower ones would save little
 
@@ -70,12 +71,14 @@ def input_moments(
     parameters: Mapping[str, nn.Parameter],
     runs: Iterable[Callable[[], object]],
     limit: float = math.inf,
+    least: int = 0,
 ) -> dict[str, Tensor]:
     """X = E[x xᵀ] as (G·B, I/B, I/B) float32 for each of ``parameters`` that is the weight of a layer (see above).
 
     G groups with I inputs each are cut into B blocks so that all X together take about ``limit`` bytes. Each of
-    ``runs`` calls the module on some data. A layer used several times is measured over all of its uses; one that is
-    never called (its weights are read by other code) is left out.
+    ``runs`` calls the module on some data, until after ``least`` of them every layer has seen five inputs for each
+    weight of a row. A layer used several times is measured over all of its uses; one that is never called (its weights
+    are read by other code) is left out.
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
     layers = [m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d)) and id(m.weight) in names]
@@ -99,8 +102,10 @@ def input_moments(
     ]
     try:
         with torch.no_grad():
-            for run in runs:
+            for number, run in enumerate(runs, 1):
                 run()
+                if number >= least and all(counts[name] >= PLACES * len(total[0]) for name, total in totals.items()):
+                    break
     finally:
         for handle in hooks:
             handle.remove()
