@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,10 @@ def attach(student: nn.Module, grids: GridSet) -> tuple[Tensor, Tensor]:
 def _memory(tensor: Tensor) -> tuple[object, ...]:
     """What tied parameters agree in."""
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
+
+
+def _leaves(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [leaf for group in optimiser.param_groups for leaf in group["params"]]
 
 
 class Tuner:
@@ -170,12 +174,20 @@ class Tuner:
         position = self.hooks.work.position
         return position is not None and position["stage"] != stage
 
+    def _optimisers(self) -> Sequence[torch.optim.Optimizer]:
+        """Those whose moments a checkpoint holds."""
+        return (self.optimiser,)
+
+    def _beside(self) -> dict[str, Tensor]:
+        """What is tuned and is not in the grids."""
+        return {}
+
     def _state(self) -> dict[str, Tensor]:
         """All tensors that an iteration depends on, besides the sampler's; those of the grids are copies."""
-        tensors = {f"grid {k}": tensor for k, tensor in enumerate(self.grids.state())}
-        for k, group in enumerate(self.optimiser.param_groups):
-            for name, tensor in self.optimiser.state.get(group["params"][0], {}).items():
-                tensors[f"{name} {k}"] = tensor
+        tensors = {f"grid {k}": tensor for k, tensor in enumerate(self.grids.state())} | self._beside()
+        for j, optimiser in enumerate(self._optimisers()):
+            for k, leaf in enumerate(_leaves(optimiser)):
+                tensors |= {f"{name} {j}.{k}": moment for name, moment in optimiser.state.get(leaf, {}).items()}
         return {**tensors, "random": torch.get_rng_state()}
 
     def _checkpoint(self, at: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -185,7 +197,8 @@ class Tuner:
         numbers = {"controller": vars(self.controller), "scaler": vars(self.scaler), "seconds": self.seconds}
         peaks = [group["peak"] for group in self.optimiser.param_groups]
         counts = {"drawn": self.drawn, "side_bits": self.side_bits, "peaks": peaks}
-        return tensors, {**at, **numbers, **counts, "moments": len(self.optimiser.state) > 0}
+        moments = [len(optimiser.state) > 0 for optimiser in self._optimisers()]
+        return tensors, {**at, **numbers, **counts, "moments": moments}
 
     def _resume(self, stage: str) -> tuple[int, float, float]:
         """Where a run of ``stage`` begins: iteration, bits at its start, running loss; the state is then as it was."""
@@ -199,10 +212,11 @@ class Tuner:
         self.side_bits, self.drawn = position["side_bits"], position["drawn"]
         self.batches = self.sampler.after(self.drawn)
         for group, peak in zip(self.optimiser.param_groups, position["peaks"], strict=True):
-            group["peak"], leaf = peak, group["params"][0]
-            if position["moments"]:
+            group["peak"] = peak
+        for optimiser, moments in zip(self._optimisers(), position["moments"], strict=True):
+            for leaf in _leaves(optimiser) if moments else ():
                 zeros = {"exp_avg": torch.zeros_like(leaf), "exp_avg_sq": torch.zeros_like(leaf)}
-                self.optimiser.state[leaf] = {"step": torch.zeros(()), **zeros}
+                optimiser.state[leaf] = {"step": torch.zeros(()), **zeros}
         state = self._state()
         self.hooks.work.read_into(state)
         self.grids.restore(tuple(tensor for name, tensor in state.items() if name.startswith("grid ")))
