@@ -102,8 +102,9 @@ class Job:
         workspace.check_reachable(size, f"target {target!r} means {size} bytes")
         workspace.settings["target"] = str(target)
         workspace.start(8.0 * AIM * size)
+        workspace.forget_start()
         workspace.tuner.run(8.0 * AIM * size, self.options.iterations)
-        return self._judge(workspace, land(workspace, size), limit, 1)
+        return self._judge(workspace, land(workspace, size), limit, 1, last=True)
 
     def within(self, tolerance: float | str) -> Verdict:
         """Find the smallest size whose predicted bound stays under the tolerance, and judge it; back off on failure.
@@ -140,11 +141,18 @@ class Job:
         return float(self.ranks.agree(max(found, 8.0 * workspace.least())))
 
     def _judge(
-        self, workspace: Workspace, items: Mapping[str, Representation], tolerance: float, looks: int
+        self,
+        workspace: Workspace,
+        items: Mapping[str, Representation],
+        tolerance: float,
+        looks: int,
+        last: bool = False,
     ) -> Verdict:
         def judged() -> list[Any]:
             self.progress(Step("write and verify", 0, 1, 0, 0, 0, 0))
             write(self.partial, items, workspace.settings, coder=self.options.coder)
+            if last:  # two further models are to be held: the decoded tensors, and the module they are loaded into
+                workspace.release()
             task = self.task
             verdict = verify(
                 self.partial, task.model, task.loss, self.verify, tolerance=tolerance, task=task, looks=looks,

@@ -124,12 +124,18 @@ class Tuner:
         multiplier, *shared = self.hooks.ranks.agree([multiplier, *pace])
         self._set_pace((shared[0], shared[1], shared[2]))
         self.optimiser.state.clear()
-        state = self.grids.state()
-        self.hooks.ranks.copy_(state)
-        self.grids.restore(state)
+        self.hooks.ranks.copy_(self.grids.tensors)
         self.grids.quantise(self.values)
         self._measure()
         self.controller = RateController(multiplier)
+
+    def release(self) -> None:
+        """Free the memory of weights, gradients and moments; nothing can be tuned any more."""
+        self.optimiser.state.clear()
+        self.optimiser.param_groups.clear()
+        for parameter in self.student.parameters():
+            parameter.data, parameter.grad = torch.empty(0), None
+        self.values = self.gradient = self.grids.latent = torch.empty(0)
 
     def _set_pace(self, pace: tuple[float, float, float]) -> None:
         factors = dict(zip(("lr_weights", "lr_steps", "lr_zones"), pace, strict=True))

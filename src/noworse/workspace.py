@@ -263,6 +263,16 @@ class Workspace:
             self.grids.restore(self._untuned)
             self.tuner.reset(start_at(self.grids, self.sensitivity, AHEAD * wanted, self.tuner.values), NEAREST)
 
+    def forget_start(self) -> None:
+        """Free the memory that a further ``start`` would need."""
+        self._untuned, self.layers = (), {}
+
+    def release(self) -> None:
+        """Free the memory of everything that is tuned; what reports need stays."""
+        self.forget_start()
+        self.tuner.release()
+        del self.student
+
     def _start_compensated(self, wanted: float, floor: float) -> bool:
         """Start from compensated rounding, and tell whether it loses less than nearest rounding of as many bits.
 

@@ -138,16 +138,17 @@ class GridSet:
 
     def state(self) -> tuple[Tensor, ...]:
         """Copies of what ``restore`` brings back: weights, their unit, steps and zones."""
-        return tuple(t.clone() for t in self._state)
+        return tuple(t.clone() for t in self.tensors)
 
     @torch.no_grad()
     def restore(self, state: tuple[Tensor, ...]) -> None:
         """Go back to a state, in place."""
-        for tensor, value in zip(self._state, state, strict=True):
+        for tensor, value in zip(self.tensors, state, strict=True):
             tensor.copy_(value)
 
     @property
-    def _state(self) -> tuple[Tensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that is changed in tuning: weights, their unit, steps and zones."""
         return self.latent, self.unit, self.log_step, self.log_zone
 
     @torch.no_grad()

@@ -54,8 +54,9 @@ class TransformedGrids(GridSet):
         return super().leaves + [(rate, leaf) for rate, leaf in more if len(leaf)]
 
     @property
-    def _state(self) -> tuple[Tensor, ...]:
-        return *super()._state, self.trained, self.log_channel
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Those of all grids, and what curves and rows have besides."""
+        return *super().tensors, self.trained, self.log_channel
 
     def _leaves_of(self, k: int) -> list[Tensor]:
         """Weights (n,), logarithms of rows' steps (C_k,), and parameters of the curve (P_k,)."""
