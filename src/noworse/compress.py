@@ -74,7 +74,7 @@ def compress_task(
     begin, options = time.monotonic(), choose(options, preset)
     with together() if options.parallel else nullcontext(ALONE) as ranks:
         job = Job(task, out, options, progress or (lambda step: None), ranks)
-        job.keep_in(work, target, tolerance)
+        job.begin(work, target, tolerance)
         return _run(job, target, tolerance, begin)
 
 

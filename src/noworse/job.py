@@ -64,24 +64,22 @@ class Job:
         if shared > SHARED_LIMIT * self.samples:
             raise BadInput(f"{shared} samples of verify are in calib too: expected held-out data")
         self.work = NOWHERE
-        self._require_same()
         self.original_loss = ranks.lead(lambda: mean_loss(task.model, task.loss, self.verify))
 
-    def _require_same(self) -> None:
-        """BadInput where ranks were given different things to work on."""
-        if self.ranks.size > 1:
-            given = {"the model": fingerprint.of_module(self.task.model), "calib": fingerprint.of_batches(self.calib)}
-            self.ranks.require_same({**given, "options": self.options.to_json()})
+    def begin(self, folder: str | os.PathLike[str] | None, target: object, tolerance: object) -> None:
+        """Make sure that all ranks were given the same; keep checkpoints in ``folder``, and go on from one there.
 
-    def keep_in(self, folder: str | os.PathLike[str] | None, target: object, tolerance: object) -> None:
-        """Keep checkpoints in ``folder``, and go on from one that is there; BadInput where it is another run's."""
-        if folder is None:
+        BadInput where ranks were not, or where the folder holds another run.
+        """
+        if folder is None and self.ranks.size == 1:
             return
-        given = {"the model": fingerprint.of_module(self.task.model), "options": self.options.to_json()}
-        given |= {"calib": fingerprint.of_batches(self.calib), "verify": fingerprint.of_batches(self.verify)}
-        given |= {"target": str(target), "tolerance": str(tolerance), "distill": str(self.task.distill)}
-        given |= {"keep": str(list(self.task.keep))}
-        self.work = Work(folder, {**given, "the number of processes": self.ranks.size}, self.ranks)
+        task = self.task
+        given = {"the model": fingerprint.of_module(task.model), "calib": fingerprint.of_batches(self.calib)}
+        given |= {"options": self.options.to_json(), "target": str(target), "tolerance": str(tolerance)}
+        given |= {"distill": str(task.distill), "keep": str(list(task.keep))}
+        self.ranks.require_same(given)
+        own = {"verify": fingerprint.of_batches(self.verify), "the number of processes": self.ranks.size}
+        self.work = Work(folder, {**given, **own}, self.ranks)
 
     def _workspace(self, calib: list[Batch], tolerance: float) -> Workspace:
         """A workspace whose measurements include a verdict as long as any of these samples can be."""
