@@ -21,9 +21,9 @@ _Scales = tuple[NDArray[np.int32], NDArray[np.int32]] | None
 def normalise(weights: NDArray[np.uint64], bits: int) -> NDArray[np.uint16]: ...
 def crc32(data: NDArray[np.uint8]) -> int: ...
 def fingerprint(data: NDArray[np.uint8], threads: int = 0) -> int: ...
-def has_avx2() -> bool: ...
+def best_simd() -> int: ...
 def encode(
-    codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: bool = True
+    codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: int = 2
 ) -> tuple[bytes, list[bytes], _Scales]: ...
 def decode(
     tables: Tables,
@@ -32,7 +32,7 @@ def decode(
     out: NDArray[Any],
     scales: _Scales = None,
     threads: int = 0,
-    simd: bool = True,
+    simd: int = 2,
 ) -> None: ...
 def decode_grid(
     tables: Tables,
@@ -43,7 +43,7 @@ def decode_grid(
     edge: int,
     scales: _Scales = None,
     threads: int = 0,
-    simd: bool = True,
+    simd: int = 2,
     digest: bool = False,
 ) -> int: ...
 def encode_context(codes: NDArray[np.int32], tensors: NDArray[np.uint64]) -> list[bytes]: ...

@@ -31,14 +31,14 @@ constexpr const char* kBadEnd = "a block does not end in its initial state";
 template <class Slot>
 class BlockDecoder {
   public:
-    BlockDecoder(const Model& m, const Slots& s, const std::vector<Slot>& slots, const ClassMap& classes, bool simd)
+    BlockDecoder(const Model& m, const Slots& s, const std::vector<Slot>& slots, const ClassMap& classes, unsigned simd)
         : model_(m),
           all_(s),
           slots_(slots.data()),
           bits_(Slot::bits(s.bits)),
           classes_(classes),
           escape_(m.escape()),
-          simd_(simd && has_avx2()) {}
+          simd_(std::min(simd, best_simd())) {}
 
     // Symbols `first` .. of the stream; returns where in the block escape symbols stand.
     std::vector<std::size_t> run(Reader& in, std::size_t first, std::size_t count, Sink& sink) {
@@ -55,7 +55,7 @@ class BlockDecoder {
 
   private:
     static constexpr std::size_t kAhead = 512;  // symbols by which cache lines are fetched early
-    static constexpr std::size_t kPiece = 512;  // a multiple of every number of lanes
+    static constexpr std::size_t kPiece = 16 * kMostRounds;  // a multiple of every number of lanes
 
     // Takes one symbol off state x, which the caller refills.
     std::uint32_t pop(std::uint32_t x, std::size_t j) {
@@ -142,9 +142,12 @@ class BlockDecoder {
         std::uint32_t* const out = direct ? reinterpret_cast<std::uint32_t*>(at) : symbols_.data();
         const std::uint8_t* const classes = classes_.empty() ? nullptr : piece_classes_.data();
         const std::size_t width = sink_->width();
-        Rounds r{state, in.p, in.end, classes, out, n - n % L, at + kAhead * width, width, emission};
+        Rounds r{state, in.p, in.end, classes, out, n - n % L, at + kAhead * width, width, emission,
+                 all_.escape, 0};
         const std::size_t whole = rounds_of<L>(r);
-        if (direct && escape_) note_escapes(i, out, whole, emission.escape);
+        if (direct && escape_)
+            for (std::size_t k = 0; k < whole; k += L)
+                if (r.escapes >> (k / L) & 1) note_escapes(i + k, out + k, L, emission.escape);
         in.p = r.p;
         for (std::size_t j = whole; j < n; ++j) {
             const std::uint32_t x = pop(state[j % L], j);
@@ -156,9 +159,12 @@ class BlockDecoder {
     template <unsigned L>
     std::size_t rounds_of(Rounds& r) const {
 #ifdef NOWORSE_AVX2
-        if (simd_)
-            return r.classes ? rounds_avx2<Slot, L, true>(slots_, bits_, r)
-                             : rounds_avx2<Slot, L, false>(slots_, bits_, r);
+        if (simd_ == kAvx512)
+            return r.classes ? avx512::rounds<Slot, L, true>(slots_, bits_, r)
+                             : avx512::rounds<Slot, L, false>(slots_, bits_, r);
+        if (simd_ == kAvx2)
+            return r.classes ? avx2::rounds<Slot, L, true>(slots_, bits_, r)
+                             : avx2::rounds<Slot, L, false>(slots_, bits_, r);
 #endif
         return r.classes ? rounds<Slot, L, true>(slots_, bits_, r) : rounds<Slot, L, false>(slots_, bits_, r);
     }
@@ -168,7 +174,8 @@ class BlockDecoder {
     const Slot* slots_;
     const unsigned bits_;
     const ClassMap& classes_;
-    const bool escape_, simd_;
+    const bool escape_;
+    const unsigned simd_;
     std::size_t first_ = 0;
     Sink* sink_ = nullptr;
     std::vector<std::size_t> escaped_;
@@ -178,7 +185,7 @@ class BlockDecoder {
 
 // One block of `count` symbols, of which the first is symbol `first` of its stream.
 inline void decode_block(const Model& m, const Slots& slots, const ClassMap& classes, Reader in, std::size_t first,
-                         std::size_t count, Sink& sink, bool simd) {
+                         std::size_t count, Sink& sink, unsigned simd) {
     Reader side{in.end, in.end};
     if (m.escape()) {
         const std::uint64_t bytes = take_varint(in.p, in.end);

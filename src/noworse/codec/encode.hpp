@@ -63,7 +63,7 @@ struct EncodeTables {
 template <class Code>
 class BlockEncoder {
   public:
-    BlockEncoder(const EncodeTables& tables, const Code* codes, const std::uint8_t* classes, bool simd)
+    BlockEncoder(const EncodeTables& tables, const Code* codes, const std::uint8_t* classes, unsigned simd)
         : tables_(tables),
           entries_(tables.entries.data()),
           codes_(codes),
@@ -176,7 +176,7 @@ inline void put_state(std::vector<std::uint8_t>& out, std::uint32_t x, unsigned 
 // One block, whose first symbol is symbol `first` of its stream.
 template <class Code>
 std::vector<std::uint8_t> encode_block(const Model& m, const EncodeTables& tables, const ClassMap& map,
-                                       const Code* codes, std::size_t first, std::size_t count, bool simd) {
+                                       const Code* codes, std::size_t first, std::size_t count, unsigned simd) {
     std::vector<std::uint8_t> out, side, filled(map.empty() ? 0 : count);
     if (!map.empty()) map.fill(first, filled.data(), count);
     const std::uint8_t* const classes = map.empty() ? nullptr : filled.data();

@@ -105,7 +105,7 @@ void decode_constant(const noworse::Blocks& blocks, std::size_t count, noworse::
 
 struct Options {
     unsigned threads;
-    bool simd;
+    unsigned simd;
 };
 
 template <class T, class MakeSink, class Done>
@@ -127,7 +127,7 @@ void decode(const Tables& tables, const Bytes& data, const Lengths& lengths, con
 
 template <class Code>
 void decode_codes(const Tables& tables, Bytes data, const Lengths& lengths, Output<Code> out, const Scales& scales,
-                  unsigned threads, bool simd) {
+                  unsigned threads, unsigned simd) {
     const auto make = [&](std::int64_t lo, std::int64_t end) {
         return noworse::CodeSink<Code>(out.data(), lo, end, simd);
     };
@@ -136,7 +136,7 @@ void decode_codes(const Tables& tables, Bytes data, const Lengths& lengths, Outp
 
 // Returns the fingerprint of what it decoded where `digest` asks for it, otherwise 0.
 std::uint64_t decode_grid(const Tables& tables, Bytes data, const Lengths& lengths, Output<float> out, double step,
-                          int edge, const Scales& scales, unsigned threads, bool simd, bool digest) {
+                          int edge, const Scales& scales, unsigned threads, unsigned simd, bool digest) {
     const auto make = [&](std::int64_t lo, std::int64_t end) {
         return noworse::FloatSink(out.data(), lo, end, {step / 64, edge}, simd);
     };
@@ -152,7 +152,7 @@ std::uint64_t decode_grid(const Tables& tables, Bytes data, const Lengths& lengt
 
 // Table, blocks, and scales of rows and columns (or None).
 template <class Code>
-nb::tuple encode(Vector<Code> codes, std::size_t columns, unsigned threads, bool simd) {
+nb::tuple encode(Vector<Code> codes, std::size_t columns, unsigned threads, unsigned simd) {
     noworse::Coded found;
     {
         nb::gil_scoped_release release;
@@ -195,7 +195,7 @@ void bind_planes(nb::module_& m);  // planes.cpp
 NB_MODULE(_native, m) {
     const auto scales = nb::arg("scales") = nb::none();
     const auto threads = nb::arg("threads") = 0;
-    const auto simd = nb::arg("simd") = true;
+    const auto simd = nb::arg("simd") = noworse::kAvx512;
     const auto out = "out"_a.noconvert();
     const auto codes = "codes"_a.noconvert();
 
@@ -220,7 +220,7 @@ NB_MODULE(_native, m) {
     m.def("normalise", &normalise, "weights"_a.noconvert(), "bits"_a, "Integer frequencies that sum to 1 << bits.");
     m.def("crc32", &crc32, "data"_a.noconvert(), "The crc32 of zlib.");
     m.def("fingerprint", &fingerprint, "data"_a.noconvert(), threads, "64 bits that depend on every byte.");
-    m.def("has_avx2", &noworse::has_avx2, "Whether decoding can use AVX2 here.");
+    m.def("best_simd", &noworse::best_simd, "0: portable code alone runs here, 1: AVX2 as well, 2: AVX-512 as well.");
     noworse::context::bind(m);
     bind_planes(m);
 }

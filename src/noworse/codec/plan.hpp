@@ -68,7 +68,7 @@ Histogram count(const Code* codes, std::size_t n) {
 
 // With `columns` > 0 they are a matrix, whose rows and columns may get scales.
 template <class Code>
-Coded encode_codes(const Code* codes, std::size_t n, std::size_t columns, unsigned threads, bool simd) {
+Coded encode_codes(const Code* codes, std::size_t n, std::size_t columns, unsigned threads, unsigned simd) {
     Coded found;
     const Histogram counts = count(codes, n);
     if (counts.counts.size() == 1 && counts.far.empty()) {

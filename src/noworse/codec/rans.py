@@ -90,11 +90,11 @@ class Coded:
     scales: Scales | None = None
 
 
-def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: bool = True) -> Encoded:
+def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: int = 2) -> Encoded:
     """Codes (n,), int32 in [-2**30, 2**30] or uint8 or int8, as tables and blocks; BadInput for others.
 
     With ``columns`` > 0 they are a matrix (n / columns, columns) whose rows and columns get scales where that saves
-    bytes. The same codes give the same bytes from any number of threads (0: one per processor) and without ``simd``.
+    bytes. The same codes give the same bytes from any number of threads (0: one per processor) and with every ``simd``.
     """
     if codes.ndim != 1 or codes.dtype not in (np.int32, np.uint8, np.int8):
         raise BadInput(f"codes have dtype {codes.dtype} and shape {codes.shape}, expected int32 and one dimension")
@@ -107,10 +107,11 @@ def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: bool =
     return Encoded(table, tuple(blocks), scales)
 
 
-def decode_into(coded: Coded, out: NDArray[Any], threads: int = 0, simd: bool = True) -> None:
+def decode_into(coded: Coded, out: NDArray[Any], threads: int = 0, simd: int = 2) -> None:
     """Fill ``out`` (n,) int32 or uint8 with the codes of a stream.
 
-    ``threads``: 0 is one per processor. ``simd`` False keeps to portable code, which gives the same result. CorruptFile
+    ``threads``: 0 is one per processor. ``simd``: 0 keeps to portable code, 1 uses AVX2, 2 AVX-512 as well, where the
+    processor has them; the result is the same. CorruptFile
     where a checksum differs or tables, blocks and size of ``out`` do not fit together.
     """
     try:
@@ -125,7 +126,7 @@ def decode_grid_into(
     step: float,
     edge: int,
     threads: int = 0,
-    simd: bool = True,
+    simd: int = 2,
     digest: bool = False,
 ) -> int:
     """Fill ``out`` (n,) float32 with sign(k) (edge / 64 + |k| - 1/2) step for the codes k of a stream, 0 for k = 0.
@@ -161,7 +162,7 @@ def _check_first(coded: Coded, data: NDArray[np.uint8]) -> None:
 
 
 def decode(
-    table: bytes, blocks: Sequence[bytes], count: int, scales: Scales | None = None, threads: int = 0, simd: bool = True
+    table: bytes, blocks: Sequence[bytes], count: int, scales: Scales | None = None, threads: int = 0, simd: int = 2
 ) -> NDArray[np.int32]:
     """Codes (count,) int32 of a stream; CorruptFile where tables, blocks and count do not fit together."""
     if count < 0 or len(blocks) != -(-count // BLOCK):

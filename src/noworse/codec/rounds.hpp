@@ -1,4 +1,4 @@
-// The loops that decode whole rounds, one symbol from every lane: portable, and eight lanes per AVX2 register.
+// The loops that decode whole rounds, one symbol from every lane: portable, and eight lanes per register of AVX2.
 #pragma once
 
 #include "slots.hpp"
@@ -13,6 +13,9 @@
 
 namespace noworse {
 
+// Instruction sets that code may use; each gives the same bytes.
+constexpr unsigned kPortable = 0, kAvx2 = 1, kAvx512 = 2;
+
 // What a loop writes for a symbol: its number, its code, or the value of its code on a grid (see GridScale).
 enum class Emit { kNumbers, kCodes, kValues };
 
@@ -23,7 +26,9 @@ struct Emission {
     std::uint32_t escape = 0;  // the bits that the escape symbol leaves
 };
 
-// What a loop works on; it advances p.
+constexpr std::size_t kMostRounds = 64;
+
+// What a loop works on; it advances p and sets a bit of `escapes` for every round that may have decoded `escape`.
 struct Rounds {
     std::uint32_t* state;
     const std::uint8_t* p;
@@ -34,6 +39,8 @@ struct Rounds {
     const char* ahead;  // where what follows these symbols will be written, `width` bytes each: cache lines to fetch
     std::size_t width;
     Emission emission;
+    std::uint32_t escape;
+    std::uint64_t escapes;
 };
 
 // Decodes as long as every lane can take a word (2 L bytes are ahead) and returns the number of symbols.
@@ -59,6 +66,7 @@ std::size_t rounds(const Slot* slots, unsigned width, Rounds& r) {
     }
     std::copy_n(state, L, r.state);
     r.p = p;
+    r.escapes = ~std::uint64_t{0};
     return i;
 }
 
@@ -75,22 +83,21 @@ struct RefillOrder {
 inline constexpr RefillOrder kRefillOrder{};
 
 struct Entry {
-    __m256i symbol, freq, bias;
+    __m256i symbol, freq, bias;  // and freq - 1 of narrow slots
 };
 
 // With a source of zeros: an undefined one would make each gather wait for whatever used its register before.
 template <int Scale>
 __attribute__((target("avx2"))) inline __m256i gather(const int* base, __m256i index) {
-    __m256i all = _mm256_set1_epi32(-1);
-    asm("" : "+x"(all));  // or the compiler, seeing that nothing of the source remains, leaves it undefined
+    __m256i all;  // made anew for every gather, which clears it: registers are short; and so that the compiler does not
+    asm("vpcmpeqd %0, %0, %0" : "=x"(all));  // see that nothing of the source remains, and leave that undefined
     return _mm256_mask_i32gather_epi32(_mm256_setzero_si256(), base, index, all, Scale);
 }
 
 __attribute__((target("avx2"))) inline Entry look_up(const Narrow* slots, __m256i index) {
     const __m256i word = gather<4>(reinterpret_cast<const int*>(slots), index);
     const __m256i low = _mm256_set1_epi32(0xFFF);
-    return {_mm256_srli_epi32(word, 24), _mm256_add_epi32(_mm256_and_si256(word, low), _mm256_set1_epi32(1)),
-            _mm256_and_si256(_mm256_srli_epi32(word, 12), low)};
+    return {_mm256_srli_epi32(word, 24), _mm256_and_si256(word, low), _mm256_and_si256(_mm256_srli_epi32(word, 12), low)};
 }
 
 __attribute__((target("avx2"))) inline Entry look_up(const Wide* slots, __m256i index) {
@@ -99,66 +106,49 @@ __attribute__((target("avx2"))) inline Entry look_up(const Wide* slots, __m256i 
     return {gather<8>(base + 1, index), _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF)), _mm256_srli_epi32(both, 16)};
 }
 
-template <class Slot, unsigned L, bool Classes, Emit Kind>
-__attribute__((target("avx2,popcnt"))) std::size_t rounds_avx2_as(const Slot* slots, unsigned width, Rounds& r) {
-    const int bits = static_cast<int>(Slot::bits(width));
-    const __m128i shift = _mm_cvtsi32_si128(bits);
-    const __m256i mask = _mm256_set1_epi32((1 << bits) - 1), zero = _mm256_setzero_si256();
-    __m256i state[L / 8];
-    for (unsigned v = 0; v < L / 8; ++v)
-        state[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(r.state + 8 * v));
-    const std::uint8_t *p = r.p, *const end = r.end, *const classes = r.classes;
-    std::uint32_t* const out = r.out;
-    const __m256i lo = _mm256_set1_epi32(r.emission.lo), zone = _mm256_set1_epi32(r.emission.zone);
-    const __m256 scale = _mm256_set1_ps(r.emission.scale);
-    std::size_t i = 0;
-    for (; i < r.count && static_cast<std::size_t>(end - p) >= 2 * L; i += L) {
-        for (unsigned v = 0; v < L / 8; ++v) {
-            __m256i index = _mm256_and_si256(state[v], mask);
-            if (Classes) {
-                const auto* at = reinterpret_cast<const __m128i*>(classes + i + 8 * v);
-                index = _mm256_or_si256(index, _mm256_sll_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(at)), shift));
-            }
-            const Entry entry = look_up(slots, index);
-            if (v % 2 == 0) __builtin_prefetch(r.ahead + i * r.width + 32 * v, 1);
-            __m256i made = entry.symbol;
-            if (Kind != Emit::kNumbers) made = _mm256_add_epi32(made, lo);
-            if (Kind == Emit::kValues) {
-                const __m256i units = _mm256_add_epi32(_mm256_slli_epi32(made, 6), _mm256_sign_epi32(zone, made));
-                made = _mm256_castps_si256(_mm256_mul_ps(_mm256_cvtepi32_ps(units), scale));
-            }
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i + 8 * v), made);
-            const __m256i rest = _mm256_srl_epi32(state[v], shift);
-            const __m256i x = _mm256_add_epi32(_mm256_mullo_epi32(rest, entry.freq), entry.bias);
-            const __m256i refill = _mm256_cmpeq_epi32(_mm256_srli_epi32(x, 16), zero);
-            const unsigned set = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(refill)));
-            const __m256i next = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-            const auto* order = reinterpret_cast<const __m128i*>(kRefillOrder.word[set]);
-            const __m256i words = _mm256_permutevar8x32_epi32(next, _mm256_cvtepu8_epi32(_mm_loadl_epi64(order)));
-            state[v] = _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32(x, 16), words), refill);
-            p += 2 * static_cast<unsigned>(__builtin_popcount(set));
-        }
-    }
-    for (unsigned v = 0; v < L / 8; ++v) _mm256_storeu_si256(reinterpret_cast<__m256i*>(r.state + 8 * v), state[v]);
-    r.p = p;
-    return i;
+// The states x of eight lanes after those below 2**16 have taken their words; p moves behind these.
+namespace avx2 {
+#define NOWORSE_TARGET "avx2,popcnt"
+__attribute__((target(NOWORSE_TARGET))) inline __m256i refill(__m256i x, const std::uint8_t*& p) {
+    const __m256i low = _mm256_cmpeq_epi32(_mm256_srli_epi32(x, 16), _mm256_setzero_si256());
+    const unsigned set = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(low)));
+    const __m256i next = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const auto* order = reinterpret_cast<const __m128i*>(kRefillOrder.word[set]);
+    const __m256i words = _mm256_permutevar8x32_epi32(next, _mm256_cvtepu8_epi32(_mm_loadl_epi64(order)));
+    p += 2 * static_cast<unsigned>(__builtin_popcount(set));
+    return _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32(x, 16), words), low);
 }
+#include "rounds_loop.inc"
+#undef NOWORSE_TARGET
+}  // namespace avx2
 
-template <class Slot, unsigned L, bool Classes>
-std::size_t rounds_avx2(const Slot* slots, unsigned width, Rounds& r) {
-    switch (r.emission.kind) {
-        case Emit::kCodes: return rounds_avx2_as<Slot, L, Classes, Emit::kCodes>(slots, width, r);
-        case Emit::kValues: return rounds_avx2_as<Slot, L, Classes, Emit::kValues>(slots, width, r);
-        default: return rounds_avx2_as<Slot, L, Classes, Emit::kNumbers>(slots, width, r);
-    }
+namespace avx512 {
+#define NOWORSE_TARGET "avx2,popcnt,avx512f,avx512vl"
+__attribute__((target(NOWORSE_TARGET))) inline __m256i refill(__m256i x, const std::uint8_t*& p) {
+    const __mmask8 low = _mm256_cmplt_epu32_mask(x, _mm256_set1_epi32(1 << 16));
+    const __m256i next = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    p += 2 * static_cast<unsigned>(__builtin_popcount(static_cast<unsigned>(low)));
+    return _mm256_or_si256(_mm256_mask_slli_epi32(x, low, x, 16), _mm256_maskz_expand_epi32(low, next));
 }
+#include "rounds_loop.inc"
+#undef NOWORSE_TARGET
+}  // namespace avx512
 
-inline bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"); }
+// The last of them that this processor has.
+inline unsigned best_simd() {
+    const auto has = [](bool avx512) {
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") &&
+               (!avx512 || (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")));
+    };
+    return has(true) ? kAvx512 : has(false) ? kAvx2 : kPortable;
+}
 
 #else
 
-inline bool has_avx2() { return false; }
+inline unsigned best_simd() { return kPortable; }
 
 #endif
+
+inline bool has_avx2() { return best_simd() >= kAvx2; }
 
 }  // namespace noworse

@@ -53,7 +53,7 @@ inline bool contains(const std::uint32_t* k, std::size_t n, std::uint32_t value,
 template <class Code>
 class CodeSink final : public Sink {
   public:
-    CodeSink(Code* out, std::int64_t lo, std::int64_t end, bool simd)
+    CodeSink(Code* out, std::int64_t lo, std::int64_t end, unsigned simd)
         : out_(out), lo_(static_cast<std::uint32_t>(lo)), simd_(simd && has_avx2()) {
         if (static_cast<Code>(lo) != lo || static_cast<Code>(end - 1) != end - 1)
             throw std::domain_error("a stream of bytes has symbols from " + std::to_string(lo) + " to " +
@@ -102,7 +102,7 @@ struct GridScale {
 
 class FloatSink final : public Sink {
   public:
-    FloatSink(float* out, std::int64_t lo, std::int64_t end, const GridScale& grid, bool simd)
+    FloatSink(float* out, std::int64_t lo, std::int64_t end, const GridScale& grid, unsigned simd)
         : out_(out),
           lo_(static_cast<std::int32_t>(lo)),
           grid_(grid),

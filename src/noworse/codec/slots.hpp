@@ -10,6 +10,7 @@ namespace noworse {
 // symbol:8 | bias:12 | freq-1:12 in 4 bytes, so that a table of 12 bits takes 16 KiB and stays in the first-level
 // cache.
 struct Narrow {
+    static constexpr bool kLess = true;  // holds freq - 1
     std::uint32_t word;
     static constexpr unsigned bits(unsigned) { return 12; }
     void set(std::uint32_t k, std::uint32_t f, std::uint32_t bias) { word = (k << 24) | (bias << 12) | (f - 1); }
@@ -19,6 +20,7 @@ struct Narrow {
 };
 
 struct Wide {
+    static constexpr bool kLess = false;
     std::uint16_t freq_, bias_;
     std::uint32_t symbol_;
     static constexpr unsigned bits(unsigned bits) { return bits; }

@@ -75,7 +75,7 @@ inline std::string damaged(std::size_t i, std::size_t count, const std::string& 
 // Calls done(i) after block i, while what it decoded to is still in the cache.
 template <class Done>
 void decode_stream(const Model& m, const Slots& slots, const ClassMap& classes, const Blocks& blocks, std::size_t count,
-                   Sink& sink, unsigned threads, bool simd, const Done& done) {
+                   Sink& sink, unsigned threads, unsigned simd, const Done& done) {
     parallel(blocks.size(), threads, [&](std::size_t i) {
         try {
             const std::size_t first = i * kBlock;
@@ -89,7 +89,7 @@ void decode_stream(const Model& m, const Slots& slots, const ClassMap& classes, 
 
 template <class Code>
 std::vector<std::vector<std::uint8_t>> encode_stream(const Model& m, const ClassMap& classes, const Code* codes,
-                                                     std::size_t count, unsigned threads, bool simd = true) {
+                                                     std::size_t count, unsigned threads, unsigned simd = kAvx512) {
     const EncodeTables tables(m);
     std::vector<std::vector<std::uint8_t>> blocks((count + kBlock - 1) / kBlock);
     parallel(blocks.size(), threads, [&](std::size_t i) {
