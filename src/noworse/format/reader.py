@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from noworse.codec import Scales
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
+from noworse.format.arena import Arena
 from noworse.format.attribution import attribute, split_shared
 from noworse.format.chunks import decode_chunk, decode_grid_chunk
 from noworse.format.digest import Digest
@@ -166,16 +167,22 @@ class File:
         """
         return self._storage(name)[0]
 
-    def _storage(self, name: str) -> tuple[NDArray[Any] | str, int | None]:
+    def _is_fused(self, number: int) -> bool:
+        """Whether a tensor is decoded straight to its values."""
+        entry, span = self.index.entries[number], self._layout.spans[number]
+        if entry.signature.kind != GRID or not entry.signature.size or entry.form != PLAIN:
+            return False
+        return not self._layout.uses[span.first].shared and not self.index.streams[span.first].in_context
+
+    def _storage(self, name: str, arena: Arena | None = None) -> tuple[NDArray[Any] | str, int | None]:
         """The same with the fingerprint of the elements, where decoding made one."""
         number = self._number(name)
         entry, span = self.index.entries[number], self._layout.spans[number]
         signature = entry.signature
-        whole = signature.kind == GRID and signature.size and not self._layout.uses[span.first].shared
-        if not whole or entry.form != PLAIN or self.index.streams[span.first].in_context:
+        if not self._is_fused(number):
             found = self.representation(name)
             return (found.target if isinstance(found, Tied) else _own_storage(found)), None
-        out = np.empty(signature.size, np.float32)
+        out = np.empty(signature.size, np.float32) if arena is None else arena.take(signature.size)
         try:
             check_scale(entry.step, entry.edge)
             data, stream = self._data(span.first), self.index.streams[span.first]
@@ -195,9 +202,10 @@ class File:
 
         Compares the digest at the end: CorruptFile where it differs, so nothing is to be used before.
         """
-        digest = Digest()
+        fused = [e.signature.size for number, e in enumerate(self.index.entries) if self._is_fused(number)]
+        digest, arena = Digest(), Arena(sum(fused))
         for name in self._numbers:
-            (content, known), signature = self._storage(name), self.entry(name).signature
+            (content, known), signature = self._storage(name, arena), self.entry(name).signature
             digest.add(name, signature.dtype, signature.shape, content, known)
             yield name, content
         if digest.value() != self.index.digest:
