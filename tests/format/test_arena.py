@@ -13,7 +13,9 @@ def test_arrays_begin_on_cache_lines_and_do_not_overlap(sizes: list[int], total:
     arena = Arena(total)  # whatever was announced
     arrays = [arena.take(size) for size in sizes]
     for number, (array, size) in enumerate(zip(arrays, sizes, strict=True)):
-        assert array.shape == (size,) and array.ctypes.data % 64 == 0 and array.flags.c_contiguous
+        assert array.shape == (size,)
+        assert array.flags.c_contiguous
+        assert array.ctypes.data % 64 == 0
         array[:] = number
     for number, array in enumerate(arrays):
         np.testing.assert_array_equal(array, number)
