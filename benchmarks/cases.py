@@ -58,6 +58,7 @@ MINOR_LOSS = {
     "vgg_small at 60": Case(FASHION + "vgg_small", 60.3, {"iterations": 800}, None, 1.0),
 }
 MEASURED = {  # no targets
+    "hybrid at 16": Case(FASHION + "hybrid", 16.2, {"iterations": 500}, None),
     "spam at 20": Case(SPAM, 20.3, {"iterations": 60, "batch": 16}, None),
     "efficientnet_lite0 at 8": Case(LITE, 8.1, {"iterations": 60, "batch": 8}, None),
 }
@@ -68,6 +69,7 @@ EFFORT: dict[str, dict[str, Any]] = {  # of the cases at 30x and 50x: a few minu
     FASHION + "vgg_small": {"iterations": 300},
     FASHION + "vit_tiny": {"iterations": 500},
     FASHION + "mobilenetv2": {"iterations": 200},
+    FASHION + "hybrid": {"iterations": 300},
     MINILM: {"iterations": 30, "batch": 16},
     SPAM: {"iterations": 30, "batch": 16},
     GPT: {"iterations": 200, "batch": 16},

@@ -90,3 +90,8 @@ def mobilenetv2() -> Task:
 def vit_tiny() -> Task:
     """ViT-tiny, patch 4."""
     return build("vit_tiny")
+
+
+def hybrid() -> Task:
+    """A convolutional stem before two transformer blocks of width 96."""
+    return build("hybrid")

@@ -222,4 +222,5 @@ NETS: dict[str, type[nn.Module]] = {
     "vgg_small": VGGSmall,
     "mobilenetv2": MobileNetV2Half,
     "vit_tiny": ViTTiny,
+    "hybrid": Hybrid,
 }
