@@ -35,6 +35,8 @@ RATIO, ITERATIONS, BATCH, CALIB, VERIFY = 10.0, 3, 4, 32, 32
 SIDES = {"yolov5m": 320}  # a quarter of the published 640: time and activations are those of the images, not of weights
 MEMORY = 4.0  # most times the fp32 model, activations aside
 PARTS = ("plain", "compress")
+PAGE = Path(__file__).parent.parent / "docs" / "architectures.md"
+START, END = "<!-- table: python -m benchmarks.architectures --write -->", "<!-- end of table -->"
 
 
 def model_and_batches(name: str) -> tuple[nn.Module, list[Tensor], list[Tensor]]:
@@ -157,8 +159,19 @@ def collect(options: argparse.Namespace) -> dict[str, dict[str, dict[str, Any]]]
     return results
 
 
+def write_page(rows: list[Row]) -> None:
+    """Put the rows into docs/architectures.md."""
+    lines = ["| row | value | unit | target | met |", "|---|---|---|---|---|"]
+    for row in rows:
+        met = {True: "yes", False: "**no**", None: ""}[row.ok]
+        lines.append(f"| {row.name} | {row.value:.6g} | {row.unit} | {row.target} | {met} |")
+    before, rest = PAGE.read_text().split(START)
+    PAGE.write_text(f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}")
+
+
 def main() -> None:
     options_of = parser(__doc__.splitlines()[0])
+    options_of.add_argument("--write", action="store_true", help="put the rows into docs/architectures.md")
     options_of.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
     options_of.add_argument("--folder", type=Path, default=Path("work/architectures"))
     options_of.add_argument("--fresh", action="store_true", help="ignore results of earlier runs")
@@ -170,7 +183,10 @@ def main() -> None:
         print(json.dumps(run_plain(name) if part == "plain" else run_compress(name, options.quick, options.folder)))
         return
     results = collect(options)
-    finish([row for name, found in results.items() for row in rows_of(name, found)], options)
+    rows = [row for name, found in results.items() for row in rows_of(name, found)]
+    if options.write:
+        write_page(rows)
+    finish(rows, options)
 
 
 if __name__ == "__main__":
