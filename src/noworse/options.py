@@ -48,6 +48,7 @@ class Options:
     resolution: int = 0  # where not 0, the kernel's half width is the range of a tensor's codes divided by this
     rate: str = "soft"  # what the gradient of the rate is taken of: "soft" entropy, or the "official" estimate of L²
     rate_on_weights: bool = False  # whether the rate term also pulls on the weights, not only on steps and zones
+    entropy_term: bool = True  # False: steps and zones do not see the rate, the size is held by scaling all steps alike
     distill: str = "task"  # kind of output distillation: the task's, or "kl", "mse", "cosine"
     distill_weight: float = 1.0  # of output distillation in what tuning lowers
     features: tuple[str, ...] = ()  # also distilled: outputs of modules, ("auto",) or patterns of names

@@ -260,7 +260,7 @@ class Tuner:
         assert self.controller is not None
         start = time.perf_counter()
         self.grids.quantise(self.values, self.options.relaxation)
-        multiplier = self.controller.update(self.bits(), goal)
+        multiplier = self.controller.update(self.bits(), goal) * self.options.entropy_term
         if correct:
             self.grids.log_step += self.grids.tuned * (FEEDBACK * self.controller.error)
         self.limits.hold(self.grids)

@@ -1,0 +1,174 @@
+"""docs/ablations.md and its figures from the results of benchmarks/ablations.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from benchmarks.ablation_cases import BASELINE, GROUPS, NETS, Case, Group, Run
+
+matplotlib.use("Agg")
+Results = Mapping[str, dict[str, Any]]
+
+HEAD = """# Ablations
+
+What each part of the method is worth. Every row changes one thing in a baseline: the defaults of `noworse.Options`, on
+{nets}, with unlabelled calibration images from the start of the training set. All files of a table have the same size
+(within 1 %), and are judged on the 5,000 development images of Fashion-MNIST, which no net was trained on; the test set
+is not used here.
+
+*KL* is the mean KL divergence to the original in nats, the least noisy measure of damage (mean over seeds). *Against
+the baseline* is the geometric mean over seeds of the ratio of KLs with the same seed; below 1 is better. Seeds differ
+by {spread}, and *verdict* says "better" or "worse" only where the ratio is further from 1 than twice its standard error
+from that spread. *Loss difference* is that of the cross-entropy in nats, with the one-sided 95 % bounds of the paired
+test (means over seeds). Short runs tell settings apart; they are not the best that the method reaches. Seconds are of
+one thread, with two runs at a time.
+
+Written by `python -m benchmarks.ablations` from docs/ablations.json, its stored results.
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One case on one net: its results and the baseline's, by seed."""
+
+    case: Case
+    found: dict[int, dict[str, Any]]
+    base: dict[int, dict[str, Any]]
+
+    def mean(self, name: str) -> float:
+        """Mean over seeds of one measured value."""
+        return fmean(result[name] for result in self.found.values())
+
+    @property
+    def logs(self) -> list[float]:
+        """ln of the KL over the baseline's of the same seed."""
+        seeds = self.found.keys() & self.base.keys()
+        return [math.log(self.found[s]["kl"] / self.base[s]["kl"]) for s in sorted(seeds)]
+
+
+def by_seed(results: Results, net: str, case: Case) -> dict[int, dict[str, Any]]:
+    """What is stored of one case on one net."""
+    runs = (Run(net, case, seed) for seed in range(case.seeds))
+    return {run.seed: results[run.key] for run in runs if run.key in results}
+
+
+def lines_of(results: Results, group: Group, net: str) -> list[Line]:
+    """The baseline and then the cases of a group, as far as there are results."""
+    base = by_seed(results, net, BASELINE)
+    cases = group.cases if group.curve else (BASELINE, *group.cases)
+    lines = [Line(case, by_seed(results, net, case), base) for case in cases]
+    return [line for line in lines if line.found]
+
+
+def spread_of(results: Results) -> float:
+    """Standard deviation of ln of the ratio of two KLs, between seeds, pooled over all cases of several."""
+    squares, freedom = 0.0, 0
+    for group in GROUPS.values():
+        for net in group.nets:
+            for line in lines_of(results, group, net):
+                logs = line.logs
+                if line.found != line.base and len(logs) > 1:
+                    squares += sum((x - fmean(logs)) ** 2 for x in logs)
+                    freedom += len(logs) - 1
+    return math.sqrt(squares / freedom) if freedom else math.nan
+
+
+def verdict(line: Line, spread: float) -> str:
+    """Whether a case differs from the baseline by more than twice the standard error."""
+    if line.found == line.base or not line.logs:
+        return ""
+    if math.isnan(spread):
+        return "one seed"
+    if abs(fmean(line.logs)) <= 2 * spread / math.sqrt(len(line.logs)):
+        return "not resolved"
+    return "better" if fmean(line.logs) < 0 else "worse"
+
+
+def table(lines: list[Line], spread: float) -> Iterator[str]:
+    """Rows of Markdown."""
+    yield "| setting | ratio | KL | against the baseline | verdict | loss difference | seeds | seconds |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for line in lines:
+        against = f"{math.exp(fmean(line.logs)):.2f}" if line.logs else ""
+        loss = f"{line.mean('difference'):+.4f} ({line.mean('lower'):+.4f} to {line.mean('upper'):+.4f})"
+        yield (
+            f"| {line.case.label} | {line.mean('ratio'):.2f} | {line.mean('kl'):.4f} | {against} "
+            f"| {verdict(line, spread)} | {loss} | {len(line.found)} | {line.mean('seconds'):.0f} |"
+        )
+
+
+def dots(axes: Axes, lines: list[Line]) -> None:
+    """The KL of every seed beside the name of its case, the mean as a bar."""
+    for place, line in enumerate(lines):
+        values = [result["kl"] for result in line.found.values()]
+        colour = "#555555" if line.found == line.base else "#2f6f9f"
+        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.55, markersize=5)
+        mean = math.exp(fmean(map(math.log, values)))
+        axes.plot([mean, mean], [place - 0.3, place + 0.3], "-", color=colour, linewidth=2)
+    axes.axvline(math.exp(fmean(math.log(r["kl"]) for r in lines[0].found.values())), color="#bbbbbb", zorder=0)
+    axes.set_yticks(range(len(lines)), [line.case.label for line in lines])
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_xscale("log")
+    axes.set_xlabel("KL to the original, nats")
+
+
+def curve(axes: Axes, lines: list[Line], label: str) -> None:
+    """The KL against the number that the case's label is."""
+    for line in lines:
+        axes.plot([int(line.case.label)] * len(line.found), [r["kl"] for r in line.found.values()], "o",
+                  color="#2f6f9f", alpha=0.55, markersize=5)  # fmt: skip
+    means = [math.exp(fmean(math.log(r["kl"]) for r in line.found.values())) for line in lines]
+    axes.plot([int(line.case.label) for line in lines], means, "-", color="#2f6f9f")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks([int(line.case.label) for line in lines], [line.case.label for line in lines])
+    axes.minorticks_off()
+    axes.set_xlabel(label)
+    axes.set_ylabel("KL to the original, nats")
+
+
+def draw(results: Results, group: Group, out: Path) -> None:
+    """One picture of a group: a panel for each net."""
+    panels = [(net, lines) for net in group.nets if (lines := lines_of(results, group, net))]
+    tall = 2.8 if group.curve else 1.1 + 0.3 * max(len(lines) for _, lines in panels)
+    shape = (1, len(panels)) if not group.curve else (1, 1)
+    figure, axes = plt.subplots(*shape, figsize=(5.2 + 2.6 * (len(panels) - 1), tall), layout="constrained",
+                                squeeze=False, sharey=not group.curve)  # fmt: skip
+    for (net, lines), panel in zip(panels, axes[0], strict=True):
+        if group.curve:
+            curve(panel, lines, group.curve)
+        else:
+            dots(panel, lines)
+        panel.set_title(f"{NETS[net].title} at {NETS[net].ratio:g}x", fontsize=10)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
+
+
+def publish(results: Results, folder: Path) -> None:
+    """Write ``ablations.md`` and ``figures/ablation-*.png`` into the folder."""
+    (folder / "figures").mkdir(exist_ok=True)
+    spread = spread_of(results)
+    present = [net for net in NETS if by_seed(results, net, BASELINE)]
+    nets = " and ".join(f"{NETS[n].title} at {NETS[n].ratio:g}x with {NETS[n].options['iterations']} iterations"
+                        for n in present)  # fmt: skip
+    said = "an unknown amount" if math.isnan(spread) else f"a factor of {math.exp(spread):.2f} (one deviation)"
+    parts = [HEAD.format(nets=nets, spread=said)]
+    for name, group in GROUPS.items():
+        tables = {net: lines for net in group.nets if (lines := lines_of(results, group, net))}
+        if not tables:
+            continue
+        draw(results, group, folder / "figures" / f"ablation-{name}.png")
+        parts.append(f"## {group.question}\n\n![KL of every setting](figures/ablation-{name}.png)\n")
+        for net, lines in tables.items():
+            parts.append(f"**{NETS[net].title}, {NETS[net].ratio:g}x**\n\n" + "\n".join(table(lines, spread)) + "\n")
+    (folder / "ablations.md").write_text("\n".join(parts))

@@ -1,0 +1,37 @@
+"""How well file sizes land: 20 targets from 4x to 60x on LeNet-5, a few iterations each.
+
+``python -m benchmarks.targets [--quick] [--json FILE] [--check]``
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import noworse as nw
+from benchmarks.table import Row, finish, parser
+
+TARGETS, LOWEST, HIGHEST = 20, 4.0, 60.0
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0]).parse_args()
+    task = nw.load_task("zoo/fashion_mnist.py:lenet5")
+    count = 3 if options.quick else TARGETS
+    ratios = [LOWEST * (HIGHEST / LOWEST) ** (k / (count - 1)) for k in range(count)]
+    settings = nw.Options(iterations=10 if options.quick else 60)
+    misses = []
+    with tempfile.TemporaryDirectory() as folder:
+        for ratio in ratios:
+            report = nw.compress_task(task, Path(folder) / "x.nwt", target=ratio, options=settings, progress=None)
+            misses.append(100 * (report.size / (report.original_size / ratio) - 1))
+    rows = [
+        Row("targets: largest deviation of a file from its size", max(map(abs, misses)), "%", "<= 1"),
+        Row("targets: the largest file against its size", max(misses), "%", "<= 0"),
+        Row("targets: how many", len(misses), ""),
+    ]
+    finish(rows, options)
+
+
+if __name__ == "__main__":
+    main()
