@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.ablation_cases import BASELINE, GROUPS, NETS, Run, runs_of
 from benchmarks.ablation_report import Results, publish
+from benchmarks.ablation_run import measure
 from benchmarks.table import Row, finish, parser
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -31,33 +32,36 @@ def compute(run: Run, folder: Path, quick: bool) -> dict[str, Any] | None:
     """The result of one run, from the folder or from a new process; None where it failed."""
     stored = folder / f"{run.key}.json"
     if not stored.exists():
-        words = [sys.executable, "-m", "benchmarks.ablation_run", run.key, *["--quick"] * quick]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=environment)
-        if done.returncode:
-            print(f"{run.key}: failed, its process ended with {done.returncode}", file=sys.stderr)
+        text = json.dumps(measure(run, quick=True)) if quick else _in_process(run)
+        if not text:
             return None
-        stored.with_suffix(".partial").write_text(done.stdout)
+        stored.with_suffix(".partial").write_text(text)
         stored.with_suffix(".partial").replace(stored)
-        print(f"{run.key}: {json.loads(done.stdout)['seconds']:.0f} s", file=sys.stderr)
+        print(f"{run.key}: {json.loads(text)['seconds']:.0f} s", file=sys.stderr)
     found: dict[str, Any] = json.loads(stored.read_text())
     return found
+
+
+def _in_process(run: Run) -> str:
+    """What a process of its own, of one thread, says of a run; nothing where it failed."""
+    words = [sys.executable, "-m", "benchmarks.ablation_run", run.key]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=environment)
+    if done.returncode:
+        print(f"{run.key}: failed, its process ended with {done.returncode}", file=sys.stderr)
+    return "" if done.returncode else done.stdout
 
 
 def collect(names: list[str], folder: Path, quick: bool, workers: int) -> Results:
     """Results of all runs of the named groups by their keys; the program ends where one failed."""
     runs = {run.key: run for _, run in runs_of(names)}
-    ordered = sorted(runs.values(), key=lambda run: run.seed) if not quick else _first_seeds(list(runs.values()))
-    with ThreadPoolExecutor(workers) as pool:
+    ordered = [run for run in sorted(runs.values(), key=lambda run: run.seed) if run.seed == 0 or not quick]
+    with ThreadPoolExecutor(1 if quick else workers) as pool:
         results = list(pool.map(lambda run: compute(run, folder, quick), ordered))
     failed = [run.key for run, result in zip(ordered, results, strict=True) if result is None]
     if failed:
         sys.exit(f"{len(failed)} of {len(ordered)} runs failed: {', '.join(failed)}")
     return {result["key"]: result for result in results if result is not None}
-
-
-def _first_seeds(runs: list[Run]) -> list[Run]:
-    return [run for run in runs if run.seed == 0]
 
 
 def rows_of(results: Results) -> list[Row]:
