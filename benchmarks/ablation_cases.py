@@ -20,7 +20,7 @@ class Net:
 
 
 NETS = {
-    "resnet20": Net("ResNet-20", 30.0, {"iterations": 150}),
+    "resnet20": Net("ResNet-20", 30.0, {"iterations": 100}),
     "lenet5": Net("LeNet-5", 40.0, {"iterations": 150}),
     "vit_tiny": Net("ViT-tiny", 15.0, {"iterations": 150}),
 }
@@ -55,12 +55,12 @@ GROUPS = {
         "Kernel of the counter and its half width δ in code units; or the width as a share of the range of codes",
         (
             *(
-                Case(f"{kernel}, δ = {delta:g}", {"kernel": kernel, "delta": delta})
+                Case(f"{kernel}, δ = {delta:g}", {"kernel": kernel, "delta": delta}, seeds=2)
                 for kernel in ("cos", "linear", "triangle")
                 for delta in WIDTHS
                 if (kernel, delta) != ("cos", 0.25)
             ),
-            Case("cos, range / 64", {"resolution": 64}),
+            Case("cos, range / 64", {"resolution": 64}, seeds=2),
         ),
     ),
     "counter": Group(
@@ -109,15 +109,19 @@ GROUPS = {
     ),
     "samples": Group(
         "Calibration images",
-        (*(Case(str(n), samples=n) for n in (100, 500, 2000)), Case("4000"), Case("10000", samples=10000)),
+        (
+            *(Case(str(n), samples=n, seeds=2) for n in (100, 500, 2000)),
+            Case("4000"),
+            Case("10000", samples=10000, seeds=2),
+        ),
         curve="calibration images",
     ),
     "iterations": Group(
         "Iterations of tuning",
         (
-            *(Case(str(n), {"iterations": n}, seeds=2) for n in (40, 75)),
-            Case("150"),
-            *(Case(str(n), {"iterations": n}, seeds=1) for n in (300, 600)),
+            *(Case(str(n), {"iterations": n}, seeds=2) for n in (25, 50)),
+            Case("100"),
+            *(Case(str(n), {"iterations": n}, seeds=1) for n in (200, 400)),
         ),
         curve="iterations",
     ),
@@ -125,6 +129,7 @@ GROUPS = {
         "Second-order (OBS) rounding at the start, and tuning after it",
         (
             Case("start from nearest rounding", {"rounding": "nearest"}),
+            Case("OBS rounding with a rate term", {"rounding": "compensated", "rate_rounding": 1.0}),
             Case("OBS rounding, no tuning", {"iterations": 0, "rounding": "compensated"}),
             Case("nearest rounding, no tuning", {"iterations": 0, "rounding": "nearest"}),
         ),

@@ -305,3 +305,9 @@ def test_the_functions_of_the_package_take_keywords(tmp_path: Path) -> None:
     assert [step.stage for step in steps] == ["tune", "tune", "write and verify"]
     assert list(itertools.chain([report.path], map(str, tmp_path.iterdir()))) == [str(tmp_path / "x.nwt")] * 2
     assert report.settings == {"seed": 0, "distill": "kl", "iterations": 30, "target": "800B"}
+
+
+def test_without_the_entropy_term_the_size_is_held_all_the_same(tmp_path: Path) -> None:
+    report = run(task(mlp()), tmp_path / "x.nwt", "1200B", iterations=60, entropy_term=False)
+    assert 0.97 * 1200 <= report.size <= 1200
+    assert report.settings["entropy_term"] is False

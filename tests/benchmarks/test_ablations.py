@@ -1,0 +1,57 @@
+"""The document of the ablations from results that are made up."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.ablation_cases import BASELINE, GROUPS, Run, runs_of
+from benchmarks.ablation_report import by_seed, lines_of, publish, spread_of, verdict
+from noworse.options import Options
+
+
+def result(run: Run, kl: float) -> dict[str, Any]:
+    known = {"ratio": 30.0, "difference": 0.01, "lower": 0.0, "upper": 0.02, "changed": 0.1, "seconds": 1.0}
+    return {"net": run.net, "key": run.key, "seed": run.seed, "kl": kl, **known}
+
+
+@pytest.fixture
+def results() -> dict[str, dict[str, Any]]:
+    """Every run is about 0.01, wobbling with its seed, but those per channel at twice that."""
+    found = {}
+    for _, run in runs_of(list(GROUPS)):
+        wobble = 0.1 * run.seed * (1 if run.case is BASELINE or run.seed % 2 else -1)
+        found[run.key] = result(run, 0.01 * math.exp(wobble) * (2 if run.case.options.get("per_channel") else 1))
+    return found
+
+
+def test_all_settings_are_options_and_all_keys_differ() -> None:
+    runs = [run for _, run in runs_of(list(GROUPS))]
+    for run in runs:
+        Options(**{k: tuple(v) if isinstance(v, list) else v for k, v in run.options.items()})
+    distinct = {(run.net, str(run.options), run.case.samples, run.case.labelled, run.case.prune) for run in runs}
+    assert len({run.key for run in runs}) <= len(distinct)
+    assert all(len(run.key) < 200 for run in runs)
+
+
+def test_ratios_are_paired_by_seed_and_judged_by_their_spread(results: dict[str, Any]) -> None:
+    base, per_channel = lines_of(results, GROUPS["channels"], "resnet20")
+    assert by_seed(results, "resnet20", BASELINE) == base.found
+    spread = spread_of(results)
+    assert spread > 0.1
+    assert verdict(base, spread) == ""
+    assert verdict(per_channel, spread) == "worse"
+    assert verdict(per_channel, 10.0) == "not resolved"
+    assert math.exp(per_channel.logs[0]) == pytest.approx(2)
+
+
+def test_the_document_has_every_group_and_its_figure(results: dict[str, Any], tmp_path: Path) -> None:
+    publish(results, tmp_path)
+    text = (tmp_path / "ablations.md").read_text()
+    for name, group in GROUPS.items():
+        assert group.question in text
+        assert (tmp_path / "figures" / f"ablation-{name}.png").stat().st_size > 5000
+    assert "| per channel | 30.00 | 0.0195 | 1.7" in text
