@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.ablation_cases import BASELINE, GROUPS, NETS, Case, Group, Run
 
 matplotlib.use("Agg")
+MARGIN = 1.2  # of the largest and smallest value in a picture
 Results = Mapping[str, dict[str, Any]]
 
 HEAD = """# Ablations
@@ -106,6 +110,14 @@ def table(lines: list[Line], spread: float) -> Iterator[str]:
         )
 
 
+def readable(axis: Axis) -> None:
+    """A few plain numbers on a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0), numticks=99))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_tick_params(labelrotation=45 if axis.axis_name == "x" else 0)
+
+
 def dots(axes: Axes, lines: list[Line]) -> None:
     """The KL of every seed beside the name of its case, the mean as a bar."""
     for place, line in enumerate(lines):
@@ -118,6 +130,9 @@ def dots(axes: Axes, lines: list[Line]) -> None:
     axes.set_yticks(range(len(lines)), [line.case.label for line in lines])
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xscale("log")
+    everything = [result["kl"] for line in lines for result in line.found.values()]
+    axes.set_xlim(min(everything) / MARGIN, max(everything) * MARGIN)
+    readable(axes.xaxis)
     axes.set_xlabel("KL to the original, nats")
 
 
@@ -131,7 +146,8 @@ def curve(axes: Axes, lines: list[Line], label: str) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks([int(line.case.label) for line in lines], [line.case.label for line in lines])
-    axes.minorticks_off()
+    axes.xaxis.set_minor_locator(NullLocator())
+    readable(axes.yaxis)
     axes.set_xlabel(label)
     axes.set_ylabel("KL to the original, nats")
 
@@ -162,7 +178,8 @@ def publish(results: Results, folder: Path) -> None:
     nets = " and ".join(f"{NETS[n].title} at {NETS[n].ratio:g}x with {NETS[n].options['iterations']} iterations"
                         for n in present)  # fmt: skip
     said = "an unknown amount" if math.isnan(spread) else f"a factor of {math.exp(spread):.2f} (one deviation)"
-    parts = [HEAD.format(nets=nets, spread=said)]
+    head = HEAD.format(nets=nets, spread=said)
+    parts = ["\n\n".join(textwrap.fill(paragraph, 120) for paragraph in head.split("\n\n")) + "\n"]
     for name, group in GROUPS.items():
         tables = {net: lines for net in group.nets if (lines := lines_of(results, group, net))}
         if not tables:
