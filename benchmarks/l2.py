@@ -15,10 +15,12 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES, FASHION
+from benchmarks.cases import CASES, FASHION, Case
 from benchmarks.table import Row, finish, parser
 
 QUICK = {"iterations": 20}
@@ -26,13 +28,14 @@ UNAVAILABLE = 77  # exit code of a case whose packages are absent
 OVERHEAD_RATIO = 20.0
 
 
-def run_case(name: str, quick: bool, folder: Path) -> dict[str, Any]:
+def run_case(name: str, case: Case, quick: bool, folder: Path) -> dict[str, Any]:
     """Compress one case in this process and return what was measured."""
     import noworse as nw
+    from noworse.presets import PRESETS
 
-    case = CASES[name]
     task = nw.load_task(case.task)
-    options = nw.Options(**{**case.options, **(QUICK if quick else {})})
+    base = PRESETS[case.preset]
+    options = replace(base, **{**case.options, **(QUICK if quick and base.iterations else {})})
     begin = time.monotonic()
     path = folder / f"{name.replace(' ', '_')}.nwt"
     report = nw.compress_task(task, path, target=case.ratio, options=options)
@@ -61,9 +64,9 @@ def overhead(folder: Path, quick: bool) -> list[Row]:
     ]
 
 
-def rows_of(name: str, result: dict[str, Any]) -> list[Row]:
+def rows_of(name: str, case: Case, result: dict[str, Any]) -> list[Row]:
     """The rows of one case."""
-    case, verdict = CASES[name], result["verdict"]
+    verdict = result["verdict"]
     drop = verdict["metric_original"] - verdict["metric_compressed"]
     worse = -drop if case.rising else drop
     bound = "" if case.bound is None else f"<= {case.bound}"
@@ -84,13 +87,13 @@ def rows_of(name: str, result: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def collect(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Results of all cases, from the folder or from a new process each; cases whose packages are absent are skipped."""
+def collect(module: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Results of a module's cases, from the folder or a new process each, without those whose packages are absent."""
     results = {}
-    for name in names:
+    for name in options.only:
         stored = options.folder / f"{name.replace(' ', '_')}{'_quick' if options.quick else ''}.json"
         if options.fresh or not stored.exists():
-            words = [sys.executable, "-m", "benchmarks.l2", "--case", name, "--folder", str(options.folder)]
+            words = [sys.executable, "-m", module, "--case", name, "--folder", str(options.folder)]
             done = subprocess.run(words + ["--quick"] * options.quick, stdout=subprocess.PIPE, text=True)
             if done.returncode == UNAVAILABLE:
                 print(f"{name}: skipped, its packages are absent", file=sys.stderr)
@@ -102,25 +105,36 @@ def collect(names: list[str], options: argparse.Namespace) -> dict[str, dict[str
     return results
 
 
-def main() -> None:
-    options_of = parser(__doc__.splitlines()[0])
-    options_of.add_argument("--only", nargs="+", choices=sorted(CASES), default=list(CASES))
-    options_of.add_argument("--folder", type=Path, default=Path("work/l2"))
+def measured(
+    module: str, summary: str, cases: Mapping[str, Case]
+) -> tuple[list[Row], dict[str, dict[str, Any]], argparse.Namespace] | None:
+    """Rows, results and options of the command line for a benchmark of cases; None in the process of a single one."""
+    options_of = parser(summary)
+    options_of.add_argument("--only", nargs="+", choices=sorted(cases), default=list(cases))
+    options_of.add_argument("--folder", type=Path, default=Path("work") / module.rpartition(".")[2])
     options_of.add_argument("--fresh", action="store_true", help="ignore results of earlier runs")
-    options_of.add_argument("--case", choices=sorted(CASES), help=argparse.SUPPRESS)
+    options_of.add_argument("--case", choices=sorted(cases), help=argparse.SUPPRESS)
     options = options_of.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.case:
         from noworse.task import TaskUnavailable
 
         try:
-            print(json.dumps(run_case(options.case, options.quick, options.folder)))
+            print(json.dumps(run_case(options.case, cases[options.case], options.quick, options.folder)))
         except TaskUnavailable as error:
             print(error, file=sys.stderr)
             sys.exit(UNAVAILABLE)
+        return None
+    results = collect(module, options)
+    rows = [row for name, result in results.items() for row in rows_of(name, cases[name], result)]
+    return rows, results, options
+
+
+def main() -> None:
+    found = measured("benchmarks.l2", __doc__.splitlines()[0], CASES)
+    if found is None:
         return
-    results = collect(options.only, options)
-    rows = [row for name, result in results.items() for row in rows_of(name, result)]
+    rows, results, options = found
     if "resnet20" in results:
         rows += overhead(options.folder, options.quick)
     finish(rows, options)
