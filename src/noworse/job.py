@@ -12,6 +12,7 @@ from noworse import data, fingerprint
 from noworse.data import Batch
 from noworse.errors import BadInput
 from noworse.format import restamp, write
+from noworse.methods.lowrank.student import GRIDS_ALONE, Plan, descend
 from noworse.options import Options
 from noworse.ranks import ALONE, Ranks
 from noworse.report import Report
@@ -81,9 +82,26 @@ class Job:
         own = {"verify": fingerprint.of_batches(self.verify), "the number of processes": self.ranks.size}
         self.work = Work(folder, {**given, **own}, self.ranks)
 
-    def _workspace(self, calib: list[Batch], tolerance: float) -> Workspace:
+    def _allocated(self, dense: Workspace, calib: list[Batch], tolerance: float, budget: float, note: str) -> Workspace:
+        """The workspace to tune in towards ``budget`` bits: ``dense``, or one with layers in factors.
+
+        Each layer has the rank, or none, with which a file of that size starts at the least loss.
+        """
+        analyses = dense.plan.analyses
+        if not analyses:
+            return dense
+
+        def loss(ranks: Mapping[str, int]) -> float:
+            return self._workspace(calib, tolerance, NOWHERE, Plan(analyses, ranks)).price(budget)
+
+        ranks = self.work.note(note, lambda: self.ranks.agree(descend(analyses, loss)))
+        workspace = self._workspace(calib, tolerance, self.work, Plan(analyses, ranks)) if ranks else dense
+        workspace.settings = dense.settings
+        return workspace
+
+    def _workspace(self, calib: list[Batch], tolerance: float, work: Work, plan: Plan = GRIDS_ALONE) -> Workspace:
         """A workspace whose measurements include a verdict as long as any of these samples can be."""
-        workspace = Workspace(self.task, calib, self.options, self.progress, self.ranks, self.work)
+        workspace = Workspace(self.task, calib, self.options, self.progress, self.ranks, work, plan)
         unknown = ["compressed_loss", "mean_difference", "upper_bound", "lower_bound"]
         unknown += ["metric_original", "metric_compressed"] if self.task.metric is not None else []
         unknown += ["changed", "mean_kl"] if self.task.distill == "kl" else []
@@ -95,10 +113,11 @@ class Job:
     def at_target(self, target: float | str, tolerance: float | str) -> Verdict:
         """Tune to a file just below the target size and judge it."""
         limit = parse_tolerance(tolerance, self.original_loss)
-        workspace = self._workspace(self.calib, limit)
+        workspace = self._workspace(self.calib, limit, self.work)
         size = parse_target(target, workspace.original_bytes, workspace.grids.count)
         workspace.check_reachable(size, f"target {target!r} means {size} bytes")
         workspace.settings["target"] = str(target)
+        workspace = self._allocated(workspace, self.calib, limit, 8.0 * AIM * size, "ranks")
         workspace.start(8.0 * AIM * size)
         workspace.forget_start()
         workspace.tuner.run(8.0 * AIM * size, self.options.iterations)
@@ -112,11 +131,13 @@ class Job:
         """
         limit = parse_tolerance(tolerance, self.original_loss)
         tune_on, held_back = data.split(self.calib, self.options.development, self.options.seed)
-        workspace = self._workspace(tune_on, limit)
+        workspace = self._workspace(tune_on, limit, self.work)
         workspace.settings["tolerance"] = str(tolerance)
         predictor = Predictor(self.task, workspace, held_back, self.samples, self.options.confidence)
         budget = FIRST_BITS * workspace.grids.count + 8.0 * workspace.floor()
+        dense = workspace
         for round_ in range(1, ROUNDS + 1):
+            workspace = predictor.workspace = self._allocated(dense, tune_on, limit, budget, f"ranks {round_}")
             workspace.start(budget)
             workspace.tuner.run(budget, int(ROUND_SHARE * self.options.iterations), f"search {round_}/{ROUNDS}")
             budget = self.work.note(f"budget {round_}", functools.partial(self._next, workspace, predictor, limit))
@@ -168,6 +189,7 @@ class Job:
         return Report(
             str(self.path), self.size, self.workspace.original_bytes, verdict, seconds, self.workspace.settings,
             tuple(self.workspace.folded), tuple(self.workspace.unused), spent,
+            dict(self.workspace.plan.ranks) if self.options.methods == "auto" else None,
         )
 
     def publish(self) -> None:

@@ -16,6 +16,8 @@ from noworse.rate.kernels import Relaxation
 VERSION = 1
 RATES = ("soft", "official")
 ROUNDINGS = ("auto", "compensated", "nearest")
+METHODS = ("grids", "auto")
+PLAIN_TRANSFORMS = ("deadzone", "uniform")
 DISTILLATIONS = ("task", "kl", "mse", "cosine")
 MOST_BITS = 11.0  # of a code
 
@@ -39,6 +41,7 @@ class Options:
     ramp: float = 0.2  # share of the iterations in which the budget falls from its start to the target
     start: float = 1.0  # bits at the start, as a multiple of the target
     rounding: str = "auto"  # at the start: "compensated" (OBS), "nearest", or whichever loses less on calib
+    methods: str = "grids"  # how tensors are written: "grids", or "auto": products of two where those lose less
     transform: str = "deadzone"  # of weights to codes: "uniform", "log", "exp", "multiscale" (methods/transforms)
     per_channel: bool = False  # whether wide rows (output channels) have steps of their own
     rate_rounding: float = 0.0  # price of a bit in compensated rounding; 1: what one saves at high rates
@@ -74,6 +77,7 @@ class Options:
                 raise BadInput(f"option {name} must lie in [{low}, {high}], found {getattr(self, name)!r}")
         if self.rounding not in ROUNDINGS:
             raise BadInput(f"option rounding must be one of {', '.join(ROUNDINGS)}, found {self.rounding!r}")
+        self._check_methods()
         self._check_transform()
         if not 0 <= self.rate_rounding < float("inf"):
             raise BadInput(f"option rate_rounding must be a finite number >= 0, found {self.rate_rounding!r}")
@@ -114,6 +118,13 @@ class Options:
                 raise BadInput(f"option layer_bits[{pattern!r}] is {limits!r}: expected {expected}")
         plain = {pattern: (float(low), float(high)) for pattern, (low, high) in self.layer_bits.items()}
         object.__setattr__(self, "layer_bits", plain)
+
+    def _check_methods(self) -> None:
+        if self.methods not in METHODS:
+            raise BadInput(f"option methods must be one of {', '.join(METHODS)}, found {self.methods!r}")
+        if self.methods == "auto" and (self.per_channel or self.transform not in PLAIN_TRANSFORMS):
+            found = f"transform {self.transform!r}" + (" per channel" if self.per_channel else "")
+            raise BadInput(f"option methods 'auto' was given with {found}: expected a plain grid, as factors have")
 
     def _check_transform(self) -> None:
         for name, known in (("transform", TRANSFORMS), ("rate", RATES)):

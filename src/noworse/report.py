@@ -22,10 +22,14 @@ class Report(Sized):
     folded: tuple[str, ...] = ()  # norms folded into their neighbours
     unused: tuple[str, ...] = ()  # parameters that the calibration data never reached: kept at a fixed coarse step
     spent: dict[str, float] = field(default_factory=dict)  # seconds of tuning in the net and in the grids
+    products: dict[str, int] | None = None  # layers written as a product of two grids, and its rank; None: not tried
 
     def __str__(self) -> str:
         text = f"{self.path}: {self.size:,} bytes, {self.ratio:.2f} times smaller than {self.original_size:,}"
         text += f" ({self.seconds:.0f} s)\n{self.verdict}"
+        if self.products is not None:
+            ranks = ", ".join(f"{name} of rank {rank}" for name, rank in self.products.items())
+            text += f"\nlow rank: {ranks or 'never better than a grid here'}"
         if self.unused:
             text += f"\nnot reached by calib, kept at a fixed step: {', '.join(self.unused)}"
         return text

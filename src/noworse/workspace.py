@@ -20,6 +20,8 @@ from noworse.format import packed_size
 from noworse.io import represent
 from noworse.lazy import Lazy
 from noworse.methods.grid import GridSet, GridSpec
+from noworse.methods.lowrank.candidates import Analysis
+from noworse.methods.lowrank.student import GRIDS_ALONE, Plan, analyse, factor
 from noworse.methods.obs import Layer, start_compensated
 from noworse.methods.start import equal_slope_steps, start_at
 from noworse.methods.transformed import TransformedGrids
@@ -73,6 +75,7 @@ class Workspace:
         progress: Progress,
         ranks: Ranks = ALONE,
         work: Work = NOWHERE,
+        plan: Plan = GRIDS_ALONE,
     ) -> None:
         self.task, self.calib, self.options, self.ranks = task, calib, options, ranks
         self.original_bytes = state_bytes(task.model)
@@ -95,6 +98,12 @@ class Workspace:
         names = choose_features(self.student, run, options.features) if options.features else ()
         self.objective = self._objective(kind, names)
         self.distiller = self.objective.distiller
+        self.plan = Plan(self._analyse()) if options.methods == "auto" and not plan.analyses else plan
+        with torch.no_grad():
+            self.factored = factor(self.student, self.plan)
+        for name, (left, right, _) in self.factored.products.items():
+            self.originals |= dict.fromkeys((left, right), self.originals[name])
+        self.originals |= {new: self.originals[old] for new, old in self.factored.renamed.items()}
         self.grids, self.fixed = self._survey()
         self.objective.check(self.student, probe)
         self._untuned = self.grids.state()
@@ -151,6 +160,13 @@ class Workspace:
     def _trial(self, batch: Batch) -> Tensor:
         """The mean loss of the student on a batch."""
         return self.objective(self.student, *self._teach(batch, None)).mean()
+
+    def _analyse(self) -> dict[str, Analysis]:
+        """Curvature of the layers that may be worth factors."""
+        runs = ((functools.partial(self.forward, self.student, batch), data.batch_size(batch))
+                for batch in self._samples())  # fmt: skip
+        generator = torch.Generator().manual_seed(self.options.seed)
+        return analyse(self.student, self.kept, runs, functools.partial(self.distiller.probe, generator=generator))
 
     def _survey(self) -> tuple[GridSet, dict[str, Representation]]:
         entries = state_tensors(self.student)
@@ -218,7 +234,8 @@ class Workspace:
         """The representation of every tensor as it would be written now, in the order of the module's state."""
         grids: Mapping[str, Representation] = self.grids.representations(shift, log_scale)
         homes = {name: grids if name in grids else self.fixed for name in self.order}
-        return Lazy({name: functools.partial(home.__getitem__, name) for name, home in homes.items()})
+        names = self.factored.order(self.order)
+        return Lazy({n: functools.partial(self.factored.item, n, lambda own: homes[own][own]) for n in names})
 
     def measure(self, shift: float = 0.0, log_scale: float = 0.0) -> int:
         """Bytes of the file that would be written now, verdict included."""
@@ -273,6 +290,13 @@ class Workspace:
         self.tuner.release()
         del self.student
 
+    def price(self, budget: float) -> float:
+        """Distillation loss of nearest rounding to ``budget`` bits: what plans are compared by."""
+        self.grids.restore(self._untuned)
+        floor = 8 * self.floor()
+        start_at(self.grids, self.sensitivity, max(budget - floor, 0.5 * budget), self.tuner.values)
+        return self.start_loss()
+
     def _start_compensated(self, wanted: float, floor: float) -> bool:
         """Start from compensated rounding, and tell whether it loses less than nearest rounding of as many bits.
 
@@ -282,18 +306,18 @@ class Workspace:
         nearest = math.inf
         if self.options.rounding == "auto":
             start_at(*known, wanted, self.tuner.values)
-            nearest = self._start_loss()
+            nearest = self.start_loss()
         multiplier, found = start_compensated(
             *known, self.layers, wanted, self.tuner.values, lambda: 8 * self.measure() - floor, self._untuned,
             self.options.rate_rounding,
         )
-        if self.options.rounding == "auto" and (found > FITS * wanted or nearest < self._start_loss()):
+        if self.options.rounding == "auto" and (found > FITS * wanted or nearest < self.start_loss()):
             return False
         self.tuner.reset(multiplier, COMPENSATED)
         return True
 
     @torch.no_grad()
-    def _start_loss(self) -> float:
+    def start_loss(self) -> float:
         """Distillation loss on the surveyed samples, of the weights as they would be rounded now."""
         self.grids.quantise(self.tuner.values)
         found = [self.distiller(self.forward(self.student, b), self._original(b)) for b in self._samples()]

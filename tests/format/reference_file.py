@@ -195,21 +195,22 @@ def elements(t: dict) -> bytes:
     return b"".join(word.to_bytes(width, "little") for word in words)
 
 
-def points(t: dict) -> list[list[Fraction]]:
-    codes = t["parts"][0]["symbols"][t["at"] : t["at"] + t["size"]].tolist()
-    known = {code: point(code, 0, t) for code in set(codes)}
-    rows, columns = t["shape"]
-    return [[known[code] for code in codes[i * columns : (i + 1) * columns]] for i in range(rows)]
+def points(t: dict) -> np.ndarray:
+    codes = t["parts"][0]["symbols"][t["at"] : t["at"] + t["size"]]
+    return np.array([float(point(k, 0, {**t, "step": 0x7F00}) * 64) for k in codes.tolist()]).reshape(t["shape"])
 
 
-def product(t: dict, left: list[list[Fraction]], right: list[list[Fraction]]) -> bytes:
-    across = list(zip(*right, strict=True))
-    sums = [[sum(a * b for a, b in zip(row, column, strict=True)) for column in across] for row in left]
-    flat = np.array(sums, dtype=object)
+def product(t: dict, left: np.ndarray, right: np.ndarray) -> bytes:
+    unit = minifloat(t["factors"][0]["step"]) * minifloat(t["factors"][1]["step"]) / 4096
+    sums = np.zeros((len(left), right.shape[1]))
+    for k in range(len(right)):
+        sums = sums + np.outer(left[:, k], right[k])
+    with np.errstate(over="ignore"):
+        flat = sums * unit
     if t["value"] == b"\1":
         o, c, h, w = t["shape"]
         flat = flat.reshape(o, w, c, h).transpose(0, 2, 3, 1)
-    return b"".join(rounded(exact, DTYPES[t["dtype"]]) for exact in flat.reshape(-1))
+    return b"".join(rounded(element, DTYPES[t["dtype"]]) for element in flat.reshape(-1).tolist())
 
 
 def value(code: int, row: int, t: dict, dtype: str) -> bytes:

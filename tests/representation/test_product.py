@@ -72,13 +72,23 @@ def test_factors_that_do_not_fit_are_refused(shape, split, left, right, message)
         Product(grid(left), grid(right), split, shape, "float32")
 
 
-def test_other_dtypes_and_inexact_sums_are_refused():
+def test_factors_of_another_dtype_are_refused():
     with pytest.raises(BadInput, match="factors of float16"):
         Product(grid((6, 2), dtype="float16"), grid((2, 8)), FLAT, (6, 8), "float32")
-    wide = Grid(np.full(12, 1 << 22, np.int32), 30000, 32, (6, 2), "float32")
-    other = Grid(np.full(16, 1 << 22, np.int32), 30000, 32, (2, 8), "float32")
-    with pytest.raises(BadInput, match=r"less than 2\*\*53"):
-        Product(wide, other, FLAT, (6, 8), "float32")
+
+
+def test_sums_beyond_2_to_the_53_are_formed_in_order():
+    codes = [np.random.default_rng(k).integers(-(1 << 30), 1 << 30, 30, np.int32) for k in range(2)]
+    left, right = Grid(codes[0], 30000, 32, (10, 3), "float32"), Grid(codes[1], 30001, 33, (3, 10), "float32")
+    found = Product(left, right, FLAT, (10, 10), "float32").decode()
+    unit = unpack_step(30000) * unpack_step(30001) / 4096
+    points = [np.sign(g.codes) * (g.edge + 64 * np.abs(g.codes.astype(np.int64)) - 32) for g in (left, right)]
+    for i in range(10):
+        for j in range(10):
+            total = 0.0
+            for k in range(3):
+                total += float(points[0][3 * i + k]) * float(points[1][10 * k + j])
+            assert found[i, j] == np.float32(total * unit)
 
 
 def test_matrix_shapes():

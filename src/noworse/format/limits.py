@@ -11,7 +11,7 @@ JSON_DEPTH = 32  # whoever handles them later may recurse
 JSON_DIGITS = 40  # of an integer: converting long ones takes quadratic time
 ITEM_BYTES = 1024  # charged for a tensor or a stream that an index describes
 SLACK_BYTES = 64 << 20  # what a reader may use beyond the decoded tensors
-PRODUCTS_PER_BYTE, FREE_PRODUCTS = 1 << 20, 1 << 34  # multiplications of numbers, in all products of a file
+PRODUCTS_PER_BYTE, FREE_PRODUCTS = 1 << 20, 1 << 32  # multiplications of numbers, in all products of a file
 SYMBOLS_PER_BYTE, FREE_SYMBOLS = 1 << 8, 1 << 16  # of all context-coded streams: what they decode to takes time
 
 

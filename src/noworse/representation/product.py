@@ -1,7 +1,8 @@
 """A tensor of low rank: the matrix product of two grids, each coded on its own.
 
-Grid points are integers times a unit, so a product is a sum of integers times both units. The sum is formed exactly:
-in float64 it has room below 2**53, which bounds codes and rank. No order of summation then changes a bit of it.
+Grid points are integers times a unit, so a product is a sum of integers times both units. In float64 such sums are
+exact below 2**53, and no order of summation changes a bit of them. Larger ones, which no ordinary tensor has, are
+summed in the order of the inner dimension, each product and each sum rounded.
 """
 
 from __future__ import annotations
@@ -66,9 +67,6 @@ class Product(Representation):
             raise BadInput(f"factors of {self.left.dtype} and {self.right.dtype}, expected {self.dtype}")
         if (self.left.form, self.right.form) != (PLAIN, PLAIN):
             raise BadInput("a factor of a product has a form, expected plain grids")
-        reach = self.right.shape[0] * _largest(self.left) * _largest(self.right)
-        if reach >= EXACT:
-            raise BadInput(f"sums of a product reach {reach}, expected less than 2**53")
 
     def storage(self) -> NDArray[Any]:
         """The product, each element rounded to float64, float32 and the dtype in turn."""
@@ -76,10 +74,11 @@ class Product(Representation):
         out = np.empty((rows, columns), find_dtype(self.dtype).storage)
         unit = unpack_step(self.left.step) * unpack_step(self.right.step) / EDGE_UNITS**2
         right = _points(self.right, 0, self.right.shape[0])
+        multiply = np.matmul if len(right) * _largest(self.left) * _largest(self.right) < EXACT else _in_order
         for start, end in _pieces(rows, columns):
             with np.errstate(over="ignore"):  # hostile steps may lead to infinity, which is no crash
-                exact = (_points(self.left, start, end) @ right) * unit
-                out[start:end] = from_float32(exact.astype(np.float32).reshape(-1), self.dtype).reshape(-1, columns)
+                sums = multiply(_points(self.left, start, end), right) * unit
+                out[start:end] = from_float32(sums.astype(np.float32).reshape(-1), self.dtype).reshape(-1, columns)
         if self.split == SPATIAL:
             first, second, height, width = self.shape
             return np.ascontiguousarray(out.reshape(first, width, second, height).transpose(0, 2, 3, 1))
@@ -95,6 +94,14 @@ def _pieces(rows: int, columns: int) -> Iterator[tuple[int, int]]:
 def _largest(grid: Grid) -> int:
     """Bound of a grid's points in units of step/64."""
     return EDGE_UNITS * max(-int(grid.codes.min()), int(grid.codes.max())) + grid.edge
+
+
+def _in_order(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The matrix product with sums formed from the first product to the last."""
+    sums = np.zeros((len(left), right.shape[1]))
+    for k in range(len(right)):
+        sums += left[:, k, None] * right[k]
+    return sums
 
 
 def _points(grid: Grid, start: int, end: int) -> NDArray[np.float64]:
