@@ -43,13 +43,13 @@ def test_products_lose_less_than_grids_where_rank_is_what_is_redundant(tmp_path)
     assert found["auto"] < 0.8 * found["grids"]
 
 
-def test_layers_that_products_do_not_serve_stay_grids(tmp_path):
-    model = tiny.mlp(256)
-    with torch.no_grad():
-        torch.nn.init.orthogonal_(model[0].weight)
-    report = tiny.run(tiny.task(model), tmp_path / "a.nwt", target=4, methods="auto")
+def test_layers_too_small_for_products_stay_grids(tmp_path):
+    report = tiny.run(tiny.task(tiny.mlp()), tmp_path / "a.nwt", target=4, methods="auto")
     assert report.products == {}
     assert "never better than a grid" in str(report)
+    grids = tiny.run(tiny.task(tiny.mlp()), tmp_path / "b.nwt", target=4)
+    assert grids.products is None
+    assert "low rank" not in str(grids)
 
 
 def test_within_a_tolerance(tmp_path):
