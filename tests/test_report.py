@@ -29,6 +29,7 @@ def test_json_holds_every_field_and_the_ratio() -> None:
         "folded": ["bn1"],
         "unused": [],
         "spent": {"net": 5.0},
+        "products": None,
     }
 
 

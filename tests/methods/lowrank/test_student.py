@@ -104,3 +104,14 @@ def test_compress_task_takes_options(tmp_path):
     options = Options(iterations=2, methods="auto")
     report = compress_task(tiny.task(redundant()), tmp_path / "a.nwt", target=10, options=options, progress=None)
     assert report.settings["methods"] == "auto"
+
+
+def test_ranks_near_the_best_stay_below_break_even():
+    tried = []
+
+    def loss(ranks):
+        tried.append(ranks.get("a", 99))
+        return -ranks.get("a", -1)
+
+    assert descend({"a": Offer(10, 500)}, loss) == {"a": 9}
+    assert max(rank for rank in tried if rank != 99) == 9

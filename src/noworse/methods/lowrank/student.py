@@ -89,10 +89,15 @@ def analyse(
     return dict(sorted(found.items(), key=lambda item: -item[1].layer.weight.numel()))
 
 
+def most_rank(analysis: Analysis) -> int:
+    """The largest rank below break-even."""
+    m, n = analysis.layer.weight.flatten(1).shape
+    return int((m * n - 1) // (m + n))
+
+
 def offered(analysis: Analysis) -> Sequence[int]:
     """Ranks to try, from just below break-even down."""
-    m, n = analysis.layer.weight.flatten(1).shape
-    most = (m * n - 1) // (m + n)
+    most = most_rank(analysis)
     return sorted({most >> k for k in range(RANKS) if most >> k}, reverse=True)
 
 
@@ -107,7 +112,8 @@ def descend(analyses: Mapping[str, Analysis], loss: Callable[[Mapping[str, int]]
         base, ranks = best, offered(analysis)
         for nearby in (False, True):
             if nearby:
-                ranks = [max(1, round(share * best[name])) for share in NEAR] if name in best else []
+                around = (round(share * best[name]) for share in NEAR) if name in best else ()
+                ranks = [rank for rank in around if 1 <= rank <= most_rank(analysis)]
             for rank in ranks:
                 found = loss({**base, name: rank})
                 if found < least:
