@@ -189,8 +189,8 @@ class Tuner:
         return {}
 
     def _state(self) -> dict[str, Tensor]:
-        """All tensors that an iteration depends on, besides the sampler's; those of the grids are copies."""
-        tensors = {f"grid {k}": tensor for k, tensor in enumerate(self.grids.state())} | self._beside()
+        """All tensors that an iteration depends on, besides the sampler's."""
+        tensors = {f"grid {k}": tensor for k, tensor in enumerate(self.grids.tensors)} | self._beside()
         for j, optimiser in enumerate(self._optimisers()):
             for k, leaf in enumerate(_leaves(optimiser)):
                 tensors |= {f"{name} {j}.{k}": moment for name, moment in optimiser.state.get(leaf, {}).items()}
@@ -225,7 +225,6 @@ class Tuner:
                 optimiser.state[leaf] = {"step": torch.zeros(()), **zeros}
         state = self._state()
         self.hooks.work.read_into(state)
-        self.grids.restore(tuple(tensor for name, tensor in state.items() if name.startswith("grid ")))
         torch.set_rng_state(state["random"])
         self.grids.quantise(self.values)
         return position["iteration"], position["start"], position["running"]
