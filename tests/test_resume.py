@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -63,7 +64,7 @@ def compress(folder: Path, name: str, draws: int = 0, stop: str = "", **given: A
 
     job = dataclasses.replace(task(mlp()), augment=killing(draws) if draws else jitter)
     settings: dict[str, Any] = {"target": 14, "options": OPTIONS, **given}
-    compress_task(job, folder / f"{name}.nwt", work=folder / "work", progress=progress, **settings)
+    compress_task(job, folder / f"{name}.nwt", **{"work": folder / "work", "progress": progress, **settings})
     return (folder / f"{name}.nwt").read_bytes()
 
 
@@ -196,6 +197,20 @@ def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
     assert (tmp_path / NAME).exists()
     found.clean()
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_without_a_folder_nothing_is_kept_between_runs(tmp_path: Path) -> None:
+    first, second = work.NOWHERE, Work(None, {})
+    noted = [each.note("budget 1", functools.partial(int, k)) for k, each in enumerate((first, first, second))]
+    assert noted == [0, 1, 2]
+
+    def size(tolerance: float) -> int:
+        try:
+            return len(compress(tmp_path, "x", target=None, tolerance=tolerance, options=OPTIONS, work=None))
+        except TargetMissed as missed:
+            return len(missed.file)
+
+    assert size(0.01) > size(0.5)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

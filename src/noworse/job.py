@@ -64,7 +64,7 @@ class Job:
         shared = data.shared_samples(self.calib, self.verify)
         if shared > SHARED_LIMIT * self.samples:
             raise BadInput(f"{shared} samples of verify are in calib too: expected held-out data")
-        self.work = NOWHERE
+        self.work = Work(None, {}, ranks)
         self.original_loss = ranks.lead(lambda: mean_loss(task.model, task.loss, self.verify))
 
     def begin(self, folder: str | os.PathLike[str] | None, target: object, tolerance: object) -> None:

@@ -139,6 +139,8 @@ class Work:
 
     def note(self, name: str, action: Callable[[], Any]) -> Any:
         """The result, of JSON's types, of an action that is not repeated once a checkpoint has it behind it."""
+        if self.path is None:
+            return action()
         if name not in self.notes:
             self.notes[name] = action()
         return self.notes[name]
