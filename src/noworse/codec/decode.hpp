@@ -55,22 +55,28 @@ class BlockDecoder {
 
   private:
     static constexpr std::size_t kAhead = 512;  // symbols by which cache lines are fetched early
-    static constexpr std::size_t kPiece = 16 * kMostRounds;  // a multiple of every number of lanes
+    static constexpr std::size_t kPiece = 32 * kMostRounds;  // at most; a multiple of every number of lanes
 
-    // Takes one symbol off state x, which the caller refills.
-    std::uint32_t pop(std::uint32_t x, std::size_t j) {
-        const std::uint32_t table = std::uint32_t{piece_classes_[j]} << bits_;
-        const Slot slot = slots_[(x & ((1u << bits_) - 1)) | table];
-        symbols_[j] = slot.symbol();
-        return slot.freq() * (x >> bits_) + slot.bias();
-    }
+    // Takes one symbol off state x, which the caller refills. Loops use copies, which what they write cannot change.
+    struct Pop {
+        const Slot* slots;
+        unsigned bits;
+        const std::uint8_t* classes;
+        std::uint32_t* out;
+        std::uint32_t operator()(std::uint32_t x, std::size_t j) const {
+            const Slot slot = slots[(x & ((1u << bits) - 1)) | std::uint32_t{classes[j]} << bits];
+            out[j] = slot.symbol();
+            return slot.freq() * (x >> bits) + slot.bias();
+        }
+    };
+    Pop pop() { return {slots_, bits_, piece_classes_.data(), symbols_.data()}; }
 
-    // Calls decode(i, n) for pieces of the symbols begin .. end - 1 of the block. It returns how many it has written
+    // Calls decode(i, n) for pieces of the symbols begin .. end - 1 of the block, each of `piece` but the last. It returns how many it has written
     // to the sink; the numbers of the others, from symbols_ on that place, are passed on to it.
     template <class Decode>
-    void pieces(std::size_t begin, std::size_t end, Decode decode) {
-        for (std::size_t i = begin; i < end; i += kPiece) {
-            const std::size_t n = std::min(kPiece, end - i);
+    void pieces(std::size_t begin, std::size_t end, std::size_t piece, Decode decode) {
+        for (std::size_t i = begin; i < end; i += piece) {
+            const std::size_t n = std::min(piece, end - i);
             if (!classes_.empty()) classes_.fill(first_ + i, piece_classes_.data(), n);
             const std::size_t done = decode(i, n);
             if (escape_) note_escapes(i + done, symbols_.data() + done, n - done, all_.escape);
@@ -89,19 +95,20 @@ class BlockDecoder {
         const unsigned bytes = in.left() <= 4 ? static_cast<unsigned>(in.left()) : 4 - in.left() % 2;
         std::uint32_t x = in.take(bytes);
         expect(state_bytes(x) == bytes && (in.left() == 0 || x >= kLow), kBadState);
-        pieces(0, count, [&](std::size_t, std::size_t n) -> std::size_t {
+        pieces(0, count, kPiece, [&](std::size_t, std::size_t n) -> std::size_t {
+            const Pop take_symbol = pop();
             std::uint32_t state = x;
-            const std::uint8_t* p = in.p;
+            const std::uint8_t *p = in.p, *const end = in.end;
             std::size_t j = 0;
             // a branch, where several lanes use arithmetic: guessing it right shortens the only chain of dependencies
-            for (; j < n && p != in.end; ++j) {
-                state = pop(state, j);
+            for (; j < n && p != end; ++j) {
+                state = take_symbol(state, j);
                 if (state < kLow) {
                     state = (state << 16) | p[0] | (static_cast<std::uint32_t>(p[1]) << 8);
                     p += 2;
                 }
             }
-            for (; j < n; ++j) state = pop(state, j);
+            for (; j < n; ++j) state = take_symbol(state, j);
             in.p = p;
             x = state;
             return 0;
@@ -117,13 +124,14 @@ class BlockDecoder {
             expect(state[j] >= kLow, kBadState);
         }
         const std::size_t main = count - tail(L);
-        pieces(0, main, [&](std::size_t i, std::size_t n) { return main_piece<L>(in, state, i, n); });
+        pieces(0, main, L * kMostRounds, [&](std::size_t i, std::size_t n) { return main_piece<L>(in, state, i, n); });
         unsigned lane = 1;
         for (unsigned j = 1; j < L; ++j) expect(state[j] >> 16 == 1, kBadEnd);
-        pieces(main, count, [&](std::size_t, std::size_t n) -> std::size_t {
+        pieces(main, count, kPiece, [&](std::size_t, std::size_t n) -> std::size_t {
+            const Pop take_symbol = pop();
             std::uint32_t x = state[0];
             for (std::size_t j = 0; j < n; ++j) {
-                x = pop(x, j);
+                x = take_symbol(x, j);
                 if (x < kLow) x = (x << 16) | (lane < L ? state[lane++] & 0xFFFF : in.take(2));
             }
             state[0] = x;
@@ -149,8 +157,9 @@ class BlockDecoder {
             for (std::size_t k = 0; k < whole; k += L)
                 if (r.escapes >> (k / L) & 1) note_escapes(i + k, out + k, L, emission.escape);
         in.p = r.p;
+        const Pop take_symbol = pop();
         for (std::size_t j = whole; j < n; ++j) {
-            const std::uint32_t x = pop(state[j % L], j);
+            const std::uint32_t x = take_symbol(state[j % L], j);
             state[j % L] = x < kLow ? (x << 16) | in.take(2) : x;
         }
         return direct ? whole : 0;
