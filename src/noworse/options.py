@@ -14,6 +14,7 @@ from noworse.precision import DTYPES
 from noworse.rate.kernels import Relaxation
 
 VERSION = 1
+SCHEDULES = ("joint", "alternating")
 RATES = ("soft", "official")
 ROUNDINGS = ("auto", "compensated", "nearest")
 METHODS = ("grids", "auto")
@@ -40,6 +41,7 @@ class Options:
     warm_up: int = 20
     ramp: float = 0.2  # share of the iterations in which the budget falls from its start to the target
     start: float = 1.0  # bits at the start, as a multiple of the target
+    schedule: str = "joint"  # or "alternating": that of the official code of L² (alternate.py), by which lr_* are set
     rounding: str = "auto"  # at the start: "compensated" (OBS), "nearest", or whichever loses less on calib
     methods: str = "grids"  # how tensors are written: "grids", or "auto": products of two where those lose less
     transform: str = "deadzone"  # of weights to codes: "uniform", "log", "exp", "multiscale" (methods/transforms)
@@ -127,11 +129,14 @@ class Options:
             raise BadInput(f"option methods 'auto' was given with {found}: expected a plain grid, as factors have")
 
     def _check_transform(self) -> None:
-        for name, known in (("transform", TRANSFORMS), ("rate", RATES)):
+        for name, known in (("transform", TRANSFORMS), ("rate", RATES), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise BadInput(f"option {name} must be one of {', '.join(known)}, found {getattr(self, name)!r}")
         if self.rounding == "compensated" and TRANSFORMS[self.transform].curve != "linear":
             raise BadInput(f"option rounding is 'compensated', which a {self.transform!r} transform cannot have")
+        straight = self.transform == "deadzone" and not self.per_channel
+        if self.schedule == "alternating" and not straight:
+            raise BadInput("option schedule is 'alternating': expected transform 'deadzone', not per_channel")
         _ = self.relaxation
 
     @property

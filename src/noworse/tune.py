@@ -158,10 +158,7 @@ class Tuner:
         first, start, running = self._resume(stage)
         begin = time.monotonic()
         for iteration in range(first, iterations):
-            progress = iteration / iterations
-            self._set_rates(iteration, iterations)
-            goal = budget_at(progress, start, budget, self.options.ramp)
-            loss = self._iterate(goal, progress < STEADY)
+            loss, goal = self._turn(iteration, iterations, start, budget)
             running = loss if iteration == 0 else 0.95 * running + 0.05 * loss
             if not math.isfinite(running):
                 found = f"the loss became {loss} at iteration {iteration} of {stage}"
@@ -228,6 +225,13 @@ class Tuner:
         torch.set_rng_state(state["random"])
         self.grids.quantise(self.values)
         return position["iteration"], position["start"], position["running"]
+
+    def _turn(self, iteration: int, iterations: int, start: float, budget: float) -> tuple[float, float]:
+        """One iteration of a run from ``start`` to ``budget`` bits: its loss, and the bits wanted by now."""
+        progress = iteration / iterations
+        self._set_rates(iteration, iterations)
+        goal = budget_at(progress, start, budget, self.options.ramp)
+        return self._iterate(goal, progress < STEADY), goal
 
     def _set_rates(self, iteration: int, iterations: int) -> None:
         warm = min(1.0, (iteration + 1) / max(self.options.warm_up, 1))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse import data
+from noworse.alternate import PER_BIT, SCHEDULES, official_start
 from noworse.data import Batch
 from noworse.distill import distiller_of
 from noworse.errors import BadInput
@@ -38,7 +39,7 @@ from noworse.sampling import Sampler
 from noworse.sensitivity.fisher import tensor_sensitivity
 from noworse.sensitivity.moments import input_moments
 from noworse.task import Task
-from noworse.tune import COMPENSATED, NEAREST, Hooks, Progress, Tuner
+from noworse.tune import COMPENSATED, NEAREST, Hooks, Progress
 from noworse.work import NOWHERE, Work
 
 SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16  # the latter at most: no more than are tuned on at a time
@@ -111,7 +112,7 @@ class Workspace:
         self.settings |= {"keep": list(task.keep)} if task.keep else {}
         self.settings |= {"features": list(names)} if names else {}
         hooks = Hooks(self._teach, self.measure, progress, ranks, work)
-        self.tuner = Tuner(self.student, self.grids, self.sampler, self.objective, options, hooks)
+        self.tuner = SCHEDULES[options.schedule](self.student, self.grids, self.sampler, self.objective, options, hooks)
         self.precision.require(lambda: self._trial(probe).backward())  # type: ignore[no-untyped-call]
         self.verdict: dict[str, Any] | None = None  # what measurements take the verdict to be
 
@@ -209,7 +210,7 @@ class Workspace:
         options = self.options
         transform = TRANSFORMS[options.transform]
         if transform.curve != "linear" or options.per_channel or options.rate != "soft":
-            chosen = options.transform, options.per_channel, options.rate, options.seed
+            chosen = options.transform, options.per_channel, options.rate
             return TransformedGrids(specs, weights, options.zone, *chosen)
         grids = GridSet(specs, weights, options.zone if transform.tunes_zone else 0.5)
         grids.tunes_zones = transform.tunes_zone
@@ -273,6 +274,9 @@ class Workspace:
         if self.tuner.passed():
             return
         self.grids.restore(self._untuned)
+        if self.options.schedule == "alternating":
+            official_start(self.grids)
+            return self.tuner.reset(PER_BIT * self.grids.count, NEAREST)
         floor = 8 * self.floor()
         wanted = max(self.options.start * budget - floor, 0.5 * budget)
         curved = TRANSFORMS[self.options.transform].curve != "linear"

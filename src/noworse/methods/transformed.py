@@ -6,7 +6,7 @@ transforms with curves, rows with steps of their own, and the official rate esti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -20,6 +20,7 @@ from noworse.rate.kernels import Relaxation
 from noworse.rate.official import official_bits
 from noworse.representation import CHANNEL_UNITS, EDGE_UNITS, Form, Grid, pack_step
 
+DENSE = 1 << 16  # bins that are counted without sorting
 NARROWEST = 128  # weights of rows that have steps of their own: one would cost more than it gains in narrower ones
 
 
@@ -32,14 +33,13 @@ class TransformedGrids(GridSet):
 
     def __init__(
         self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float,
-        transform: str, per_channel: bool, rate: str = "soft", seed: int = 0,
+        transform: str, per_channel: bool, rate: str = "soft",
     ) -> None:  # fmt: skip
         super().__init__(specs, weights, zone if TRANSFORMS[transform].tunes_zone else 0.5)
         chosen, vectors = TRANSFORMS[transform], TRANSFORMS["deadzone" if transform == "deadzone" else "uniform"]
         self.transforms = [chosen if len(spec.shape) > 1 else vectors for spec in specs]
         self.tunes_zones = chosen.tunes_zone
         self.rate = rate
-        self.generator = torch.Generator().manual_seed(seed)
         self.trained = torch.cat([torch.tensor(t.start) for t in self.transforms])
         self._trained_at = _ranges([len(t.start) for t in self.transforms])
         rows = [_rows(spec) if per_channel else 0 for spec in specs]
@@ -99,8 +99,7 @@ class TransformedGrids(GridSet):
         for k in range(len(self.specs)):
             values, codes = self._parts(k, self._leaves_of(k), steps[k], zones[k])
             out[self.offsets[k] : self.offsets[k + 1]] = values
-            counts = torch.unique(codes.round(), return_counts=True)[1]
-            self.bits[k] = segment_entropy(counts, torch.zeros(len(counts), dtype=torch.int64))[0]
+            self.bits[k] = _hard_bits(codes.round())
 
     def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
         """Set ``.grad`` of the leaves for the loss L + ``multiplier`` · R, given ``grad`` (N,) = ∂L/∂ŵ."""
@@ -116,7 +115,9 @@ class TransformedGrids(GridSet):
             own, codes = self._parts(k, leaves, step, zone)
             inputs = [*leaves, log_step, zone]
             loss = torch.autograd.grad((own * grad[rows]).sum(), inputs, allow_unused=True, retain_graph=True)
-            rate = torch.autograd.grad(multiplier * self._bits(codes), inputs, allow_unused=True)
+            rate: Sequence[Tensor | None] = [None] * len(inputs)
+            if multiplier:
+                rate = torch.autograd.grad(multiplier * self._bits(codes), inputs, allow_unused=True)
             w, channel, trained, ln_s, r = (_sum(a, b, leaf) for a, b, leaf in zip(loss, rate, inputs, strict=True))
             by_weight[rows] = (w if on_weights else _sum(loss[0], None, leaves[0])) * self.unit[k]
             by_channel[self._channels_at[k]], by_trained[self._trained_at[k]] = channel, trained
@@ -128,7 +129,7 @@ class TransformedGrids(GridSet):
     def _bits(self, codes: Tensor) -> Tensor:
         relaxation = self._relaxation or Relaxation()
         if self.rate == "official":
-            return official_bits(codes, self.generator, relaxation.kernel, relaxation.resolution or 64)
+            return official_bits(codes, torch.default_generator, relaxation.kernel, relaxation.resolution or 64)
         return soft_entropy(codes, relaxation)
 
     @torch.no_grad()
@@ -151,6 +152,14 @@ def _ranges(lengths: list[int]) -> list[slice]:
     """Consecutive slices of these lengths."""
     ends = torch.tensor([0, *lengths]).cumsum(0).tolist()
     return [slice(a, b) for a, b in pairwise(ends)]
+
+
+def _hard_bits(q: Tensor) -> Tensor:
+    """Ideal code length n·H in bits of symbols (n,)."""
+    low, high = float(q.min()), float(q.max())
+    few = high - low < DENSE
+    counts = torch.bincount((q - low).long()) if few else torch.unique(q, return_counts=True)[1]
+    return segment_entropy(counts, torch.zeros(len(counts), dtype=torch.int64))[0]
 
 
 def _rows(spec: GridSpec) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noworse.rate.kernels import KERNELS
+from noworse.rate.exact import relaxed_counts
 
 LARGEST_WHOLE = 16_384  # weights of a tensor that is not sampled
 SHARE = 128
@@ -29,19 +29,12 @@ def official_bits(
     total = len(codes)
     if sampled and total > LARGEST_WHOLE:
         codes = codes[torch.randint(total, (total // SHARE,), generator=generator)]
-    n, chosen = len(codes), KERNELS[kernel]
-    hard = codes.detach().round()
     extent = float(codes.detach().max() - codes.detach().min())
     if extent == 0:
         return 0.0 * codes.sum()  # one symbol costs nothing
-    delta = extent / resolution
-    first = hard.min()
-    edges = torch.arange(int(hard.max() - first) + 2, dtype=codes.dtype) + (first - 0.5)  # (B,) distinct queries
-    counts = torch.stack([chosen.step((edge - codes) / delta).sum() for edge in edges])
-    with torch.no_grad():
-        density = torch.stack([chosen.density((edge - codes).abs() / delta).sum() / delta for edge in edges])
-    symbol = (hard - first).long()
-    shift = codes - codes.detach()  # zero, with the gradient of the rounded queries
-    mass = counts[symbol + 1] - counts[symbol] + (density[symbol + 1] - density[symbol]) * shift
-    lengths = -(mass / n).log2()
+    # F(q+½) − F(q−½) is what the relaxed histogram has in the bin of q
+    found = relaxed_counts(codes, kernel, extent / resolution)
+    slope = found.density[found.bins + 1] - found.density[found.bins]
+    mass = found.counts[found.bins] + slope * (codes - codes.detach())  # zero, with the gradient of the queries
+    lengths = -(mass / len(codes)).log2()
     return total * lengths[torch.isfinite(lengths.detach())].mean()

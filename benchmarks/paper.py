@@ -1,0 +1,114 @@
+"""The default preset against the official settings of L² with the same iterations: how much smaller at equal loss.
+
+``python -m benchmarks.paper`` compresses every net by the default preset once, and by the ``paper`` preset at a ladder
+of ratios; the ratio at which the latter's held-out loss difference equals the former's is interpolated (loss difference
+against the logarithm of the ratio). Both have the default's batch size, and the same file, settling and verification.
+``--quick`` judges on development images instead of the test set, with a tenth of the iterations.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmarks.table import Row, finish, parser
+
+LADDER = (0.25, 0.35, 0.5, 0.7)  # of the default's ratio
+GAIN = 1.5  # must be reached
+
+
+@dataclass(frozen=True)
+class Case:
+    """A net of the zoo, the default's target, and the iterations of both."""
+
+    ratio: float
+    iterations: int
+
+
+CASES = {
+    "resnet20": Case(30.0, 1000),
+    "vgg_small": Case(40.0, 500),
+    "lenet5": Case(55.0, 2000),
+    "vit_tiny": Case(16.0, 800),
+}
+
+
+def run(name: str, preset: str, ratio: float, options: Any) -> dict[str, Any]:
+    """One compression, in this process."""
+    import noworse as nw
+    from noworse.presets import PRESETS
+    from zoo import fashion_mnist
+
+    iterations = CASES[name].iterations // (10 if options.quick else 1)
+    task = fashion_mnist.build(name, "development" if options.quick else "test")
+    settings = replace(PRESETS[preset], iterations=iterations, batch=PRESETS["default"].batch)
+    path = options.folder / f"{name}_{preset}_{ratio:.1f}.nwt"
+    return json.loads(nw.compress_task(task, path, target=ratio, options=settings).to_json())  # type: ignore[no-any-return]
+
+
+def stored(name: str, preset: str, ratio: float, options: Any) -> dict[str, Any]:
+    """The same from the folder, or by a new process."""
+    at = options.folder / f"{name}_{preset}_{ratio:.1f}{'_quick' if options.quick else ''}.json"
+    if options.fresh or not at.exists():
+        words = [sys.executable, "-m", "benchmarks.paper", "--one", name, preset, str(ratio)]
+        words += ["--folder", str(options.folder)] + ["--quick"] * options.quick
+        at.write_text(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return json.loads(at.read_text())  # type: ignore[no-any-return]
+
+
+def ratio_at(points: Sequence[tuple[float, float]], loss: float) -> float:
+    """The largest ratio at which a curve through (ratio, loss difference) points stays within ``loss``.
+
+    Between points it is linear in the logarithm of the ratio; the smallest ratio of all where even that loses more (an
+    upper bound then), the largest where none does (a lower bound).
+    """
+    points = sorted(points)
+    for (low, a), (high, b) in reversed(list(pairwise(points))):
+        if a <= loss < b:
+            share = (loss - a) / (b - a)
+            return math.exp(math.log(low) + share * math.log(high / low))
+    return points[-1][0] if points[-1][1] <= loss else points[0][0]
+
+
+def rows_of(name: str, options: Any) -> list[Row]:
+    """The default's row, those of the ladder, and the gain."""
+    case = CASES[name]
+    default = stored(name, "default", case.ratio, options)
+    loss = default["verdict"]["mean_difference"]
+    rows = [Row(f"{name}: default at {default['ratio']:.1f}x, loss difference", loss, "nats")]
+    points = []
+    for share in LADDER:
+        found = stored(name, "paper", round(share * case.ratio, 1), options)
+        points.append((found["ratio"], found["verdict"]["mean_difference"]))
+        rows.append(Row(f"{name}: paper at {found['ratio']:.1f}x, loss difference", points[-1][1], "nats"))
+    equal = ratio_at(points, loss)
+    rows.append(Row(f"{name}: paper's ratio at the default's loss", equal, "x"))
+    rows.append(Row(f"{name}: default against paper at equal loss", default["ratio"] / equal, "x", f">= {GAIN}"))
+    return rows
+
+
+def main() -> None:
+    """All nets, or one compression for the program itself."""
+    options_of = parser(__doc__.splitlines()[0])
+    options_of.add_argument("--only", nargs="+", choices=sorted(CASES), default=list(CASES))
+    options_of.add_argument("--folder", type=Path, default=Path("work/paper"))
+    options_of.add_argument("--fresh", action="store_true", help="ignore results of earlier runs")
+    options_of.add_argument("--one", nargs=3, metavar=("NET", "PRESET", "RATIO"), help="one compression, as JSON")
+    options = options_of.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.one:
+        name, preset, ratio = options.one
+        print(json.dumps(run(name, preset, float(ratio), options)))
+        return
+    finish([row for name in options.only for row in rows_of(name, options)], options)
+
+
+if __name__ == "__main__":
+    main()
