@@ -126,3 +126,26 @@ def test_a_compression_by_the_paper_preset(tmp_path: Path) -> None:
 def test_it_knows_dead_zones_of_whole_tensors_alone(options: dict[str, object]) -> None:
     with pytest.raises(BadInput, match="option schedule is 'alternating': expected transform 'deadzone'"):
         Options(schedule="alternating", **options)  # type: ignore[arg-type]
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_to_the_same_file(tmp_path: Path) -> None:
+    from noworse import compress_task
+
+    options = replace(PRESETS["paper"], iterations=60)
+
+    def run(name: str, kill: bool = False, **given: Path) -> bytes:
+        def progress(step: object) -> None:
+            if kill and getattr(step, "iteration", 0) == 50:
+                raise Killed
+
+        compress_task(task(mlp()), tmp_path / name, target="5 bits", options=options, progress=progress, **given)
+        return (tmp_path / name).read_bytes()
+
+    whole = run("whole")
+    with pytest.raises(Killed):
+        run("x", kill=True, work=tmp_path / "work")
+    assert run("x", work=tmp_path / "work") == whole

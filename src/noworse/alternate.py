@@ -18,7 +18,7 @@ Source: Shi et al., L² compression (ICCV 2023), and ModelTC/L2_Compression, tra
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -72,19 +72,15 @@ class AlternatingTuner(Tuner):
             torch.optim.Adam([self.step, self.edge], lr=TRANSFORM_RATE * faster),
             torch.optim.Adam([self.weight], lr=WEIGHT_RATE * faster),
         )
-        for adam in self.adams:
-            for leaf in adam.param_groups[0]["params"]:  # what Adam begins with, for a checkpoint to be read into
-                zeros = {name: torch.zeros_like(leaf) for name in ("exp_avg", "exp_avg_sq")}
-                adam.state[leaf] = {"step": torch.zeros(()), **zeros}
         super().run(budget, iterations, stage)
         self.objective.weights = self.both
         grids.rebase()  # settling moves weights in units of the steps as they are now
 
-    def _state(self) -> dict[str, Tensor]:
-        own = {"step": self.step, "edge": self.edge, "weight": self.weight}
-        moments = [found for adam in self.adams for found in adam.state.values()]
-        own |= {f"own {name} {k}": tensor for k, found in enumerate(moments) for name, tensor in found.items()}
-        return {**super()._state(), **own}
+    def _optimisers(self) -> Sequence[torch.optim.Optimizer]:
+        return self.optimiser, *self.adams
+
+    def _beside(self) -> dict[str, Tensor]:
+        return {"step": self.step, "edge": self.edge, "weight": self.weight}
 
     def _turn(self, iteration: int, iterations: int, start: float, budget: float) -> tuple[float, float]:
         within = (iteration * ROUNDS / iterations) % 1
