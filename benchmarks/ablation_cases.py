@@ -71,9 +71,9 @@ GROUPS = {
     "transforms": Group(
         "Curve from weights to codes, all started from nearest rounding but the baseline",
         (
-            Case("dead zone, nearest", {"rounding": "nearest"}),
+            Case("dead zone, nearest", {"rounding": "nearest"}, seeds=2),
             *(
-                Case(f"{name}, nearest", {"transform": name, "rounding": "nearest"})
+                Case(f"{name}, nearest", {"transform": name, "rounding": "nearest"}, seeds=2)
                 for name in ("uniform", "log", "exp", "multiscale")
             ),
         ),
@@ -81,26 +81,25 @@ GROUPS = {
     "separately": Group(
         "Prune (by magnitude, tuned for as many iterations), then round, then code, against all of it together",
         tuple(
-            Case(f"prune {share:.0%}, then round and code", {"iterations": 0, "rounding": "nearest"}, prune=share)
+            Case(f"prune {share:.0%}, then round and code", {"iterations": 0, "rounding": "nearest"}, prune=share, seeds=1)
             for share in (0.3, 0.5, 0.7)
         ),
         ("resnet20", "lenet5"),
     ),
     "entropy": Group(
         "The entropy term in the objective, against scaling all steps alike until the size is right",
-        (Case("no entropy term", {"entropy_term": False}), Case("also on weights", {"rate_on_weights": True})),
+        (Case("no entropy term", {"entropy_term": False}), Case("also on weights", {"rate_on_weights": True}, seeds=2)),
         ("resnet20", "lenet5"),
     ),
     "objective": Group(
         "What tuning lowers: distillation of outputs (KL in the baseline) and features, the loss on labels",
         (
-            Case("logit MSE", {"distill": "mse"}),
-            Case("features alone", {"distill_weight": 0.0, "features": ["auto"]}),
-            Case("KL + 0.01 features", {"features": ["auto"], "feature_weight": 0.01}),
-            Case("KL + 0.1 features", {"features": ["auto"], "feature_weight": 0.1}),
-            Case("KL + features", {"features": ["auto"], "feature_weight": 1.0}),
-            Case("KL + 0.1 labels", {"label_weight": 0.1}, labelled=True),
-            Case("labels alone (no distillation)", {"distill_weight": 0.0, "label_weight": 1.0}, labelled=True),
+            Case("logit MSE", {"distill": "mse"}, seeds=2),
+            Case("features alone", {"distill_weight": 0.0, "features": ["auto"]}, seeds=2),
+            Case("KL + 0.1 features", {"features": ["auto"], "feature_weight": 0.1}, seeds=2),
+            Case("KL + features", {"features": ["auto"], "feature_weight": 1.0}, seeds=2),
+            Case("KL + 0.1 labels", {"label_weight": 0.1}, labelled=True, seeds=2),
+            Case("labels alone (no distillation)", {"distill_weight": 0.0, "label_weight": 1.0}, labelled=True, seeds=2),
         ),
         ("resnet20", "lenet5", "vit_tiny"),
     ),
@@ -128,10 +127,10 @@ GROUPS = {
     "refinement": Group(
         "Second-order (OBS) rounding at the start, and tuning after it",
         (
-            Case("start from nearest rounding", {"rounding": "nearest"}),
-            Case("OBS rounding with a rate term", {"rounding": "compensated", "rate_rounding": 1.0}),
-            Case("OBS rounding, no tuning", {"iterations": 0, "rounding": "compensated"}),
-            Case("nearest rounding, no tuning", {"iterations": 0, "rounding": "nearest"}),
+            Case("start from nearest rounding", {"rounding": "nearest"}, seeds=2),
+            Case("OBS rounding with a rate term", {"rounding": "compensated", "rate_rounding": 1.0}, seeds=2),
+            Case("OBS rounding, no tuning", {"iterations": 0, "rounding": "compensated"}, seeds=2),
+            Case("nearest rounding, no tuning", {"iterations": 0, "rounding": "nearest"}, seeds=2),
         ),
         ("resnet20", "lenet5", "vit_tiny"),
     ),

@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from benchmarks.ablation_cases import BASELINE, GROUPS, NETS, Case, Group, Run
 
 matplotlib.use("Agg")
+CROWDED = 10  # largest over smallest value of an axis, from where fewer numbers fit beside it
 MARGIN = 1.2  # of the largest and smallest value in a picture
 Results = Mapping[str, dict[str, Any]]
 
@@ -112,7 +113,9 @@ def table(lines: list[Line], spread: float) -> Iterator[str]:
 
 def readable(axis: Axis) -> None:
     """A few plain numbers on a logarithmic axis."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0), numticks=99))
+    low, high = axis.get_view_interval()
+    wide = high > CROWDED * low
+    axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if wide else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), numticks=99))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
     axis.set_tick_params(labelrotation=45 if axis.axis_name == "x" else 0)
