@@ -81,7 +81,12 @@ GROUPS = {
     "separately": Group(
         "Prune (by magnitude, tuned for as many iterations), then round, then code, against all of it together",
         tuple(
-            Case(f"prune {share:.0%}, then round and code", {"iterations": 0, "rounding": "nearest"}, prune=share, seeds=1)
+            Case(
+                f"prune {share:.0%}, then round and code",
+                {"iterations": 0, "rounding": "nearest"},
+                prune=share,
+                seeds=1,
+            )
             for share in (0.3, 0.5, 0.7)
         ),
         ("resnet20", "lenet5"),
@@ -99,7 +104,9 @@ GROUPS = {
             Case("KL + 0.1 features", {"features": ["auto"], "feature_weight": 0.1}, seeds=2),
             Case("KL + features", {"features": ["auto"], "feature_weight": 1.0}, seeds=2),
             Case("KL + 0.1 labels", {"label_weight": 0.1}, labelled=True, seeds=2),
-            Case("labels alone (no distillation)", {"distill_weight": 0.0, "label_weight": 1.0}, labelled=True, seeds=2),
+            Case(
+                "labels alone (no distillation)", {"distill_weight": 0.0, "label_weight": 1.0}, labelled=True, seeds=2
+            ),
         ),
         ("resnet20", "lenet5", "vit_tiny"),
     ),
