@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import count as numbers
 
 BLOCK = 262144
 SPREADS = [(1, 0), (3, 0), (6, 0), (10, 0), (9, 1), (9, 2), (9, 4), (9, 6)]
@@ -18,16 +19,12 @@ class Number:
 
     def yes(self, t: int) -> bool:
         rest, slot = divmod(self.x, 16)
-        if slot < 16 - t:
-            self.x = rest * (16 - t) + slot
-            return False
-        self.x = rest * t + slot - 16 + t
-        return True
+        found = slot >= 16 - t
+        self.x = rest * t + slot - 16 + t if found else rest * (16 - t) + slot
+        return found
 
     def gamma(self, order: int) -> int:
-        n = 0
-        while self.yes(8):
-            n += 1
+        n = next(i for i in numbers() if not self.yes(8))
         m = 2**n + self.bits(n)
         return (m - 1) * 2**order + self.bits(order)
 
@@ -36,24 +33,17 @@ class Number:
         return code // 2 if code % 2 == 0 else -(code // 2) - 1
 
     def unary(self, t: int, order: int) -> int:
-        steps = 0
-        while steps < 20 and self.yes(t):
-            steps += 1
-        if steps == 20:
-            steps += self.gamma(0)
+        steps = next((i for i in range(20) if not self.yes(t)), 20)
+        steps += self.gamma(0) if steps == 20 else 0
         return steps * 2**order + self.bits(order)
 
 
 def normalise(weights: list[int], bits: int) -> list[int]:
     f = [max(1, w * 2**bits // sum(weights)) if w else 0 for w in weights]
-    used = [k for k, w in enumerate(weights) if w]
     while gap := 2**bits - sum(f):
-        if gap > 0:
-            f[max(used, key=lambda k: Fraction(weights[k], 2 * f[k] + 1))] += (
-                1  # max and min return the first of equals
-            )
-        else:
-            f[min((k for k in used if f[k] > 1), key=lambda k: Fraction(weights[k], 2 * f[k] - 1))] -= 1
+        odd, choose = (1, max) if gap > 0 else (-1, min)  # both return the first of equals
+        several = [k for k, w in enumerate(weights) if w and (gap > 0 or f[k] > 1)]
+        f[choose(several, key=lambda k: Fraction(weights[k], 2 * f[k] + odd))] += odd
     return f
 
 
@@ -74,23 +64,15 @@ def read_tables(data: bytes, classes: bool = False) -> tuple[list[dict[str, obje
 
 
 def read_levels(n: Number, bits: int) -> dict[str, object]:
-    golomb, escape = -1, 0
-    if n.yes(4):
-        golomb = n.gamma(1)
-        escape = n.gamma(1) + 1
+    golomb, escape = (n.gamma(1), n.gamma(1) + 1) if n.yes(4) else (-1, 0)
     peak = n.signed(0)
     below = n.gamma(2)
     above = below + n.signed(1)
     level = {0: n.gamma(4)}
     first = n.bits(4) + 1 if above + below else 1
-    ratio, spread = 1, 1
-    if max(above, below) >= 2:
-        ratio = n.bits(4) + 1
-        spread = n.bits(3)
+    ratio, spread = (n.bits(4) + 1, n.bits(3)) if max(above, below) >= 2 else (1, 1)
     for j in range(1, max(above, below) + 1):
-        for k in (j, -j):
-            if not -below <= k <= above:
-                continue
+        for k in [k for k in (j, -j) if -below <= k <= above]:
             inner = level[k - 1] if k > 0 else level[k + 1]
             p = ((first if j == 1 else ratio) * inner + 8) // 16
             if k < 0 and j in level:
@@ -120,17 +102,14 @@ def read_block(tables: list[dict[str, object]], block: bytes, classes: list[int]
     size = 4 if lanes > 1 else rest if rest <= 4 else 4 - rest % 2
     states = [int.from_bytes(block[at + size * j : at + size * (j + 1)], "little") for j in range(lanes)]
     at += size * lanes
-    words = [block[i] + 256 * block[i + 1] for i in range(at, end, 2)]
-    words.reverse()
+    words = [block[i] + 256 * block[i + 1] for i in range(at, end, 2)][::-1]
     out = []
 
     def step(x: int) -> int:
         k, f, b = slots[classes[len(out)]][x % 2**bits]
         out.append(k)
         x = f * (x // 2**bits) + b
-        if x < 65536 and (words or lanes > 1):
-            x = x * 65536 + words.pop()
-        return x
+        return x * 65536 + words.pop() if x < 65536 and (words or lanes > 1) else x
 
     main = m if lanes == 1 else m - 32 * lanes
     for i in range(main):
@@ -141,8 +120,7 @@ def read_block(tables: list[dict[str, object]], block: bytes, classes: list[int]
     for _ in range(main, m):
         states[0] = step(states[0])
     assert states[0] == (0 if lanes == 1 else 65536)
-    assert all(word == 0 for word in words)
-    assert len(words) < lanes
+    assert words == [0] * (len(words) % lanes)
     return resolve(out, escapes, [tables[c] for c in classes])
 
 
@@ -159,24 +137,17 @@ def resolve(symbols: list[int], data: bytes, tables: list[dict[str, object]]) ->
         if golomb < 0 or k < escape:
             out.append(lo + k)
             continue
-        n = 0
-        while next(stream) == 0:
-            n += 1
+        n = next(i for i in numbers() if next(stream))
         q = 2**n + take(n)
         u = (q - 1) * 2**golomb + take(golomb)
         out.append(lo - 1 - u // 2 if u % 2 else lo + escape + u // 2)
     left = list(stream)
-    assert len(left) < 8
-    assert not any(left)
+    assert left == [0] * (len(left) % 8)
     return out
 
 
-def read_stream(
-    table: bytes, blocks: list[bytes], count: int, scales: tuple[list[int], list[int]] | None = None
-) -> list[int]:
+def read_stream(table: bytes, blocks: list[bytes], count: int, scales: list[list[int]] | None = None) -> list[int]:
     tables, of = read_tables(table, scales is not None)
     classes = [of[r + c] for r in scales[0] for c in scales[1]] if scales else [0] * count
-    sizes = range(0, count, BLOCK)
-    return [
-        v for block, i in zip(blocks, sizes, strict=True) for v in read_block(tables, block, classes[i : i + BLOCK])
-    ]
+    parts = [classes[i : i + BLOCK] for i in range(0, count, BLOCK)]
+    return [v for block, part in zip(blocks, parts, strict=True) for v in read_block(tables, block, part)]

@@ -1,4 +1,4 @@
-"""The curves of grids, one magnitude at a time, in Python's own float64: part of the second reader."""
+"""Forms of grids and their curves, one magnitude at a time, in Python's own float64: part of the second reader."""
 
 from __future__ import annotations
 
@@ -36,3 +36,15 @@ def logarithm(x: float) -> float:
     for n in range(23, 0, -2):
         total = total * (z * z) + 1.0 / n
     return 2.0 * z * total + e * 0.6931471805599453
+
+
+def read_forms(columns: object, grids: list[dict]) -> None:
+    for t, e in zip(grids, columns.take(len(grids)), strict=True):
+        t["edge"] = e
+    for t, c in zip(grids, columns.take(len(grids)), strict=True):
+        t["curve"], t["channels"] = c % 128, [0] * t["shape"][0] if c >= 128 else []
+    for t in grids:
+        counts = [0, 1, 1, 5]
+        t["shape of curve"] = [minifloat(int.from_bytes(columns.take(2), "little")) for _ in range(counts[t["curve"]])]
+    for t in grids:
+        t["channels"] = [byte - 256 * (byte > 127) for byte in columns.take(len(t["channels"]))]

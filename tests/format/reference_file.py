@@ -13,20 +13,19 @@ import numpy as np
 
 from tests.codec import reference_context
 from tests.codec.reference_codec import read_stream
-from tests.format.reference_curve import curve, minifloat
+from tests.format.reference_curve import curve, minifloat, read_forms
+from tests.format.reference_product import points, product
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
-NAMES = (
+DTYPES = (  # noqa: SIM905
     "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 "
     "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu complex64 complex128"
-)
-DTYPES = NAMES.split()
+).split()
 WIDTHS = [1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 2, 1, 1, 1, 1, 1, 8, 16]
 
 
 def dictionary() -> bytes:
     """The deflate dictionary as the document shows it."""
-    text = DOCUMENT.read_text(encoding="utf-8").split("```")[-2]
+    text = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8").split("```")[-2]
     return text.replace("\n", "").replace("␀", "\0").encode()
 
 
@@ -40,13 +39,8 @@ class Columns:
         return taken
 
     def varint(self) -> int:
-        value = shift = 0
-        while True:
-            (byte,) = self.take(1)
-            value += (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
+        length = next(i for i, byte in enumerate(self.data, 1) if byte < 128)
+        return sum((byte & 127) << 7 * i for i, byte in enumerate(self.take(length)))
 
     def varints(self, count: int) -> list[int]:
         return [self.varint() for _ in range(count)]
@@ -83,26 +77,13 @@ def read(data: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...], bytes]], di
     assert columns.data == b""
     body = Columns(data[8:start])
     for stream, table, blocks in zip(streams, tables, lengths, strict=True):
-        scales = tuple(scale["symbols"].tolist() for scale in stream["scales"]) if "scales" in stream else None
-        stream["symbols"] = read_symbols(body, tail, table, blocks, stream, scales)
+        stream["symbols"] = read_symbols(body, tail, table, blocks, stream)
     assert body.data == b""
     tensors = [t for t in tensors if t["name"] is not None]
     found = {t["name"]: (DTYPES[t["dtype"]], t["shape"], elements(t)) for t in tensors if t["kind"] != 3}
     order = {t["name"]: found[t["name"] if t["kind"] != 3 else tensors[t["target"]]["name"]] for t in tensors}
     assert tail.data == digest(tensors, order)
     return order, settings, verdict
-
-
-def read_forms(columns: Columns, grids: list[dict]) -> None:
-    for t, e in zip(grids, columns.take(len(grids)), strict=True):
-        t["edge"] = e
-    for t, c in zip(grids, columns.take(len(grids)), strict=True):
-        t["curve"], t["channels"] = c % 128, [0] * t["shape"][0] if c >= 128 else []
-    for t in grids:
-        counts = [0, 1, 1, 5]
-        t["shape of curve"] = [minifloat(int.from_bytes(columns.take(2), "little")) for _ in range(counts[t["curve"]])]
-    for t in grids:
-        t["channels"] = [byte - 256 * (byte > 127) for byte in columns.take(len(t["channels"]))]
 
 
 def read_tensors(columns: Columns) -> list[dict]:
@@ -121,12 +102,11 @@ def read_tensors(columns: Columns) -> list[dict]:
     for signature in signatures:
         signature["value"] = columns.take({0: WIDTHS[signature["dtype"]], 4: 1}.get(signature["kind"], 0))
     tensors = [{"name": name, **signatures[columns.varint()]} for name in names]
-    for product in [t for t in tensors if t["kind"] == 4]:
-        product["factors"] = [{"name": None, **signatures[columns.varint()]} for _ in range(2)]
+    for whole in [t for t in tensors if t["kind"] == 4]:
+        whole["factors"] = [{"name": None, **signatures[columns.varint()]} for _ in range(2)]
     tensors += [factor for t in tensors for factor in t.get("factors", [])]
     for tensor in tensors:
         tensor["size"] = int(np.prod(tensor["shape"], dtype=object))
-    for tensor in tensors:
         if tensor["kind"] == 3:
             tensor["target"] = columns.varint()
     for tensor in tensors:
@@ -162,15 +142,14 @@ def empty(tensor: dict) -> dict:
     return {"kind": tensor["kind"], "count": 0, "shapes": []}
 
 
-def read_symbols(
-    body: Columns, tail: Columns, table: int, lengths: list[int], stream: dict, scales: tuple | None
-) -> np.ndarray:
+def read_symbols(body: Columns, tail: Columns, table: int, lengths: list[int], stream: dict) -> np.ndarray:
     stored = body.take(table - 1) if table else b""
     blocks = [body.take(length) for length in lengths]
     for i, block in enumerate(blocks):
         assert zlib.crc32(stored + block if i == 0 else block) == struct.unpack("<I", tail.take(4))[0]
     if table:
-        return np.array(read_stream(stored, blocks, stream["count"], scales))
+        scales = [scale["symbols"].tolist() for scale in stream.get("scales", [])]
+        return np.array(read_stream(stored, blocks, stream["count"], scales or None))
     if stream["kind"] == 2:
         return np.array(reference_context.read_stream(blocks, stream["shapes"]))
     return np.array(list(b"".join(blocks)))
@@ -181,40 +160,18 @@ def elements(t: dict) -> bytes:
     if t["kind"] == 0:
         return t["value"] * t["size"]
     if t["kind"] == 4:
-        return product(t, *(points(factor) for factor in t["factors"]))
+        return b"".join(rounded(element, name) for element in product(t, *map(points, t["factors"])))
     parts = [part["symbols"][t["at"] : t["at"] + t["size"]].tolist() for part in t["parts"]]
     if t["kind"] == 2:
         across = t["size"] // t["shape"][0] if t["channels"] and t["size"] else 1
         rows = [t["channels"][i // across] if t["channels"] else 0 for i in range(t["size"])]
         pairs = list(zip(parts[0], rows, strict=True)) if parts else []
-        values = {(code, row): value(code, row, t, name) for code, row in set(pairs)}
+        values = {pair: rounded(point(*pair, t), name) for pair in set(pairs)}
         return b"".join(values[pair] for pair in pairs)
     words = [sum(byte << 8 * p for p, byte in enumerate(element)) for element in zip(*parts, strict=True)]
     if "float" in name:
         words = [word >> 1 | (word & 1) << 8 * width - 1 for word in words]
     return b"".join(word.to_bytes(width, "little") for word in words)
-
-
-def points(t: dict) -> np.ndarray:
-    codes = t["parts"][0]["symbols"][t["at"] : t["at"] + t["size"]]
-    return np.array([float(point(k, 0, {**t, "step": 0x7F00}) * 64) for k in codes.tolist()]).reshape(t["shape"])
-
-
-def product(t: dict, left: np.ndarray, right: np.ndarray) -> bytes:
-    unit = minifloat(t["factors"][0]["step"]) * minifloat(t["factors"][1]["step"]) / 4096
-    sums = np.zeros((len(left), right.shape[1]))
-    for k in range(len(right)):
-        sums = sums + np.outer(left[:, k], right[k])
-    with np.errstate(over="ignore"):
-        flat = sums * unit
-    if t["value"] == b"\1":
-        o, c, h, w = t["shape"]
-        flat = flat.reshape(o, w, c, h).transpose(0, 2, 3, 1)
-    return b"".join(rounded(element, DTYPES[t["dtype"]]) for element in flat.reshape(-1).tolist())
-
-
-def value(code: int, row: int, t: dict, dtype: str) -> bytes:
-    return rounded(point(code, row, t), dtype)
 
 
 def point(code: int, row: int, t: dict) -> Fraction | float:
@@ -232,24 +189,25 @@ def rounded(exact: Fraction | float, dtype: str) -> bytes:
         single = np.float32(float(exact))
         if dtype != "bfloat16":
             return single.astype(dtype).tobytes()
-    bits = int(single.view(np.uint32))
-    upper, lower = bits >> 16, bits & 0xFFFF
-    return (upper + (lower > 0x8000 or (lower == 0x8000 and upper % 2))).to_bytes(2, "little")
+    bits = int(single.view(np.uint32))  # half of the last place, one less where that place is even
+    return (bits + 0x7FFF + (bits >> 16) % 2 >> 16).to_bytes(2, "little")
 
 
 def digest(tensors: list[dict], found: dict[str, tuple[str, tuple[int, ...], bytes]]) -> bytes:
     total = hashlib.blake2b(digest_size=16)
     for t in tensors:
         dtype, shape, data = found[t["name"]]
-        for text in (t["name"].encode(), dtype.encode()):
-            total.update(struct.pack("<I", len(text)) + text)
+        total.update(text(t["name"]) + text(dtype))
         total.update(struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
         if t["kind"] == 3:
-            target = tensors[t["target"]]["name"].encode()
-            total.update(struct.pack("<I", len(target)) + target)
+            total.update(text(tensors[t["target"]]["name"]))
         elif data:
             total.update(struct.pack("<Q", fingerprint(data)))
     return total.digest()
+
+
+def text(characters: str) -> bytes:
+    return struct.pack("<I", len(characters.encode())) + characters.encode()
 
 
 def fingerprint(data: bytes) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,6 +61,6 @@ def test_several_blocks_read_alike():
 
 
 def test_the_document_has_at_most_six_pages():
-    text = reference_file.DOCUMENT.read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
     assert len(text) < 6 * 3200
     assert max(map(len, text.splitlines())) < 240
