@@ -38,9 +38,9 @@ COARSEST = 8.0  # largest step in root mean squares: what a tensor of mostly zer
 PASSES = 3  # with a rate term, each with the code lengths of the one before
 
 
-def nearest(weights: Tensor, step: float, zone: float) -> Tensor:
-    """ŵ on the grid of step s with zero bin ±``zone``·s, for weights of any shape."""
-    magnitude = deadzone.magnitude(weights.abs() / step - zone)
+def nearest(weights: Tensor, step: float, zone: float, most: float = math.inf) -> Tensor:
+    """ŵ on the grid of step s with zero bin ±``zone``·s and codes up to ±``most``, for weights of any shape."""
+    magnitude = deadzone.magnitude(weights.abs() / step - zone).clamp_(max=most)
     return torch.copysign(deadzone.decode(magnitude, zone) * step, weights)
 
 
@@ -75,15 +75,20 @@ def code_lengths(weights: Tensor, step: float, zone: float) -> Tensor:
     return (counts.sum() / counts).log2().to(weights.dtype)
 
 
-def compensated(weights: Tensor, factor: Tensor, step: float, zone: float, rate: Rate | None = None) -> Tensor:
-    """Weights (G, R, I) as they stand when they are rounded, for the factors U (G, I, I) of their G groups of rows."""
+def compensated(
+    weights: Tensor, factor: Tensor, step: float, zone: float, rate: Rate | None = None, most: float = math.inf
+) -> Tensor:
+    """Weights (G, R, I) as they stand when they are rounded, for the factors U (G, I, I) of their G groups of rows.
+
+    Without a rate codes may be limited to ±``most``.
+    """
     rows, size = weights.clone(), weights.shape[2]
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         errors = torch.zeros_like(rows[:, :, start:end])
         for j in range(start, end):
             pivot, column = factor[:, None, j, j], rows[:, :, j]
-            rounded = nearest(column, step, zone)
+            rounded = nearest(column, step, zone, most)
             if rate is not None:
                 chosen = rate.choose(column, step, zone, pivot**-2)
                 error = (column - chosen) / pivot
@@ -121,24 +126,31 @@ class Layer:
         pivots = self.factor.diagonal(dim1=1, dim2=2)[torch.take_along_dim(self.used, self.order, 1)]
         return float(pivots.double().log().mean().mul(-2).exp()) / self.energy if len(pivots) else 1.0
 
-    def compensated(self, weights: Tensor, step: float, zone: float, price: float = 0.0) -> Tensor:
-        """The weights as they stand when they are rounded, in their own shape; ``price`` as in ``Rate``."""
+    def compensated(
+        self, weights: Tensor, step: float, zone: float, price: float = 0.0, most: float = math.inf
+    ) -> Tensor:
+        """The weights as they stand when they are rounded, in their own shape; ``price`` as in ``Rate``.
+
+        Without a price codes may be limited to ±``most``.
+        """
         count, size = self.order.shape
         split = weights.double().reshape(count // self.blocks, -1, self.blocks, size)  # (G, O/G, B, I/B)
         rows = split.transpose(1, 2).flatten(0, 1) * self.used[:, None]  # weights of idle inputs mean nothing
         rows = torch.take_along_dim(rows, self.order[:, None], 2)
-        moved = self._sweep(rows, step, zone)
+        moved = self._sweep(rows, step, zone, most=most)
         for _ in range(PASSES if price > 0 else 0):
             moved = self._sweep(rows, step, zone, Rate(price, code_lengths(moved, step, zone)))
         moved = torch.take_along_dim(moved, self.order.argsort(1)[:, None], 2)
         joined = moved.reshape(count // self.blocks, self.blocks, -1, size).transpose(1, 2)
         return joined.reshape(self.shape).float()
 
-    def _sweep(self, rows: Tensor, step: float, zone: float, rate: Rate | None = None) -> Tensor:
+    def _sweep(
+        self, rows: Tensor, step: float, zone: float, rate: Rate | None = None, most: float = math.inf
+    ) -> Tensor:
         moved = torch.empty_like(rows)
         for start in range(0, len(rows), AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            moved[part] = compensated(rows[part], self.factor[part].double(), step, zone, rate)
+            moved[part] = compensated(rows[part], self.factor[part].double(), step, zone, rate, most)
         return moved
 
 

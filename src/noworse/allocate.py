@@ -1,0 +1,211 @@
+"""One representation for each layer within a size limit: a grouped (multiple-choice) knapsack, solved to the optimum.
+
+    minimise  Σ_i c_i(j_i) + Σ_{i<k} p(i j_i, k j_k)      subject to      Σ_i size_i(j_i) ≤ limit
+
+c is the loss that choice j of layer i costs alone, p what two choices cost beyond the sum: two coarse layers hurt each
+other. Without p this is an integer program, which HiGHS solves with proof; with p it is solved again around the choice
+found so far, as long as that gets better, and then one or two layers at a time change: good, but without proof. Source: LLC (2024), Eq. 9; pairs as in CLADO (2023).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noworse.errors import BadInput
+
+Matrix = NDArray[np.float64]
+ROUNDS = 12  # of solving around the last choice
+DAMPINGS = (1.0, 0.5, 0.25)  # shares of the pairs that a round takes as given
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What may be chosen: ``costs[i][j]`` in nats and ``sizes[i][j]`` in bits of choice j of layer i.
+
+    ``pairs`` (n, n) holds p for all choices, numbered layer by layer; None: layers add up. Choices whose ``quadratic``
+    term is above ``trust`` are left out: there neither signed sums nor second order mean anything. BadInput where
+    a layer has no choice, or the lists disagree.
+    """
+
+    costs: Sequence[Sequence[float]]
+    sizes: Sequence[Sequence[float]]
+    pairs: Matrix | None = None
+    quadratic: Sequence[Sequence[float]] | None = None
+    trust: float = math.inf
+
+    def __post_init__(self) -> None:
+        lengths = [len(row) for row in self.costs]
+        if not lengths or min(lengths) == 0 or lengths != [len(row) for row in self.sizes]:
+            sizes = [len(row) for row in self.sizes]
+            raise BadInput(f"layers with {lengths} costs and {sizes} sizes: expected as many, at least one")
+        flat = np.array([x for row in [*self.costs, *self.sizes] for x in row], float)
+        if not np.isfinite(flat).all():
+            raise BadInput("a cost or a size is not finite: expected numbers")
+        total = sum(lengths)
+        if self.pairs is not None and self.pairs.shape != (total, total):
+            raise BadInput(f"pairs of shape {self.pairs.shape}: expected ({total}, {total})")
+
+    def allowed(self) -> list[list[bool]]:
+        """Which choices may be taken; where a layer has none within trust, that of least quadratic term."""
+        if self.quadratic is None:
+            return [[True] * len(row) for row in self.costs]
+        return [[q <= max(self.trust, min(row)) for q in row] for row in self.quadratic]
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """The number of each layer's first choice."""
+        return np.concatenate([[0], np.cumsum([len(row) for row in self.costs])[:-1]]).astype(np.int64)
+
+    def size(self, chosen: Sequence[int]) -> float:
+        """Bits of a choice for every layer."""
+        return float(sum(row[j] for row, j in zip(self.sizes, chosen, strict=True)))
+
+    def cost(self, chosen: Sequence[int]) -> float:
+        """Nats of a choice for every layer, with its pairs."""
+        alone = float(sum(row[j] for row, j in zip(self.costs, chosen, strict=True)))
+        if self.pairs is None:
+            return alone
+        picked = self.offsets + np.array(chosen)
+        among = self.pairs[np.ix_(picked, picked)]
+        return alone + 0.5 * float(among.sum() - np.trace(among))
+
+
+def allocate(choices: Choices, limit: float) -> list[int]:
+    """The choice of each layer that costs least within ``limit`` bits; BadInput where even the smallest exceed it."""
+    best = knapsack(choices, limit)
+    if choices.pairs is None:
+        return best
+    starts = {tuple(best)}
+    for damping in DAMPINGS:
+        current = best
+        for _ in range(ROUNDS):
+            trial = knapsack(choices, limit, damping * _given(choices, current))
+            starts.add(tuple(trial))
+            if choices.cost(trial) >= choices.cost(current) - 1e-12:
+                break
+            current = trial
+    found = [_descend(choices, limit, list(start)) for start in sorted(starts)]
+    return min(found, key=choices.cost)
+
+
+def _given(choices: Choices, chosen: Sequence[int]) -> Matrix:
+    """What every choice costs with those of the other layers as they are, (n,)."""
+    assert choices.pairs is not None
+    picked = choices.offsets + np.array(chosen)
+    lengths = [len(row) for row in choices.costs]
+    own = np.repeat(picked, lengths)  # the choice taken in the layer that a choice belongs to
+    found: Matrix = choices.pairs[:, picked].sum(1) - choices.pairs[np.arange(len(own)), own]
+    return found
+
+
+def _descend(choices: Choices, limit: float, chosen: list[int]) -> list[int]:
+    """The best change of one or two layers at a time, as long as that costs less."""
+    assert choices.pairs is not None
+    lengths = [len(row) for row in choices.costs]
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    alone, sizes, allowed = (np.concatenate([np.asarray(row) for row in table])
+                             for table in (choices.costs, choices.sizes, choices.allowed()))  # fmt: skip
+    usable = allowed[:, None] & allowed & (owner[:, None] != owner)
+    while True:
+        now = (choices.offsets + np.array(chosen))[owner]  # what is chosen in the layer of each choice
+        total = alone + _given(choices, chosen)
+        change, more, pairs = total - total[now], sizes - sizes[now], choices.pairs
+        among = pairs - pairs[:, now] - pairs[now] + pairs[np.ix_(now, now)]
+        both = change[:, None] + change + among
+        both[~usable | (more[:, None] + more > limit - choices.size(chosen))] = np.inf
+        a, b = np.unravel_index(int(both.argmin()), both.shape) if len(lengths) > 1 else (0, 0)
+        if not both[a, b] < -1e-12:
+            return chosen
+        chosen = list(chosen)
+        for k in (a, b):
+            chosen[owner[k]] = int(k - choices.offsets[owner[k]])
+
+
+def knapsack(choices: Choices, limit: float, extra: Matrix | None = None) -> list[int]:
+    """The proven optimum without pairs, where each choice costs ``extra`` (n,) more."""
+    try:
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import csr_matrix
+    except ImportError as error:
+        raise BadInput("allocation needs scipy: pip install noworse[torch]") from error
+    lengths = [len(row) for row in choices.costs]
+    costs = np.concatenate([np.asarray(row, float) for row in choices.costs]) + (0 if extra is None else extra)
+    sizes = np.concatenate([np.asarray(row, float) for row in choices.sizes])
+    allowed = np.concatenate([np.asarray(row) for row in choices.allowed()])
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    least = sum(float(sizes[(owner == i) & allowed].min()) for i in range(len(lengths)))
+    if least > limit:
+        raise BadInput(f"a size limit of {limit:.0f} bits: the smallest choice takes {least:.0f}")
+    kept = np.flatnonzero(allowed & ~_dominated(costs, sizes, owner, allowed))
+    costs, sizes, owner = costs[kept], sizes[kept], owner[kept]
+    one_each = csr_matrix((np.ones(len(kept)), (owner, np.arange(len(kept)))), shape=(len(lengths), len(kept)))
+    costs = costs - np.array([costs[owner == i].min() for i in range(len(lengths))])[owner]
+    scale = (float(costs.max()) or 1.0) / 1e3  # far above the solver's absolute tolerances
+    unit = float(sizes.max()) or 1.0
+    result = milp(
+        costs / scale,
+        integrality=np.ones(len(kept)),
+        bounds=Bounds(0, 1),
+        constraints=[
+            LinearConstraint(one_each, 1, 1),
+            LinearConstraint(csr_matrix(sizes[None] / unit), -np.inf, limit / unit),
+        ],
+        options={"mip_rel_gap": 0.0},
+    )
+    if result.x is None or result.status != 0:
+        raise BadInput(f"no allocation within {limit:.0f} bits was proven to be the best: {result.message}")
+    taken = kept[np.flatnonzero(result.x > 0.5)]
+    chosen = [int(k - start) for k, start in zip(taken, choices.offsets, strict=True)]
+    if choices.size(chosen) > limit * (1 + 1e-9):  # the solver's own tolerance
+        return knapsack(choices, limit * (1 - 1e-6), extra)
+    return chosen
+
+
+def _dominated(costs: Matrix, sizes: Matrix, owner: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Choices than which another of the same layer is neither larger nor costs more."""
+    found = np.zeros(len(costs), bool)
+    for i in range(int(owner[-1]) + 1):
+        rows = np.flatnonzero((owner == i) & allowed)
+        order = rows[np.lexsort((costs[rows], sizes[rows]))]
+        best = np.minimum.accumulate(np.concatenate([[np.inf], costs[order]]))[:-1]
+        found[order[costs[order] >= best]] = True
+    return found
+
+
+def pareto(choices: Choices, points: int = 32) -> list[list[int]]:
+    """Choices of falling size at equally spaced limits between the largest and the smallest; each costs more than the
+    one before.
+    """
+    allowed = choices.allowed()
+    rows = [[s for s, ok in zip(row, oks, strict=True) if ok] for row, oks in zip(choices.sizes, allowed, strict=True)]
+    low, high = float(sum(map(min, rows))), float(sum(map(max, rows)))
+    found: list[list[int]] = []
+    for limit in np.linspace(high, low, points):
+        chosen = allocate(choices, max(float(limit), low))
+        if not found or choices.size(chosen) < choices.size(found[-1]):
+            found.append(chosen)
+    return found
+
+
+def back_off(choices: Choices, chosen: Sequence[int]) -> Iterator[list[int]]:
+    """The choice again and again with one layer more bits: that whose loss falls most for each of them."""
+    current, allowed = list(chosen), choices.allowed()
+    while True:
+        moves = []
+        before = choices.cost(current)
+        for i, row in enumerate(choices.sizes):
+            for j, size in enumerate(row):
+                more = size - row[current[i]]
+                if more > 0 and allowed[i][j]:
+                    trial = [*current[:i], j, *current[i + 1 :]]
+                    moves.append(((before - choices.cost(trial)) / more, i, j))
+        if not moves:
+            return
+        _, i, j = max(moves)
+        current = [*current[:i], j, *current[i + 1 :]]
+        yield current

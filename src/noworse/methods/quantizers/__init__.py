@@ -1,0 +1,1 @@
+"""Uniform quantisers of weights and activations: where they clip, how they round."""
