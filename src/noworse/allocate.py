@@ -4,7 +4,8 @@
 
 c is the loss that choice j of layer i costs alone, p what two choices cost beyond the sum: two coarse layers hurt each
 other. Without p this is an integer program, which HiGHS solves with proof; with p it is solved again around the choice
-found so far, as long as that gets better, and then one or two layers at a time change: good, but without proof. Source: LLC (2024), Eq. 9; pairs as in CLADO (2023).
+found so far, as long as that gets better, and then one or two layers at a time change: good, but without proof.
+Source: LLC (2024), Eq. 9; pairs as in CLADO (2023).
 """
 
 from __future__ import annotations
