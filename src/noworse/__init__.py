@@ -14,6 +14,7 @@ from noworse.errors import BadInput, CorruptFile, MismatchedModule, NoWorseError
 from noworse.io import load_file, load_model, safe_open, save_file
 
 if TYPE_CHECKING:
+    from noworse import sensitivity
     from noworse.compress import compress, compress_task
     from noworse.decompose import Decomposition, decompose, decompose_task
     from noworse.options import Options
@@ -47,6 +48,7 @@ __all__ = [
     "load_task",
     "safe_open",
     "save_file",
+    "sensitivity",
     "verify",
 ]
 
@@ -68,6 +70,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "sensitivity":  # a package of its own, for noworse.sensitivity.measure
+        return import_module("noworse.sensitivity")
     if name not in _LAZY:
         raise AttributeError(f"module 'noworse' has no attribute {name!r}")
     try:

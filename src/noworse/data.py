@@ -64,7 +64,8 @@ def batch_size(batch: Batch) -> int:
     return len(leaves(batch)[0])
 
 
-def _apply(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
+def apply(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with every tensor replaced by the function's value of it."""
     if isinstance(batch, Tensor):
         return function(batch)
     if isinstance(batch, Mapping):
@@ -82,12 +83,12 @@ def _rebuild(like: tuple[Tensor, ...] | list[Tensor], values: list[Tensor]) -> B
 
 def select(batch: Batch, rows: Tensor | slice) -> Batch:
     """The given samples of a batch, as a batch of the same kind."""
-    return _apply(batch, lambda tensor: tensor[rows])
+    return apply(batch, lambda tensor: tensor[rows])
 
 
 def to_device(batch: Batch, device: torch.device | str) -> Batch:
     """The batch with every tensor on the given device."""
-    return _apply(batch, lambda tensor: tensor.to(device))
+    return apply(batch, lambda tensor: tensor.to(device))
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
@@ -127,7 +128,7 @@ def to_float32(batch: Batch) -> Batch:
         layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
         return tensor.to(torch.float32, memory_format=layout)
 
-    return _apply(batch, convert)
+    return apply(batch, convert)
 
 
 def split(batches: Sequence[Batch], share: float, seed: int) -> tuple[list[Batch], list[Batch]]:

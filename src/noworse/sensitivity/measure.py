@@ -1,0 +1,231 @@
+"""What errors of weights and of layer inputs do to the loss, each taken alone: predicted in several ways, or measured.
+
+Kinds, with errors δ of weights and ε of layer inputs h, outputs z and per-sample losses ℓ:
+
+``"first-order"``   ⟨∂ℓ/∂w, δ⟩ + ⟨∂ℓ/∂h, ε⟩                                   (LLC, Eq. 3)
+``"quadratic"``     ½ dzᵀ (∂²ℓ/∂z²) dz, where dz is the derivative of z along the error (Gauss-Newton)
+``"gauss-newton"``  their sum
+``"second-order"``  first order and ½ (δ, ε)ᵀ H (δ, ε) with the exact Hessian
+``"fisher"``        ½ Σ F e² over elements e of the errors, F = E[(∂ℓ/∂w)²] for labels that the model draws itself
+``"loss"``          the loss with the error minus the loss without: the truth, at one forward pass
+
+All but "fisher" are sums over all elements, with what lies between them, and are known for every sample.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from noworse import data
+from noworse.compare import Forward, Loss
+from noworse.data import Batch
+from noworse.distill import Distiller, distiller_of
+from noworse.errors import BadInput
+from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel
+
+KINDS = ("first-order", "quadratic", "gauss-newton", "second-order", "fisher", "loss")
+FISHER_SAMPLES = 16  # whose gradients are summed before they are squared: sampled labels cancel between them
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over samples, in the loss's unit, and its standard error."""
+
+    mean: float
+    standard_error: float  # NaN for a single sample
+    samples: int
+
+
+def measure(
+    model: nn.Module,
+    loss: Loss | None,
+    batches: Iterable[Batch],
+    errors: Mapping[str, Error | Shift],
+    kind: str = "gauss-newton",
+    *,
+    dtype: torch.dtype = torch.float32,
+    forward: Forward | None = None,
+    distill: str = "kl",
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """How much each of ``errors`` changes the mean loss, by one of ``KINDS``.
+
+    ``errors`` maps the name of a parameter to its error, and the name of a layer to that of its input: a tensor, or a
+    function of the tensor, such as ``lambda h: h.round() - h``. For errors that come together, or several of one
+    place, map any label to a mapping of that form. ``loss(model, batch)`` returns one loss per sample, (B,); without a
+    loss, the distillation loss to the model's own outputs (see ``noworse.distill``) needs no labels. A layer that is
+    called several times has an error in each; one never called changes nothing. BadInput for what cannot be used.
+    """
+    values = collect(model, loss, batches, errors, kind, dtype=dtype, forward=forward, distill=distill, seed=seed)
+    return {label: estimate(*found) for label, found in values.items()}
+
+
+def estimate(values: NDArray[np.float64], sizes: NDArray[np.float64]) -> Estimate:
+    """Mean over samples and its standard error, from means of independent groups and their sizes."""
+    total, groups = float(sizes.sum()), len(values)
+    mean = float(sizes @ values) / total
+    spread = math.sqrt(float((sizes * (values - mean)) @ (sizes * (values - mean)))) / total
+    error = spread * math.sqrt(groups / (groups - 1)) if groups > 1 else math.nan
+    return Estimate(mean, error, int(total))
+
+
+def collect(
+    model: nn.Module,
+    loss: Loss | None,
+    batches: Iterable[Batch],
+    errors: Mapping[str, Error | Shift],
+    kind: str = "gauss-newton",
+    **settings: Any,
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """What ``measure`` averages: values and numbers of samples, for each sample or ("fisher") for a few together."""
+    if kind not in KINDS:
+        raise BadInput(f"unknown kind {kind!r} of sensitivity: expected one of {', '.join(KINDS)}")
+    runs = Runs(model, loss, batches, errors, **settings)
+    values: dict[str, list[Tensor]] = {label: [] for label in runs.shifts}
+    sizes: list[float] = []
+    for visit in runs.visits(FISHER_SAMPLES if kind == "fisher" else None):
+        found = _fisher(visit) if kind == "fisher" else {n: KINDS_OF[kind](visit, m) for n, m in visit.moves.items()}
+        for label, value in found.items():
+            values[label].append(value.double().cpu().reshape(-1))
+        sizes += [float(data.batch_size(visit.batch))] if kind == "fisher" else [1.0] * data.batch_size(visit.batch)
+    counts = np.array(sizes)
+    return {label: (torch.cat(parts).numpy(), counts) for label, parts in values.items()}
+
+
+@dataclass
+class Visit:
+    """One batch, what the unmoved model does on it, and the errors of every shift there."""
+
+    runs: Runs
+    batch: Batch
+    losses: Tensor  # (B,)
+    outputs: list[Tensor]
+    moves: dict[str, Move]
+
+
+class Runs:
+    """A shifted model with checked batches and errors; without a loss it distils the model's own outputs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss | None,
+        batches: Iterable[Batch],
+        errors: Mapping[str, Error | Shift],
+        *,
+        dtype: torch.dtype = torch.float32,
+        forward: Forward | None = None,
+        distill: str = "kl",
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(errors, Mapping) or not errors:
+            raise BadInput(f"errors is {type(errors).__name__}: expected a mapping from names to errors, not empty")
+        self.shifts = {n: dict(e) if isinstance(e, Mapping) else {n: e} for n, e in errors.items()}
+        self.forward = forward or data.forward
+        self.model = ShiftedModel(model, loss or self._distil, dtype)
+        for label, shift in self.shifts.items():
+            self.model.check(shift, label)
+        self.batches = [self.model.batch(batch) for batch in data.materialise(batches, "data", 1)]
+        self.generator = torch.Generator().manual_seed(seed)
+        self.distill = distill
+        self._target: Tensor | None = None
+        self._distils = loss is None
+
+    @functools.cached_property
+    def distiller(self) -> Distiller:
+        """The distillation loss, with scales from all batches' outputs."""
+        with torch.no_grad():
+            outputs = [self.forward(self.model.model, batch) for batch in self.batches]
+        return distiller_of(self.distill, torch.cat([z.reshape(-1, z.shape[-1]) for z in outputs]))
+
+    def visits(self, most: int | None = None) -> Iterator[Visit]:
+        """Batch by batch, of at most so many samples."""
+        weights = {label: self.model.weight_move(shift) for label, shift in self.shifts.items()}
+        places = {name for shift in self.shifts.values() for name in shift}
+        layers = sorted(places - self.model.parameters.keys())
+        distiller = self.distiller if self._distils else None
+        for index, whole in enumerate(self.batches):
+            size = data.batch_size(whole)
+            step = most or size
+            for begin in range(0, size, step):
+                batch = whole if step >= size else data.select(whole, slice(begin, begin + step))
+                if distiller is not None:
+                    with torch.no_grad():
+                        self._target = self.forward(self.model.model, batch)
+                losses, outputs, seen = self.model.observe(batch, layers, f"the model in batch {index}")
+                moves = {
+                    label: Move(weights[label], self.model.input_move(shift, seen))
+                    for label, shift in self.shifts.items()
+                }
+                yield Visit(self, batch, losses, outputs, moves)
+
+    def _distil(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert self._target is not None
+        return self.distiller(self.forward(model, batch), self._target)
+
+
+def _first(visit: Visit, move: Move) -> Tensor:
+    return visit.runs.model.tangents(visit.batch, move)[0]
+
+
+def _quadratic(visit: Visit, move: Move) -> Tensor:
+    model = visit.runs.model
+    return model.output_curvature(visit.batch, visit.outputs, model.tangents(visit.batch, move)[1]) / 2
+
+
+def _gauss_newton(visit: Visit, move: Move) -> Tensor:
+    model = visit.runs.model
+    slope, outputs = model.tangents(visit.batch, move)
+    return slope + model.output_curvature(visit.batch, visit.outputs, outputs) / 2
+
+
+def _second(visit: Visit, move: Move) -> Tensor:
+    return _first(visit, move) + visit.runs.model.second(visit.batch, move) / 2
+
+
+def _loss(visit: Visit, move: Move) -> Tensor:
+    with torch.no_grad():
+        return visit.runs.model.at(visit.batch, move)[0] - visit.losses
+
+
+KINDS_OF: dict[str, Callable[[Visit, Move], Tensor]] = {
+    "first-order": _first,
+    "quadratic": _quadratic,
+    "gauss-newton": _gauss_newton,
+    "second-order": _second,
+    "loss": _loss,
+}
+
+
+def _fisher(visit: Visit) -> dict[str, Tensor]:
+    """½ Σ F e² of every shift, the mean over the batch's samples, from one backward pass of a sampled probe."""
+    runs = visit.runs
+    zero = Move()  # nothing moves, but gradients arrive here
+    for move in visit.moves.values():
+        zero.weights.update({name: torch.zeros_like(error) for name, error in move.weights.items()})
+        zero.inputs.update({name: [torch.zeros_like(e) for e in calls] for name, calls in move.inputs.items()})
+    leaves = [tensor.requires_grad_() for tensor in zero.tensors()]
+    distiller = runs.distiller
+    probe = runs.model.at(
+        visit.batch, zero, 1.0, lambda model, batch: distiller.probe(runs.forward(model, batch), runs.generator)
+    )[0]
+    gradients = torch.autograd.grad(probe, leaves, allow_unused=True, materialize_grads=True) if leaves else ()
+    squares = {id(leaf): gradient.square() for leaf, gradient in zip(leaves, gradients, strict=True)}
+
+    def energy(move: Move) -> Tensor:
+        pairs = [(zero.weights[name], error) for name, error in move.weights.items()]
+        for name, calls in move.inputs.items():
+            pairs += zip(zero.inputs[name], calls, strict=True)
+        terms = [(squares[id(leaf)] * error.square()).sum() for leaf, error in pairs]
+        return sum(terms, torch.zeros(())) / (2 * data.batch_size(visit.batch))
+
+    return {label: energy(move) for label, move in visit.moves.items()}

@@ -1,0 +1,242 @@
+"""A model whose weights and layer inputs are moved by errors: losses and outputs as functions of how far.
+
+The losses ℓ(t) are those of weights w + t δ and of layer inputs h + t ε, with errors that stay what they are on the
+unmoved model while t changes (LLC, Eq. 3). Layers are moved by hooks, so that nothing is traced; derivatives in t are
+taken in forward mode, which gives those of every sample at once.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp
+from torch.utils import _pytree as pytree
+
+from noworse import data
+from noworse.compare import Loss, check_losses
+from noworse.data import Batch
+from noworse.errors import BadInput
+
+Error: TypeAlias = Tensor | Callable[[Tensor], Tensor]  # or what makes it of the tensor, such as x -> round(x) - x
+Shift: TypeAlias = Mapping[str, Error]  # several places that are moved together
+
+
+@dataclass
+class Move:
+    """The errors of one shift on one batch."""
+
+    weights: dict[str, Tensor] = field(default_factory=dict)  # by name of the parameter
+    inputs: dict[str, list[Tensor]] = field(default_factory=dict)  # by name of the layer, one for each of its calls
+
+    def tensors(self) -> list[Tensor]:
+        """All errors."""
+        return [*self.weights.values(), *(error for calls in self.inputs.values() for error in calls)]
+
+
+class ShiftedModel:
+    """A copy of a model in eval mode, with its per-sample loss; the caller's model is not touched."""
+
+    def __init__(self, model: nn.Module, loss: Loss, dtype: torch.dtype = torch.float32) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False).to(dtype)
+        self.loss = loss
+        self.dtype = dtype
+        self.parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        self.layers = dict(self.model.named_modules(remove_duplicate=False))
+        self._whole = _Whole(self.model)
+        self._results: list[Any] = []  # of the model's calls when it was last observed
+
+    def batch(self, batch: Batch) -> Batch:
+        """The batch in the model's floating-point type and on its device."""
+        device = next((p.device for p in self.parameters.values()), torch.device("cpu"))
+
+        def convert(tensor: Tensor) -> Tensor:
+            return tensor.to(device, self.dtype) if tensor.is_floating_point() else tensor.to(device)
+
+        return data.apply(batch, convert)
+
+    def check(self, shift: Shift, label: str) -> None:
+        """BadInput unless every place is a parameter or a layer of the model, with an error that fits."""
+        if not shift:
+            raise BadInput(f"errors[{label!r}] names no tensor: expected at least one")
+        for name, error in shift.items():
+            if name not in self.parameters and name not in self.layers:
+                raise BadInput(f"errors[{label!r}] names {name!r}: expected a parameter or a layer of the model")
+            if not isinstance(error, Tensor) and not callable(error):
+                found = type(error).__name__
+                raise BadInput(f"the error of {name!r} is {found}: expected a tensor or a function of the tensor")
+            if name in self.parameters and not self.parameters[name].is_floating_point():
+                raise BadInput(f"{name!r} is {self.parameters[name].dtype}: expected a floating-point parameter")
+
+    def weight_move(self, shift: Shift) -> dict[str, Tensor]:
+        """The errors δ of the parameters among the places of a shift."""
+        return {n: self._error(n, e, self.parameters[n]) for n, e in shift.items() if n in self.parameters}
+
+    def input_move(self, shift: Shift, seen: Mapping[str, list[Tensor]]) -> dict[str, list[Tensor]]:
+        """The errors ε of the layers' inputs among the places of a shift, for what the layers were fed."""
+        layers = {name: error for name, error in shift.items() if name not in self.parameters}
+        return {name: [self._error(name, error, h) for h in seen[name]] for name, error in layers.items()}
+
+    def _error(self, name: str, error: Error, tensor: Tensor) -> Tensor:
+        with torch.no_grad():
+            found = error if isinstance(error, Tensor) else error(tensor.clone())
+        if not isinstance(found, Tensor):
+            raise BadInput(f"the error of {name!r} is {type(found).__name__}: expected a tensor")
+        try:
+            moved = found.detach().to(tensor).expand(tensor.shape)
+        except RuntimeError as problem:
+            shapes = f"{tuple(found.shape)}: expected {tuple(tensor.shape)}"
+            raise BadInput(f"the error of {name!r} has shape {shapes}") from problem
+        if not bool(torch.isfinite(moved).all()):
+            raise BadInput(f"the error of {name!r} is NaN or infinite: expected finite numbers")
+        return moved
+
+    def observe(self, batch: Batch, layers: list[str], where: str) -> tuple[Tensor, list[Tensor], dict[str, Any]]:
+        """Losses (B,), outputs, and what each of ``layers`` is fed in each of its calls, nothing being moved."""
+        seen: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+        def watch(name: str) -> Callable[[Tensor], Tensor]:
+            def see(inputs: Tensor) -> Tensor:
+                seen[name].append(inputs.detach().clone())  # the layer may write into its input
+                return inputs
+
+            return see
+
+        with torch.no_grad(), self._hooked({name: watch(name) for name in layers}):
+            losses, self._results = self._whole(batch, self.loss)
+        check_losses(losses, data.batch_size(batch), where)
+        return losses, _floating_leaves(self._results), seen
+
+    def at(
+        self, batch: Batch, move: Move, t: Tensor | float = 1.0, loss: Loss | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Losses (B,), or what another loss gives, and outputs with everything moved t times its error."""
+
+        def push(errors: list[Tensor]) -> Callable[[Tensor], Tensor]:
+            calls = iter(errors)
+            return lambda inputs: inputs + t * next(calls)
+
+        weights = {f"model.{name}": self.parameters[name] + t * delta for name, delta in move.weights.items()}
+        with self._hooked({name: push(errors) for name, errors in move.inputs.items()}):
+            losses, results = functional_call(self._whole, weights, (batch, loss or self.loss))
+        return losses, _floating_leaves(results)
+
+    def tangents(self, batch: Batch, move: Move) -> tuple[Tensor, list[Tensor]]:
+        """Derivatives at t = 0 of the losses (B,) and of the outputs."""
+        zero = torch.zeros((), dtype=self.dtype)
+        with differentiable():
+            found: tuple[Tensor, list[Tensor]] = jvp(lambda t: self.at(batch, move, t), (zero,), (zero + 1,))[1]
+        return found
+
+    def second(self, batch: Batch, move: Move) -> Tensor:
+        """Second derivatives at t = 0 of the losses, (B,): (δ, ε)ᵀ H (δ, ε) with all of the Hessian."""
+        return _second(lambda t: self.at(batch, move, t)[0], self.dtype)
+
+    def output_curvature(self, batch: Batch, outputs: list[Tensor], tangents: list[Tensor]) -> Tensor:
+        """(B,): dzᵀ (∂²ℓ/∂z²) dz of tangents dz of the outputs z, the Gauss-Newton form."""
+
+        def along(t: Tensor) -> Tensor:
+            return self.replay(batch, [z + t * dz for z, dz in zip(outputs, tangents, strict=True)])
+
+        return _second(along, self.dtype)
+
+    def replay(self, batch: Batch, outputs: list[Tensor]) -> Tensor:
+        """The losses (B,) if the model's calls returned these outputs."""
+        pending = iter(outputs)
+        results = iter(self._results)
+
+        def answer(*args: Any, **kwargs: Any) -> Any:
+            return pytree.tree_map(lambda x: next(pending) if _floating(x) else x, next(results))
+
+        self.model.forward = answer  # found before the class's own; everything else of the model stays in reach
+        try:
+            return self.loss(self.model, batch)
+        finally:
+            del self.model.forward
+
+    @contextmanager
+    def _hooked(self, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+        with ExitStack() as stack:
+            for name, change in changes.items():
+                hook = _input_hook(name, change)
+                handle = self.layers[name].register_forward_pre_hook(hook, with_kwargs=True)
+                stack.callback(handle.remove)
+            yield
+
+
+class _Whole(nn.Module):
+    """Model and loss in one, as ``functional_call`` wants them: a batch to losses and the results of all calls."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, loss: Loss) -> tuple[Tensor, list[Any]]:
+        results: list[Any] = []
+        handle = self.model.register_forward_hook(lambda module, args, result: results.append(result))
+        try:
+            losses = loss(self.model, batch)
+        finally:
+            handle.remove()
+        if not results:
+            raise BadInput("the loss does not call the model: expected losses of model(...)")
+        return losses, results
+
+
+def _floating_leaves(results: list[Any]) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(results) if _floating(leaf)]
+
+
+def _floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _input_hook(name: str, change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+    """Changes the first floating-point tensor among a layer's arguments."""
+
+    def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        leaves, structure = pytree.tree_flatten((args, kwargs))
+        index = next((i for i, leaf in enumerate(leaves) if _floating(leaf)), None)
+        if index is None:
+            kinds = ", ".join(sorted({str(x.dtype) for x in leaves if isinstance(x, Tensor)})) or "no tensors"
+            raise BadInput(f"layer {name!r} is fed {kinds}: expected a floating-point input to move")
+        leaves[index] = change(leaves[index])
+        moved: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_unflatten(leaves, structure)
+        return moved
+
+    return hook
+
+
+def _second(function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
+    """Second derivatives at 0 of (B,) values of a number."""
+    zero = torch.zeros((), dtype=dtype)
+    one = zero + 1
+
+    def first(t: Tensor) -> Tensor:
+        derivative: Tensor = jvp(function, (t,), (one,))[1]
+        return derivative
+
+    with differentiable():
+        found: Tensor = jvp(first, (zero,), (one,))[1]
+    return found
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Attention in plain products, since fused kernels have no forward derivatives; BadInput for other such ops."""
+    names = ("flash", "mem_efficient")
+    before = {name: getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in names}
+    try:
+        for name in names:
+            getattr(torch.backends.cuda, f"enable_{name}_sdp")(False)
+        yield
+    except NotImplementedError as error:
+        raise BadInput(f"the model cannot be differentiated in forward mode: {error}; expected kind='loss'") from error
+    finally:
+        for name, enabled in before.items():
+            getattr(torch.backends.cuda, f"enable_{name}_sdp")(enabled)
