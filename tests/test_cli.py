@@ -19,12 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file as load_safetensors
 
 from noworse.cli import main
-from noworse.cli.compress import read_options
-from noworse.cli.text import printable, table
-from noworse.errors import BadInput
 from noworse.format import File, pack
 from noworse.io import load_file, save_file
-from noworse.presets import PRESETS
 from noworse.representation import Constant, Grid, Raw, Tied, pack_step
 
 Run = subprocess.CompletedProcess[str]
@@ -372,45 +368,3 @@ def test_version_help_and_module(noworse: Callable[..., Run]) -> None:
         assert f"--{option}" in text
     shown = subprocess.run([sys.executable, "-m", "noworse", "--version"], capture_output=True, text=True, check=True)
     assert __version__ in shown.stdout
-
-
-def options(**given: Any) -> Any:
-    from argparse import Namespace
-
-    absent = dict.fromkeys(("preset", "options", "seed", "iterations", "coder"))
-    return read_options(Namespace(**{**absent, "settings": [], **given}))
-
-
-def test_options_are_typed_and_layered(tmp_path: Path) -> None:
-    (tmp_path / "o.json").write_text('{"seed": 5, "iterations": 7, "ramp": 0}')
-    found = options(options=str(tmp_path / "o.json"), settings=["iterations=9", "rate_on_weights=true", "zone = 1"])
-    assert (found.seed, found.iterations, found.ramp) == (5, 9, 0.0)
-    assert (found.rate_on_weights, found.zone) == (True, 1.0)
-    assert isinstance(found.zone, float)
-    assert options(settings=["seed=2"], seed=4).seed == 4
-    assert options(settings=["coder=fast"], coder="max").coder == "max"
-    assert options(preset="fast", settings=["seed=2"]).changed() == {**PRESETS["fast"].changed(), "seed": 2}
-    with pytest.raises(BadInput, match="one of them"):
-        options(preset="fast", options=str(tmp_path / "o.json"))
-
-
-@pytest.mark.parametrize("setting", ["iterations", "iterations=many", "iterations=1.5", "seed=true", "new=1", "ramp=7"])
-def test_options_that_cannot_be_used(setting: str) -> None:
-    with pytest.raises(BadInput):
-        options(settings=[setting])
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"[1]", b"{", b'{"depth": 3}'])
-def test_option_files_that_cannot_be_used(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "o.json").write_bytes(content)
-    with pytest.raises(BadInput):
-        options(options=str(tmp_path / "o.json"))
-
-
-def test_table_and_printable() -> None:
-    text = table([["a", "1"], ["long name", "1,000"], ["sum", "1,001"]], ["name", "bytes"], "<>", rule_before_last=True)
-    assert text.splitlines() == [
-        "name       bytes", "---------  -----", "a              1", "long name  1,000", "---------  -----",
-        "sum        1,001",
-    ]  # fmt: skip
-    assert printable("é\x1b[0m\n\u202e") == "é\\x1b[0m\\n\\u202e"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -10,18 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noworse.codec import BLOCK, Coded, Encoded, decode, decode_grid_into, decode_into, encode, fingerprint
+from noworse.codec import BLOCK, Encoded, decode, decode_grid_into, decode_into, encode, fingerprint
 from noworse.errors import BadInput, CorruptFile
-from noworse.representation import Grid, pack_step, unpack_step
+from noworse.representation import Grid, unpack_step
 from tests.codec import reference_codec
-from tests.format import reference_file
+from tests.codec.streams import FAR, as_coded, laplacian, mutated
 
-FAR = 1 << 30
 SIMD = (0, 1, 2)  # portable, AVX2, AVX-512
-
-
-def laplacian(n: int, scale: float, seed: int = 0) -> np.ndarray:
-    return np.rint(np.random.default_rng(seed).laplace(scale=scale, size=n)).astype(np.int32)
 
 
 def dead_zone(n: int, scale: float, seed: int = 0) -> np.ndarray:
@@ -220,22 +214,6 @@ def test_one_lane_never_returns_the_codes_of_a_truncated_block() -> None:
             assert not np.array_equal(decode(coded.table, [data], 300), codes)
 
 
-def mutated(data: bytes, rng: np.random.Generator) -> bytes:
-    changed = bytearray(data)
-    for _ in range(rng.integers(1, 4)):
-        kind = rng.integers(0, 4)
-        at = int(rng.integers(0, len(changed) + 1))
-        if kind == 0 and at < len(changed):
-            changed[at] ^= 1 << int(rng.integers(0, 8))
-        elif kind == 1:
-            changed[at : at + int(rng.integers(1, 5))] = b""
-        elif kind == 2:
-            changed[at:at] = rng.bytes(int(rng.integers(1, 5)))
-        else:
-            changed[at : at + 4] = b"\xff" * 4
-    return bytes(changed)
-
-
 @pytest.mark.parametrize(
     ("codes", "rounds"),
     [
@@ -261,15 +239,6 @@ def test_damaged_bytes_never_crash(codes: np.ndarray, rounds: int) -> None:
         assert out.shape == codes.shape
         assert out.min() >= -FAR
         assert out.max() <= FAR
-
-
-def as_coded(encoded: Encoded) -> Coded:
-    data = b"".join([encoded.table, *encoded.blocks])
-    lengths = [len(block) for block in encoded.blocks]
-    checksums = [
-        zlib.crc32(block, zlib.crc32(encoded.table) if i == 0 else 0) for i, block in enumerate(encoded.blocks)
-    ]
-    return Coded(data, len(encoded.table), lengths, checksums, encoded.scales)
 
 
 def with_outliers(n: int, scale: float) -> np.ndarray:
@@ -348,109 +317,3 @@ def test_a_wrong_checksum_names_its_block() -> None:
     ]:
         with pytest.raises(CorruptFile, match=message):
             decode_into(broken, np.zeros(3 * BLOCK, np.int32))
-
-
-def uneven(rows: int, columns: int, scale: float = 1.0, outliers: int = 0, seed: int = 0) -> np.ndarray:
-    """A matrix whose rows and columns differ in scale."""
-    rng = np.random.default_rng(seed)
-    spread = np.exp(0.8 * rng.normal(size=(rows, 1)) + 0.6 * rng.normal(size=(1, columns)))
-    codes = np.rint(rng.laplace(scale=scale, size=(rows, columns)) * spread).astype(np.int32).reshape(-1)
-    codes[rng.integers(0, codes.size, outliers)] = rng.integers(-900, 900, outliers)
-    return codes
-
-
-MATRICES = [(128, 128, 1.0, 0), (300, 251, 0.3, 3), (17, 9001, 2.0, 5), (4000, 96, 1.0, 0), (40, 7000, 12.0, 9)]
-
-
-@pytest.mark.parametrize(("rows", "columns", "scale", "outliers"), MATRICES)
-def test_classes_pay_and_round_trip(rows: int, columns: int, scale: float, outliers: int) -> None:
-    codes = uneven(rows, columns, scale, outliers)
-    encoded = encode(codes, columns)
-    assert encoded.scales is not None
-    assert [s.size for s in encoded.scales] == [rows, columns]
-    assert min(s.min() for s in encoded.scales) >= 0
-    assert max(s.max() for s in encoded.scales) <= 31
-    side = sum(encode(s).size for s in encoded.scales)
-    assert encoded.size + side < 0.97 * encode(codes).size
-    for way in [(1, True), (1, False), (3, True), (3, False)]:
-        again = encode(codes, columns, *way)
-        assert (again.table, again.blocks) == (encoded.table, encoded.blocks)
-        out, values = np.zeros(codes.size, np.int32), np.zeros(codes.size, np.float32)
-        decode_into(as_coded(encoded), out, *way)
-        np.testing.assert_array_equal(out, codes)
-        decode_grid_into(as_coded(encoded), values, 0.125, 40, *way)
-        np.testing.assert_array_equal(values, Grid(codes, pack_step(0.125), 40, codes.shape, "float32").storage())
-
-
-@given(st.integers(2, 40), st.integers(2, 40), st.floats(0.05, 30), st.integers(0, 3), st.integers(0, 2**31))
-@settings(deadline=None, max_examples=60)
-def test_any_matrix_round_trips(rows: int, columns: int, scale: float, outliers: int, seed: int) -> None:
-    codes = uneven(rows, columns, scale, outliers, seed)
-    encoded = encode(codes, columns)
-    np.testing.assert_array_equal(decode(encoded.table, encoded.blocks, codes.size, encoded.scales), codes)
-
-
-@pytest.mark.parametrize(("rows", "columns", "scale", "outliers"), MATRICES[:2])
-def test_plain_python_reference_agrees_on_classes(rows: int, columns: int, scale: float, outliers: int) -> None:
-    codes = uneven(rows, columns, scale, outliers)
-    encoded = encode(codes, columns)
-    scales = tuple(s.tolist() for s in encoded.scales)
-    assert reference_codec.read_stream(encoded.table, list(encoded.blocks), codes.size, scales) == codes.tolist()
-
-
-@pytest.mark.parametrize("columns", [0, 1, 150, 22_500])
-def test_matrices_without_structure_have_one_table(columns: int) -> None:
-    codes = laplacian(22_500, 1.0)
-    assert encode(codes, columns) == encode(codes)
-    assert encode(np.zeros(22_500, np.int32), columns).scales is None
-
-
-def test_scales_that_do_not_fit_are_refused() -> None:
-    codes = uneven(128, 128)
-    coded = as_coded(encode(codes, 128))
-    rows, columns = coded.scales
-    for scales in [
-        (rows[:-1], columns),
-        (rows, columns[:64]),
-        (rows, columns[:0]),
-        (rows + 40, columns),
-        (rows, columns - 40),
-    ]:
-        with pytest.raises(CorruptFile, match="scale"):
-            decode_into(replace(coded, scales=scales), np.zeros(codes.size, np.int32))
-    with pytest.raises(BadInput, match="no matrix of 7 columns"):
-        encode(codes, 7)
-
-
-def test_damaged_classes_never_crash() -> None:
-    codes = uneven(128, 128, outliers=3)
-    encoded = encode(codes, 128)
-    rng = np.random.default_rng(1)
-    for i in range(1500):
-        table = mutated(encoded.table, rng) if i % 2 else encoded.table
-        block = mutated(encoded.blocks[0], rng) if i % 3 else encoded.blocks[0]
-        rows = rng.integers(0, 32, 128).astype(np.int32) if i % 5 == 0 else encoded.scales[0]
-        with suppress(CorruptFile):
-            out = decode(table, [block], codes.size, (rows, encoded.scales[1]))
-            assert max(-int(out.min()), int(out.max())) <= FAR
-
-
-@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 1000, (1 << 21) + 5])
-def test_fingerprints_follow_their_definition_from_any_number_of_threads(size: int) -> None:
-    data = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
-    expected = reference_file.fingerprint(data.tobytes())
-    assert fingerprint(data) == fingerprint(data, 1) == fingerprint(data, 3) == expected
-    for at in range(0, size, max(1, size // 50)):
-        changed = data.copy()
-        changed[at] ^= 1 << at % 8
-        assert fingerprint(changed) != expected
-
-
-def test_checksums_are_those_of_zlib() -> None:
-    """Of any length, since long and short pieces are computed in different ways: a wrong one would be refused."""
-    rng = np.random.default_rng(0)
-    for n in [*range(60, 400, 7), 70_001, 262_143]:
-        codes = rng.integers(0, 256, n).astype(np.int32)
-        out = np.zeros(n, np.int32)
-        decode_into(as_coded(encode(codes)), out)
-        np.testing.assert_array_equal(out, codes)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noworse.cli.compress import read_options
+from noworse.errors import BadInput
+from noworse.presets import PRESETS
+
+
+def options(**given: Any) -> Any:
+    absent = dict.fromkeys(("preset", "options", "seed", "iterations", "coder"))
+    return read_options(Namespace(**{**absent, "settings": [], **given}))
+
+
+def test_options_are_typed_and_layered(tmp_path: Path) -> None:
+    (tmp_path / "o.json").write_text('{"seed": 5, "iterations": 7, "ramp": 0}')
+    found = options(options=str(tmp_path / "o.json"), settings=["iterations=9", "rate_on_weights=true", "zone = 1"])
+    assert (found.seed, found.iterations, found.ramp) == (5, 9, 0.0)
+    assert (found.rate_on_weights, found.zone) == (True, 1.0)
+    assert isinstance(found.zone, float)
+    assert options(settings=["seed=2"], seed=4).seed == 4
+    assert options(settings=["coder=fast"], coder="max").coder == "max"
+    assert options(preset="fast", settings=["seed=2"]).changed() == {**PRESETS["fast"].changed(), "seed": 2}
+    with pytest.raises(BadInput, match="one of them"):
+        options(preset="fast", options=str(tmp_path / "o.json"))
+
+
+@pytest.mark.parametrize("setting", ["iterations", "iterations=many", "iterations=1.5", "seed=true", "new=1", "ramp=7"])
+def test_options_that_cannot_be_used(setting: str) -> None:
+    with pytest.raises(BadInput):
+        options(settings=[setting])
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[1]", b"{", b'{"depth": 3}'])
+def test_option_files_that_cannot_be_used(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "o.json").write_bytes(content)
+    with pytest.raises(BadInput):
+        options(options=str(tmp_path / "o.json"))
