@@ -21,14 +21,14 @@ class Attack:
     data: Callable[[], bytes]
 
 
-ATTACKS: list[Attack] = []
+REGISTERED: list[Attack] = []
 
 
 def attack(answer: str) -> Callable[[Callable[[], bytes]], Callable[[], bytes]]:
     """Register a maker of a file."""
 
     def register(make: Callable[[], bytes]) -> Callable[[], bytes]:
-        ATTACKS.append(Attack(make.__name__.replace("_", "-"), " ".join((make.__doc__ or "").split()), answer, make))
+        REGISTERED.append(Attack(make.__name__.replace("_", "-"), " ".join((make.__doc__ or "").split()), answer, make))
         return make
 
     return register
