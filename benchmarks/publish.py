@@ -1,6 +1,7 @@
 """The README's picture and table, and docs/results.md, from stored results: ``python -m benchmarks.publish``.
 
-Reads ``docs/results.json``, which ``python -m benchmarks.l2 --json docs/results.json`` wrote, and changes nothing else.
+Reads ``docs/results.json``, which ``python -m benchmarks.l2 --json docs/results.json`` wrote, and what codec, lossless and
+datafree stored likewise; changes nothing else.
 """
 
 from __future__ import annotations
@@ -13,37 +14,56 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 
+from benchmarks.cases import CASES
+
 matplotlib.use("Agg")
 ROOT = Path(__file__).parent.parent
-START, END = "<!-- results: written by python -m benchmarks.publish -->", "<!-- end of results -->"
-NAMES = {
+END = "<!-- end of results -->"
+TITLES = {
     "lenet300": "LeNet-300-100",
     "lenet5": "LeNet-5",
     "vgg_small": "VGG-small",
-    "vgg_small at 40": "VGG-small at 40x",
     "resnet20": "ResNet-20",
-    "resnet20 seed 1": "ResNet-20, seed 1",
-    "resnet20 seed 2": "ResNet-20, seed 2",
-    "resnet20 at 30": "ResNet-20 at 30x",
-    "resnet20 at 40": "ResNet-20 at 40x",
     "vit_tiny": "ViT-tiny",
-    "vit_tiny at 18": "ViT-tiny at 18x",
     "mobilenetv2": "MobileNetV2 x0.5",
-    "mobilenetv2 at 18": "MobileNetV2 x0.5 at 18x",
+    "hybrid": "CNN/ViT hybrid",
     "minilm": "MiniLM-L6 (22.7M)",
+    "spam": "MiniLM-L6, spam mails",
+    "char_gpt": "char-GPT",
+    "detector": "detector",
+    "gcn": "GCN",
+    "efficientnet_lite0": "EfficientNet-Lite0",
 }
+STORED = ("results", "codec", "lossless", "datafree")  # docs/NAME.json
+
+
+def start(name: str) -> str:
+    """Where the rows of docs/NAME.json begin."""
+    return f"<!-- {name}.json, written by python -m benchmarks.publish -->"
+
+
+def title(case: str) -> str:
+    """What a case is called in the README."""
+    model, _, rest = case.partition(" ")
+    kind, _, number = rest.partition(" ")
+    return TITLES[model] + (f" at {number}x" if kind == "at" else f", {rest}" if rest else "")
+
+
+def measured(values: Mapping[str, float]) -> list[str]:
+    """The cases with results."""
+    return [name for name in CASES if f"{name}: ratio" in values]
 
 
 def draw(values: Mapping[str, float], out: Path) -> None:
     """Bars of the compression ratio, with the file size and the upper bound of the loss difference beside each."""
-    names = [name for name in NAMES if f"{name}: ratio" in values]
+    names = measured(values)
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(names) + 1.0), layout="constrained")
     ratios = [values[f"{name}: ratio"] for name in names]
     axes.barh(range(len(names)), ratios, color="#2f6f9f", height=0.62)
     for place, (name, ratio) in enumerate(zip(names, ratios, strict=True)):
         size, bound = values[f"{name}: file"] / 1000, values[f"{name}: its upper bound"]
         axes.text(ratio + 0.5, place, f"{size:,.1f} kB, loss at most {bound:+.4f} nats", va="center", fontsize=9)
-    axes.set_yticks(range(len(names)), [NAMES[name] for name in names])
+    axes.set_yticks(range(len(names)), [title(name) for name in names])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.7 * max(ratios))
     axes.set_xlabel("times smaller than the fp32 tensors, by size of the whole file")
@@ -55,9 +75,7 @@ def table(values: Mapping[str, float]) -> str:
     """One line of Markdown per model."""
     lines = ["| model | file | ratio | loss difference | bound | metric, original | in the file | changed | time |"]
     lines.append("|---|---|---|---|---|---|---|---|---|")
-    for name, title in NAMES.items():
-        if f"{name}: ratio" not in values:
-            continue
+    for name in measured(values):
         size, ratio, difference, bound, before, after, seconds = (
             values[f"{name}: {key}"]
             for key in (
@@ -73,7 +91,7 @@ def table(values: Mapping[str, float]) -> str:
         changed = f"{values[f'{name}: changed predictions']:.2f} %" if f"{name}: changed predictions" in values else "-"
         digits = 2 if before > 1 else 4
         lines.append(
-            f"| {title} | {size:,.0f} B | {ratio:.1f} | {difference:+.4f} | {bound:+.4f} | {before:.{digits}f} "
+            f"| {title(name)} | {size:,.0f} B | {ratio:.1f} | {difference:+.4f} | {bound:+.4f} | {before:.{digits}f} "
             f"| {after:.{digits}f} | {changed} | {seconds:.0f} s |"
         )
     return "\n".join(lines)
@@ -88,13 +106,20 @@ def all_rows(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def fill(path: Path, name: str, text: str) -> None:
+    """Put the text between the two marks that ``name`` has in a document."""
+    before, rest = path.read_text().split(start(name))
+    path.write_text(f"{before}{start(name)}\n{text}\n{END}{rest.split(END, 1)[1]}")
+
+
 def main() -> None:
-    rows = json.loads((ROOT / "docs/results.json").read_text())
-    values = {row["name"]: float(row["value"]) for row in rows}
+    for name in STORED:
+        stored = ROOT / f"docs/{name}.json"
+        if stored.exists():
+            fill(ROOT / "docs/results.md", name, all_rows(json.loads(stored.read_text())))
+    values = {row["name"]: float(row["value"]) for row in json.loads((ROOT / "docs/results.json").read_text())}
     draw(values, ROOT / "docs/ratios.png")
-    for path, text in ((ROOT / "README.md", table(values)), (ROOT / "docs/results.md", all_rows(rows))):
-        before, rest = path.read_text().split(START)
-        path.write_text(f"{before}{START}\n{text}\n{END}{rest.split(END)[1]}")
+    fill(ROOT / "README.md", "results", table(values))
 
 
 if __name__ == "__main__":
