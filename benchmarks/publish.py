@@ -1,7 +1,7 @@
 """The README's picture and table, and docs/results.md, from stored results: ``python -m benchmarks.publish``.
 
-Reads ``docs/results.json``, which ``python -m benchmarks.l2 --json docs/results.json`` wrote, and what codec, lossless and
-datafree stored likewise; changes nothing else.
+Reads ``docs/results.json``, which ``python -m benchmarks.l2 --json docs/results.json`` wrote, and what codec, lossless
+and datafree stored likewise; changes nothing else.
 """
 
 from __future__ import annotations
