@@ -58,7 +58,7 @@ def overhead(folder: Path, quick: bool) -> list[Row]:
         size = file.size
     rest = sum(shares.values()) - shares["payload"]
     return [
-        Row("resnet20 at 20: bytes besides payload", rest, "bytes", f"<= {0.08 * size + 512:.0f}"),
+        Row("resnet20 at 20: bytes besides payload", rest, "bytes", f"<= {0.05 * size + 384:.0f}"),
         Row("resnet20 at 20: transform, counter, backward", share, "% of time", "<= 25"),
         Row("resnet20 at 20: attribution minus file size", abs(sum(shares.values()) - size), "bytes", "<= 0"),
     ]
