@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from noworse.compress import compress, compress_task
     from noworse.decompose import Decomposition, decompose, decompose_task
     from noworse.options import Options
+    from noworse.quantize import Quantization, load_quantized, quantize, quantize_task
     from noworse.report import Report
     from noworse.task import Task, load_task
     from noworse.tensor_files import FileReport, compress_file
@@ -34,6 +35,7 @@ __all__ = [
     "MismatchedModule",
     "NoWorseError",
     "Options",
+    "Quantization",
     "Report",
     "TargetMissed",
     "Task",
@@ -45,7 +47,10 @@ __all__ = [
     "decompose_task",
     "load_file",
     "load_model",
+    "load_quantized",
     "load_task",
+    "quantize",
+    "quantize_task",
     "safe_open",
     "save_file",
     "sensitivity",
@@ -59,6 +64,10 @@ _LAZY = {
     "decompose": "decompose",
     "decompose_task": "decompose",
     "Options": "options",
+    "Quantization": "quantize",
+    "load_quantized": "quantize",
+    "quantize": "quantize",
+    "quantize_task": "quantize",
     "Report": "report",
     "compress_file": "tensor_files",
     "FileReport": "tensor_files",

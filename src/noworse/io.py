@@ -39,7 +39,7 @@ def save_file(tensors: Mapping[str, Tensor | NDArray[Any]], path: str | Path) ->
 
     BadInput for a tensor that cannot be stored (sparse, quantized, of strings, ...) or a path that cannot be written.
     """
-    return write(path, _Lossless(tensors), {})
+    return write(path, Lossless(tensors), {})
 
 
 def load_model(module: Module, path: str | Path, factorised: bool = False) -> Module:
@@ -116,10 +116,10 @@ def _converter(framework: str) -> Callable[[NDArray[Any], str], Any]:
 def represent(name: str, tensor: Tensor | NDArray[Any]) -> Representation:
     """How a tensor is written bit for bit: as one value where all elements agree, else as it is; BadInput as above."""
     copy = tensor.copy() if isinstance(tensor, np.ndarray) else tensor.clone()
-    return _Lossless({name: copy})[name]
+    return Lossless({name: copy})[name]
 
 
-class _Lossless(Mapping[str, Representation]):
+class Lossless(Mapping[str, Representation]):
     """Representations made when asked for, so that one tensor at a time is copied."""
 
     def __init__(self, tensors: Mapping[str, Tensor | NDArray[Any]]) -> None:

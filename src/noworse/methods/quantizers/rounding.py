@@ -93,7 +93,7 @@ def _values(numbers: Tensor) -> Tensor:
     return torch.from_numpy(raw.view(np.float32).astype(np.float64))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rounded:
     """Weights as integer ``codes`` (R, I) of ``bits`` bits times ``steps``; ``decode`` has the weights' own shape."""
 
@@ -134,7 +134,7 @@ def round_weights(
     elif rounding not in ROUNDINGS:
         raise BadInput(f"unknown rounding {rounding!r}: expected one of {', '.join(ROUNDINGS)}")
     way = {"up": torch.ceil, "down": torch.floor}.get(rounding, torch.round)
-    codes = way(scaled).clamp_(-most, most).to(torch.int32)
+    codes = way(scaled).clamp_(-most, most).to(torch.int8 if bits <= 8 else torch.int16)
     return Rounded(codes, steps, bits, rounding, tuple(weights.shape))
 
 

@@ -1,0 +1,116 @@
+"""Where a net can be quantised: weights of layers that hooks can see, and what calibration data feeds these layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noworse.errors import BadInput
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+SAMPLE = 1 << 13  # values kept of one call of a layer,
+KEPT = 1 << 17  # and of all its calls
+
+
+@dataclass
+class Seen:
+    """The inputs of a layer: least and largest value of all, and a sample of them."""
+
+    low: float = torch.inf
+    high: float = -torch.inf
+    parts: list[Tensor] = field(default_factory=list)
+
+    def add(self, values: Tensor) -> None:
+        """One more input."""
+        flat = values.detach().float().flatten()
+        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
+        if sum(map(len, self.parts)) < KEPT:
+            self.parts.append(flat[:: max(1, len(flat) // SAMPLE)].clone())
+
+    @property
+    def sample(self) -> Tensor:
+        """Some of the values."""
+        return torch.cat(self.parts)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One weight and the layers that use it (several where it is tied); ``name`` is that of the first layer."""
+
+    name: str
+    layers: tuple[str, ...]
+    weight: nn.Parameter
+
+    @property
+    def key(self) -> str:
+        """The weight's name in the state."""
+        return f"{self.name}.weight"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a net offers: sites in the order of its layers, their inputs by layer, and what is left alone, and why."""
+
+    sites: list[Site]
+    inputs: dict[str, Seen]
+    alone: dict[str, str]
+
+
+def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collection[str] = ()) -> Survey:
+    """Look at a float32 module while each of ``runs`` calls it; tensors named in ``kept`` are left alone.
+
+    BadInput where nothing can be quantised, or where inputs of a layer are not finite.
+    """
+    found: dict[int, list[str]] = {}
+    weights: dict[int, nn.Parameter] = {}
+    inputs: dict[str, Seen] = {}
+    called: set[str] = set()
+    handles = []
+    for name, layer in module.named_modules():
+        weight = layer._parameters.get("weight") if isinstance(layer, LAYERS) else None
+        if weight is not None and weight.numel():
+            found.setdefault(id(weight), []).append(name)
+            weights[id(weight)] = weight
+            handles.append(layer.register_forward_pre_hook(_observer(name, inputs, called), with_kwargs=True))
+    try:
+        with torch.no_grad():
+            for run in runs:
+                run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    alone = {}
+    sites = []
+    for key, layers in found.items():
+        site = Site(layers[0], tuple(name for name in layers if name in called), weights[key])
+        if site.key in kept:
+            alone[site.key] = "it is kept"
+        elif not site.layers:
+            alone[site.key] = "calib never calls its layer: it is idle, or other code reads its weight"
+        else:
+            sites.append(site)
+    for name, parameter in module.named_parameters():
+        if parameter.dim() > 1 and id(parameter) not in found:
+            alone[name] = "no layer that hooks can see uses it"
+    if not sites:
+        raise BadInput(f"no layer can be quantised: {alone or 'none is linear, convolutional or an embedding'}")
+    for name, seen in inputs.items():
+        if not (abs(seen.low) < torch.inf and abs(seen.high) < torch.inf):
+            raise BadInput(f"inputs of layer {name!r} are not finite on calib: expected values with a range")
+    return Survey(sites, inputs, alone)
+
+
+def _observer(name: str, inputs: dict[str, Seen], called: set[str]) -> Callable[..., None]:
+    def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        called.add(name)
+        given = args[0] if args else kwargs.get("input")
+        if isinstance(given, Tensor) and given.is_floating_point() and given.numel():
+            if not bool(torch.isfinite(given).all()):
+                raise BadInput(f"inputs of layer {name!r} are not finite on calib: expected values with a range")
+            inputs.setdefault(name, Seen()).add(given)
+
+    return hook

@@ -1,0 +1,107 @@
+"""Layers whose inputs are rounded to integers of a few bits: hooks on an ordinary module, which is not traced.
+
+Hooks keep module types and state keys as they are, and ``copy.deepcopy`` and ``torch.save`` take them along. Codes are
+those of ONNX's QuantizeLinear, q = clamp(round(x/s) + z, 0, 2ᵇ − 1) with ties to even, so that an exported net computes
+the same; the value 0 is always on the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from noworse.errors import BadInput, CorruptFile, MismatchedModule
+
+WAYS = {"nearest": torch.round, "up": torch.ceil, "down": torch.floor}
+
+
+@dataclass(frozen=True)
+class Range:
+    """Codes 0 … 2^bits − 1 of the values (q − zero) · scale; BadInput for what is no such range."""
+
+    scale: float
+    zero: int
+    bits: int
+    rounding: str = "nearest"
+
+    def __post_init__(self) -> None:
+        whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (self.zero, self.bits))
+        if not whole or not 2 <= self.bits <= 16 or not 0 <= self.zero < 2**self.bits:
+            raise BadInput(f"a range of {self.bits!r} bits with zero at {self.zero!r}: expected 2 to 16, and a code")
+        if not isinstance(self.scale, (int, float)) or not (math.isfinite(self.scale) and self.scale > 0):
+            raise BadInput(f"a range of scale {self.scale!r}: expected a positive number")
+        if self.rounding not in WAYS:
+            raise BadInput(f"a range rounded {self.rounding!r}: expected one of {', '.join(WAYS)}")
+
+    @classmethod
+    def covering(cls, low: float, high: float, bits: int, rounding: str = "nearest") -> Range:
+        """The range of ``bits`` bits from about ``low`` ≤ 0 to ``high`` ≥ 0."""
+        scale = float(np.float32((high - low) / (2**bits - 1)))
+        scale = scale if scale > 0 else 1.0  # constant zeros
+        return cls(scale, min(max(round(-low / scale), 0), 2**bits - 1), bits, rounding)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """The values as their codes stand for them, in their own dtype."""
+        codes = WAYS[self.rounding](values.float() / self.scale).clamp_(-self.zero, 2**self.bits - 1 - self.zero)
+        return codes.mul_(self.scale).to(values.dtype)
+
+
+class InputQuantizer:
+    """A forward pre-hook that rounds a layer's first argument."""
+
+    def __init__(self, values: Range) -> None:
+        self.range = values
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with the first one rounded."""
+        if args:
+            return (self.range(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "input": self.range(kwargs["input"])}
+
+
+def attach(module: nn.Module, ranges: Mapping[str, Range]) -> nn.Module:
+    """Round the inputs of the named layers from now on, in place; MismatchedModule for a layer that is not there."""
+    layers = dict(module.named_modules(remove_duplicate=False))
+    missing = [name for name in ranges if name not in layers]
+    if missing:
+        raise MismatchedModule(f"no layers {', '.join(missing)} in the module: expected those whose inputs are rounded")
+    detach(module)
+    for name, values in ranges.items():
+        layers[name].register_forward_pre_hook(InputQuantizer(values), with_kwargs=True)
+    return module
+
+
+def detach(module: nn.Module) -> None:
+    """Remove what ``attach`` added."""
+    for layer in module.modules():
+        for key, hook in list(layer._forward_pre_hooks.items()):
+            if isinstance(hook, InputQuantizer):
+                del layer._forward_pre_hooks[key]
+                layer._forward_pre_hooks_with_kwargs.pop(key, None)
+
+
+def input_ranges(module: nn.Module) -> dict[str, Range]:
+    """The ranges of all layers whose inputs are rounded, by name."""
+    hooks = ((name, hook) for name, layer in module.named_modules() for hook in layer._forward_pre_hooks.values())
+    return {name: hook.range for name, hook in hooks if isinstance(hook, InputQuantizer)}
+
+
+def to_settings(ranges: Mapping[str, Range]) -> dict[str, Any]:
+    """The ranges as they stand in a file's settings."""
+    return {name: list(asdict(values).values()) for name, values in ranges.items()}
+
+
+def from_settings(settings: Any) -> dict[str, Range]:
+    """The inverse of ``to_settings``; CorruptFile for anything else, since files come from strangers."""
+    try:
+        return {name: Range(*values) for name, values in settings.items()}
+    except (AttributeError, TypeError, BadInput) as error:
+        raise CorruptFile(f"the file's activation ranges cannot be read: {error}") from error
