@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from noworse.options import Options
     from noworse.quantize import Quantization, load_quantized, quantize, quantize_task
     from noworse.report import Report
+    from noworse.sensitivity.curves import Neighborhood
+    from noworse.sensitivity.neighborhood import neighborhood
     from noworse.task import Task, load_task
     from noworse.tensor_files import FileReport, compress_file
     from noworse.verdict import Verdict
@@ -33,6 +35,7 @@ __all__ = [
     "Decomposition",
     "FileReport",
     "MismatchedModule",
+    "Neighborhood",
     "NoWorseError",
     "Options",
     "Quantization",
@@ -49,6 +52,7 @@ __all__ = [
     "load_model",
     "load_quantized",
     "load_task",
+    "neighborhood",
     "quantize",
     "quantize_task",
     "safe_open",
@@ -63,6 +67,8 @@ _LAZY = {
     "Decomposition": "decompose",
     "decompose": "decompose",
     "decompose_task": "decompose",
+    "Neighborhood": "sensitivity.curves",
+    "neighborhood": "sensitivity.neighborhood",
     "Options": "options",
     "Quantization": "quantize",
     "load_quantized": "quantize",

@@ -93,23 +93,30 @@ def collect(
     values: dict[str, list[Tensor]] = {label: [] for label in runs.shifts}
     sizes: list[float] = []
     for visit in runs.visits(FISHER_SAMPLES if kind == "fisher" else None):
-        found = _fisher(visit) if kind == "fisher" else {n: KINDS_OF[kind](visit, m) for n, m in visit.moves.items()}
-        for label, value in found.items():
+        samples = data.batch_size(visit.batch)
+        sizes += [float(samples)] if kind == "fisher" else [1.0] * samples
+        found: Iterable[tuple[str, Tensor]]
+        found = _fisher(visit) if kind == "fisher" else ((n, KINDS_OF[kind](visit, visit.move(n))) for n in runs.shifts)
+        for label, value in found:
             values[label].append(value.double().cpu().reshape(-1))
-        sizes += [float(data.batch_size(visit.batch))] if kind == "fisher" else [1.0] * data.batch_size(visit.batch)
     counts = np.array(sizes)
     return {label: (torch.cat(parts).numpy(), counts) for label, parts in values.items()}
 
 
 @dataclass
 class Visit:
-    """One batch, what the unmoved model does on it, and the errors of every shift there."""
+    """One batch, and what the unmoved model does on it."""
 
     runs: Runs
     batch: Batch
     losses: Tensor  # (B,)
     outputs: list[Tensor]
-    moves: dict[str, Move]
+    seen: dict[str, list[Tensor]]  # inputs of every layer that is moved, in each of its calls
+    weights: dict[str, dict[str, Tensor]]  # errors of weights, by label
+
+    def move(self, label: str) -> Move:
+        """The errors of one shift on this batch."""
+        return Move(self.weights[label], self.runs.model.input_move(self.runs.shifts[label], self.seen))
 
 
 class Runs:
@@ -162,11 +169,7 @@ class Runs:
                     with torch.no_grad():
                         self._target = self.forward(self.model.model, batch)
                 losses, outputs, seen = self.model.observe(batch, layers, f"the model in batch {index}")
-                moves = {
-                    label: Move(weights[label], self.model.input_move(shift, seen))
-                    for label, shift in self.shifts.items()
-                }
-                yield Visit(self, batch, losses, outputs, moves)
+                yield Visit(self, batch, losses, outputs, seen, weights)
 
     def _distil(self, model: nn.Module, batch: Batch) -> Tensor:
         assert self._target is not None
@@ -206,13 +209,14 @@ KINDS_OF: dict[str, Callable[[Visit, Move], Tensor]] = {
 }
 
 
-def _fisher(visit: Visit) -> dict[str, Tensor]:
+def _fisher(visit: Visit) -> Iterator[tuple[str, Tensor]]:
     """½ Σ F e² of every shift, the mean over the batch's samples, from one backward pass of a sampled probe."""
     runs = visit.runs
-    zero = Move()  # nothing moves, but gradients arrive here
-    for move in visit.moves.values():
-        zero.weights.update({name: torch.zeros_like(error) for name, error in move.weights.items()})
-        zero.inputs.update({name: [torch.zeros_like(e) for e in calls] for name, calls in move.inputs.items()})
+    moved = {name for weights in visit.weights.values() for name in weights}
+    zero = Move(  # nothing moves, but gradients arrive here
+        {name: torch.zeros_like(runs.model.parameters[name]) for name in sorted(moved)},
+        {name: [torch.zeros_like(inputs) for inputs in calls] for name, calls in visit.seen.items()},
+    )
     leaves = [tensor.requires_grad_() for tensor in zero.tensors()]
     distiller = runs.distiller
     probe = runs.model.at(
@@ -220,12 +224,10 @@ def _fisher(visit: Visit) -> dict[str, Tensor]:
     )[0]
     gradients = torch.autograd.grad(probe, leaves, allow_unused=True, materialize_grads=True) if leaves else ()
     squares = {id(leaf): gradient.square() for leaf, gradient in zip(leaves, gradients, strict=True)}
-
-    def energy(move: Move) -> Tensor:
+    for label in runs.shifts:
+        move = visit.move(label)
         pairs = [(zero.weights[name], error) for name, error in move.weights.items()]
         for name, calls in move.inputs.items():
             pairs += zip(zero.inputs[name], calls, strict=True)
         terms = [(squares[id(leaf)] * error.square()).sum() for leaf, error in pairs]
-        return sum(terms, torch.zeros(())) / (2 * data.batch_size(visit.batch))
-
-    return {label: energy(move) for label, move in visit.moves.items()}
+        yield label, sum(terms, torch.zeros(())) / (2 * data.batch_size(visit.batch))

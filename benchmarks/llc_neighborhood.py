@@ -1,0 +1,132 @@
+"""How far Taylor expansions of the zoo's losses reach: the neighbourhood part of ``benchmarks.llc``.
+
+``python -m benchmarks.llc_neighborhood [--quick] [--json FILE] [--check] [--only NET ...] [--folder FOLDER]``
+
+LLC's Table 1 and Figure 1 redone, in float64 where the net is small enough. Slopes are fitted to the mean over samples
+of |actual − predicted|, for noise up to 1e-2. ``--folder`` gets a table, a figure and all numbers of every net.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.table import Row, finish, parser
+from noworse import data
+from noworse.sensitivity.curves import Curve, Neighborhood
+from noworse.sensitivity.neighborhood import neighborhood
+from noworse.task import Task, TaskUnavailable, load_task
+from zoo import data as images
+from zoo import fashion_mnist
+from zoo.classify import loss
+
+FASHION = ("lenet300", "lenet5", "resnet20", "vgg_small", "mobilenetv2", "vit_tiny", "hybrid")
+OTHERS = ("language.py:char_gpt", "detection.py:detector", "graph.py:gcn", "minilm.py:minilm")
+SMOOTH = ("vit_tiny", "tanh_mlp", "language.py:char_gpt")  # nets without kinks
+LARGE = ("minilm.py:minilm",)  # all weights together, in float32 and with Gauss-Newton's curvature
+SAMPLES, FEW = 48, 8
+PAPER_SIZES = (1e-1, 8e-2, 1e-2, 1e-3, 1e-4)  # the rows of LLC's Table 1
+SIZES = (1e-1, 8e-2, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+EPOCHS = 5
+
+
+def tanh_mlp() -> Task:
+    """A tanh net of 784-64-64-10, trained for a few epochs on the embedded training images."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
+    pictures, labels = images.load("calib")
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(len(pictures)).split(100):
+            optimizer.zero_grad()
+            F.cross_entropy(model(pictures[rows]), labels[rows]).backward()
+            optimizer.step()
+    given = fashion_mnist.build("lenet300")
+    return Task(model, loss, given.calib, given.verify)
+
+
+def task_of(net: str) -> Task:
+    """A task of the zoo, or the tanh net."""
+    if net == "tanh_mlp":
+        return tanh_mlp()
+    if net in FASHION:
+        return fashion_mnist.build(net)
+    return load_task(str(Path(__file__).parent.parent / "zoo" / net))
+
+
+def measured(net: str, quick: bool) -> Neighborhood:
+    """The neighbourhood of one net on the first held-out samples."""
+    task = task_of(net)
+    first = next(iter(task.verify))
+    samples = FEW if quick else SAMPLES
+    batch = data.select(first, slice(0, min(samples, data.batch_size(first))))
+    extras: dict[str, Any] = {"sizes": PAPER_SIZES[::2] if quick else SIZES, "bits": (4,) if quick else (2, 4, 8)}
+    if net in LARGE:
+        extras |= {"dtype": torch.float32, "curvature": "gauss-newton"}
+    return neighborhood(task.model, task.loss, [batch], **extras)
+
+
+def rows_of(net: str, found: Neighborhood, seconds: float) -> Iterator[Row]:
+    """Slopes, bounds and LLC's Table 1 of one net; targets for those without kinks."""
+    for curve in found.curves:
+        if curve.place == "all":
+            yield from _curve_rows(f"{net}, all {curve.where}", curve, net in SMOOTH, net == "tanh_mlp")
+    for point in found.points:
+        if point.place == "all" and (point.error != "noise" or point.size in PAPER_SIZES):
+            what = f"noise {point.size:g}" if point.error == "noise" else point.error
+            name = f"{net}, all {point.where}, {what}"
+            yield Row(f"{name}: loss change", point.actual, "")
+            yield Row(f"{name}: |gap| of first order", point.mean_gap_first, "")
+            yield Row(f"{name}: |gap| of second order", point.mean_gap_second, "")
+    yield Row(f"{net}: time", seconds, "s")
+
+
+def _curve_rows(name: str, curve: Curve, smooth: bool, tanh: bool) -> Iterator[Row]:
+    yield Row(f"{name}: slope of the gap of first order", curve.slope_first, "")
+    if smooth:
+        yield Row(f"{name}: distance of that slope from 2", abs(curve.slope_first - 2), "", "<= 0.1")
+    yield Row(f"{name}: slope of the gap of second order", curve.slope_second, "", ">= 2.8" if tanh else "")
+    for order, bound, relative in (
+        ("first", curve.bound_first, curve.bound_first_relative),
+        ("second", curve.bound_second, curve.bound_second_relative),
+    ):
+        yield Row(f"{name}: {order} order predicts up to", bound or 0.0, "")
+        yield Row(f"{name}: {order} order predicts up to", relative or 0.0, "of the RMS")
+
+
+def rows(quick: bool, only: list[str] | None = None, folder: Path | None = None) -> list[Row]:
+    """The rows of every net that is here."""
+    found: list[Row] = []
+    for net in only or (("tanh_mlp",) if quick else ("tanh_mlp", *FASHION, *OTHERS)):
+        begin = time.monotonic()
+        try:
+            result = measured(net, quick)
+        except TaskUnavailable as error:
+            print(f"{net} was left out: {error}")
+            continue
+        found += rows_of(net, result, time.monotonic() - begin)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            stem = net.rpartition(":")[2]
+            (folder / f"{stem}.json").write_text(result.to_json() + "\n")
+            (folder / f"{stem}.txt").write_text(result.table() + "\n")
+            result.figure(folder / f"{stem}.png")
+    return found
+
+
+def main() -> None:
+    options_of = parser(__doc__ or "")
+    options_of.add_argument("--only", nargs="*", help="these nets alone")
+    options_of.add_argument("--folder", type=Path, help="store a table, a figure and all numbers of each net here")
+    options = options_of.parse_args()
+    finish(rows(options.quick, options.only, options.folder), options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Errors that compression makes: rounding to a grid and truncation to a rank, as functions of the tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {"nearest": torch.round, "up": torch.ceil, "down": torch.floor}
+
+
+def weight_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], Tensor]:
+    """The error of rounding weights (O, ...) to 2^bits − 1 symmetric levels up to each row's largest magnitude."""
+    top = 2 ** (bits - 1) - 1
+
+    def error(weights: Tensor) -> Tensor:
+        rows = weights.reshape(len(weights), -1) if weights.ndim > 1 else weights.reshape(1, -1)
+        step = rows.abs().amax(1, keepdim=True) / top
+        step = torch.where(step > 0, step, 1.0)
+        levels = ROUNDINGS[rounding](rows / step).clamp(-top, top)
+        return (levels * step - rows).reshape(weights.shape)
+
+    return error
+
+
+def input_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], Tensor]:
+    """The error of rounding activations to 2^bits levels between their extremes, zero being one of them."""
+
+    def error(inputs: Tensor) -> Tensor:
+        low, high = inputs.amin().clamp_max(0), inputs.amax().clamp_min(0)
+        step = (high - low) / (2**bits - 1)
+        step = torch.where(step > 0, step, 1.0)
+        bottom = torch.round(low / step)
+        levels = ROUNDINGS[rounding](inputs / step).clamp(bottom, bottom + 2**bits - 1)
+        return levels * step - inputs
+
+    return error
+
+
+def truncation(share: float) -> Callable[[Tensor], Tensor]:
+    """The error of the nearest matrix (O, rest) of a rank, that ``share`` of the one where factors are no smaller."""
+
+    def error(weights: Tensor) -> Tensor:
+        matrix = weights.reshape(len(weights), -1)
+        rank = max(1, int(share * matrix.numel() / sum(matrix.shape)))
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        lost: Tensor = (left[:, rank:] * values[rank:]) @ right[rank:]
+        return -lost.reshape(weights.shape)
+
+    return error
