@@ -79,7 +79,7 @@ def neighborhood(
     batches = batches_of.materialise(data, "data", 2)
     extras: dict[str, Any] = {"dtype": dtype, "forward": forward, "distill": distill}
     seen = coverage(model, loss or forward or batches_of.forward, batches[0])
-    chosen = list(weights) if weights is not None else [n for n, p in model.named_parameters() if p.ndim > 1 and p.numel()]
+    chosen = list(weights) if weights is not None else _matrices(model)
     inputs, skipped = _layers(model, seen, layers)
     errors = _errors(chosen, inputs, bits, seed)
 
@@ -121,6 +121,10 @@ def _check(sizes: Sequence[float], bits: Sequence[int], share: float, curvature:
         raise BadInput(f"bits are {list(bits)!r}: expected integers from 2 to 16")
     if not 0 < share < 1:
         raise BadInput(f"share is {share!r}: expected a number between 0 and 1")
+
+
+def _matrices(model: nn.Module) -> list[str]:
+    return [name for name, parameter in model.named_parameters() if parameter.ndim > 1 and parameter.numel()]
 
 
 def _layers(model: nn.Module, seen: Coverage, given: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
