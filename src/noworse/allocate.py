@@ -147,14 +147,16 @@ def knapsack(choices: Choices, limit: float, extra: Matrix | None = None) -> lis
     one_each = csr_matrix((np.ones(len(kept)), (owner, np.arange(len(kept)))), shape=(len(lengths), len(kept)))
     costs = costs - np.array([costs[owner == i].min() for i in range(len(lengths))])[owner]
     scale = (float(costs.max()) or 1.0) / 1e3  # far above the solver's absolute tolerances
-    unit = float(sizes.max()) or 1.0
+    whole = bool((sizes == sizes.round()).all())  # whole bits in their common unit: nothing lies within a tolerance
+    unit = float(np.gcd.reduce(sizes.astype(np.int64)) if whole else sizes.max()) or 1.0
+    room = math.floor(limit / unit + 1e-9) if whole else limit / unit
     result = milp(
         costs / scale,
         integrality=np.ones(len(kept)),
         bounds=Bounds(0, 1),
         constraints=[
             LinearConstraint(one_each, 1, 1),
-            LinearConstraint(csr_matrix(sizes[None] / unit), -np.inf, limit / unit),
+            LinearConstraint(csr_matrix(sizes[None] / unit), -np.inf, room),
         ],
         options={"mip_rel_gap": 0.0},
     )
