@@ -5,12 +5,15 @@
 No checkpoint can be had where this runs, so weights are random (zoo/architectures/synthetic.py) and images synthetic:
 this shows that a net of this size goes through and what it costs, nothing about accuracy (benchmarks/imagenet.py does
 that for who has ImageNet). Every part runs in a process of its own. "plain" is one forward and backward pass of the
-model alone on a batch: what it takes beyond weights and gradients are the activations. Smallest nets come first.
+model alone on a batch: what it takes beyond weights and gradients are the activations. Memory is that of the process
+beyond what it had before the call. Smallest nets come first.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -60,18 +63,24 @@ def labelled(model: nn.Module, batches: list[Tensor], detector: bool) -> list[tu
     return list(zip(batches, labels, strict=True))
 
 
-def peak(reset: bool = False) -> int:
-    """Bytes that this process had in memory at most, since the start or the last reset (Linux)."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
+def peak() -> int:
+    """Bytes that this process had in memory at most, since the last call of ``resident`` (Linux)."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def resident() -> int:
+    """Bytes that this process has in memory now, without what it freed; ``peak`` counts from here (Linux, glibc)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
 
 
 def run_plain(name: str) -> dict[str, Any]:
     """Seconds of one forward and backward pass, and the memory that it takes beyond weights and gradients."""
     model, calib, _ = model_and_batches(name)
-    before = peak(reset=True)
+    before = resident()
     begin = time.perf_counter()
     model(calib[0]).square().mean().backward()
     seconds = time.perf_counter() - begin
@@ -80,13 +89,11 @@ def run_plain(name: str) -> dict[str, Any]:
 
 
 def run_compress(name: str, quick: bool, folder: Path) -> dict[str, Any]:
-    """Compress, load, and compare; memory is what the process takes beyond what it had before the model was made."""
+    """Compress, load, and compare; memory is what ``compress`` takes beyond the process as it was before the call."""
     import noworse as nw
     from noworse.format import File
 
-    before = peak(reset=True)
     model, calib, held_out = model_and_batches(name)
-    data = 4 * sum(batch.numel() for batch in calib + held_out)
     detector = name == "yolov5m"
     task = nw.Task(
         model=model, loss=detection_loss if detector else classify.loss, calib=calib,
@@ -95,7 +102,7 @@ def run_compress(name: str, quick: bool, folder: Path) -> dict[str, Any]:
     path = folder / f"{name}.nwt"
     stamps: list[tuple[str, float]] = []
     options = nw.Options(iterations=0 if quick else ITERATIONS, batch=BATCH)
-    peak(reset=True)
+    before = resident()
     begin = time.monotonic()
     report = nw.compress_task(
         task, path, target=RATIO, options=options, progress=lambda step: stamps.append((step.stage, time.monotonic()))
@@ -113,7 +120,7 @@ def run_compress(name: str, quick: bool, folder: Path) -> dict[str, Any]:
     return {
         "size": report.size, "original": report.original_size, "seconds": seconds, "load": load_seconds,
         "start": stamps[0][1] - begin - sum(report.spent.values()), "spent": report.spent, "deviation": deviation,
-        "attribution": rest, "peak": most - before - data, "iterations": options.iterations,
+        "attribution": rest, "peak": most - before, "iterations": options.iterations,
     }  # fmt: skip
 
 

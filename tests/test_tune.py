@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noworse import tune
 from noworse.data import Batch
 from noworse.distill import Distiller
 from noworse.errors import BadInput
@@ -205,3 +206,57 @@ def test_a_loss_that_is_no_number_stops_the_run(tuner: Tuner) -> None:
     tuner.objective.distiller = lambda outputs, original: (outputs * torch.nan).sum(-1)  # type: ignore[assignment]
     with pytest.raises(BadInput, match="became nan at iteration 0 of tune"):
         tuner.run(4000.0, 10)
+
+
+def test_weights_give_way_to_their_gradients() -> None:
+    pair = Mixed(), Mixed()
+    pair[1].load_state_dict(pair[0].state_dict())
+    given: set[int] = set()
+    sets = [grid_set(model, NAMES) for model in pair]
+    values, gradient = attach(pair[0], sets[0])
+    shared, same = attach(pair[1], sets[1], given)
+    assert same is shared
+    x = torch.randn(3, 2, 5, 5)
+    for model, grids, flat in zip(pair, sets, (values, shared), strict=True):
+        grids.quantise(flat, Options().relaxation)
+        model(x).square().sum().backward()
+    assert given == set(range(len(NAMES)))
+    assert torch.equal(shared, gradient)
+    assert all(parameter.grad is None for parameter in pair[1].parameters())
+    for grids in sets:
+        grids.log_step += 0.1  # what steps do after they were used does not matter
+    sets[0].gradients(values, gradient, 0.1, True)
+    sets[1].gradients(shared, shared, 0.1, True)
+    for (_, a), (_, b) in zip(sets[0].leaves, sets[1].leaves, strict=True):
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_runs_are_the_same_with_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for least in (tune.SHARED, 0):
+        monkeypatch.setattr(tune, "SHARED", least)
+        tuner = make(Options(iterations=30))
+        assert (tuner.gradient is tuner.values) == (least == 0)
+        begin(tuner, 2.0 * tuner.grids.count)
+        tuner.run(2.0 * tuner.grids.count, 30)
+        found.append((*(t.clone() for t in tuner.grids.tensors), tuner.values.clone()))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_tensors_that_a_pass_leaves_out_have_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "SHARED", 0)
+    tuner = make(Options())
+    begin(tuner, 2.0 * tuner.grids.count)
+    monkeypatch.setattr(tuner, "objective", lambda module, batch, seen: module[2](batch[:, :1].expand(-1, 64)).mean(1))
+    tuner._learn()
+    sizes = torch.split(tuner.values, tuner.grids.sizes)
+    assert [bool(part.any()) for part in sizes] == [spec.name.startswith("2.") for spec in tuner.grids.specs]
+
+
+def test_tied_storages_keep_a_gradient_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "SHARED", 0)
+    model = mlp(20)
+    assert tune._may_share(model, grid_set(model, ["0.weight"]))
+    model.append(nn.Linear(20, 20))
+    model[3].weight.data = model[0].weight.data
+    assert not tune._may_share(model, grid_set(model, ["0.weight"]))

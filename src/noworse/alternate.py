@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noworse.adam import Adam
 from noworse.methods.grid import EDGE_MIN, ZONE_MIN, GridSet
 from noworse.objective import Weights
 from noworse.representation import EDGE_UNITS, MAX_EDGE
@@ -69,14 +70,14 @@ class AlternatingTuner(Tuner):
             self.weight[grids.offsets[k] : grids.offsets[k + 1]] = grids.weights(k)
         faster = max(1.0, PUBLISHED / max(iterations, 1))
         self.adams = (
-            torch.optim.Adam([self.step, self.edge], lr=TRANSFORM_RATE * faster),
-            torch.optim.Adam([self.weight], lr=WEIGHT_RATE * faster),
+            Adam([{"params": [self.step, self.edge], "lr": TRANSFORM_RATE * faster}]),
+            Adam([{"params": [self.weight], "lr": WEIGHT_RATE * faster}]),
         )
         super().run(budget, iterations, stage)
         self.objective.weights = self.both
         grids.rebase()  # settling moves weights in units of the steps as they are now
 
-    def _optimisers(self) -> Sequence[torch.optim.Optimizer]:
+    def _optimisers(self) -> Sequence[Adam]:
         return self.optimiser, *self.adams
 
     def _beside(self) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse import data
+from noworse.adam import Adam
 from noworse.data import Batch
 from noworse.errors import BadInput
 from noworse.methods.grid import GridSet
@@ -25,6 +26,7 @@ from noworse.rate.control import RateController, budget_at
 from noworse.sampling import Sampler
 from noworse.work import NOWHERE, Work
 
+SHARED = 1 << 22  # weights from which on they share memory with their gradients: less speed for less memory
 MEASURE_EVERY = 25  # iterations between measurements of the whole file
 FINAL_RATE, FINAL_GRID_RATE = 0.02, 0.1  # of the learning rates of weights, and of steps and zones, after the cosine
 FEEDBACK, STEADY = 0.05, 0.85  # of ln(size/budget) on ln s in each iteration, up to this share of the iterations
@@ -65,28 +67,47 @@ class Hooks:
     work: Work = NOWHERE
 
 
-def attach(student: nn.Module, grids: GridSet) -> tuple[Tensor, Tensor]:
-    """Make the grid tensors of ``student`` views of one flat vector; returns it and the flat gradient, both (N,)."""
-    values, gradient = torch.zeros(grids.count), torch.zeros(grids.count)
+def attach(student: nn.Module, grids: GridSet, given: set[int] | None = None) -> tuple[Tensor, Tensor]:
+    """Make the grid tensors of ``student`` views of one flat vector; returns it and the flat gradient, both (N,).
+
+    With ``given`` the two are one: each tensor gives way to its gradient when a backward pass is done with it, and its
+    number is added to ``given``.
+    """
+    values = torch.zeros(grids.count)
+    gradient = torch.zeros(grids.count) if given is None else values
     parameters = dict(student.named_parameters(remove_duplicate=False))
     homes = {_memory(parameters[spec.name]): k for k, spec in enumerate(grids.specs)}
     found = [(parameter, homes.get(_memory(parameter))) for parameter in parameters.values()]  # before any moves
-    for parameter, k in found:
+    for parameter, k in {id(parameter): (parameter, k) for parameter, k in found}.values():
         parameter.requires_grad_(k is not None)
         if k is not None:
             rows = slice(grids.offsets[k], grids.offsets[k + 1])
             parameter.data = grids.specs[k].unflatten(values[rows])
-            parameter.grad = grids.specs[k].unflatten(gradient[rows])
+            if given is None:
+                parameter.grad = grids.specs[k].unflatten(gradient[rows])
+            else:
+                give_way = functools.partial(_give_way, given, k)
+                parameter.register_post_accumulate_grad_hook(give_way)  # type: ignore[no-untyped-call]
     return values, gradient
+
+
+def _give_way(given: set[int], k: int, parameter: Tensor) -> None:
+    """Put the gradient of tensor k where the tensor was."""
+    assert parameter.grad is not None, "hooks run after it was accumulated"
+    parameter.data.copy_(parameter.grad)
+    parameter.grad = None
+    given.add(k)
+
+
+def _may_share(student: nn.Module, grids: GridSet) -> bool:
+    """Whether large weights can give way to their gradients: none may be part of the module as several parameters."""
+    homes = [_memory(parameter) for parameter in student.parameters()]
+    return grids.count >= SHARED and grids.remakes and len(set(homes)) == len(homes)
 
 
 def _memory(tensor: Tensor) -> tuple[object, ...]:
     """What tied parameters agree in."""
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
-
-
-def _leaves(optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    return [leaf for group in optimiser.param_groups for leaf in group["params"]]
 
 
 class Tuner:
@@ -105,11 +126,12 @@ class Tuner:
         self.sampler, self.batches, self.drawn = sampler, iter(sampler), 0
         self.objective = objective
         self.hooks = hooks
-        self.values, self.gradient = attach(student, grids)
+        self.given: set[int] = set()  # numbers of the tensors that the last pass gave a gradient
+        self.values, self.gradient = attach(student, grids, self.given if _may_share(student, grids) else None)
         self.limits = BitLimits(options.layer_bits, grids)
         self.limits.bound_steps(grids, self.values)
         groups = [{"params": [leaf], "option": option} for option, leaf in grids.leaves]
-        self.optimiser = torch.optim.Adam(groups, fused=True)
+        self.optimiser = Adam(groups)
         self._set_pace(COMPENSATED)
         self.scaler = LossScaler(options.precision)
         self.controller: RateController | None = None
@@ -177,7 +199,7 @@ class Tuner:
         position = self.hooks.work.position
         return position is not None and position["stage"] != stage
 
-    def _optimisers(self) -> Sequence[torch.optim.Optimizer]:
+    def _optimisers(self) -> Sequence[Adam]:
         """Those whose moments a checkpoint holds."""
         return (self.optimiser,)
 
@@ -189,7 +211,7 @@ class Tuner:
         """All tensors that an iteration depends on, besides the sampler's."""
         tensors = {f"grid {k}": tensor for k, tensor in enumerate(self.grids.tensors)} | self._beside()
         for j, optimiser in enumerate(self._optimisers()):
-            for k, leaf in enumerate(_leaves(optimiser)):
+            for k, leaf in enumerate(optimiser.leaves()):
                 tensors |= {f"{name} {j}.{k}": moment for name, moment in optimiser.state.get(leaf, {}).items()}
         return {**tensors, "random": torch.get_rng_state()}
 
@@ -217,9 +239,8 @@ class Tuner:
         for group, peak in zip(self.optimiser.param_groups, position["peaks"], strict=True):
             group["peak"] = peak
         for optimiser, moments in zip(self._optimisers(), position["moments"], strict=True):
-            for leaf in _leaves(optimiser) if moments else ():
-                zeros = {"exp_avg": torch.zeros_like(leaf), "exp_avg_sq": torch.zeros_like(leaf)}
-                optimiser.state[leaf] = {"step": torch.zeros(()), **zeros}
+            for leaf in optimiser.leaves() if moments else ():
+                optimiser.begin(leaf)
         state = self._state()
         self.hooks.work.read_into(state)
         torch.set_rng_state(state["random"])
@@ -286,12 +307,17 @@ class Tuner:
         whole = data.batch_size(batch)
         batch, original = self.hooks.teach(batch, known)
         own = data.batch_size(batch)
-        self.gradient.zero_()
+        self.given.clear()
+        if self.gradient is not self.values:
+            self.gradient.zero_()
         total = torch.zeros(())
         if own:
             loss = self.objective(self.student, batch, original).mean() * (own / whole)
             (loss * self.scaler.scale).backward()  # type: ignore[no-untyped-call]
             total = loss.detach()
+        if self.gradient is self.values:
+            for k in set(range(len(self.grids.sizes))) - self.given:  # not used in this pass
+                self.values[self.grids.offsets[k] : self.grids.offsets[k + 1]] = 0
         self.hooks.ranks.sum_(self.gradient)
         self.scaler.unscale_(self.gradient)
         return float(self.hooks.ranks.sum_(total))

@@ -26,7 +26,7 @@ from noworse.ranks import ALONE, Ranks
 NAME = "run.safetensors"
 EVERY, SHARE = 30.0, 0.05  # seconds between checkpoints at least, and the most of the time that they may take
 LONGEST_HEADER = 1 << 24  # bytes
-KINDS = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
+KINDS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
 
 
 def _bytes(tensor: Tensor) -> memoryview:

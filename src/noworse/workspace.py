@@ -20,6 +20,7 @@ from noworse.features import choose_features, variances
 from noworse.format import packed_size
 from noworse.io import represent
 from noworse.lazy import Lazy
+from noworse.memory import trim
 from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.lowrank.candidates import Analysis
 from noworse.methods.lowrank.student import GRIDS_ALONE, Plan, analyse, factor
@@ -178,6 +179,7 @@ class Workspace:
         for parameter in chosen.values():
             parameter.requires_grad_(True)
         self.sensitivity = tensor_sensitivity(chosen, self._probes(), self.distiller, self.options.seed)
+        trim()
         if self.options.rounding != "nearest":
             batches = self._samples(MOMENT_SAMPLES)
             runs = (functools.partial(self.forward, self.student, batch) for batch in batches)
@@ -185,6 +187,7 @@ class Workspace:
             least = SENSITIVITY_SAMPLES // SENSITIVITY_BATCH
             moments = input_moments(self.student, chosen, runs, limit, least)
             self.layers = {name: Layer(chosen[name].shape, moments.pop(name)) for name in list(moments)}
+        trim()
         self.unused = [name for name, value in self.sensitivity.items() if value == 0]
         if len(self.unused) == len(chosen):
             raise BadInput("no parameter influences the model's outputs on calib: expected a differentiable model")
@@ -287,12 +290,14 @@ class Workspace:
     def forget_start(self) -> None:
         """Free the memory that a further ``start`` would need."""
         self._untuned, self.layers = (), {}
+        trim()
 
     def release(self) -> None:
         """Free the memory of everything that is tuned; what reports need stays."""
         self.forget_start()
         self.tuner.release()
         del self.student
+        trim()
 
     def price(self, budget: float) -> float:
         """Distillation loss of nearest rounding to ``budget`` bits: what plans are compared by."""

@@ -68,6 +68,7 @@ class GridSet:
     """
 
     tunes_zones = True
+    remakes = True  # whether gradients() can do without ŵ
 
     def __init__(self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float) -> None:
         self.specs = specs
@@ -90,6 +91,7 @@ class GridSet:
         self._chunks = list(self._cut())
         self._slopes = Slopes(torch.zeros(0), torch.zeros(len(specs)), torch.zeros(len(specs)))
         self._cells: Cells | None = None
+        self._quantised = self.steps(), self.zones()  # of the last quantise()
 
     @property
     def leaves(self) -> list[tuple[str, Tensor]]:
@@ -162,7 +164,7 @@ class GridSet:
     @torch.no_grad()
     def quantise(self, out: Tensor, relaxation: Relaxation | None = None) -> None:
         """Write ŵ (N,) into ``out`` and refresh ``bits``; with a ``relaxation`` also the soft entropy's gradient."""
-        steps, zones = self.steps(), self.zones()
+        self._quantised = steps, zones = self.steps(), self.zones()
         ratio = self.unit / steps
         reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))) * ratio
         cells = lay_out(reach, zones, CELLS if relaxation else 1)
@@ -171,8 +173,7 @@ class GridSet:
             scaled = self.latent[chunk.rows] * chunk.pick(ratio)
             r = chunk.pick(zones)
             excess = scaled.abs().sub_(r)
-            values = deadzone.decode(deadzone.magnitude(excess), r).mul_(chunk.pick(steps))
-            torch.copysign(values, scaled, out=out[chunk.rows])
+            _decoded(chunk, scaled, excess, steps, r, out[chunk.rows])
             first = int(cells.base[chunk.tensors.start])
             found = torch.bincount(_cell(chunk, cells, scaled, excess))
             counts[first : first + len(found)] += found
@@ -186,13 +187,14 @@ class GridSet:
         """Set ``.grad`` of the three leaves for the loss L + ``multiplier`` · R, with R the soft entropy in bits.
 
         ``values`` (N,) are ŵ as ``quantise`` wrote them and ``grad`` (N,) is ∂L/∂ŵ there, which is overwritten: it
-        becomes the gradient of the latents.
+        becomes the gradient of the latents. Where both are one vector, it holds the latter, and ŵ is made again.
         """
         zones = self.zones()
         ratio = self.unit / self.steps()
         step_grad, zone_grad = multiplier * self._slopes.log_step, multiplier * self._slopes.zone
         for chunk in self._chunks:
-            g, quantised, unit = grad[chunk.rows], values[chunk.rows], chunk.pick(self.unit)
+            g, unit = grad[chunk.rows], chunk.pick(self.unit)
+            quantised = values[chunk.rows] if grad is not values else self._again(chunk)
             error = (quantised - self.latent[chunk.rows] * unit).mul_(g)  # g·(ŵ − w)
             g.mul_(unit)
             _add(step_grad, chunk, error)
@@ -202,6 +204,12 @@ class GridSet:
         self.latent.grad = grad
         self.log_step.grad = step_grad * self.tuned
         self.log_zone.grad = zone_grad * self.log_zone.exp() * (self.tuned & self.tunes_zones)
+
+    def _again(self, chunk: _Chunk) -> Tensor:
+        """ŵ of a chunk as the last ``quantise`` wrote it."""
+        steps, zones = self._quantised
+        scaled, r = self.latent[chunk.rows] * chunk.pick(self.unit / steps), chunk.pick(zones)
+        return _decoded(chunk, scaled, scaled.abs().sub_(r), steps, r, torch.empty_like(scaled))
 
     def _rate_slope(self, chunk: _Chunk, zones: Tensor, ratio: Tensor) -> Tensor:
         """The soft entropy's gradient by the latents of a chunk, in bits, as of the last ``quantise`` that relaxed."""
@@ -242,6 +250,12 @@ def stored_steps(steps: Tensor) -> Tensor:
     dropped = 15  # bits of the mantissa
     nearest = (steps.view(torch.int32) + (1 << (dropped - 1))) >> dropped << dropped
     return nearest.view(torch.float32)
+
+
+def _decoded(chunk: _Chunk, scaled: Tensor, excess: Tensor, steps: Tensor, r: Tensor, out: Tensor) -> Tensor:
+    """ŵ of a chunk of w/s = ``scaled`` with ``excess`` |w|/s − r, written to ``out``."""
+    values = deadzone.decode(deadzone.magnitude(excess), r).mul_(chunk.pick(steps))
+    return torch.copysign(values, scaled, out=out)
 
 
 def _cell(chunk: _Chunk, cells: Cells, scaled: Tensor, excess: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from noworse.methods.start import start_at
 DAMPING = 0.01  # of the mean input energy, added to each: calibration samples are few
 BLOCK = 64  # columns whose corrections are applied to the rest at once
 AT_ONCE = 1024  # blocks of a layer that are rounded together
+FACTORED = 1 << 20  # elements of moments that are factored together
 ATTEMPTS, SLACK = 8, 0.003  # at a start, and how far from its bits that may stay, as a logarithm
 COARSEST = 8.0  # largest step in root mean squares: what a tensor of mostly zeros loses, few others make up for
 PASSES = 3  # with a rate term, each with the code lengths of the one before
@@ -115,8 +116,12 @@ class Layer:
         groups = len(moments) // self.blocks
         ranked = energy.reshape(groups, self.blocks, -1).sum(0).argsort(descending=True, stable=True)
         self.order = ranked.repeat(groups, 1)  # (G·B, I/B)
-        rows = torch.take_along_dim(moments, self.order[:, :, None], 1)
-        self.factor = _factor(torch.take_along_dim(rows, self.order[:, None], 2).double()).to(moments.dtype)
+        at_once = max(1, FACTORED // self.order.shape[1] ** 2)  # few, since they are float64
+        self.factor = torch.empty_like(moments)
+        for start in range(0, len(moments), at_once):
+            part, order = slice(start, start + at_once), self.order[start : start + at_once]
+            rows = torch.take_along_dim(moments[part], order[:, :, None], 1)
+            self.factor[part] = _factor(torch.take_along_dim(rows, order[:, None], 2).double())
 
     def curvature(self) -> float:
         """Geometric mean of 1/U_jj² as a share of the mean input energy: how much of an error is left in the end.

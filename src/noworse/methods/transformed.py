@@ -31,6 +31,8 @@ class TransformedGrids(GridSet):
     "deadzone". ``rate`` is what the gradient of the rate is taken of: "soft" entropy or the "official" estimate.
     """
 
+    remakes = False
+
     def __init__(
         self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float,
         transform: str, per_channel: bool, rate: str = "soft",
