@@ -15,7 +15,7 @@ SEED ?= 0
 setup:
 	@echo "== setting up $(VENV): pinned CPU torch, the native coder, the checks"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,onnx,dev]"
 
 demo: setup
 	@echo "== compressing zoo/fashion_mnist.py:$(TASK) to 1/$(TARGET): no worse by more than $(TOLERANCE) nats on 10,000 held-out images?"

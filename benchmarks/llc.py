@@ -3,7 +3,7 @@
 ``python -m benchmarks.llc [--quick] [--json FILE] [--check] [--only SECTION ...]``
 
 Everything is judged on the 10,000 test images, which no setting was chosen on. ``--quick`` takes 500 of them, less of
-calib and the smallest net. Sections: smallest, equal, allocation.
+calib and the smallest net. Sections: smallest, equal, allocation, integers.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.table import Row, finish, parser
 from noworse.allocate import Choices, knapsack
+from noworse.onnx_export import export_onnx
 from noworse.quantize import Quantization, quantize_task
 from noworse.task import Task
 from zoo import data, fashion_mnist
@@ -105,7 +107,40 @@ def allocation(quick: bool) -> list[Row]:
     return rows
 
 
-SECTIONS: dict[str, Callable[[bool], list[Row]]] = {s.__name__: s for s in (smallest, equal, allocation)}
+def integers(quick: bool) -> list[Row]:
+    """ONNX files of int8 and int4 weights in onnxruntime: predictions, bytes, and time against the float32 net."""
+    import onnxruntime
+
+    rows = []
+    for net in NETS[: 1 if quick else 3]:
+        task = task_of(net, quick)
+        images = torch.cat([x for x, _ in task.verify])
+        float_net = quantize_task(task, bits=32, activations=False)
+        with TemporaryDirectory() as folder:
+            seconds = {}
+            for name, found in (("float", float_net), ("int8", quantize_task(task, bits=8)),
+                                ("mixed", quantize_task(task, bits=4.5))):  # fmt: skip
+                path = Path(folder) / f"{name}.onnx"
+                size = export_onnx(found, images[:2], path)
+                session = onnxruntime.InferenceSession(str(path))
+                batches = [x.numpy() for x in images.split(250)]
+                begin = time.perf_counter()
+                predicted = np.concatenate([session.run(None, {"input": x})[0].argmax(1) for x in batches])
+                seconds[name] = time.perf_counter() - begin
+                with torch.no_grad():
+                    own = torch.cat([found.module(x).argmax(1) for x in images.split(250)]).numpy()
+                what = f"{net}, onnx {name}"
+                same = 100 * float((predicted == own).mean())
+                rows.append(Row(f"{what}: same top-1 as the module", same, "%", ">= 99.9"))
+                codes = sum(p.bits for p in found.proposals) / 8
+                rows.append(Row(f"{what}: bytes over those of its weights' bits", size / codes, "x"))
+            rows.append(Row(f"{net}, onnx int8: time", seconds["int8"] / seconds["float"], "of float32", "<= 1"))
+    return rows
+
+
+SECTIONS: dict[str, Callable[[bool], list[Row]]] = {
+    s.__name__: s for s in (smallest, equal, allocation, integers)
+}  # fmt: skip
 
 
 def main() -> None:

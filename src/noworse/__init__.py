@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from noworse import sensitivity
     from noworse.compress import compress, compress_task
     from noworse.decompose import Decomposition, decompose, decompose_task
+    from noworse.onnx_export import export_onnx
     from noworse.options import Options
     from noworse.quantize import Quantization, load_quantized, quantize, quantize_task
     from noworse.report import Report
@@ -48,6 +49,7 @@ __all__ = [
     "compress_task",
     "decompose",
     "decompose_task",
+    "export_onnx",
     "load_file",
     "load_model",
     "load_quantized",
@@ -71,6 +73,7 @@ _LAZY = {
     "neighborhood": "sensitivity.neighborhood",
     "Options": "options",
     "Quantization": "quantize",
+    "export_onnx": "onnx_export",
     "load_quantized": "quantize",
     "quantize": "quantize",
     "quantize_task": "quantize",

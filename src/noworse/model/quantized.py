@@ -67,7 +67,7 @@ class InputQuantizer:
         return args, {**kwargs, "input": self.range(kwargs["input"])}
 
 
-def attach(module: nn.Module, ranges: Mapping[str, Range]) -> nn.Module:
+def attach(module: nn.Module, ranges: Mapping[str, Range], kind: type[InputQuantizer] = InputQuantizer) -> nn.Module:
     """Round the inputs of the named layers from now on, in place; MismatchedModule for a layer that is not there."""
     layers = dict(module.named_modules(remove_duplicate=False))
     missing = [name for name in ranges if name not in layers]
@@ -75,7 +75,7 @@ def attach(module: nn.Module, ranges: Mapping[str, Range]) -> nn.Module:
         raise MismatchedModule(f"no layers {', '.join(missing)} in the module: expected those whose inputs are rounded")
     detach(module)
     for name, values in ranges.items():
-        layers[name].register_forward_pre_hook(InputQuantizer(values), with_kwargs=True)
+        layers[name].register_forward_pre_hook(kind(values), with_kwargs=True)
     return module
 
 
