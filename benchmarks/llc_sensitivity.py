@@ -43,14 +43,19 @@ def compare(net: str, samples: int) -> list[Row]:
         both.append((slope + curvature / 2).mean().item())
         true.append(change.mean().item())
     rows = [
-        Row(f"{net}: rank correlation of the default with the truth", spearmanr(both, true)[0], "", ">= 0.9"),
-        Row(f"{net}: rank correlation of first order alone", spearmanr(first, true)[0], ""),
+        Row(f"{net}: rank correlation of the default with the truth", rank_correlation(both, true), "", ">= 0.9"),
+        Row(f"{net}: rank correlation of first order alone", rank_correlation(first, true), ""),
     ]
     for index, bits in enumerate(BITS):
         part = slice(index, None, len(BITS))
         for what, values in (("the default", both), ("first order alone", first)):
-            rows.append(Row(f"{net} at {bits} bits: {what}", spearmanr(values[part], true[part])[0], ""))
+            rows.append(Row(f"{net} at {bits} bits: {what}", rank_correlation(values[part], true[part]), ""))
     return [*rows, Row(f"{net}: time", time.monotonic() - begin, "s")]
+
+
+def rank_correlation(predicted: list[float], true: list[float]) -> float:
+    """Spearman's."""
+    return float(spearmanr(predicted, true)[0])
 
 
 def rows(quick: bool, only: list[str] | None = None) -> list[Row]:
