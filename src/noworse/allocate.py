@@ -21,6 +21,8 @@ from noworse.errors import BadInput
 
 Matrix = NDArray[np.float64]
 ROUNDS = 12  # of solving around the last choice
+PRICES = 100  # bisections for the price of a bit
+SLACK = 1e-12  # of the largest cost: rounding
 DAMPINGS = (1.0, 0.5, 0.25)  # shares of the pairs that a round takes as given
 
 
@@ -143,6 +145,7 @@ def knapsack(choices: Choices, limit: float, extra: Matrix | None = None) -> lis
     if least > limit:
         raise BadInput(f"a size limit of {limit:.0f} bits: the smallest choice takes {least:.0f}")
     kept = np.flatnonzero(allowed & ~_dominated(costs, sizes, owner, allowed))
+    kept = kept[_possible(costs[kept], sizes[kept], owner[kept], limit)]
     costs, sizes, owner = costs[kept], sizes[kept], owner[kept]
     one_each = csr_matrix((np.ones(len(kept)), (owner, np.arange(len(kept)))), shape=(len(lengths), len(kept)))
     costs = costs - np.array([costs[owner == i].min() for i in range(len(lengths))])[owner]
@@ -158,7 +161,7 @@ def knapsack(choices: Choices, limit: float, extra: Matrix | None = None) -> lis
             LinearConstraint(one_each, 1, 1),
             LinearConstraint(csr_matrix(sizes[None] / unit), -np.inf, room),
         ],
-        options={"mip_rel_gap": 0.0},
+        options={"mip_rel_gap": 0.0, "presolve": False},  # HiGHS's presolve prints
     )
     if result.x is None or result.status != 0:
         raise BadInput(f"no allocation within {limit:.0f} bits was proven to be the best: {result.message}")
@@ -167,6 +170,38 @@ def knapsack(choices: Choices, limit: float, extra: Matrix | None = None) -> lis
     if choices.size(chosen) > limit * (1 + 1e-9):  # the solver's own tolerance
         return knapsack(choices, limit * (1 - 1e-6), extra)
     return chosen
+
+
+def _possible(costs: Matrix, sizes: Matrix, owner: NDArray[np.int64], limit: float) -> NDArray[np.bool_]:
+    """Which choices may be part of an optimum: with the price λ of a bit, Σ min (c + λ s) − λ limit is a lower bound.
+
+    A choice that lies further above its layer's minimum than the best known choice above the bound is in no optimum.
+    """
+    firsts = np.flatnonzero(np.concatenate([[True], np.diff(owner) > 0]))
+
+    def taken(price: float) -> NDArray[np.int64]:
+        priced = costs + price * sizes
+        order = np.lexsort((sizes, priced, owner))  # of each layer the cheapest first
+        return order[firsts]
+
+    if sizes[taken(0.0)].sum() <= limit:
+        low = high = 0.0
+    else:
+        low, high = 0.0, 1.0
+        while sizes[taken(high)].sum() > limit:
+            low, high = high, 4 * high
+        for _ in range(PRICES):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if sizes[taken(middle)].sum() > limit else (low, middle)
+    best = taken(high)
+    reduced = costs + high * sizes
+    bound = float(reduced[best].sum() - high * limit)
+    for k in np.argsort(reduced - reduced[best][owner]):  # what costs little more may fill the room that is left
+        old = best[owner[k]]
+        if costs[k] < costs[old] and sizes[best].sum() + sizes[k] - sizes[old] <= limit:
+            best[owner[k]] = k
+    gap = max(float(costs[best].sum()) - bound, 0.0)
+    return reduced - reduced[taken(high)][owner] <= gap + SLACK * float(np.abs(costs).max())
 
 
 def _dominated(costs: Matrix, sizes: Matrix, owner: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:

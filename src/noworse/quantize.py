@@ -1,7 +1,8 @@
 """Mixed-precision quantisation of weights and activations, without training: bits per layer, chosen by an allocation.
 
 ``calib`` proposes and chooses: each weight at several bit-widths, what each costs alone and in pairs, and on a part
-that is held back how few bits the tolerance allows. ``verify`` judges. Source: LLC (2024), part 2; see docs/quantize.md.
+that is held back how few bits the tolerance allows. ``verify`` judges. Source: LLC (2024), part 2. Page:
+docs/quantize.md.
 """
 
 from __future__ import annotations
