@@ -79,14 +79,14 @@ def test_the_cheapest_code_of_every_column(price: float) -> None:
     weights, moments = torch.randn(4, 9, dtype=torch.float64), correlated(9, 2)
     layer, rate = Layer(weights.shape, moments[None]), Rate(price, code_lengths(weights, STEP, ZONE))
     order = layer.order[0]
-    found = compensated(weights[None, :, order], layer.factor, STEP, ZONE, rate)[0, :, order.argsort()]
+    found = compensated(weights[None, :, order], layer.factor(), STEP, ZONE, rate)[0, :, order.argsort()]
     torch.testing.assert_close(found, by_least_squares(weights, moments, rate), atol=1e-5, rtol=1e-5)
 
 
 def test_free_bits_change_nothing() -> None:
     torch.manual_seed(4)
     weights = torch.randn(1, 20, 70, dtype=torch.float64)
-    factor = Layer((20, 70), correlated(70, 6)[None]).factor
+    factor = Layer((20, 70), correlated(70, 6)[None]).factor()
     rate = Rate(0.0, code_lengths(weights, STEP, ZONE))
     assert torch.equal(compensated(weights, factor, STEP, ZONE, rate), compensated(weights, factor, STEP, ZONE))
 

@@ -116,19 +116,30 @@ class Layer:
         groups = len(moments) // self.blocks
         ranked = energy.reshape(groups, self.blocks, -1).sum(0).argsort(descending=True, stable=True)
         self.order = ranked.repeat(groups, 1)  # (G·B, I/B)
-        at_once = max(1, FACTORED // self.order.shape[1] ** 2)  # few, since they are float64
-        self.factor = torch.empty_like(moments)
+        size = self.order.shape[1]
+        at_once = max(1, FACTORED // size**2)  # few, since they are float64
+        self._upper = moments.new_empty(len(moments), size * (size + 1) // 2)
         for start in range(0, len(moments), at_once):
             part, order = slice(start, start + at_once), self.order[start : start + at_once]
             rows = torch.take_along_dim(moments[part], order[:, :, None], 1)
-            self.factor[part] = _factor(torch.take_along_dim(rows, order[:, None], 2).double())
+            factor = _factor(torch.take_along_dim(rows, order[:, None], 2).double())
+            self._upper[part] = factor[:, _triangle(size)].to(moments.dtype)
+
+    def factor(self, part: slice = slice(None)) -> Tensor:
+        """U (G·B, I/B, I/B) of some blocks, of which only what is not zero is kept."""
+        kept, size = self._upper[part], self.order.shape[1]
+        found = kept.new_zeros(len(kept), size, size)
+        found[:, _triangle(size)] = kept
+        return found
 
     def curvature(self) -> float:
         """Geometric mean of 1/U_jj² as a share of the mean input energy: how much of an error is left in the end.
 
         Equal slopes of loss against rate need it: a step s costs ½ F·s²/12 per weight times this share.
         """
-        pivots = self.factor.diagonal(dim1=1, dim2=2)[torch.take_along_dim(self.used, self.order, 1)]
+        rows = torch.arange(self.order.shape[1])
+        diagonal = self._upper[:, rows * len(rows) - rows * (rows - 1) // 2]  # each row is shorter by one
+        pivots = diagonal[torch.take_along_dim(self.used, self.order, 1)]
         return float(pivots.double().log().mean().mul(-2).exp()) / self.energy if len(pivots) else 1.0
 
     def compensated(
@@ -155,8 +166,13 @@ class Layer:
         moved = torch.empty_like(rows)
         for start in range(0, len(rows), AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            moved[part] = compensated(rows[part], self.factor[part].double(), step, zone, rate, most)
+            moved[part] = compensated(rows[part], self.factor(part).double(), step, zone, rate, most)
         return moved
+
+
+def _triangle(size: int) -> Tensor:
+    """Where an upper triangular matrix is not zero, (I, I)."""
+    return torch.ones(size, size, dtype=torch.bool).triu_()
 
 
 def _factor(moments: Tensor) -> Tensor:
