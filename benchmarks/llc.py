@@ -3,7 +3,7 @@
 ``python -m benchmarks.llc [--quick] [--json FILE] [--check] [--only SECTION ...]``
 
 Everything is judged on the 10,000 test images, which no setting was chosen on. ``--quick`` takes 500 of them, less of
-calib and the smallest net. Sections: smallest, equal, allocation, integers.
+calib and the smallest net. Sections: smallest, equal, allocation, integers, sensitivity, neighborhood.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import llc_neighborhood, llc_sensitivity
 from benchmarks.table import Row, finish, parser
 from noworse.allocate import Choices, knapsack
 from noworse.onnx_export import export_onnx
@@ -140,7 +141,7 @@ def integers(quick: bool) -> list[Row]:
 
 SECTIONS: dict[str, Callable[[bool], list[Row]]] = {
     s.__name__: s for s in (smallest, equal, allocation, integers)
-}  # fmt: skip
+} | {"sensitivity": llc_sensitivity.rows, "neighborhood": llc_neighborhood.rows}  # fmt: skip
 
 
 def main() -> None:
