@@ -91,7 +91,7 @@ class AlternatingTuner(Tuner):
         self.grids.quantise(self.values, self.options.relaxation)
         self.seconds["grids"] += time.perf_counter() - begin
         begin = time.perf_counter()
-        loss = self._learn()
+        loss = self.learn()
         self.seconds["net"] += time.perf_counter() - begin
         begin = time.perf_counter()
         # the distillation loss is divided by a variance, theirs is not

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,7 +175,13 @@ class Job:
                 workspace.release()
             task = self.task
             verdict = verify(
-                self.partial, task.model, task.loss, self.verify, tolerance=tolerance, task=task, looks=looks,
+                self.partial,
+                task.model,
+                task.loss,
+                self.verify,
+                tolerance=tolerance,
+                task=task,
+                looks=looks,
                 confidence=self.options.confidence,
             )
             return [verdict.to_json(), restamp(self.partial, verdict.record())]
@@ -187,8 +194,15 @@ class Job:
         """What was done, with the verdict on it."""
         seconds, spent = self.ranks.agree([seconds, self.workspace.tuner.seconds])
         return Report(
-            str(self.path), self.size, self.workspace.original_bytes, verdict, seconds, self.workspace.settings,
-            tuple(self.workspace.folded), tuple(self.workspace.unused), spent,
+            str(self.path),
+            self.size,
+            self.workspace.original_bytes,
+            verdict,
+            seconds,
+            self.workspace.settings,
+            tuple(self.workspace.folded),
+            tuple(self.workspace.unused),
+            spent,
             dict(self.workspace.plan.ranks) if self.options.methods == "auto" else None,
         )
 
@@ -213,8 +227,17 @@ def land(workspace: Workspace, size: int) -> Mapping[str, Representation]:
     are all rounding boundaries shifted alike, or all steps scaled; if even the finest leave the file below the size,
     they are taken.
     """
-    if workspace.options.iterations and workspace.tuner.settle(LANDING * size, size):
+    least = math.ceil(LANDING * size)
+    settled = workspace.options.iterations and workspace.tuner.settle(least, size)
+    if settled or least <= workspace.measure() <= size:
+        workspace.refine(least, size)
         return workspace.items()
+    knob = _turned(workspace, size)
+    return workspace.items() if workspace.turn(knob, least, size) else workspace.items(**knob)
+
+
+def _turned(workspace: Workspace, size: int) -> dict[str, float]:
+    """The setting of a knob that makes the largest file of at most ``size`` bytes."""
     for knob, reach in KNOBS:
         low, high = {knob: -reach}, {knob: reach}  # too large, small enough
         if workspace.measure(**low) < LANDING * size or workspace.measure(**high) > size:
@@ -225,8 +248,8 @@ def land(workspace: Workspace, size: int) -> Mapping[str, Representation]:
             low, high = (middle, high) if found > size else (low, middle)
             if LANDING * size <= found <= size:
                 break
-        return workspace.items(**high)
+        return high
     coarsest = workspace.measure(**high)
     if coarsest > size:
         raise BadInput(f"no grid brings the file to {size} bytes: the coarsest found has {coarsest}")
-    return workspace.items(**low)
+    return low

@@ -47,6 +47,8 @@ class Options:
     transform: str = "deadzone"  # of weights to codes: "uniform", "log", "exp", "multiscale" (methods/transforms)
     per_channel: bool = False  # whether wide rows (output channels) have steps of their own
     rate_rounding: float = 0.0  # price of a bit in compensated rounding; 1: what one saves at high rates
+    bias_correction: bool = False  # at the end biases take back what rounding moved the means of outputs by
+    frozen: int = 0  # further iterations at the end, with codes fixed: steps, zones, biases and norms are tuned
     zone: float = 0.5  # half width of the zero bin of weight tensors at the start, in steps (1/2: uniform)
     delta: float = 0.25  # half width of the counter's kernel, in code units
     kernel: str = "cos"  # of the counter: "cos", "linear", "triangle"
@@ -93,7 +95,7 @@ class Options:
         self._check_layer_bits()
         if self.coder not in CODERS:
             raise BadInput(f"option coder must be one of {', '.join(CODERS)}, found {self.coder!r}")
-        for name in ("iterations", "warm_up"):
+        for name in ("iterations", "warm_up", "frozen"):
             if getattr(self, name) < 0:
                 raise BadInput(f"option {name} must not be negative, found {getattr(self, name)}")
         if self.version != VERSION:
@@ -132,6 +134,10 @@ class Options:
         for name, known in (("transform", TRANSFORMS), ("rate", RATES), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise BadInput(f"option {name} must be one of {', '.join(known)}, found {getattr(self, name)!r}")
+        plain = self.transform in PLAIN_TRANSFORMS and not self.per_channel
+        if (self.frozen or self.bias_correction) and not plain:
+            name = "frozen" if self.frozen else "bias_correction"
+            raise BadInput(f"option {name} needs transform {' or '.join(PLAIN_TRANSFORMS)}, not per_channel")
         if self.rounding == "compensated" and TRANSFORMS[self.transform].curve != "linear":
             raise BadInput(f"option rounding is 'compensated', which a {self.transform!r} transform cannot have")
         straight = self.transform == "deadzone" and not self.per_channel

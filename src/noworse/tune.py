@@ -289,7 +289,7 @@ class Tuner:
             self.grids.log_step += self.grids.tuned * (FEEDBACK * self.controller.error)
         self.limits.hold(self.grids)
         after_quantise = time.perf_counter()
-        loss = self._learn()
+        loss = self.learn()
         after_net = time.perf_counter()
         self.grids.gradients(
             self.values, self.gradient, multiplier / self.grids.count, self.options.rate_on_weights
@@ -300,7 +300,7 @@ class Tuner:
         self.seconds["grids"] += time.perf_counter() - after_net + after_quantise - start
         return loss
 
-    def _learn(self) -> float:
+    def learn(self) -> float:
         """Mean loss of the next batch and its gradient, of this rank's share and then of all."""
         batch, known = next(self.batches)
         self.drawn += 1

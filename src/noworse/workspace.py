@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,12 +18,14 @@ from noworse.distill import distiller_of
 from noworse.errors import BadInput
 from noworse.features import choose_features, variances
 from noworse.format import packed_size
+from noworse.frozen import tune_frozen
 from noworse.io import represent
 from noworse.lazy import Lazy
 from noworse.memory import trim
 from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.lowrank.candidates import Analysis
 from noworse.methods.lowrank.student import GRIDS_ALONE, Plan, analyse, factor
+from noworse.methods.means import correct_means
 from noworse.methods.obs import Layer, start_compensated
 from noworse.methods.start import equal_slope_steps, start_at
 from noworse.methods.transformed import TransformedGrids
@@ -45,6 +47,7 @@ from noworse.work import NOWHERE, Work
 
 SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16  # the latter at most: no more than are tuned on at a time
 MOMENT_SAMPLES = 4096  # most that second moments of inputs are taken from
+MEANS_SAMPLES, MEANS_LEAST, MEANS_ELEMENTS = 512, 32, 1 << 22  # of one pass: at most, at least, and of its inputs
 PROBE = 8  # samples that folded norms must agree on, likewise
 FITS = 1.05  # of the wanted bits: what compensated rounding may take
 AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
@@ -289,12 +292,14 @@ class Workspace:
 
     def forget_start(self) -> None:
         """Free the memory that a further ``start`` would need."""
-        self._untuned, self.layers = (), {}
+        self.layers = {}
+        if not self.options.bias_correction:
+            self._untuned = ()
         trim()
 
     def release(self) -> None:
         """Free the memory of everything that is tuned; what reports need stays."""
-        self.forget_start()
+        self._untuned, self.layers = (), {}
         self.tuner.release()
         del self.student
         trim()
@@ -317,13 +322,55 @@ class Workspace:
             start_at(*known, wanted, self.tuner.values)
             nearest = self.start_loss()
         multiplier, found = start_compensated(
-            *known, self.layers, wanted, self.tuner.values, lambda: 8 * self.measure() - floor, self._untuned,
+            *known,
+            self.layers,
+            wanted,
+            self.tuner.values,
+            lambda: 8 * self.measure() - floor,
+            self._untuned,
             self.options.rate_rounding,
         )
         if self.options.rounding == "auto" and (found > FITS * wanted or nearest < self.start_loss()):
             return False
         self.tuner.reset(multiplier, COMPENSATED)
         return True
+
+    def refine(self, low: int, high: int) -> None:
+        """Correct biases and tune with codes fixed, as options ask for; each step stays if it loses less on calib.
+
+        Besides, the file must keep ``low`` to ``high`` bytes.
+        """
+        if self.options.bias_correction:
+            self._attempt(self._correct_means, low, high)
+        if self.options.frozen:
+            self._attempt(lambda: tune_frozen(self.tuner, self.options.frozen), low, high)
+
+    def turn(self, knob: Mapping[str, float], low: int, high: int) -> bool:
+        """Refine with a knob turned (see ``items``), if options ask for that; False leaves all as it was."""
+        if not (self.options.bias_correction or self.options.frozen):
+            return False
+        before = self.grids.state()
+        self.grids.turn(**knob)
+        if not low <= self.measure() <= high:
+            self.grids.restore(before)
+            return False
+        self.refine(low, high)
+        return True
+
+    def _attempt(self, change: Callable[[], object], low: int, high: int) -> None:
+        before, loss = self.grids.state(), self.start_loss()
+        change()
+        better = self.start_loss() < loss and low <= self.measure() <= high
+        if not self.ranks.agree(better):
+            self.grids.restore(before)
+        self.grids.quantise(self.tuner.values)
+
+    def _correct_means(self) -> None:
+        batch = self.sampler.batches[0]
+        elements = max(1, sum(leaf[0].numel() for leaf in data.leaves(batch)))
+        count = min(MEANS_SAMPLES, max(MEANS_LEAST, MEANS_ELEMENTS // elements), data.batch_size(batch))
+        run = functools.partial(self.forward, self.student, data.select(batch, torch.arange(count)))
+        correct_means(self.student, self.grids, self.tuner.values, self._untuned, run)
 
     @torch.no_grad()
     def start_loss(self) -> float:

@@ -252,3 +252,12 @@ def test_what_is_tuned_is_what_is_written(grids: GridSet) -> None:
     for k, (spec, written) in enumerate(zip(grids.specs, grids.representations().values(), strict=True)):
         tuned = spec.unflatten(values[grids.offsets[k] : grids.offsets[k + 1]])
         assert np.array_equal(tuned.numpy(), written.decode())
+
+
+@pytest.mark.parametrize("knob", [{"shift": 0.11}, {"shift": -0.2}, {"log_scale": 0.4}])
+def test_a_knob_turned_is_what_it_was_tried_as(grids: GridSet, knob: dict[str, float]) -> None:
+    tried = {name: grid.codes.copy() for name, grid in grids.representations(**knob).items()}
+    grids.turn(**knob)
+    found = grids.representations()
+    for name, codes in tried.items():
+        assert np.mean(found[name].codes != codes) < 1e-3  # a step may be rounded twice

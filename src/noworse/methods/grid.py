@@ -237,6 +237,14 @@ class GridSet:
         return Lazy(makers)
 
     @torch.no_grad()
+    def turn(self, shift: float = 0.0, log_scale: float = 0.0) -> None:
+        """Make what ``representations`` would give with these settings what it gives without them."""
+        self.log_step += log_scale * self.tuned
+        for k, ratio in enumerate((self.unit / self.steps()).tolist()):
+            row = self.latent[self.offsets[k] : self.offsets[k + 1]]
+            torch.copysign(row.abs().sub_(shift / ratio).clamp_(min=0), row, out=row)
+
+    @torch.no_grad()
     def _representation(self, k: int, step: Tensor, zone: Tensor, shift: float) -> Grid:
         spec = self.specs[k]
         scaled = self.latent[self.offsets[k] : self.offsets[k + 1]] * (self.unit[k] / step)
