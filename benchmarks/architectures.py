@@ -4,8 +4,8 @@
 
 No checkpoint can be had where this runs, so weights are random (zoo/architectures/synthetic.py) and images synthetic:
 this shows that a net of this size goes through and what it costs, nothing about accuracy (benchmarks/imagenet.py does
-that for who has ImageNet). Every part runs in a process of its own. "plain" are forward and backward passes of
-the model alone on a batch: what they take beyond weights and gradients are the activations. Memory is that of the process
+that for who has ImageNet). Every part runs in a process of its own. "plain" are forward and backward passes of the
+model alone on a batch: what they take beyond weights and gradients are the activations. Memory is that of the process
 beyond what it had before the call. Smallest nets come first.
 """
 
