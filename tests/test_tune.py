@@ -248,7 +248,7 @@ def test_tensors_that_a_pass_leaves_out_have_no_gradient(monkeypatch: pytest.Mon
     tuner = make(Options())
     begin(tuner, 2.0 * tuner.grids.count)
     monkeypatch.setattr(tuner, "objective", lambda module, batch, seen: module[2](batch[:, :1].expand(-1, 64)).mean(1))
-    tuner._learn()
+    tuner.learn()
     sizes = torch.split(tuner.values, tuner.grids.sizes)
     assert [bool(part.any()) for part in sizes] == [spec.name.startswith("2.") for spec in tuner.grids.specs]
 
