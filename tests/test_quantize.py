@@ -131,6 +131,11 @@ def test_costs_are_true_losses_and_pairs_what_is_beyond_their_sum() -> None:
     assert pairs[0, 0] == pytest.approx(2 * costs[0], rel=0.1)  # ½ dzᵀ A dz is the loss of small changes
     assert isinstance(flat[0], Proposal)
     assert first.representation is not None
+    assert first.rounded is not None
+    shares = first.rounded.codes.flatten().int().add(99).bincount().div(first.rounded.codes.numel())
+    entropy = float(-shares[shares > 0].mul(shares[shares > 0].log2()).sum())
+    assert first.coded_bits == pytest.approx(first.rounded.codes.numel() * entropy, rel=1e-4)
+    assert first.coded_bits < first.bits
     assert np.array_equal(first.representation.decode(), first.rounded.decode().numpy())
 
 

@@ -20,6 +20,7 @@ from noworse.distill import Distiller, PartsDistiller
 from noworse.methods.obs import Layer
 from noworse.methods.quantizers.rounding import Rounded, fit_steps, round_weights
 from noworse.methods.quantizers.sites import Site
+from noworse.rate.entropy import segment_entropy
 from noworse.representation import Grid
 
 FULL = 32  # bits of a weight that is not quantised
@@ -39,6 +40,14 @@ class Proposal:
     def width(self) -> int:
         """Bits of a weight."""
         return self.rounded.bits if self.rounded else FULL
+
+    @property
+    def coded_bits(self) -> float:
+        """Ideal code length of the codes, n·H in bits: what an entropy coder takes, about."""
+        if self.rounded is None:
+            return self.bits
+        counts = self.rounded.codes.flatten().int().unique(return_counts=True)[1]
+        return float(segment_entropy(counts, torch.zeros(len(counts), dtype=torch.long)))
 
     @property
     def representation(self) -> Grid | None:
