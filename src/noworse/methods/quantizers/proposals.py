@@ -46,7 +46,8 @@ class Proposal:
         """Ideal code length of the codes, n·H in bits: what an entropy coder takes, about."""
         if self.rounded is None:
             return self.bits
-        counts = self.rounded.codes.flatten().int().unique(return_counts=True)[1]
+        codes = self.rounded.codes.flatten().long()
+        counts = torch.bincount(codes - codes.min())
         return float(segment_entropy(counts, torch.zeros(len(counts), dtype=torch.long)))
 
     @property
