@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import time
 
-import torch
 from scipy.stats import spearmanr
 
 from benchmarks.table import Row, finish, parser
 from noworse.sensitivity.errors import weight_rounding
-from noworse.sensitivity.measure import Runs
+from noworse.sensitivity.measure import KINDS_OF, Runs
 from zoo import fashion_mnist
 
 CNNS = ("lenet5", "resnet20", "vgg_small", "mobilenetv2")
 BITS = (2, 4, 8)
 SAMPLES = 250
+DEFAULT = "secant"
+KINDS = (DEFAULT, "gauss-newton", "first-order", "loss")
 
 
 def compare(net: str, samples: int) -> list[Row]:
@@ -31,25 +32,21 @@ def compare(net: str, samples: int) -> list[Row]:
     weights = [name for name, p in task.model.named_parameters() if p.ndim > 1]
     errors = {f"{name}@{bits}": {name: weight_rounding(bits)} for name in weights for bits in BITS}
     visit = next(Runs(task.model, task.loss, [(images[:samples], labels[:samples])], errors).visits())
-    model = visit.runs.model
-    first, both, true = [], [], []
+    values: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for label in visit.runs.shifts:
         move = visit.move(label)
-        slope, tangents = model.tangents(visit.batch, move)
-        curvature = model.output_curvature(visit.batch, visit.outputs, tangents)
-        with torch.no_grad():
-            change = model.at(visit.batch, move)[0] - visit.losses
-        first.append(slope.mean().item())
-        both.append((slope + curvature / 2).mean().item())
-        true.append(change.mean().item())
-    rows = [
-        Row(f"{net}: rank correlation of the default with the truth", rank_correlation(both, true), "", ">= 0.9"),
-        Row(f"{net}: rank correlation of first order alone", rank_correlation(first, true), ""),
-    ]
-    for index, bits in enumerate(BITS):
-        part = slice(index, None, len(BITS))
-        for what, values in (("the default", both), ("first order alone", first)):
-            rows.append(Row(f"{net} at {bits} bits: {what}", rank_correlation(values[part], true[part]), ""))
+        for kind in KINDS:
+            values[kind].append(KINDS_OF[kind](visit, move).mean().item())
+    true = values["loss"]
+    rows = []
+    for kind in KINDS[:-1]:
+        target = ">= 0.9" if kind == DEFAULT else ""
+        rows.append(
+            Row(f"{net}, {kind}: rank correlation with the truth", rank_correlation(values[kind], true), "", target)
+        )
+        for index, bits in enumerate(BITS):
+            part = slice(index, None, len(BITS))
+            rows.append(Row(f"{net}, {kind} at {bits} bits", rank_correlation(values[kind][part], true[part]), ""))
     return [*rows, Row(f"{net}: time", time.monotonic() - begin, "s")]
 
 

@@ -83,6 +83,43 @@ def test_gauss_newton_is_the_jacobians_of_the_outputs_in_their_curvature() -> No
     assert both == pytest.approx(first + found.mean, rel=1e-10)
 
 
+def test_the_secant_is_second_order_in_the_outputs_actual_change() -> None:
+    model, data = net(), batches()
+    x, y = joined(data)
+    moved = copy.deepcopy(model)
+    with torch.no_grad():
+        moved[0].weight += rounding(moved[0].weight)
+        dz, p = moved(x) - model(x), model(x).softmax(1)
+    slope = ((p - F.one_hot(y, 3)) * dz).sum(1)
+    expected = slope + ((p * dz.square()).sum(1) - (p * dz).sum(1).square()) / 2
+    found = measure(model, loss, data, {"0.weight": rounding}, "secant", **DOUBLE)["0.weight"]
+    assert found.mean == pytest.approx(expected.mean().item(), rel=1e-10)
+
+
+class Sparse(nn.Module):
+    """A product with a sparse matrix, which torch does not differentiate in forward mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(5, 3)
+        self.register_buffer("graph", torch.eye(12).to_sparse(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sparse.mm(self.graph, self.mix(x))
+
+
+def test_models_without_forward_derivatives() -> None:
+    torch.manual_seed(0)
+    model, data = Sparse(), [tuple(joined(batches()))]
+    data = [(data[0][0].float(), data[0][1])]
+    with pytest.raises(BadInput, match=r"no forward derivatives.*expected kind='secant'"):
+        measure(model, loss, data, {"mix.weight": rounding}, "gauss-newton")
+    found = measure(model, loss, data, {"mix.weight": rounding}, "secant")["mix.weight"]
+    assert found.mean == pytest.approx(
+        measure(model, loss, data, {"mix.weight": rounding}, "loss")["mix.weight"].mean, rel=0.1
+    )
+
+
 def test_first_order_of_an_activation_is_taken_sample_by_sample() -> None:
     model, data = net(), batches()
     x, y = joined(data)

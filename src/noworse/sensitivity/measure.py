@@ -5,6 +5,7 @@ Kinds, with errors δ of weights and ε of layer inputs h, outputs z and per-sam
 ``"first-order"``   ⟨∂ℓ/∂w, δ⟩ + ⟨∂ℓ/∂h, ε⟩                                   (LLC, Eq. 3)
 ``"quadratic"``     ½ dzᵀ (∂²ℓ/∂z²) dz, where dz is the derivative of z along the error (Gauss-Newton)
 ``"gauss-newton"``  their sum
+``"secant"``        Gauss-Newton with the outputs' actual change dz for their derivative, at one forward pass
 ``"second-order"``  first order and ½ (δ, ε)ᵀ H (δ, ε) with the exact Hessian
 ``"fisher"``        ½ Σ F e² over elements e of the errors, F = E[(∂ℓ/∂w)²] for labels that the model draws itself
 ``"loss"``          the loss with the error minus the loss without: the truth, at one forward pass
@@ -32,7 +33,7 @@ from noworse.distill import Distiller, distiller_of
 from noworse.errors import BadInput
 from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel
 
-KINDS = ("first-order", "quadratic", "gauss-newton", "second-order", "fisher", "loss")
+KINDS = ("first-order", "quadratic", "gauss-newton", "secant", "second-order", "fisher", "loss")
 FISHER_SAMPLES = 16  # whose gradients are summed before they are squared: sampled labels cancel between them
 
 
@@ -50,7 +51,7 @@ def measure(
     loss: Loss | None,
     batches: Iterable[Batch],
     errors: Mapping[str, Error | Shift],
-    kind: str = "gauss-newton",
+    kind: str = "secant",
     *,
     dtype: torch.dtype = torch.float32,
     forward: Forward | None = None,
@@ -83,7 +84,7 @@ def collect(
     loss: Loss | None,
     batches: Iterable[Batch],
     errors: Mapping[str, Error | Shift],
-    kind: str = "gauss-newton",
+    kind: str = "secant",
     **settings: Any,
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """What ``measure`` averages: values and numbers of samples, for each sample or ("fisher") for a few together."""
@@ -191,6 +192,15 @@ def _gauss_newton(visit: Visit, move: Move) -> Tensor:
     return slope + model.output_curvature(visit.batch, visit.outputs, outputs) / 2
 
 
+def _secant(visit: Visit, move: Move) -> Tensor:
+    model = visit.runs.model
+    with torch.no_grad():
+        outputs = model.at(visit.batch, move)[1]
+    changes = [moved - before for moved, before in zip(outputs, visit.outputs, strict=True)]
+    slope = model.output_slope(visit.batch, visit.outputs, changes)
+    return slope + model.output_curvature(visit.batch, visit.outputs, changes) / 2
+
+
 def _second(visit: Visit, move: Move) -> Tensor:
     return _first(visit, move) + visit.runs.model.second(visit.batch, move) / 2
 
@@ -204,6 +214,7 @@ KINDS_OF: dict[str, Callable[[Visit, Move], Tensor]] = {
     "first-order": _first,
     "quadratic": _quadratic,
     "gauss-newton": _gauss_newton,
+    "secant": _secant,
     "second-order": _second,
     "loss": _loss,
 }

@@ -140,10 +140,16 @@ class ShiftedModel:
     def output_curvature(self, batch: Batch, outputs: list[Tensor], tangents: list[Tensor]) -> Tensor:
         """(B,): dzᵀ (∂²ℓ/∂z²) dz of tangents dz of the outputs z, the Gauss-Newton form."""
 
-        def along(t: Tensor) -> Tensor:
-            return self.replay(batch, [z + t * dz for z, dz in zip(outputs, tangents, strict=True)])
+        return _second(self._along(batch, outputs, tangents), self.dtype)
 
-        return _second(along, self.dtype)
+    def output_slope(self, batch: Batch, outputs: list[Tensor], tangents: list[Tensor]) -> Tensor:
+        """(B,): (∂ℓ/∂z)ᵀ dz."""
+        zero = torch.zeros((), dtype=self.dtype)
+        found: Tensor = jvp(self._along(batch, outputs, tangents), (zero,), (zero + 1,))[1]
+        return found
+
+    def _along(self, batch: Batch, outputs: list[Tensor], tangents: list[Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda t: self.replay(batch, [z + t * dz for z, dz in zip(outputs, tangents, strict=True)])
 
     def replay(self, batch: Batch, outputs: list[Tensor]) -> Tensor:
         """The losses (B,) if the model's calls returned these outputs."""
@@ -236,7 +242,8 @@ def differentiable() -> Iterator[None]:
             getattr(torch.backends.cuda, f"enable_{name}_sdp")(False)
         yield
     except NotImplementedError as error:
-        raise BadInput(f"the model cannot be differentiated in forward mode: {error}; expected kind='loss'") from error
+        reason = str(error).splitlines()[0][:200]
+        raise BadInput(f"no forward derivatives: {reason}; expected kind='secant', 'fisher' or 'loss'") from error
     finally:
         for name, enabled in before.items():
             getattr(torch.backends.cuda, f"enable_{name}_sdp")(enabled)
