@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks.table import Row, finish, parser
 from noworse import data
+from noworse.errors import BadInput
 from noworse.sensitivity.curves import Curve, Neighborhood
 from noworse.sensitivity.neighborhood import neighborhood
 from noworse.task import Task, TaskUnavailable, load_task
@@ -107,7 +108,7 @@ def rows(quick: bool, only: list[str] | None = None, folder: Path | None = None)
         begin = time.monotonic()
         try:
             result = measured(net, quick)
-        except TaskUnavailable as error:
+        except (TaskUnavailable, BadInput) as error:  # such as no forward derivatives of sparse products (gcn)
             print(f"{net} was left out: {error}")
             continue
         found += rows_of(net, result, time.monotonic() - begin)
