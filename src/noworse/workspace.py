@@ -111,12 +111,13 @@ class Workspace:
         self.originals |= {new: self.originals[old] for new, old in self.factored.renamed.items()}
         self.grids, self.fixed = self._survey()
         self.objective.check(self.student, probe)
-        self._untuned = self.grids.state()
         self.settings: dict[str, Any] = {"seed": options.seed, "distill": task.distill, **options.changed()}
         self.settings |= {"keep": list(task.keep)} if task.keep else {}
         self.settings |= {"features": list(names)} if names else {}
         hooks = Hooks(self._teach, self.measure, progress, ranks, work)
         self.tuner = SCHEDULES[options.schedule](self.student, self.grids, self.sampler, self.objective, options, hooks)
+        trim()  # the student's own weights
+        self._untuned = self.grids.state()
         self.precision.require(lambda: self._trial(probe).backward())  # type: ignore[no-untyped-call]
         self.verdict: dict[str, Any] | None = None  # what measurements take the verdict to be
 
