@@ -32,7 +32,7 @@ fuzz: setup
 	@$(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)
 
 coverage: setup
-	@$(BIN)/python -m pytest -m "not slow" tests/codec tests/format tests/representation --cov --cov-report=term-missing:skip-covered
+	@$(BIN)/python -m pytest -m "not slow" tests/attacks tests/codec tests/format tests/representation --cov --cov-report=term-missing:skip-covered
 
 clean:
 	rm -rf $(VENV) build work

@@ -301,6 +301,12 @@ def test_what_an_index_may_describe_grows_with_max_bytes():
         File(seal(HEADER, deflate(varints([1_000_001])) + bytes(16), 3), max_bytes=1 << 40)
 
 
+def test_factors_of_products_count_as_tensors():
+    hostile = index_of(40_000, signature=bytes([4 << 5 | 10, 2, 1, 1, 0]))
+    with pytest.raises(CorruptFile, match="40000 tensors and 80000 factors, more than 65793"):
+        File(hostile, max_bytes=264_000)
+
+
 def test_streams_without_room_for_checksums_are_not_listed():
     """16 streams for each tensor: a few kilobytes once took half a gigabyte of lists."""
     hostile = index_of(20_000, signature=bytes([1 << 5 | 19, 0]), rest=bytes(17 * 20_000))

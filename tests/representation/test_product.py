@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from noworse.errors import BadInput
 from noworse.format import File, pack
 from noworse.representation import Grid, Product, matrix_shape, pack_step, unpack_step
+from noworse.representation.form import Form
 from noworse.representation.product import FLAT, SPATIAL
 from tests.format.nwt_files import products
 
@@ -75,6 +77,12 @@ def test_factors_that_do_not_fit_are_refused(shape, split, left, right, message)
 def test_factors_of_another_dtype_are_refused():
     with pytest.raises(BadInput, match="factors of float16"):
         Product(grid((6, 2), dtype="float16"), grid((2, 8)), FLAT, (6, 8), "float32")
+
+
+def test_factors_with_a_form_are_refused():
+    curved = replace(grid((6, 2)), form=Form("exp", (0x7812,)))
+    with pytest.raises(BadInput, match="a factor of a product has a form"):
+        Product(curved, grid((2, 8)), FLAT, (6, 8), "float32")
 
 
 def test_sums_beyond_2_to_the_53_are_formed_in_order():
