@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from noworse.data import output_tensor
 from noworse.errors import BadInput
 from noworse.globs import matching
+from noworse.model.hooks import removing
 
 AUTO = "auto"
 FEATURES = 3  # chosen automatically: of a net of stages, the last ones before its head
@@ -29,12 +30,8 @@ def watching(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, list
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         return lambda _, arguments, result: results.setdefault(name, []).append(result)
 
-    handles = [module.get_submodule(name).register_forward_hook(keep(name)) for name in names]
-    try:
+    with removing(module.get_submodule(name).register_forward_hook(keep(name)) for name in names):
         yield results
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def feature(results: Sequence[Any]) -> Tensor | None:
@@ -99,11 +96,8 @@ def _survey(
         for name, child in module.named_modules()
         if name
     ]
-    try:
+    with removing(handles):
         return seen, run(module)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _candidates(module: nn.Module, seen: Sequence[tuple[str, Any, int]], outputs: Tensor) -> list[_Candidate]:

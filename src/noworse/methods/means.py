@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from noworse.methods.grid import GridSet
 from noworse.methods.obs import nearest
+from noworse.model.hooks import removing
 
 LAST = (nn.Linear, nn.LayerNorm)  # channels are the last dimension of their outputs; of the others the second one
 SECOND = (nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
@@ -47,11 +48,8 @@ def _watch(
         )
         for name, module in layers if isinstance(module, (*LAST, *SECOND))
     ]  # fmt: skip
-    try:
+    with removing(hooks):
         run()
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @torch.no_grad()

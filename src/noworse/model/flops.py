@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from noworse.model.hooks import removing
+
 
 @torch.no_grad()
 def count_flops(module: nn.Module, run: Callable[[nn.Module], object], samples: int) -> int:
@@ -22,10 +24,6 @@ def count_flops(module: nn.Module, run: Callable[[nn.Module], object], samples: 
         total += 2 * output.numel() * weight[0].numel()
 
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    handles = [layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)]
-    try:
+    with removing(layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)):
         run(module)
-    finally:
-        for handle in handles:
-            handle.remove()
     return total // samples

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from noworse.model.hooks import removing
+
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 TOLERANCE = 1e-4  # largest deviation of an output, relative to the largest output
 
@@ -42,12 +44,8 @@ def _record(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> _Calls:
             calls.outputs.setdefault(layer, []).append(output)
 
     kinds = (*LAYERS, _BatchNorm, nn.LayerNorm)
-    handles = [layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)]
-    try:
+    with removing(layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)):
         run(module)
-    finally:
-        for handle in handles:
-            handle.remove()
     return calls
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noworse.model.hooks import removing
 from noworse.sensitivity.moments import patches
 
 Decomposable = nn.Linear | nn.Conv2d | nn.Embedding
@@ -103,8 +104,7 @@ def measure(
 
         return hook
 
-    handles = [layer.register_forward_hook(observe(name)) for name, layer in layers.items()]
-    try:
+    with removing(layer.register_forward_hook(observe(name)) for name, layer in layers.items()):
         for run, samples in runs:
             with torch.set_grad_enabled(probe is not None):
                 outputs = run()
@@ -113,9 +113,6 @@ def measure(
                 scalar.backward()  # type: ignore[no-untyped-call]
             for curvature in found.values():
                 curvature.samples += samples
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 

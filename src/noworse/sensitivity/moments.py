@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noworse.model.hooks import removing
+
 PLACES = 5  # where each weight of a row should have been used: fewer leave X nearly singular
 COLUMNS = 8192  # of one batch and layer; more positions of the same few images say little
 NARROWEST = 64  # inputs of a block: narrower ones would save little
@@ -97,16 +99,10 @@ def input_moments(
 
         return hook
 
-    hooks = [
-        layer.register_forward_pre_hook(observe(names[id(layer.weight)])) for layer in layers
-    ]
-    try:
-        with torch.no_grad():
-            for number, run in enumerate(runs, 1):
-                run()
-                if number >= least and all(counts[name] >= PLACES * len(total[0]) for name, total in totals.items()):
-                    break
-    finally:
-        for handle in hooks:
-            handle.remove()
+    hooks = (layer.register_forward_pre_hook(observe(names[id(layer.weight)])) for layer in layers)
+    with removing(hooks), torch.no_grad():
+        for number, run in enumerate(runs, 1):
+            run()
+            if number >= least and all(counts[name] >= PLACES * len(total[0]) for name, total in totals.items()):
+                break
     return {name: total.div_(counts[name]) for name, total in totals.items()}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from noworse.distill import Distiller
 from noworse.methods.quantizers.proposals import Proposal
 from noworse.methods.quantizers.sites import Seen, Site
+from noworse.model.hooks import removing
 from noworse.model.quantized import Range
 
 COSTS = ("loss", "mse", "trace", "fisher")
@@ -63,12 +64,8 @@ def simple_costs(
 def gradient_sums(model: nn.Module, layers: Iterable[str], losses: Losses) -> dict[str, float]:
     """Mean over samples of the summed gradient ⟨∂ℓ/∂h, 1⟩ at the input h of each layer."""
     shifts = {name: torch.zeros((), requires_grad=True) for name in layers}
-    handles = [_shifted(model.get_submodule(name), shift.add) for name, shift in shifts.items()]
-    try:
+    with removing(_shifted(model.get_submodule(name), shift.add) for name, shift in shifts.items()):
         found = torch.autograd.grad(losses().mean(), list(shifts.values()), allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: 0.0 if g is None else float(g) for name, g in zip(shifts, found, strict=True)}
 
 

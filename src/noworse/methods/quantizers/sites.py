@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.model.hooks import removing
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 SAMPLE = 1 << 13  # values kept of one call of a layer,
@@ -76,13 +77,9 @@ def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collec
             found.setdefault(id(weight), []).append(name)
             weights[id(weight)] = weight
             handles.append(layer.register_forward_pre_hook(_observer(name, inputs, called), with_kwargs=True))
-    try:
-        with torch.no_grad():
-            for run in runs:
-                run()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with removing(handles), torch.no_grad():
+        for run in runs:
+            run()
     alone = {}
     sites = []
     for key, layers in found.items():
