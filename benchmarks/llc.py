@@ -9,7 +9,6 @@ calib and the smallest net. Sections: smallest, equal, allocation, integers, sen
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks import llc_neighborhood, llc_sensitivity
-from benchmarks.table import Row, finish, parser
+from benchmarks.table import Row, Section, run_sections
 from noworse.allocate import Choices, knapsack
 from noworse.onnx_export import export_onnx
 from noworse.quantize import Quantization, quantize_task
@@ -139,21 +138,10 @@ def integers(quick: bool) -> list[Row]:
     return rows
 
 
-SECTIONS: dict[str, Callable[[bool], list[Row]]] = {
+SECTIONS: dict[str, Section] = {
     s.__name__: s for s in (smallest, equal, allocation, integers)
 } | {"sensitivity": llc_sensitivity.rows, "neighborhood": llc_neighborhood.rows}  # fmt: skip
 
 
-def main() -> None:
-    """Run the sections and show their rows."""
-    options_of = parser(__doc__.splitlines()[0])
-    options_of.add_argument("--only", nargs="+", choices=sorted(SECTIONS), default=list(SECTIONS))
-    options = options_of.parse_args()
-    rows: list[Row] = []
-    for name in options.only:
-        rows += SECTIONS[name](options.quick)
-    finish(rows, options)
-
-
 if __name__ == "__main__":
-    main()
+    run_sections(SECTIONS, __doc__.splitlines()[0])

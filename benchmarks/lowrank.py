@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.table import Row, finish, parser
+from benchmarks.table import Row, Section, run_sections
 from noworse.compress import compress_task
 from noworse.decompose import Decomposition, decompose_task
 from noworse.methods.lowrank.candidates import Analysis
@@ -30,7 +30,7 @@ from noworse.methods.lowrank.spectrum import KRONECKER, PLAIN
 from noworse.model.factorised import FLAT
 from noworse.options import Options
 from noworse.sensitivity.kronecker import measure
-from noworse.task import Task, TaskUnavailable
+from noworse.task import Task
 from noworse.verify import Verdict, verify_module
 from zoo import data, fashion_mnist
 
@@ -250,30 +250,10 @@ def clock(action: Callable[[], object], times: int = 7) -> float:
     return statistics.median(seconds[1:])
 
 
-SECTIONS: dict[str, Callable[[bool], list[Row]]] = {
+SECTIONS: dict[str, Section] = {
     section.__name__: section for section in (search, equal, paper, tune, tensors, minilm, joint, speed)
 }  # fmt: skip
 
 
-def available(section: Callable[[bool], list[Row]], quick: bool) -> list[Row]:
-    """The rows of a section, none where its packages are absent."""
-    try:
-        return section(quick)
-    except TaskUnavailable as error:
-        print(f"{section.__name__}: skipped, {error}", file=sys.stderr)
-        return []
-
-
-def main() -> None:
-    """Run the sections and show their rows."""
-    options_of = parser(__doc__.splitlines()[0])
-    options_of.add_argument("--only", nargs="+", choices=sorted(SECTIONS), default=list(SECTIONS))
-    options = options_of.parse_args()
-    rows: list[Row] = []
-    for name in options.only:
-        rows += available(SECTIONS[name], options.quick)
-    finish(rows, options)
-
-
 if __name__ == "__main__":
-    main()
+    run_sections(SECTIONS, __doc__.splitlines()[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Row:
 
 def show(rows: Sequence[Row]) -> None:
     """Print rows as aligned columns: name, value, unit, target, ok."""
-    width = max(len(row.name) for row in rows)
+    width = max((len(row.name) for row in rows), default=0)
     for row in rows:
         verdict = {True: "ok", False: "MISSED", None: ""}[row.ok]
         print(f"{row.name:<{width}}  {row.value:>14,.6g}  {row.unit:<12} {row.target:<10} {verdict}".rstrip())
@@ -43,6 +43,31 @@ def parser(description: str) -> argparse.ArgumentParser:
     found.add_argument("--json", type=Path, help="store the rows in this file")
     found.add_argument("--check", action="store_true", help="exit with 1 when a row falls short of its target")
     return found
+
+
+Section = Callable[[bool], list[Row]]  # of ``--quick``
+
+
+def run_sections(sections: Mapping[str, Section], description: str) -> None:
+    """A whole benchmark of sections, which ``--only`` chooses from."""
+    options_of = parser(description)
+    options_of.add_argument("--only", nargs="+", choices=sorted(sections), default=list(sections))
+    options = options_of.parse_args()
+    rows: list[Row] = []
+    for name in options.only:
+        rows += available(sections[name], options.quick)
+    finish(rows, options)
+
+
+def available(section: Section, quick: bool) -> list[Row]:
+    """The rows of a section, none where its packages are absent."""
+    from noworse.task import TaskUnavailable  # with torch, which other benchmarks measure without
+
+    try:
+        return section(quick)
+    except TaskUnavailable as error:
+        print(f"{section.__name__}: skipped, {error}", file=sys.stderr)
+        return []
 
 
 def finish(rows: Sequence[Row], options: argparse.Namespace) -> None:

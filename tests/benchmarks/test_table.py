@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from benchmarks.table import Row, run_sections
+from noworse.task import TaskUnavailable
+
+
+def good(quick: bool) -> list[Row]:
+    return [Row("a", 1.0 + quick, "x", ">= 2")]
+
+
+def absent(quick: bool) -> list[Row]:
+    raise TaskUnavailable("no package")
+
+
+@pytest.mark.parametrize(("words", "shown"), [
+    ([], "a 1 x >= 2 MISSED"), (["--quick"], "a 2 x >= 2 ok"), (["--only", "absent"], ""),
+])  # fmt: skip
+def test_sections_are_run_and_absent_ones_are_said_so(
+    words: list[str], shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", *words])
+    run_sections({"good": good, "absent": absent}, "A benchmark.")
+    out, error = capsys.readouterr()
+    assert " ".join(out.split()) == shown
+    assert error == "absent: skipped, no package\n"
+
+
+def test_a_missed_row_ends_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--check", "--only", "good"])
+    with pytest.raises(SystemExit, match="1"):
+        run_sections({"good": good, "absent": absent}, "A benchmark.")
