@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -192,3 +192,20 @@ def test_samples_of_any_type_are_compared_bit_for_bit(dtype: torch.dtype) -> Non
 def test_minus_zero_is_not_zero_but_the_same_bits_are_shared() -> None:
     assert data.shared_samples([torch.tensor([[0.0]])], [torch.tensor([[-0.0]])]) == 0
     assert data.shared_samples([torch.zeros(3)], [torch.zeros(5)]) == 5
+
+
+def test_what_judges_shares_nothing_with_what_chooses() -> None:
+    calib, verify = data.disjoint([batch_of("tuple", 20)], [batch_of("tuple", 30, start=100)])
+    assert (data.batch_size(calib[0]), data.batch_size(verify[0])) == (20, 30)
+    with pytest.raises(BadInput, match="10 samples of verify are in calib too"):
+        data.disjoint([batch_of("tuple", 20)], [batch_of("tuple", 40, start=10 * 3)])
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 40), st.integers(1, 5))
+@settings(deadline=None)
+def test_first_samples_come_in_order_and_few_at_a_time(sizes: list[int], count: int, most: int) -> None:
+    batches = list(torch.arange(sum(sizes)).split(sizes))
+    found = list(data.first_samples(batches, count, most))
+    assert all(1 <= len(part) <= most for part in found)
+    torch.testing.assert_close(torch.cat(found), torch.arange(sum(map(len, found))))
+    assert min(count, sum(sizes)) <= sum(map(len, found)) < count + most

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -163,3 +164,9 @@ def test_tied_embeddings_stay_and_attention_is_opened():
 def test_bad_arguments(arguments, message):
     with pytest.raises(BadInput, match=message):
         decompose_task(tiny.task(redundant()), **arguments)
+
+
+def test_what_judges_must_not_have_chosen():
+    job = tiny.task(tiny.mlp())
+    with pytest.raises(BadInput, match="samples of verify are in calib too"):
+        decompose_task(replace(job, calib=job.verify))

@@ -236,3 +236,9 @@ def test_bad_input() -> None:
         survey(nn.ReLU(), [])
     with pytest.raises(MismatchedModule, match="nowhere"):
         attach(mlp(), {"nowhere": Range(1.0, 0, 8)})
+
+
+def test_what_judges_must_not_have_chosen() -> None:
+    job = task(mlp())
+    with pytest.raises(BadInput, match="samples of verify are in calib too"):
+        quantize_task(replace(job, calib=job.verify))

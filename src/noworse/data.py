@@ -19,6 +19,8 @@ from noworse.errors import BadInput
 Batch: TypeAlias = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Tensor]
 
 LABEL_KEYS = frozenset({"labels", "label", "targets"})
+MINIMUM_CALIB, MINIMUM_VERIFY = 16, 30
+SHARED_LIMIT = 0.002  # share of verify that may be in calib too: public data sets hold a few duplicates of their own
 
 
 def inputs(batch: Batch) -> Tensor | dict[str, Tensor]:
@@ -217,6 +219,27 @@ def materialise(data: Iterable[Batch], what: str, minimum: int) -> list[Batch]:
     batches = list(checked(data, what))
     require(sum(map(batch_size, batches)), what, minimum)
     return batches
+
+
+def disjoint(calib: Iterable[Batch], verify: Iterable[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """What chooses and what judges, as lists; BadInput where either is too small, or they share samples."""
+    choosing = materialise(calib, "calib", MINIMUM_CALIB)
+    judging = materialise(verify, "verify", MINIMUM_VERIFY)
+    shared = shared_samples(choosing, judging)
+    if shared > SHARED_LIMIT * sum(map(batch_size, judging)):
+        raise BadInput(f"{shared} samples of verify are in calib too: expected held-out data")
+    return choosing, judging
+
+
+def first_samples(batches: Iterable[Batch], count: int, at_a_time: int) -> Iterator[Batch]:
+    """The first ``count`` samples of ``batches`` or a few more, at most ``at_a_time`` together."""
+    seen = 0
+    for batch in batches:
+        for rows in torch.split(torch.arange(batch_size(batch)), at_a_time):
+            if seen >= count:
+                return
+            yield select(batch, rows)
+            seen += len(rows)
 
 
 def shared_samples(calib: Iterable[Batch], verify: Iterable[Batch]) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from noworse import data
 from noworse.compare import mean_loss
 from noworse.data import Batch
-from noworse.distill import Distiller
+from noworse.distill import distiller_of
 from noworse.errors import BadInput
 from noworse.methods.lowrank import choose, paper
 from noworse.methods.lowrank.build import Run, build
@@ -40,7 +40,6 @@ from noworse.verify import verify_module
 PAPER = "paper"
 # how the error of a rank is weighed: ours, LLC as published, and what others do, chosen like ours at equal slopes
 WEIGHTINGS = {"default": KRONECKER, "svd": PLAIN, "fwsvd": FISHER, "asvd": SCALED, "svd-llm": WHITENED, PAPER: PLAIN}
-MINIMUM_CALIB, MINIMUM_VERIFY = 16, 30
 CURVATURE_SAMPLES, REFRESH_SAMPLES, AT_A_TIME = 2048, 256, 64
 HELD_BACK = 0.2  # of calib: where the search measures
 BISECTIONS, LOOKS = 10, 3
@@ -126,8 +125,7 @@ def decompose_task(
         raise BadInput(f"drop is {drop!r}: expected a share of the parameters between 0 and 1")
     if drop is not None and preset == PAPER:
         raise BadInput("drop was given with the preset 'paper', which stops where the loss says: expected one of them")
-    calib = data.materialise(task.calib, "calib", MINIMUM_CALIB)
-    held_out = data.materialise(task.verify, "verify", MINIMUM_VERIFY)
+    calib, held_out = data.disjoint(task.calib, task.verify)
     limit = parse_tolerance(tolerance, mean_loss(task.model, task.loss, held_out))
     search = Search(task, calib, only, preset, seed)
     samples = sum(map(data.batch_size, held_out))
@@ -164,16 +162,11 @@ class Search:
 
     def forward(self, module: nn.Module, batch: Batch) -> Tensor:
         """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
-        return (self.task.forward or data.forward)(module, data.to_float32(batch))
+        return self.task.outputs(module, batch)
 
     def _batches(self, most: int) -> Iterator[Batch]:
         """The first samples of what may be shown to curvature, a few at a time."""
-        seen = 0
-        for batch in self.shown:
-            for rows in torch.split(torch.arange(data.batch_size(batch)), AT_A_TIME):
-                if seen < most:
-                    yield data.select(batch, rows)
-                    seen += len(rows)
+        return data.first_samples(self.shown, most, AT_A_TIME)
 
     @functools.cached_property
     def analyses(self) -> dict[str, Analysis]:
@@ -181,7 +174,7 @@ class Search:
         for layer in self.sites.layers.values():
             layer.weight.requires_grad_(True)
         first = self.forward(self.teacher, next(self._batches(AT_A_TIME))).detach()
-        distiller = Distiller(self.task.distill, float(first.double().var(0).mean()) if len(first) > 1 else 1.0)
+        distiller = distiller_of(self.task.distill, first)
         runs = ((functools.partial(self.forward, self.teacher, batch), data.batch_size(batch))
                 for batch in self._batches(CURVATURE_SAMPLES))  # fmt: skip
         probe = functools.partial(distiller.probe, generator=self.generator)
@@ -234,12 +227,8 @@ class Search:
         """LLC's own search; it needs the labels of calib."""
 
         def losses(module: nn.Module) -> Iterator[Tensor]:
-            return (self.task.loss(module, data.to_float32(batch)) for batch in self.calib)
+            return (self.task.labelled_losses(module, batch, "the preset 'paper'") for batch in self.calib)
 
-        try:
-            next(losses(self.teacher))
-        except Exception as error:  # anything may come out of the caller's code; the cause stays attached
-            raise BadInput(f"the preset 'paper' needs calib with labels: the loss fails on it: {error}") from error
         return paper.search(self.teacher, self.sites.layers, losses)
 
     def finish(self, trial: nn.Module, chosen: Mapping[str, Candidate]) -> nn.Module:

@@ -25,7 +25,9 @@ def load_file(path: str | Path, framework: str = "torch", max_bytes: int | None 
     """All tensors of a file, by name; tied names hold the same object.
 
     ``framework`` is "torch" (exact dtypes) or "numpy" (bfloat16 and float8 become float32 of the same values);
-    ``max_bytes`` limits the decoded size. CorruptFile for a damaged file, the digest of its tensors included.
+    ``max_bytes`` limits the decoded size. Tensors are cut from common blocks of memory of about 32 MiB, each of which
+    stays while any of its tensors does (``safe_open`` gives single ones). CorruptFile for a damaged file, the digest of
+    its tensors included.
     """
     convert = _converter(framework)
     with File(path, max_bytes) as file:

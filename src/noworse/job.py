@@ -26,14 +26,12 @@ from noworse.verify import Verdict, mean_loss, parse_tolerance, verify
 from noworse.work import NOWHERE, Work
 from noworse.workspace import Workspace
 
-MINIMUM_CALIB, MINIMUM_VERIFY = 16, 30
 AIM, LANDING = 0.996, 0.992  # of the target: where tuning aims, and the least size before the verdict is known
 KNOBS = (("shift", 0.25), ("log_scale", 0.5), ("log_scale", 8.0))  # what may be turned at the end, and how far
 BISECTIONS = 12
 ROUNDS, ROUND_SHARE = 3, 0.4  # of the search within a tolerance, and their iterations as a share of the whole
 BACK_OFF = 1.15  # growth of the budget after a verification that failed
 FIRST_BITS = 2.0  # bits per weight where the search starts
-SHARED_LIMIT = 0.002  # share of verify that may be in calib too: public data sets hold a few duplicates of their own
 
 
 def check_writable(path: Path) -> None:
@@ -59,12 +57,8 @@ class Job:
         self.partial = self.path.with_name(self.path.name + ".partial")
         if ranks.first:
             check_writable(self.path)
-        self.calib = data.materialise(task.calib, "calib", MINIMUM_CALIB)
-        self.verify = data.materialise(task.verify, "verify", MINIMUM_VERIFY)
+        self.calib, self.verify = data.disjoint(task.calib, task.verify)
         self.samples = sum(data.batch_size(batch) for batch in self.verify)
-        shared = data.shared_samples(self.calib, self.verify)
-        if shared > SHARED_LIMIT * self.samples:
-            raise BadInput(f"{shared} samples of verify are in calib too: expected held-out data")
         self.work = Work(None, {}, ranks)
         self.original_loss = ranks.lead(lambda: mean_loss(task.model, task.loss, self.verify))
 

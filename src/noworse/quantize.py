@@ -45,7 +45,6 @@ from noworse.verify import verify_module
 DEFAULT, PAPER = "default", "paper"
 LEVELS = {DEFAULT: (2, 3, 4, 6, 8, 16), PAPER: (2, 4, 8, 16)}
 ACTIVATION_BITS = 8
-MINIMUM_CALIB, MINIMUM_VERIFY = 16, 30
 COST_SAMPLES, MOMENT_SAMPLES, RANGE_SAMPLES, AT_A_TIME = 256, 1024, 512, 64
 HELD_BACK = 0.25  # of calib: where the search measures
 BISECTIONS, LOOKS = 9, 3
@@ -151,8 +150,7 @@ def quantize_task(
         raise BadInput(f"unknown preset {preset!r} of quantize: expected one of {', '.join(LEVELS)}")
     if cost not in COSTS:
         raise BadInput(f"unknown cost {cost!r}: expected one of {', '.join(COSTS)}")
-    calib = data.materialise(task.calib, "calib", MINIMUM_CALIB)
-    held_out = data.materialise(task.verify, "verify", MINIMUM_VERIFY)
+    calib, held_out = data.disjoint(task.calib, task.verify)
     limit = parse_tolerance(tolerance, mean_loss(task.model, task.loss, held_out))
     search = Search(task, calib, _activation_bits(activations), preset, cost, seed)
     if bits is None:
@@ -208,19 +206,11 @@ class Search:
     @torch.no_grad()
     def forward(self, module: nn.Module, batch: Batch) -> Tensor:
         """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
-        return self._outputs(module, batch)
-
-    def _outputs(self, module: nn.Module, batch: Batch) -> Tensor:
-        return (self.task.forward or data.forward)(module, data.to_float32(batch))
+        return self.task.outputs(module, batch)
 
     def _batches(self, most: int) -> Iterator[Batch]:
         """The first samples of what the search does not measure on, a few at a time."""
-        seen = 0
-        for batch in self.shown:
-            for rows in torch.split(torch.arange(data.batch_size(batch)), AT_A_TIME):
-                if seen < most:
-                    yield data.select(batch, rows)
-                    seen += len(rows)
+        return data.first_samples(self.shown, most, AT_A_TIME)
 
     @functools.cached_property
     def distiller(self) -> Distiller:
@@ -256,18 +246,15 @@ class Search:
     def _diagonals(self) -> dict[str, Tensor]:
         for site in self.survey.sites:
             site.weight.requires_grad_(True)
-        outputs = ((self._outputs(self.teacher, b), data.batch_size(b)) for b in self._batches(COST_SAMPLES))
+        outputs = ((self.task.outputs(self.teacher, b), data.batch_size(b)) for b in self._batches(COST_SAMPLES))
         found = fisher_diagonals(self.sites, outputs, self.distiller, self.seed)
         self.teacher.requires_grad_(False)
         return found
 
     def losses(self) -> Tensor:
         """Per-sample losses of the teacher with the labels of calib."""
-        batches = [data.to_float32(batch) for batch in self._batches(COST_SAMPLES)]
-        try:
-            return torch.cat([self.task.loss(self.teacher, batch) for batch in batches])
-        except Exception as error:  # anything may come out of the caller's code; the cause stays attached
-            raise BadInput(f"the preset 'paper' needs calib with labels: the loss fails on it: {error}") from error
+        batches = self._batches(COST_SAMPLES)
+        return torch.cat([self.task.labelled_losses(self.teacher, b, "the preset 'paper'") for b in batches])
 
     def _published(self, proposals: Sequence[Proposal]) -> list[float]:
         return [

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from noworse import data
 from noworse.data import Batch
 from noworse.distill import parts
 from noworse.errors import BadInput, NoWorseError
@@ -55,6 +56,17 @@ class Task:
             raise BadInput(f"distill of a task is {error}") from error
         if isinstance(self.keep, str) or not all(isinstance(pattern, str) for pattern in self.keep):
             raise BadInput(f"keep of a task is {self.keep!r}: expected a list of patterns such as 'head.*'")
+
+    def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Outputs (B, ..., K) of ``module`` on a batch in float32, by ``forward`` where there is one."""
+        return (self.forward or data.forward)(module, data.to_float32(batch))
+
+    def labelled_losses(self, module: nn.Module, batch: Batch, what: str) -> Tensor:
+        """Losses (B,) on a batch of calib in float32; BadInput that names ``what`` needs labels where they fail."""
+        try:
+            return self.loss(module, data.to_float32(batch))
+        except Exception as error:  # anything may come out of the caller's code; the cause stays attached
+            raise BadInput(f"{what} needs calib with labels: the loss fails on it: {error}") from error
 
 
 def load_task(address: str) -> Task:

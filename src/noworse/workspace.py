@@ -123,7 +123,7 @@ class Workspace:
 
     def forward(self, module: nn.Module, batch: Batch) -> Tensor:
         """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
-        return (self.task.forward or data.forward)(module, data.to_float32(batch))
+        return self.task.outputs(module, batch)
 
     @torch.no_grad()
     def _original(self, batch: Batch) -> Tensor:
@@ -225,13 +225,7 @@ class Workspace:
 
     def _samples(self, count: int = SENSITIVITY_SAMPLES) -> Iterator[Batch]:
         """The first calibration samples, a few at a time: what the survey looks at."""
-        seen = 0
-        for batch in self.calib:
-            for rows in torch.split(torch.arange(data.batch_size(batch)), min(SENSITIVITY_BATCH, self.options.batch)):
-                if seen >= count:
-                    return
-                yield data.select(batch, rows)
-                seen += len(rows)
+        return data.first_samples(self.calib, count, min(SENSITIVITY_BATCH, self.options.batch))
 
     def _probes(self) -> Iterator[tuple[Tensor, int]]:
         for batch in self._samples():
