@@ -28,7 +28,7 @@ from benchmarks.symbols import (
     minilm_weights,
 )
 from benchmarks.table import Row, finish, parser
-from noworse.codec import Coded, decode_grid_into, decode_into, encode
+from noworse.codec import Coded, CodedGrid, decode_grid_into, decode_grids, decode_into, encode
 from noworse.format import write
 from noworse.representation import Constant, Grid, Raw, pack_step
 
@@ -73,8 +73,8 @@ def speed_rows(symbols: Symbols, count: int) -> Iterator[Row]:
     ends = np.cumsum([c.size for c, _ in symbols.matrices]).tolist()
     slices = [slice(end - c.size, end) for end, (c, _) in zip(ends, symbols.matrices, strict=True)]
 
-    def decoder(coded: Sequence[Coded], threads: int = 1, simd: int = 2) -> Callable[[], object]:
-        return lambda: [decode_into(c, codes[s], threads, simd) for c, s in zip(coded, slices, strict=True)]
+    def decoder(coded: Sequence[Coded], simd: int = 2) -> Callable[[], object]:
+        return lambda: [decode_into(c, codes[s], 1, simd) for c, s in zip(coded, slices, strict=True)]
 
     def fused(coded: Sequence[Coded]) -> Callable[[], object]:
         return lambda: [decode_grid_into(c, out[s], STEP, EDGE, 1) for c, s in zip(coded, slices, strict=True)]
@@ -105,7 +105,10 @@ def speed_rows(symbols: Symbols, count: int) -> Iterator[Row]:
         yield Row(f"{symbols.name}: {name}, best round", symbols.size / min(found) / 1e6, "M/s")
     faster = ratio(seconds["numpy int8 to float32"], seconds["decode to float32"])
     yield Row(f"{symbols.name}: decode to float32 / numpy int8 to float32", faster, "x", ">= 0.65")
-    pair = rounds({"one": decoder(streams), "two": decoder(streams, 2)}, 2 * count, time.perf_counter)
+    grids = [CodedGrid(c, out[s], STEP, EDGE) for c, s in zip(streams, slices, strict=True)]
+    pair = rounds(
+        {"one": lambda: decode_grids(grids, 1), "two": lambda: decode_grids(grids, 2)}, 2 * count, time.perf_counter
+    )
     yield Row(f"{symbols.name}: decode, two threads / one", ratio(pair["one"], pair["two"]), "x", ">= 1.5")
     yield Row(f"{symbols.name}: decode, best of two threads / one", min(pair["one"]) / min(pair["two"]), "x")
 

@@ -114,12 +114,11 @@ def read_block(tables: list[dict[str, object]], block: bytes, classes: list[int]
     main = m if lanes == 1 else m - 32 * lanes
     for i in range(main):
         states[i % lanes] = step(states[i % lanes])
-    if lanes > 1:
-        assert all(65536 <= x < 131072 for x in states[1:])
-        words += [x - 65536 for x in reversed(states[1:])]
-    for _ in range(main, m):
-        states[0] = step(states[0])
-    assert states[0] == (0 if lanes == 1 else 65536)
+    assert all(65536 <= x < 131072 for x in states[4:])
+    words += [x - 65536 for x in reversed(states[4:])]
+    for i in range(main, m):
+        states[i % 4] = step(states[i % 4])
+    assert states[:4] == ([0] if lanes == 1 else [65536] * 4)
     assert words == [0] * (len(words) % lanes)
     return resolve(out, escapes, [tables[c] for c in classes])
 

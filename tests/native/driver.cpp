@@ -56,8 +56,7 @@ void decode_all(const Stream& s, std::int32_t* out, std::size_t count, const Mod
     if (s.classes) classes = {s.rows.data(), s.rows.size(), s.columns.data(), s.columns.size(), found.of};
     const std::int64_t lo = slots.lo, end = lo + std::int64_t{slots.escape};
     const auto into = [&](noworse::Sink& sink) {
-        noworse::decode_stream(found.model, slots, classes, blocks, count, sink, mode.threads, mode.simd,
-                               [](std::size_t) {});
+        noworse::decode_stream({found.model, slots, classes, blocks, count, sink, mode.simd}, mode.threads);
     };
     noworse::CodeSink<std::int32_t> codes(out, lo, end, mode.simd);
     into(codes);

@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
-from noworse.codec.rans import BLOCK, Coded, Encoded, Scales, decode, decode_grid_into, decode_into, encode, fingerprint
+from noworse.codec.rans import (
+    BLOCK,
+    Coded,
+    CodedGrid,
+    Encoded,
+    Scales,
+    decode,
+    decode_grid_into,
+    decode_grids,
+    decode_into,
+    encode,
+    fingerprint,
+)
 
-__all__ = ["BLOCK", "Coded", "Encoded", "Scales", "decode", "decode_grid_into", "decode_into", "encode", "fingerprint"]
+__all__ = [
+    "BLOCK",
+    "Coded",
+    "CodedGrid",
+    "Encoded",
+    "Scales",
+    "decode",
+    "decode_grid_into",
+    "decode_grids",
+    "decode_into",
+    "encode",
+    "fingerprint",
+]

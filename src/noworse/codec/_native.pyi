@@ -18,6 +18,18 @@ class Tables:
 
 _Scales = tuple[NDArray[np.int32], NDArray[np.int32]] | None
 
+class GridPart:
+    def __init__(
+        self,
+        tables: Tables,
+        data: NDArray[np.uint8],
+        lengths: Lengths,
+        out: NDArray[np.float32],
+        step: float,
+        edge: int,
+        scales: _Scales = None,
+    ) -> None: ...
+
 def normalise(weights: NDArray[np.uint64], bits: int) -> NDArray[np.uint16]: ...
 def crc32(data: NDArray[np.uint8]) -> int: ...
 def fingerprint(data: NDArray[np.uint8], threads: int = 0) -> int: ...
@@ -34,18 +46,9 @@ def decode(
     threads: int = 0,
     simd: int = 2,
 ) -> None: ...
-def decode_grid(
-    tables: Tables,
-    data: NDArray[np.uint8],
-    lengths: Lengths,
-    out: NDArray[np.float32],
-    step: float,
-    edge: int,
-    scales: _Scales = None,
-    threads: int = 0,
-    simd: int = 2,
-    digest: bool = False,
-) -> int: ...
+def decode_grids(
+    parts: Sequence[GridPart], threads: int = 0, simd: int = 2, digest: bool = False
+) -> list[int | str]: ...
 def encode_context(codes: NDArray[np.int32], tensors: NDArray[np.uint64]) -> list[bytes]: ...
 def decode_context(blocks: tuple[bytes, ...], out: NDArray[np.int32], tensors: NDArray[np.uint64]) -> None: ...
 def take_plane(data: NDArray[np.uint8], width: int, plane: int, rotate: bool, out: NDArray[np.uint8]) -> None: ...

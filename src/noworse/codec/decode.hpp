@@ -85,9 +85,10 @@ class BlockDecoder {
     }
 
     void note_escapes(std::size_t i, const std::uint32_t* found, std::size_t n, std::uint32_t escape) {
-        if (!contains(found, n, escape, simd_)) return;
-        for (std::size_t j = 0; j < n; ++j)
-            if (found[j] == escape) escaped_.push_back(i + j);
+        for (std::size_t j = 0; j < n; j += 32)
+            for (std::uint64_t set = matches(found + j, std::min<std::size_t>(32, n - j), escape, simd_), k = 0; set;
+                 set >>= 1, ++k)
+                if (set & 1) escaped_.push_back(i + j + k);
     }
 
     // One lane starts from zero: after the last word its state runs down to zero without refills.
@@ -125,20 +126,19 @@ class BlockDecoder {
         }
         const std::size_t main = count - tail(L);
         pieces(0, main, L * kMostRounds, [&](std::size_t i, std::size_t n) { return main_piece<L>(in, state, i, n); });
-        unsigned lane = 1;
-        for (unsigned j = 1; j < L; ++j) expect(state[j] >> 16 == 1, kBadEnd);
-        pieces(main, count, kPiece, [&](std::size_t, std::size_t n) -> std::size_t {
+        unsigned lane = kTailLanes;  // the next one whose low half is a word
+        for (unsigned j = lane; j < L; ++j) expect(state[j] >> 16 == 1, kBadEnd);
+        pieces(main, count, kPiece, [&](std::size_t i, std::size_t n) -> std::size_t {
             const Pop take_symbol = pop();
-            std::uint32_t x = state[0];
             for (std::size_t j = 0; j < n; ++j) {
+                std::uint32_t& x = state[(i + j) % kTailLanes];
                 x = take_symbol(x, j);
                 if (x < kLow) x = (x << 16) | (lane < L ? state[lane++] & 0xFFFF : in.take(2));
             }
-            state[0] = x;
             return 0;
         });
         for (; lane < L; ++lane) expect(state[lane] == kLow, kBadEnd);
-        expect(state[0] == kLow, kBadEnd);
+        for (unsigned j = 0; j < kTailLanes; ++j) expect(state[j] == kLow, kBadEnd);
     }
 
     // Whole rounds, straight to the sink where it allows that, then the symbols that may lack words ahead.
@@ -168,15 +168,19 @@ class BlockDecoder {
     template <unsigned L>
     std::size_t rounds_of(Rounds& r) const {
 #ifdef NOWORSE_AVX2
-        if (simd_ == kAvx512)
-            return r.classes ? avx512::rounds<Slot, L, true>(slots_, bits_, r)
-                             : avx512::rounds<Slot, L, false>(slots_, bits_, r);
-        if (simd_ == kAvx2)
-            return r.classes ? avx2::rounds<Slot, L, true>(slots_, bits_, r)
-                             : avx2::rounds<Slot, L, false>(slots_, bits_, r);
+        if (simd_ != kPortable && all_.few8) return vectors<L, false>(&*all_.few8, r);
+        if (simd_ != kPortable && all_.few10) return vectors<L, false>(&*all_.few10, r);
+        if (simd_ != kPortable) return r.classes ? vectors<L, true>(slots_, r) : vectors<L, false>(slots_, r);
 #endif
         return r.classes ? rounds<Slot, L, true>(slots_, bits_, r) : rounds<Slot, L, false>(slots_, bits_, r);
     }
+#ifdef NOWORSE_AVX2
+    template <unsigned L, bool Classes, class S>
+    std::size_t vectors(const S* slots, Rounds& r) const {
+        return simd_ == kAvx512 ? avx512::rounds<S, L, Classes>(slots, bits_, r)
+                                : avx2::rounds<S, L, Classes>(slots, bits_, r);
+    }
+#endif
 
     const Model& model_;
     const Slots& all_;

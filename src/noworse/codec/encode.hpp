@@ -83,11 +83,15 @@ class BlockEncoder {
     template <unsigned L, bool Classes>
     void lanes(std::size_t count, std::uint16_t*& p, std::uint32_t* out) {
         std::uint16_t* const end = p;
-        std::uint32_t state[L] = {L == 1 ? 0 : kLow};
+        std::uint32_t state[L] = {};
         std::size_t i = count;
         if (L > 1) {
-            for (; i > count - tail(L); --i) state[0] = push<Classes>(state[0], i - 1, p);
-            for (unsigned j = 1; j < L; ++j) state[j] = kLow | (p != end ? *p++ : 0);
+            std::fill_n(state, kTailLanes, kLow);
+            for (; i > count - tail(L); --i) {
+                std::uint32_t& x = state[(i - 1) % kTailLanes];
+                x = push<Classes>(x, i - 1, p);
+            }
+            for (unsigned j = kTailLanes; j < L; ++j) state[j] = kLow | (p != end ? *p++ : 0);
         }
         for (; i % L; --i) state[(i - 1) % L] = push<Classes>(state[(i - 1) % L], i - 1, p);
 #ifdef NOWORSE_AVX2

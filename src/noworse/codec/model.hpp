@@ -70,7 +70,8 @@ inline unsigned lanes(const Model& m, std::size_t count) {
     return count < 131072 ? 16 : 32;
 }
 
-// The last symbols of a block with several lanes: lane 0 alone codes them, and the other lanes start from its words.
+// The last symbols of a block with several lanes: the first few alone code them, and the others start from their words.
+constexpr unsigned kTailLanes = 4;
 inline std::size_t tail(unsigned lanes) { return lanes == 1 ? 0 : 32 * static_cast<std::size_t>(lanes); }
 
 // Bytes of the only state: as few as hold it, but 3 or 4 where words follow (it is at least 2**16 then).

@@ -34,9 +34,9 @@ A stream with *classes* has up to 16 tables. Its symbols are the elements of a m
 the table of an element follows from the sum of both: known before a symbol is decoded, so that lanes stay independent.
 
 More lanes: all states are at least 2^16. Symbol i belongs to lane i mod L, except for the last 32 L symbols, the tail,
-which lane 0 decodes alone. After the other symbols lanes 1 .. L - 1 must be in [2^16, 2^17): their low halves, in lane
-order, are the first words of the tail, before those left in the block. At the end lane 0 must be 2^16, all words used,
-and unused halves 0. (The halves would be wasted otherwise: two bytes per lane.)
+where it belongs to lane i mod 4. After the other symbols lanes 4 .. L - 1 must be in [2^16, 2^17): their low halves, in
+lane order, are the first words of the tail, before those left in the block. At the end lanes 0 .. 3 must be 2^16, all
+words used, and unused halves 0. (The halves would be wasted otherwise: two bytes per lane.)
 
 Escaped values stand in the order of their positions, as bits that fill bytes from the lowest. With [lo, hi] the
 alphabet, v becomes u = 2 (v - hi - 1) above it and u = 2 (lo - 1 - v) + 1 below; with k the Golomb order and the n + 1
@@ -134,10 +134,44 @@ def decode_grid_into(
     ``step`` has at most 24 significant bits, ``edge`` is 1 to 255. Returns the fingerprint of ``out``, or 0 without
     ``digest``. CorruptFile as above.
     """
+    found = decode_grids([CodedGrid(coded, out, step, edge)], threads, simd, digest)[0]
+    if isinstance(found, CorruptFile):
+        raise found
+    return found
+
+
+@dataclass(frozen=True)
+class CodedGrid:
+    """A coded stream of codes, step and edge of its grid, and where its values go (see ``decode_grid_into``)."""
+
+    coded: Coded
+    out: NDArray[np.float32]
+    step: float
+    edge: int
+
+
+def decode_grids(
+    grids: Sequence[CodedGrid], threads: int = 0, simd: int = 2, digest: bool = False
+) -> list[int | CorruptFile]:
+    """Fill the arrays of several grids, whose blocks the threads share: one call, where many would wait for each other.
+
+    Per grid its fingerprint (0 without ``digest``), or what is wrong with it.
+    """
+    parts = [_part(grid) for grid in grids]
+    good = [part for part in parts if not isinstance(part, CorruptFile)]
+    results = iter(_native.decode_grids(good, threads, simd, digest))
+    return [part if isinstance(part, CorruptFile) else _result(next(results)) for part in parts]
+
+
+def _part(grid: CodedGrid) -> _native.GridPart | CorruptFile:
     try:
-        return _native.decode_grid(*_opened(coded), out, step, edge, coded.scales, threads, simd, digest)
+        return _native.GridPart(*_opened(grid.coded), grid.out, grid.step, grid.edge, grid.coded.scales)
     except ValueError as error:
-        raise CorruptFile(str(error)) from error
+        return CorruptFile(str(error))
+
+
+def _result(found: int | str) -> int | CorruptFile:
+    return CorruptFile(found) if isinstance(found, str) else found
 
 
 def _opened(coded: Coded) -> tuple[_native.Tables, NDArray[np.uint8], _native.Lengths]:

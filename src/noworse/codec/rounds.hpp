@@ -1,6 +1,8 @@
 // The loops that decode whole rounds, one symbol from every lane: portable, and eight lanes per register of AVX2.
 #pragma once
 
+#include <limits>
+
 #include "slots.hpp"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -83,7 +85,7 @@ struct RefillOrder {
 inline constexpr RefillOrder kRefillOrder{};
 
 struct Entry {
-    __m256i symbol, freq, bias;  // and freq - 1 of narrow slots
+    __m256i symbol, freq, bias;
 };
 
 // With a source of zeros: an undefined one would make each gather wait for whatever used its register before.
@@ -106,6 +108,20 @@ __attribute__((target("avx2"))) inline Entry look_up(const Wide* slots, __m256i 
     return {gather<8>(base + 1, index), _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF)), _mm256_srli_epi32(both, 16)};
 }
 
+template <unsigned K>
+__attribute__((target("avx2"))) NOWORSE_INLINE __m256i least(const std::uint32_t (*rows)[8], __m256i slot) {
+    if constexpr (K == 1) return _mm256_sub_epi32(slot, _mm256_load_si256(reinterpret_cast<const __m256i*>(*rows)));
+    else return _mm256_min_epu32(least<K / 2>(rows, slot), least<K - K / 2>(rows + K / 2, slot));
+}
+
+template <unsigned K>
+__attribute__((target("avx2"))) inline Entry look_up(const Few<K>* few, __m256i state) {
+    const __m256i slot = _mm256_or_si256(_mm256_slli_epi32(state, Few<K>::kShift), _mm256_set1_epi32(Few<K>::kOnes));
+    const __m256i word = least<K>(few->rows, slot);
+    return {_mm256_and_si256(_mm256_srli_epi32(word, 12), _mm256_set1_epi32(0xFF)),
+            _mm256_and_si256(word, _mm256_set1_epi32(0xFFF)), _mm256_srli_epi32(word, Few<K>::kShift)};
+}
+
 // The states x of eight lanes after those below 2**16 have taken their words; p moves behind these.
 namespace avx2 {
 #define NOWORSE_TARGET "avx2,popcnt"
@@ -118,6 +134,11 @@ __attribute__((target(NOWORSE_TARGET))) inline __m256i refill(__m256i x, const s
     p += 2 * static_cast<unsigned>(__builtin_popcount(set));
     return _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32(x, 16), words), low);
 }
+// The values of codes, (64 k + sign(k) zone) scale: all but the last product is exact.
+__attribute__((target(NOWORSE_TARGET))) inline __m256 values(__m256i codes, __m256i zone, __m256 scale) {
+    const __m256i units = _mm256_add_epi32(_mm256_slli_epi32(codes, 6), _mm256_sign_epi32(zone, codes));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(units), scale);
+}
 #include "rounds_loop.inc"
 #undef NOWORSE_TARGET
 }  // namespace avx2
@@ -129,6 +150,15 @@ __attribute__((target(NOWORSE_TARGET))) inline __m256i refill(__m256i x, const s
     const __m256i next = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     p += 2 * static_cast<unsigned>(__builtin_popcount(static_cast<unsigned>(low)));
     return _mm256_or_si256(_mm256_mask_slli_epi32(x, low, x, 16), _mm256_maskz_expand_epi32(low, next));
+}
+// The same as 64 scale k + sign(k) zone scale, rounded once, since zone scale is exact (see GridScale::fits).
+__attribute__((target(NOWORSE_TARGET))) inline __m256 values(__m256i codes, __m256i zone, __m256 scale) {
+    const __m256i edge = _mm256_castps_si256(_mm256_mul_ps(_mm256_cvtepi32_ps(zone), scale));
+    const __m256i sign = _mm256_set1_epi32(std::numeric_limits<int>::min());
+    const __m256i signed_edge = _mm256_ternarylogic_epi32(codes, sign, edge, 0x6A);  // (codes & sign) ^ edge
+    const __mmask8 not_zero = _mm256_test_epi32_mask(codes, codes);
+    return _mm256_maskz_fmadd_ps(not_zero, _mm256_cvtepi32_ps(codes), _mm256_mul_ps(scale, _mm256_set1_ps(64)),
+                                 _mm256_castsi256_ps(signed_edge));
 }
 #include "rounds_loop.inc"
 #undef NOWORSE_TARGET

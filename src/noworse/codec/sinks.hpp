@@ -21,10 +21,11 @@ class Sink {
     virtual void set(std::size_t i, std::int32_t value) = 0;
 };
 
-NOWORSE_INLINE bool contains_value(const std::uint32_t* k, std::size_t n, std::uint32_t value) {
-    std::uint32_t any = 0;
-    for (std::size_t j = 0; j < n; ++j) any |= static_cast<std::uint32_t>(k[j] == value);
-    return any != 0;
+// Which of up to 32 numbers are `value`, a bit for each.
+inline std::uint32_t matches(const std::uint32_t* k, std::size_t n, std::uint32_t value) {
+    std::uint32_t set = 0;
+    for (std::size_t j = 0; j < n; ++j) set |= static_cast<std::uint32_t>(k[j] == value) << j;
+    return set;
 }
 
 template <class Code>
@@ -34,8 +35,14 @@ NOWORSE_INLINE void add_low(Code* out, const std::uint32_t* k, std::size_t n, st
 
 // The same bodies for two instruction sets: the compiler turns the loops into vectors of either.
 #ifdef NOWORSE_AVX2
-__attribute__((target("avx2"))) inline bool contains_avx2(const std::uint32_t* k, std::size_t n, std::uint32_t value) {
-    return contains_value(k, n, value);
+__attribute__((target("avx2"))) inline std::uint32_t matches_avx2(const std::uint32_t* k, std::uint32_t value) {
+    const __m256i wanted = _mm256_set1_epi32(static_cast<int>(value));
+    std::uint32_t set = 0;
+    for (unsigned v = 0; v < 4; ++v) {
+        const __m256i equal = _mm256_cmpeq_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(k) + v), wanted);
+        set |= static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(equal))) << (8 * v);
+    }
+    return set;
 }
 template <class Code>
 __attribute__((target("avx2"))) void add_low_avx2(Code* out, const std::uint32_t* k, std::size_t n, std::uint32_t lo) {
@@ -43,11 +50,11 @@ __attribute__((target("avx2"))) void add_low_avx2(Code* out, const std::uint32_t
 }
 #endif
 
-inline bool contains(const std::uint32_t* k, std::size_t n, std::uint32_t value, [[maybe_unused]] bool simd) {
+inline std::uint32_t matches(const std::uint32_t* k, std::size_t n, std::uint32_t value, [[maybe_unused]] bool simd) {
 #ifdef NOWORSE_AVX2
-    if (simd) return contains_avx2(k, n, value);
+    if (simd && n == 32) return matches_avx2(k, value);
 #endif
-    return contains_value(k, n, value);
+    return matches(k, n, value);
 }
 
 template <class Code>
@@ -95,8 +102,9 @@ struct GridScale {
     // Whether products of integers and scale in float32 are rounded once as well (both factors are exact there) and all
     // different, that is, neither denormal nor infinite.
     bool fits(std::int64_t lo, std::int64_t end) const {
-        return lo > -(1 << 17) && end < (1 << 17) && scale >= 1e-30 && scale <= 1e30 &&
-               static_cast<double>(static_cast<float>(scale)) == scale;
+        const auto exact = [](double x) { return static_cast<double>(static_cast<float>(x)) == x; };
+        return lo > -(1 << 17) && end < (1 << 17) && scale >= 1e-30 && scale <= 1e30 && exact(scale) &&
+               exact((edge - 32) * scale);
     }
 };
 

@@ -2,25 +2,26 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 
 #include "model.hpp"
 
 namespace noworse {
 
-// symbol:8 | bias:12 | freq-1:12 in 4 bytes, so that a table of 12 bits takes 16 KiB and stays in the first-level
-// cache.
+// symbol:8 | bias:12 | freq:12 in 4 bytes (no frequency is 4096, since there are two symbols or more), so that a table of
+// 12 bits takes 16 KiB and stays in the first-level cache.
 struct Narrow {
-    static constexpr bool kLess = true;  // holds freq - 1
+    static constexpr bool kMasked = true;  // is looked up by slot
     std::uint32_t word;
     static constexpr unsigned bits(unsigned) { return 12; }
-    void set(std::uint32_t k, std::uint32_t f, std::uint32_t bias) { word = (k << 24) | (bias << 12) | (f - 1); }
+    void set(std::uint32_t k, std::uint32_t f, std::uint32_t bias) { word = (k << 24) | (bias << 12) | f; }
     std::uint32_t symbol() const { return word >> 24; }
-    std::uint32_t freq() const { return (word & 0xFFF) + 1; }
+    std::uint32_t freq() const { return word & 0xFFF; }
     std::uint32_t bias() const { return (word >> 12) & 0xFFF; }
 };
 
 struct Wide {
-    static constexpr bool kLess = false;
+    static constexpr bool kMasked = true;
     std::uint16_t freq_, bias_;
     std::uint32_t symbol_;
     static constexpr unsigned bits(unsigned bits) { return bits; }
@@ -32,6 +33,35 @@ struct Wide {
     std::uint32_t symbol() const { return symbol_; }
     std::uint32_t freq() const { return freq_; }
     std::uint32_t bias() const { return bias_; }
+};
+
+// The table of at most K symbols, small enough to compare a slot with the start of each at once. Of the differences
+// (slot | ones) - row the least, as an unsigned number, is that of the slot's own symbol: bias:12 | symbol:8 | freq:12.
+template <unsigned K>
+struct Few {
+    static constexpr bool kMasked = false;
+    static constexpr unsigned kShift = 20;
+    static constexpr std::uint32_t kOnes = (1u << kShift) - 1;
+    static constexpr unsigned bits(unsigned) { return 12; }
+    alignas(32) std::uint32_t rows[K][8];  // every one eight times, as a register holds it
+
+    // Those of the symbols with a frequency; the last one fills the rest.
+    static std::optional<Few> of(const Table& t) {
+        Few few;
+        unsigned row = 0;
+        std::uint32_t start = 0;
+        for (std::uint32_t k = 0; k < t.freq.size(); ++k) {
+            if (t.freq[k] == 0) continue;
+            if (row == K) return std::nullopt;
+            few.fill(row++, (start << kShift) + kOnes - ((k << 12) | t.freq[k]));
+            start += t.freq[k];
+        }
+        for (const unsigned last = row - 1; row < K; ++row) few.fill(row, few.rows[last][0]);
+        return few;
+    }
+
+  private:
+    void fill(unsigned row, std::uint32_t value) { std::fill_n(rows[row], 8, value); }
 };
 
 // Symbols are numbered from the smallest value of any table; `escape` is the number that all escape symbols get.
@@ -46,8 +76,14 @@ class Slots {
         }
         if (end - lo > (1 << 24)) throw std::domain_error("the tables of a stream are too far apart");
         escape = static_cast<std::uint32_t>(end - lo);
-        if (bits == 12 && escape + m.escape() <= 256) fill(m, narrow);
-        else fill(m, wide);
+        if (bits != 12 || escape + m.escape() > 256) {
+            fill(m, wide);
+            return;
+        }
+        fill(m, narrow);
+        if (m.tables.size() > 1) return;
+        few8 = Few<8>::of(m.tables[0]);
+        if (!few8) few10 = Few<10>::of(m.tables[0]);
     }
 
     std::int32_t lo;
@@ -55,6 +91,8 @@ class Slots {
     unsigned bits;
     std::vector<Narrow> narrow;  // one of the two is empty
     std::vector<Wide> wide;
+    std::optional<Few<8>> few8;  // beside narrow ones, where they suffice
+    std::optional<Few<10>> few10;
 
   private:
     template <class Slot>

@@ -14,14 +14,18 @@
 namespace noworse {
 
 // Calls work(0) .. work(count - 1), on several threads where there is more than one to do. 0 threads: one per
-// processor.
+// processor. What threads do at a time lies far apart: outputs of neighbours may share a page that the system has to
+// clear first, and would clear once for each of them.
 template <class Work>
 void parallel(std::size_t count, unsigned threads, const Work& work) {
     const std::size_t most = threads ? threads : std::max(1u, std::thread::hardware_concurrency());
+    const std::size_t lanes = std::max<std::size_t>(1, std::min(most, count)), share = (count + lanes - 1) / lanes;
     std::atomic<std::size_t> next{0};
     std::vector<std::exception_ptr> failed(count);
     const auto run = [&] {
-        for (std::size_t i = next++; i < count; i = next++) {
+        for (std::size_t turn = next++; turn < lanes * share; turn = next++) {
+            const std::size_t i = turn % lanes * share + turn / lanes;
+            if (i >= count) continue;
             try {
                 work(i);
             } catch (...) {
@@ -30,7 +34,7 @@ void parallel(std::size_t count, unsigned threads, const Work& work) {
         }
     };
     std::vector<std::thread> helpers;
-    for (std::size_t i = 1; i < std::min(most, count); ++i) {
+    for (std::size_t i = 1; i < lanes; ++i) {
         try {
             helpers.emplace_back(run);
         } catch (const std::system_error&) {
@@ -72,19 +76,28 @@ inline std::string damaged(std::size_t i, std::size_t count, const std::string& 
     return "block " + std::to_string(i) + " of " + std::to_string(count) + " is damaged: " + what;
 }
 
-// Calls done(i) after block i, while what it decoded to is still in the cache.
-template <class Done>
-void decode_stream(const Model& m, const Slots& slots, const ClassMap& classes, const Blocks& blocks, std::size_t count,
-                   Sink& sink, unsigned threads, unsigned simd, const Done& done) {
-    parallel(blocks.size(), threads, [&](std::size_t i) {
+// A stream to be decoded, block by block in any order.
+struct StreamJob {
+    const Model& model;
+    const Slots& slots;
+    const ClassMap& classes;
+    const Blocks& blocks;
+    std::size_t count;
+    Sink& sink;
+    unsigned simd;
+
+    void decode(std::size_t i) const {
         try {
             const std::size_t first = i * kBlock;
-            decode_block(m, slots, classes, blocks.open(i), first, std::min(kBlock, count - first), sink, simd);
-            done(i);
+            decode_block(model, slots, classes, blocks.open(i), first, std::min(kBlock, count - first), sink, simd);
         } catch (const std::domain_error& error) {
             throw std::domain_error(damaged(i, blocks.size(), error.what()));
         }
-    });
+    }
+};
+
+inline void decode_stream(const StreamJob& job, unsigned threads) {
+    parallel(job.blocks.size(), threads, [&](std::size_t i) { job.decode(i); });
 }
 
 template <class Code>

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.codec import BLOCK, Coded, Scales, context, decode_grid_into, decode_into, encode
+from noworse.codec import BLOCK, Coded, Scales, context, decode_into, encode
 from noworse.errors import CorruptFile
 from noworse.format import limits
 from noworse.format.index import Stream
@@ -114,20 +114,12 @@ def decode_chunk(
             return context.decode(blocks, shapes)
         return np.frombuffer(data, np.uint8)
     out = np.empty(count, np.uint8 if is_bytes else np.int32)
-    decode_into(_coded(data, stream, scales), out)
+    decode_into(as_coded(data, stream, scales), out)
     return out
 
 
-def decode_grid_chunk(
-    data: bytes, stream: Stream, out: NDArray[np.float32], step: float, edge: int, scales: Scales | None
-) -> int:
-    """Fill ``out`` with the values of the codes of a stream (see ``Grid``) and return its fingerprint; CorruptFile
-    where a checksum differs.
-    """
-    return decode_grid_into(_coded(data, stream, scales), out, step, edge, digest=True)
-
-
-def _coded(data: bytes, stream: Stream, scales: Scales | None) -> Coded:
+def as_coded(data: bytes, stream: Stream, scales: Scales | None) -> Coded:
+    """A stream with a table, as the coder takes it."""
     return Coded(data, stream.table or 0, stream.blocks, stream.checksums, scales)
 
 

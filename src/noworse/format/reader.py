@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -15,12 +16,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.codec import Scales
+from noworse.codec import CodedGrid, Scales, decode_grids
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
 from noworse.format.arena import Arena
 from noworse.format.attribution import attribute, split_shared
-from noworse.format.chunks import decode_chunk, decode_grid_chunk
+from noworse.format.chunks import as_coded, decode_chunk
 from noworse.format.digest import Digest
 from noworse.format.index import CONSTANT, GRID, PRODUCT, RAW, TIED, Entry
 from noworse.format.layout import Span, Use
@@ -43,6 +44,8 @@ from noworse.representation import (
 
 TRAILER_BYTES = 12
 MAGIC_BYTES = 6
+BATCH = 1 << 22  # elements decoded at once, which threads share
+_Content = tuple[NDArray[Any], int | None]  # stored elements, and their fingerprint where decoding made one
 _NO_CODES = np.zeros(0, np.int32)
 
 
@@ -140,7 +143,7 @@ class File:
         number = self._number(name)
         entry = self.index.entries[number]
         kind, dtype, shape = entry.signature.kind, entry.signature.dtype, entry.signature.shape
-        try:
+        with self._naming(number):
             if kind == CONSTANT:
                 return Constant(entry.signature.value, shape, dtype)
             if kind == TIED:
@@ -152,8 +155,6 @@ class File:
                 return self._grid(number)
             left, right = self._grid(entry.target), self._grid(entry.target + 1)
             return Product(left, right, entry.signature.value[0], shape, dtype)
-        except (BadInput, CorruptFile) as error:
-            raise CorruptFile(f"tensor {name!r}: {error}") from error
 
     def _grid(self, number: int) -> Grid:
         entry, parts = self.index.entries[number], self._parts(number)
@@ -165,7 +166,14 @@ class File:
 
         The same as by way of ``representation``, but the codes of large grids are never held as integers.
         """
-        return self._storage(name)[0]
+        number = self._number(name)
+        if self._is_fused(number):
+            return self._decode_fused([number])[number][0]
+        return self._unfused(name)
+
+    def _unfused(self, name: str) -> NDArray[Any] | str:
+        found = self.representation(name)
+        return found.target if isinstance(found, Tied) else _own_storage(found)
 
     def _is_fused(self, number: int) -> bool:
         """Whether a tensor is decoded straight to its values."""
@@ -174,23 +182,36 @@ class File:
             return False
         return not self._layout.uses[span.first].shared and not self.index.streams[span.first].in_context
 
-    def _storage(self, name: str, arena: Arena | None = None) -> tuple[NDArray[Any] | str, int | None]:
-        """The same with the fingerprint of the elements, where decoding made one."""
-        number = self._number(name)
+    def _decode_fused(self, numbers: list[int], arena: Arena | None = None) -> dict[int, _Content]:
+        """Several tensors by number, decoded together."""
+        grids, found = [], {}
+        for number in numbers:
+            with self._naming(number):
+                grids.append(self._coded_grid(number, arena))
+        for number, grid, result in zip(numbers, grids, decode_grids(grids, digest=True), strict=True):
+            with self._naming(number):
+                if isinstance(result, CorruptFile):
+                    raise result
+                signature = self.index.entries[number].signature
+                content = from_float32(grid.out, signature.dtype).reshape(signature.shape)
+                found[number] = content, result if signature.dtype == "float32" else None
+        return found
+
+    def _coded_grid(self, number: int, arena: Arena | None) -> CodedGrid:
         entry, span = self.index.entries[number], self._layout.spans[number]
-        signature = entry.signature
-        if not self._is_fused(number):
-            found = self.representation(name)
-            return (found.target if isinstance(found, Tied) else _own_storage(found)), None
-        out = np.empty(signature.size, np.float32) if arena is None else arena.take(signature.size)
+        check_scale(entry.step, entry.edge)
+        coded = as_coded(self._data(span.first), self.index.streams[span.first], self._scales(span))
+        size = entry.signature.size
+        out = np.empty(size, np.float32) if arena is None else arena.take(size)
+        return CodedGrid(coded, out, unpack_step(entry.step), entry.edge)
+
+    @contextmanager
+    def _naming(self, number: int) -> Iterator[None]:
+        """Says in errors which tensor they are about."""
         try:
-            check_scale(entry.step, entry.edge)
-            data, stream = self._data(span.first), self.index.streams[span.first]
-            known = decode_grid_chunk(data, stream, out, unpack_step(entry.step), entry.edge, self._scales(span))
+            yield
         except (BadInput, CorruptFile) as error:
-            raise CorruptFile(f"tensor {name!r}: {error}") from error
-        content = from_float32(out, signature.dtype).reshape(signature.shape)
-        return content, known if signature.dtype == "float32" else None
+            raise CorruptFile(f"tensor {self.index.entries[number].name!r}: {error}") from error
 
     def array(self, name: str) -> NDArray[Any]:
         """The decoded tensor (see ``Representation.decode``); a tied one decodes its target."""
@@ -202,14 +223,27 @@ class File:
 
         Compares the digest at the end: CorruptFile where it differs, so nothing is to be used before.
         """
-        fused = [e.signature.size for number, e in enumerate(self.index.entries) if self._is_fused(number)]
-        digest, arena = Digest(), Arena(sum(fused))
-        for name in self._numbers:
-            (content, known), signature = self._storage(name, arena), self.entry(name).signature
+        digest, fused = Digest(), [number for number in self._numbers.values() if self._is_fused(number)]
+        arena = Arena(sum(self.index.entries[number].signature.size for number in fused))
+        decoded: dict[int, _Content] = {}
+        for name, number in self._numbers.items():
+            if fused and number == fused[0]:
+                decoded = self._decode_fused(self._batch(fused), arena)
+            content, known = decoded.pop(number) if number in decoded else (self._unfused(name), None)
+            signature = self.index.entries[number].signature
             digest.add(name, signature.dtype, signature.shape, content, known)
             yield name, content
         if digest.value() != self.index.digest:
             raise CorruptFile(f"the tensors decode to digest {digest.value().hex()}, expected {self.digest}")
+
+    def _batch(self, fused: list[int]) -> list[int]:
+        """Takes tensors to be decoded together off a list, from its beginning: until they have BATCH elements."""
+        batch: list[int] = []
+        size = 0
+        while fused and size < BATCH:
+            batch.append(fused.pop(0))
+            size += self.index.entries[batch[-1]].signature.size
+        return batch
 
     def check(self) -> None:
         """Decode everything and compare the digest; CorruptFile where anything is wrong."""
