@@ -65,7 +65,10 @@ GROUPS = {
     ),
     "counter": Group(
         "Entropy of all weights against the estimate of the L² code, which takes 1/128 of the weights of large tensors",
-        (Case("official rate loss, sampled", {"rate": "official"}),),
+        (
+            Case("official rate loss, sampled", {"rate": "official"}),
+            Case("official rate loss, all weights", {"rate": "official_whole"}, seeds=2),
+        ),
         ("resnet20", "lenet5"),
     ),
     "transforms": Group(
@@ -136,6 +139,7 @@ GROUPS = {
         (
             Case("start from nearest rounding", {"rounding": "nearest"}, seeds=2),
             Case("OBS rounding with a rate term", {"rounding": "compensated", "rate_rounding": 1.0}, seeds=2),
+            Case("codes frozen for 30 iterations after", {"frozen": 30}, seeds=2),
             Case("OBS rounding, no tuning", {"iterations": 0, "rounding": "compensated"}, seeds=2),
             Case("nearest rounding, no tuning", {"iterations": 0, "rounding": "nearest"}, seeds=2),
         ),

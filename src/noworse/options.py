@@ -15,7 +15,7 @@ from noworse.rate.kernels import Relaxation
 
 VERSION = 1
 SCHEDULES = ("joint", "alternating")
-RATES = ("soft", "official")
+RATES = ("soft", "official", "official_whole")
 ROUNDINGS = ("auto", "compensated", "nearest")
 METHODS = ("grids", "auto")
 PLAIN_TRANSFORMS = ("deadzone", "uniform")
@@ -53,7 +53,7 @@ class Options:
     delta: float = 0.25  # half width of the counter's kernel, in code units
     kernel: str = "cos"  # of the counter: "cos", "linear", "triangle"
     resolution: int = 0  # where not 0, the kernel's half width is the range of a tensor's codes divided by this
-    rate: str = "soft"  # what the gradient of the rate is taken of: "soft" entropy, or the "official" estimate of L²
+    rate: str = "soft"  # what gives the rate's gradient: "soft" entropy, L²'s estimate "official", or "official_whole"
     rate_on_weights: bool = False  # whether the rate term also pulls on the weights, not only on steps and zones
     entropy_term: bool = True  # False: steps and zones do not see the rate, the size is held by scaling all steps alike
     distill: str = "task"  # kind of output distillation: the task's, or "kl", "mse", "cosine"

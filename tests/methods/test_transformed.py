@@ -12,6 +12,7 @@ from torch import Tensor
 from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.transformed import NARROWEST, TransformedGrids
 from noworse.methods.transforms import TRANSFORMS
+from noworse.rate import official
 from noworse.rate.kernels import Relaxation
 from noworse.representation import CHANNEL_UNITS, unpack_step
 
@@ -101,8 +102,25 @@ def test_gradients_lower_loss_and_rate(transform: str) -> None:
     assert objective() < 0.97 * before
 
 
-def test_untuned_tensors_keep_step_and_zone() -> None:
-    found = grids(TransformedGrids, "deadzone", False, "official")
+def test_the_official_rate_is_of_all_weights_or_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(official, "LARGEST_WHOLE", 100)
+    pulls = {}
+    for rate in ("official", "official_whole"):
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            found = grids(TransformedGrids, "deadzone", False, rate)
+            out = torch.empty(found.count)
+            found.quantise(out, Relaxation())
+            found.gradients(out, torch.zeros(found.count), 1.0, True)
+            assert found.latent.grad is not None
+            pulls[rate, seed] = found.latent.grad.clone()
+    assert pulls["official", 0].count_nonzero() < pulls["official_whole", 0].count_nonzero() / 4
+    assert not pulls["official", 0].equal(pulls["official", 1])
+
+
+@pytest.mark.parametrize("rate", ["official", "official_whole"])
+def test_untuned_tensors_keep_step_and_zone(rate: str) -> None:
+    found = grids(TransformedGrids, "deadzone", False, rate)
     out = torch.empty(found.count)
     found.quantise(out, Relaxation())
     found.gradients(out, torch.randn(found.count), 0.1, False)

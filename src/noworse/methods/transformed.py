@@ -28,7 +28,7 @@ class TransformedGrids(GridSet):
     """``GridSet`` with two more leaves: ``trained`` (K·P,) of the curves and ``log_channel`` (C,) of the rows.
 
     ``transform`` is that of tensors of two dimensions or more; biases and other vectors are uniform unless it is
-    "deadzone". ``rate`` is what the gradient of the rate is taken of: "soft" entropy or the "official" estimate.
+    "deadzone". ``rate`` is what the gradient of the rate is taken of: "soft" entropy or an "official" estimate.
     """
 
     remakes = False
@@ -130,8 +130,9 @@ class TransformedGrids(GridSet):
 
     def _bits(self, codes: Tensor) -> Tensor:
         relaxation = self._relaxation or Relaxation()
-        if self.rate == "official":
-            return official_bits(codes, torch.default_generator, relaxation.kernel, relaxation.resolution or 64)
+        if self.rate != "soft":
+            resolution, sampled = relaxation.resolution or 64, self.rate == "official"
+            return official_bits(codes, torch.default_generator, relaxation.kernel, resolution, sampled)
         return soft_entropy(codes, relaxation)
 
     @torch.no_grad()
