@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noworse.allocate import Choices, allocate, back_off, knapsack, pareto
+from noworse.allocate import Choices, allocate, back_off, knapsack, pareto, settle
 from noworse.errors import BadInput
 
 
@@ -85,6 +86,27 @@ def test_two_coarse_layers_that_hurt_each_other() -> None:
     assert knapsack(choices, 10) == [0, 0, 1]
     assert allocate(choices, 10) == [0, 1, 1]
     assert allocate(choices, 8) == [0, 1, 0]
+
+
+def test_what_is_measured_decides_among_starts_and_their_changes() -> None:
+    choices = problem(5, 4, 1, pairs=True)
+    limit = middle(choices, 0.4)
+    wanted = knapsack(choices, limit)
+    asked: list[tuple[int, ...]] = []
+
+    def loss(chosen: Sequence[int]) -> float:  # what no prediction knows
+        asked.append(tuple(chosen))
+        return float(sum(a != b for a, b in zip(chosen, wanted, strict=True)))
+
+    worst = [int(np.argmin(row)) for row in choices.sizes]
+    assert settle(choices, [worst, wanted, worst], limit, loss, 0) == wanted
+    assert len(asked) == 2
+    asked.clear()
+    found = settle(choices, [worst], limit, loss, 200)
+    assert len(set(asked)) == len(asked)
+    assert all(choices.size(chosen) <= limit for chosen in asked)
+    assert found == wanted
+    assert settle(Choices([[1.0, 0.0]], [[2, 4]]), [[0]], 9, lambda chosen: 0.0, 5) == [0]
 
 
 def test_a_trust_region_leaves_large_steps_out() -> None:

@@ -11,7 +11,7 @@ Source: LLC (2024), Eq. 9; pairs as in CLADO (2023).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,27 +106,79 @@ def _given(choices: Choices, chosen: Sequence[int]) -> Matrix:
     return found
 
 
-def _descend(choices: Choices, limit: float, chosen: list[int]) -> list[int]:
-    """The best change of one or two layers at a time, as long as that costs less."""
-    assert choices.pairs is not None
+def _changes(choices: Choices, limit: float, chosen: Sequence[int]) -> Matrix:
+    """What it costs more to take two choices (n, n) instead of those of their layers; infinite where that is not free.
+
+    Where one of the two is taken already, it is the change of a single layer.
+    """
     lengths = [len(row) for row in choices.costs]
     owner = np.repeat(np.arange(len(lengths)), lengths)
     alone, sizes, allowed = (np.concatenate([np.asarray(row) for row in table])
                              for table in (choices.costs, choices.sizes, choices.allowed()))  # fmt: skip
     usable = allowed[:, None] & allowed & (owner[:, None] != owner)
-    while True:
-        now = (choices.offsets + np.array(chosen))[owner]  # what is chosen in the layer of each choice
-        total = alone + _given(choices, chosen)
-        change, more, pairs = total - total[now], sizes - sizes[now], choices.pairs
-        among = pairs - pairs[:, now] - pairs[now] + pairs[np.ix_(now, now)]
-        both = change[:, None] + change + among
-        both[~usable | (more[:, None] + more > limit - choices.size(chosen))] = np.inf
-        a, b = np.unravel_index(int(both.argmin()), both.shape) if len(lengths) > 1 else (0, 0)
+    now = (choices.offsets + np.array(chosen))[owner]  # what is chosen in the layer of each choice
+    total = alone if choices.pairs is None else alone + _given(choices, chosen)
+    change, more = total - total[now], sizes - sizes[now]
+    both: Matrix = change[:, None] + change
+    if choices.pairs is not None:
+        both += choices.pairs - choices.pairs[:, now] - choices.pairs[now] + choices.pairs[np.ix_(now, now)]
+    both[~usable | (more[:, None] + more > limit - choices.size(chosen))] = np.inf
+    return both
+
+
+def _changed(choices: Choices, chosen: Sequence[int], numbers: Sequence[int]) -> list[int]:
+    """The choice with these instead of those of their layers."""
+    found, offsets = list(chosen), choices.offsets
+    for k in numbers:
+        layer = int(np.searchsorted(offsets, k, "right")) - 1
+        found[layer] = int(k - offsets[layer])
+    return found
+
+
+def _descend(choices: Choices, limit: float, chosen: list[int]) -> list[int]:
+    """The best change of one or two layers at a time, as long as that costs less."""
+    while len(chosen) > 1:
+        both = _changes(choices, limit, chosen)
+        a, b = np.unravel_index(int(both.argmin()), both.shape)
         if not both[a, b] < -1e-12:
-            return chosen
-        chosen = list(chosen)
-        for k in (a, b):
-            chosen[owner[k]] = int(k - choices.offsets[owner[k]])
+            break
+        chosen = _changed(choices, chosen, (int(a), int(b)))
+    return chosen
+
+
+def settle(
+    choices: Choices,
+    starts: Sequence[Sequence[int]],
+    limit: float,
+    loss: Callable[[Sequence[int]], float],
+    tries: int,
+) -> list[int]:
+    """The start of least measured ``loss`` of all its choices together, then the best of some changes of it.
+
+    The changes of one or two layers within ``limit`` that are predicted to cost least are tried, ``tries`` in all; one
+    that lowers the measured loss is kept, and the next ones start from there.
+    """
+    known: dict[tuple[int, ...], float] = {}
+    for start in starts:
+        if tuple(start) not in known:
+            known[tuple(start)] = loss(start)
+    best = min(known, key=known.__getitem__)
+    for _ in range(tries):
+        trial = next((t for t in _nearby(choices, limit, best) if t not in known), None)
+        if trial is None:
+            break
+        known[trial] = loss(trial)
+        best = min(best, trial, key=known.__getitem__)
+    return list(best)
+
+
+def _nearby(choices: Choices, limit: float, chosen: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Changes of one or two layers, those first that are predicted to cost least."""
+    if len(chosen) > 1:
+        both = _changes(choices, limit, chosen)
+        for k in np.argsort(both, axis=None, kind="stable")[: int(np.isfinite(both).sum())]:
+            a, b = np.unravel_index(int(k), both.shape)
+            yield tuple(_changed(choices, chosen, (int(a), int(b))))
 
 
 def knapsack(choices: Choices, limit: float, extra: Matrix | None = None) -> list[int]:

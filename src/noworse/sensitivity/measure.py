@@ -5,7 +5,8 @@ Kinds, with errors δ of weights and ε of layer inputs h, outputs z and per-sam
 ``"first-order"``   ⟨∂ℓ/∂w, δ⟩ + ⟨∂ℓ/∂h, ε⟩                                   (LLC, Eq. 3)
 ``"quadratic"``     ½ dzᵀ (∂²ℓ/∂z²) dz, where dz is the derivative of z along the error (Gauss-Newton)
 ``"gauss-newton"``  their sum
-``"secant"``        Gauss-Newton with the outputs' actual change dz for their derivative, at one forward pass
+``"divergence"``    the quadratic term with the outputs' actual change dz for their derivative, at one forward pass
+``"secant"``        Gauss-Newton with that change: divergence and (∂ℓ/∂z)ᵀ dz
 ``"second-order"``  first order and ½ (δ, ε)ᵀ H (δ, ε) with the exact Hessian
 ``"fisher"``        ½ Σ F e² over elements e of the errors, F = E[(∂ℓ/∂w)²] for labels that the model draws itself
 ``"loss"``          the loss with the error minus the loss without: the truth, at one forward pass
@@ -33,7 +34,8 @@ from noworse.distill import Distiller, distiller_of
 from noworse.errors import BadInput
 from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel
 
-KINDS = ("first-order", "quadratic", "gauss-newton", "secant", "second-order", "fisher", "loss")
+KINDS = ("first-order", "quadratic", "gauss-newton", "divergence", "secant", "second-order", "fisher", "loss")
+DEFAULT = "secant"
 FISHER_SAMPLES = 16  # whose gradients are summed before they are squared: sampled labels cancel between them
 
 
@@ -51,7 +53,7 @@ def measure(
     loss: Loss | None,
     batches: Iterable[Batch],
     errors: Mapping[str, Error | Shift],
-    kind: str = "secant",
+    kind: str = DEFAULT,
     *,
     dtype: torch.dtype = torch.float32,
     forward: Forward | None = None,
@@ -84,7 +86,7 @@ def collect(
     loss: Loss | None,
     batches: Iterable[Batch],
     errors: Mapping[str, Error | Shift],
-    kind: str = "secant",
+    kind: str = DEFAULT,
     **settings: Any,
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """What ``measure`` averages: values and numbers of samples, for each sample or ("fisher") for a few together."""
@@ -192,11 +194,19 @@ def _gauss_newton(visit: Visit, move: Move) -> Tensor:
     return slope + model.output_curvature(visit.batch, visit.outputs, outputs) / 2
 
 
-def _secant(visit: Visit, move: Move) -> Tensor:
-    model = visit.runs.model
+def _changes(visit: Visit, move: Move) -> list[Tensor]:
+    """How far the outputs move."""
     with torch.no_grad():
-        outputs = model.at(visit.batch, move)[1]
-    changes = [moved - before for moved, before in zip(outputs, visit.outputs, strict=True)]
+        outputs = visit.runs.model.at(visit.batch, move)[1]
+    return [moved - before for moved, before in zip(outputs, visit.outputs, strict=True)]
+
+
+def _divergence(visit: Visit, move: Move) -> Tensor:
+    return visit.runs.model.output_curvature(visit.batch, visit.outputs, _changes(visit, move)) / 2
+
+
+def _secant(visit: Visit, move: Move) -> Tensor:
+    model, changes = visit.runs.model, _changes(visit, move)
     slope = model.output_slope(visit.batch, visit.outputs, changes)
     return slope + model.output_curvature(visit.batch, visit.outputs, changes) / 2
 
@@ -214,6 +224,7 @@ KINDS_OF: dict[str, Callable[[Visit, Move], Tensor]] = {
     "first-order": _first,
     "quadratic": _quadratic,
     "gauss-newton": _gauss_newton,
+    "divergence": _divergence,
     "secant": _secant,
     "second-order": _second,
     "loss": _loss,

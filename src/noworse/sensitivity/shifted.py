@@ -2,7 +2,7 @@
 
 The losses ℓ(t) are those of weights w + t δ and of layer inputs h + t ε, with errors that stay what they are on the
 unmoved model while t changes (LLC, Eq. 3). Layers are moved by hooks, so that nothing is traced; derivatives in t are
-taken in forward mode, which gives those of every sample at once.
+those of every sample at once (derivatives.py).
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from noworse import data
 from noworse.compare import Loss, check_losses
 from noworse.data import Batch
 from noworse.errors import BadInput
+from noworse.sensitivity.derivatives import along, second_along
 
 Error: TypeAlias = Tensor | Callable[[Tensor], Tensor]  # or what makes it of the tensor, such as x -> round(x) - x
 Shift: TypeAlias = Mapping[str, Error]  # several places that are moved together
@@ -128,25 +129,19 @@ class ShiftedModel:
 
     def tangents(self, batch: Batch, move: Move) -> tuple[Tensor, list[Tensor]]:
         """Derivatives at t = 0 of the losses (B,) and of the outputs."""
-        zero = torch.zeros((), dtype=self.dtype)
-        with differentiable():
-            found: tuple[Tensor, list[Tensor]] = jvp(lambda t: self.at(batch, move, t), (zero,), (zero + 1,))[1]
-        return found
+        return along(lambda t: self.at(batch, move, t), self.dtype)
 
     def second(self, batch: Batch, move: Move) -> Tensor:
         """Second derivatives at t = 0 of the losses, (B,): (δ, ε)ᵀ H (δ, ε) with all of the Hessian."""
-        return _second(lambda t: self.at(batch, move, t)[0], self.dtype)
+        return second_along(lambda t: self.at(batch, move, t)[0], self.dtype)
 
     def output_curvature(self, batch: Batch, outputs: list[Tensor], tangents: list[Tensor]) -> Tensor:
         """(B,): dzᵀ (∂²ℓ/∂z²) dz of tangents dz of the outputs z, the Gauss-Newton form."""
-
-        return _second(self._along(batch, outputs, tangents), self.dtype)
+        return second_along(self._along(batch, outputs, tangents), self.dtype)
 
     def output_slope(self, batch: Batch, outputs: list[Tensor], tangents: list[Tensor]) -> Tensor:
         """(B,): (∂ℓ/∂z)ᵀ dz."""
-        zero = torch.zeros((), dtype=self.dtype)
-        found: Tensor = jvp(self._along(batch, outputs, tangents), (zero,), (zero + 1,))[1]
-        return found
+        return along(self._along(batch, outputs, tangents), self.dtype)
 
     def _along(self, batch: Batch, outputs: list[Tensor], tangents: list[Tensor]) -> Callable[[Tensor], Tensor]:
         return lambda t: self.replay(batch, [z + t * dz for z, dz in zip(outputs, tangents, strict=True)])
@@ -216,34 +211,3 @@ def _input_hook(name: str, change: Callable[[Tensor], Tensor]) -> Callable[..., 
         return moved
 
     return hook
-
-
-def _second(function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
-    """Second derivatives at 0 of (B,) values of a number."""
-    zero = torch.zeros((), dtype=dtype)
-    one = zero + 1
-
-    def first(t: Tensor) -> Tensor:
-        derivative: Tensor = jvp(function, (t,), (one,))[1]
-        return derivative
-
-    with differentiable():
-        found: Tensor = jvp(first, (zero,), (one,))[1]
-    return found
-
-
-@contextmanager
-def differentiable() -> Iterator[None]:
-    """Attention in plain products, since fused kernels have no forward derivatives; BadInput for other such ops."""
-    names = ("flash", "mem_efficient")
-    before = {name: getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in names}
-    try:
-        for name in names:
-            getattr(torch.backends.cuda, f"enable_{name}_sdp")(False)
-        yield
-    except NotImplementedError as error:
-        reason = str(error).splitlines()[0][:200]
-        raise BadInput(f"no forward derivatives: {reason}; expected kind='secant', 'fisher' or 'loss'") from error
-    finally:
-        for name, enabled in before.items():
-            getattr(torch.backends.cuda, f"enable_{name}_sdp")(enabled)

@@ -1,0 +1,83 @@
+"""Derivatives of many values along one number t, at t = 0: in forward mode, or by two backward passes.
+
+Forward mode gives the derivatives of all values at once, at the price of one more pass. Operations that torch knows no
+forward derivative of, as products of sparse matrices, usually have a backward pass that can be differentiated. That is
+enough: with a probe u for each value y, s(u) = ∂⟨u, y⟩/∂t is linear in u, and ∂s/∂u is dy/dt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.func import jvp
+from torch.utils import _pytree as pytree
+
+from noworse.errors import BadInput
+
+T = TypeVar("T")
+
+
+def along(function: Callable[[Tensor], T], dtype: torch.dtype) -> T:
+    """d/dt of everything that ``function(t)`` returns; BadInput where torch has no such derivative."""
+    zero = torch.zeros((), dtype=dtype)
+    return _differentiable(lambda: _forward(function, zero), lambda: _backward(function, zero.requires_grad_()))
+
+
+def second_along(function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
+    """d²/dt² of the values of ``function(t)``, any shape."""
+    zero = torch.zeros((), dtype=dtype)
+    return _differentiable(
+        lambda: _forward(lambda t: _forward(function, t), zero),
+        lambda: _backward(lambda t: _backward(function, t), zero.requires_grad_()),
+    )
+
+
+def _forward(function: Callable[[Tensor], T], t: Tensor) -> T:
+    derivative: T = jvp(function, (t,), (torch.ones_like(t),))[1]
+    return derivative
+
+
+def _backward(function: Callable[[Tensor], T], t: Tensor) -> T:
+    derivative: T = pytree.tree_map(lambda y: _slope(y, t), function(t))
+    return derivative
+
+
+def _slope(values: Tensor, t: Tensor) -> Tensor:
+    """dy/dt of values y, with its graph; a backward pass that ends in a constant would hide what it depends on."""
+    if values.requires_grad:
+        probe = torch.ones_like(values, requires_grad=True)
+        (total,) = torch.autograd.grad(values, t, probe, create_graph=True, allow_unused=True)
+        if total is not None:
+            return torch.autograd.grad(total, probe, create_graph=True)[0]
+    return torch.zeros_like(values)
+
+
+def _differentiable(forward: Callable[[], T], backward: Callable[[], T]) -> T:
+    with _plain_attention():
+        try:
+            return forward()
+        except (NotImplementedError, RuntimeError):  # RuntimeError: custom functions; now the same by another way
+            try:
+                return pytree.tree_map(torch.Tensor.detach, backward())  # type: ignore[no-any-return]
+            except (NotImplementedError, RuntimeError) as error:
+                reason = str(error).splitlines()[0][:200]
+                message = f"no derivatives of the model: {reason}; expected kind='secant', 'fisher' or 'loss'"
+                raise BadInput(message) from error
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention in plain products: fused kernels have no derivatives in forward mode, and none of second order."""
+    names = ("flash", "mem_efficient")
+    before = {name: getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in names}
+    try:
+        for name in names:
+            getattr(torch.backends.cuda, f"enable_{name}_sdp")(False)
+        yield
+    finally:
+        for name, enabled in before.items():
+            getattr(torch.backends.cuda, f"enable_{name}_sdp")(enabled)
