@@ -28,7 +28,7 @@ MEASURED, JUDGED, AT_A_TIME = 250, 750, 250  # images
 TEST, DEVELOPMENT = "test", "development"
 KINDS = {
     TEST: (DEFAULT, "first-order"),
-    DEVELOPMENT: ("divergence", "secant", "loss", "gauss-newton", "quadratic", "fisher", "first-order"),
+    DEVELOPMENT: (DEFAULT, "secant", "loss", "quadratic", "fisher", "first-order"),
 }
 
 

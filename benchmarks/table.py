@@ -49,14 +49,35 @@ Section = Callable[[bool], list[Row]]  # of ``--quick``
 
 
 def run_sections(sections: Mapping[str, Section], description: str) -> None:
-    """A whole benchmark of sections, which ``--only`` chooses from."""
+    """A whole benchmark of sections, which ``--only`` chooses from; each is stored when it ends.
+
+    With ``--only``, rows that the file holds from other sections stay there.
+    """
     options_of = parser(description)
-    options_of.add_argument("--only", nargs="+", choices=sorted(sections), default=list(sections))
+    options_of.add_argument("--only", nargs="+", choices=sorted(sections))
     options = options_of.parse_args()
+    before = stored(options.json) if options.only and options.json else []
     rows: list[Row] = []
-    for name in options.only:
+    for name in options.only or sections:
         rows += available(sections[name], options.quick)
-    finish(rows, options)
+        if options.json:
+            store(merged(before, rows), options.json)
+    show(rows)
+    check(rows, options)
+
+
+def stored(path: Path) -> list[Row]:
+    """The rows of a file, none where there is no such file."""
+    if not path.exists():
+        return []
+    return [Row(row["name"], row["value"], row["unit"], row["target"]) for row in json.loads(path.read_text())]
+
+
+def merged(before: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Rows of before in their order, replaced by rows of the same name, then the others."""
+    new = {row.name: row for row in rows}
+    kept = [new.pop(row.name, row) for row in before]
+    return [*kept, *new.values()]
 
 
 def available(section: Section, quick: bool) -> list[Row]:
@@ -74,6 +95,16 @@ def finish(rows: Sequence[Row], options: argparse.Namespace) -> None:
     """Show and store the rows; end the program with 1 where ``--check`` finds one short of its target."""
     show(rows)
     if options.json:
-        options.json.write_text(json.dumps([{**asdict(row), "ok": row.ok} for row in rows], indent=1) + "\n")
+        store(rows, options.json)
+    check(rows, options)
+
+
+def store(rows: Sequence[Row], path: Path) -> None:
+    """Write the rows to a file."""
+    path.write_text(json.dumps([{**asdict(row), "ok": row.ok} for row in rows], indent=1) + "\n")
+
+
+def check(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """End the program with 1 where ``--check`` finds a row short of its target."""
     if options.check and any(row.ok is False for row in rows):
         sys.exit(1)

@@ -78,6 +78,13 @@ class Search:
         self.survey: Survey = survey(self.teacher, runs, kept)
         self.sites = {site.key: site for site in self.survey.sites}
 
+    def rounding_inputs(self, bits: int | None) -> Search:
+        """The same search with inputs of so many bits, None: as they are; what is known of weights stays known."""
+        _ = self.choices  # measured once, for both
+        other = copy.copy(self)
+        other.activation_bits = bits
+        return other
+
     @torch.no_grad()
     def forward(self, module: nn.Module, batch: Batch) -> Tensor:
         """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks.table import Row, run_sections
+from benchmarks.table import Row, run_sections, store, stored
 from noworse.task import TaskUnavailable
 
 
@@ -33,3 +34,14 @@ def test_a_missed_row_ends_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmark", "--check", "--only", "good"])
     with pytest.raises(SystemExit, match="1"):
         run_sections({"good": good, "absent": absent}, "A benchmark.")
+
+
+def test_rows_of_other_sections_stay_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.json"
+    store([Row("a", 9.0, "x", ">= 2"), Row("b", 3.0, "", "")], path)
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--json", str(path), "--only", "good"])
+    run_sections({"good": good, "absent": absent}, "A benchmark.")
+    assert stored(path) == [Row("a", 1.0, "x", ">= 2"), Row("b", 3.0, "", "")]
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--json", str(path)])
+    run_sections({"good": good, "absent": absent}, "A benchmark.")
+    assert stored(path) == [Row("a", 1.0, "x", ">= 2")]

@@ -35,7 +35,7 @@ from noworse.errors import BadInput
 from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel
 
 KINDS = ("first-order", "quadratic", "gauss-newton", "divergence", "secant", "second-order", "fisher", "loss")
-DEFAULT = "secant"
+DEFAULT = "divergence"
 FISHER_SAMPLES = 16  # whose gradients are summed before they are squared: sampled labels cancel between them
 
 
