@@ -17,7 +17,7 @@ from noworse.errors import BadInput, CorruptFile, MismatchedModule
 from noworse.methods.quantizers.costs import gradient_sums
 from noworse.methods.quantizers.proposals import Proposal, propose, true_costs
 from noworse.methods.quantizers.sites import survey
-from noworse.model.quantized import Range, attach, detach, from_settings, input_ranges, to_settings
+from noworse.model.quantized import OUTPUT, Range, activation_ranges, attach, detach, from_settings, to_settings
 from noworse.quantize import Quantization, quantize_task
 from noworse.task import Task
 from tests.tiny import ConvNet, Language, Odd, language_task, mlp, task
@@ -52,7 +52,7 @@ def test_a_file_gives_back_the_same_module(conv: Quantization, tmp_path: Path) -
     loaded = noworse.load_quantized(ConvNet(), path)
     x = torch.randn(64, 1, 12, 12)
     assert torch.equal(loaded(x), conv.module(x))
-    assert input_ranges(loaded) == input_ranges(conv.module)
+    assert activation_ranges(loaded) == activation_ranges(conv.module)
     assert torch.equal(copy.deepcopy(loaded)(x), loaded(x))
     detach(loaded)
     assert not torch.equal(loaded(x), conv.module(x))
@@ -75,7 +75,7 @@ def test_bits_are_kept_to_and_more_bits_lose_less() -> None:
     assert all(q.mean_bits <= bits for q, bits in zip(found, (2.5, 4, 8), strict=True))
     kl = [q.verdict.mean_kl for q in found]
     assert kl[0] > kl[1] > kl[2]  # type: ignore[operator]
-    assert not input_ranges(found[0].module)
+    assert not activation_ranges(found[0].module)
     with pytest.raises(BadInput, match="smallest choice"):
         quantize_task(job, bits=1.9)
     fixed = quantize_task(job, bits={"conv1": 8, "fc": 4}, activations=6).table
@@ -91,7 +91,7 @@ def test_llc_as_published() -> None:
     job = labelled(task(ConvNet(), 1, 12, 12))
     found = quantize_task(job, bits=8, preset="paper")
     assert all(row.activations in (None, row.weights) for row in found.table)
-    assert {r.rounding for r in input_ranges(found.module).values()} <= {"up", "down"}
+    assert {r.rounding for r in activation_ranges(found.module).values()} <= {"up", "down"}
     with pytest.raises(BadInput, match="labels"):
         quantize_task(task(ConvNet(), 1, 12, 12), bits=8, preset="paper")
 
@@ -156,6 +156,39 @@ class Twice(nn.Module):
         return self.last(self.attention(x, x, x, need_weights=False)[0][:, 0])  # type: ignore[no-any-return]
 
 
+class Residual(nn.Module):
+    """Convolutions that end in a sum, in an activation, and in the next layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (nn.Conv2d(1 if k == 0 else 4, 4, 3, padding=1) for k in range(3))
+        self.norm, self.head = nn.BatchNorm2d(4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.one(x))
+        x = F.relu(x + self.three(self.two(x)))
+        return self.head(F.relu(x + self.norm(self.two(x))).mean((2, 3)))
+
+
+def test_outputs_that_end_in_sums_are_rounded_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    found = quantize_task(task(Residual(), 1, 12, 12), bits=8)
+    ranges = activation_ranges(found.module)
+    assert {name for name in ranges if name.endswith(OUTPUT)} == {"three" + OUTPUT, "norm" + OUTPUT}
+    assert {"one", "two", "three", "head"} < set(ranges)
+    found.save(tmp_path / "a.nwt")
+    loaded, x = noworse.load_quantized(Residual(), tmp_path / "a.nwt"), torch.randn(5, 1, 12, 12)
+    assert activation_ranges(copy.deepcopy(loaded)) == ranges
+    assert torch.equal(loaded(x), found.module(x))
+    step = ranges["three" + OUTPUT].scale
+    levels = loaded.three(loaded.two(F.relu(loaded.one(x)))) / step
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+    detach(loaded)
+    assert not activation_ranges(loaded)
+    plain = quantize_task(task(Residual(), 1, 12, 12), bits=8, activations=False)
+    assert not activation_ranges(plain.module)
+
+
 def test_what_hooks_cannot_see_is_listed() -> None:
     found = quantize_task(task(Twice()), bits=8)
     assert [row.name for row in found.table] == ["first", "mix", "last"]
@@ -167,7 +200,7 @@ def test_what_hooks_cannot_see_is_listed() -> None:
 def test_dict_inputs_tied_weights_and_integers(tmp_path: Path) -> None:
     found = quantize_task(language_task(Language()), bits=8, tolerance=0.1)
     assert [row.name for row in found.table] == ["embed", "mix"]
-    assert set(input_ranges(found.module)) == {"mix", "head"}  # those of embed are integers
+    assert set(activation_ranges(found.module)) == {"mix", "head"}  # those of embed are integers
     found.save(tmp_path / "a.nwt")
     loaded: Any = noworse.load_quantized(Language(), tmp_path / "a.nwt")
     assert loaded.head.weight is loaded.embed.weight
@@ -196,7 +229,7 @@ def test_constant_and_unbounded_inputs() -> None:
     for value in (0.0, -2.5):
         found = quantize_task(task(Constant(value)), bits=8)
         assert found.module(torch.zeros(2, 20)).isfinite().all()
-        given = input_ranges(found.module)["side"]
+        given = activation_ranges(found.module)["side"]
         assert float(given(torch.tensor([value]))) == pytest.approx(value, abs=0.02)
     with pytest.raises(BadInput, match="'side' are not finite"):
         quantize_task(task(Constant(float("inf"))), bits=8)

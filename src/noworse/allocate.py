@@ -23,6 +23,7 @@ Matrix = NDArray[np.float64]
 ROUNDS = 12  # of solving around the last choice
 PRICES = 100  # bisections for the price of a bit
 SLACK = 1e-12  # of the largest cost: rounding
+GAIN = 0.02  # of the measured loss, less is chance
 DAMPINGS = (1.0, 0.5, 0.25)  # shares of the pairs that a round takes as given
 
 
@@ -156,7 +157,7 @@ def settle(
     """The start of least measured ``loss`` of all its choices together, then the best of some changes of it.
 
     The changes of one or two layers within ``limit`` that are predicted to cost least are tried, ``tries`` in all; one
-    that lowers the measured loss is kept, and the next ones start from there.
+    that lowers the measured loss by more than chance (``GAIN``) is kept, and the next ones start from there.
     """
     known: dict[tuple[int, ...], float] = {}
     for start in starts:
@@ -168,7 +169,8 @@ def settle(
         if trial is None:
             break
         known[trial] = loss(trial)
-        best = min(best, trial, key=known.__getitem__)
+        if known[trial] < (1 - GAIN) * known[best]:
+            best = trial
     return list(best)
 
 

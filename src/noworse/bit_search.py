@@ -28,7 +28,7 @@ from noworse.methods.quantizers.proposals import FULL, Proposal, propose, true_c
 from noworse.methods.quantizers.sites import Survey, survey
 from noworse.model.flops import count_flops
 from noworse.model.norms import fold_norms
-from noworse.model.quantized import Range, attach
+from noworse.model.quantized import OUTPUT, Range, attach
 from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
 from noworse.search import Predictor
 from noworse.sensitivity.moments import input_moments
@@ -180,18 +180,24 @@ class Search:
                 found[name] = self._range(name, bits)
         return found
 
+    def _sums(self) -> dict[str, Range]:
+        """The ranges of outputs that end in sums."""
+        bits = None if self.preset == PAPER else self.activation_bits
+        return {} if bits is None else {name + OUTPUT: self._range(name + OUTPUT, bits) for name in self.survey.sums}
+
     @functools.cache  # noqa: B019  (a search lives as long as its ranges)
     def _range(self, name: str, bits: int) -> Range:
-        seen = self.survey.inputs[name]
+        ends = name.endswith(OUTPUT)
+        seen = self.survey.sums[name.removesuffix(OUTPUT)] if ends else self.survey.inputs[name]
         way = "laplace" if self.preset == PAPER else "mse"
         limits = clip.limits(seen.sample, bits, way, (seen.low, seen.high))
-        return Range.covering(*limits, bits, self.directions[name])
+        return Range.covering(*limits, bits, self.directions.get(name, "nearest"))
 
     @torch.no_grad()
     def build(self, chosen: Sequence[Proposal]) -> nn.Module:
         """The teacher with the chosen weights, and hooks that round its layers' inputs."""
         module = copy.deepcopy(self.teacher)
-        ranges: dict[str, Range] = {}
+        ranges = self._sums()
         for proposal in chosen:
             if proposal.rounded is not None:
                 module.get_parameter(proposal.name).copy_(proposal.rounded.decode())

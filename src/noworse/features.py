@@ -76,9 +76,7 @@ def choose_features(
     return _spread(_candidates(module, seen, outputs))
 
 
-def _survey(
-    module: nn.Module, run: Callable[[nn.Module], Tensor]
-) -> tuple[list[tuple[str, Any, int]], Tensor]:
+def _survey(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> tuple[list[tuple[str, Any, int]], Tensor]:
     """Every call of a submodule in the order in which they end (name, result, layers so far), and the outputs."""
     seen: list[tuple[str, Any, int]] = []
     layers = 0

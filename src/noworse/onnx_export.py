@@ -20,7 +20,7 @@ from torch import Tensor
 
 from noworse.errors import BadInput
 from noworse.methods.quantizers.rounding import Rounded
-from noworse.model.quantized import InputQuantizer, Range, attach, detach, input_ranges
+from noworse.model.quantized import Quantizer, Range, activation_ranges, attach, detach
 from noworse.quantize import Quantization
 
 TRACED_OPSET, OPSET = 17, 21  # int4 needs 21
@@ -28,14 +28,12 @@ EIGHT = 8  # bits of inputs that QuantizeLinear has
 CLOSE = 1e-4  # of the largest weight: what folding of norms may change
 
 
-class _Traced(InputQuantizer):
+class _Traced(Quantizer):
     """The same rounding in an operator that the exporter knows."""
 
-    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The arguments with the first one rounded."""
-        given = args[0] if args else kwargs["input"]
-        made = torch.fake_quantize_per_tensor_affine(given, self.range.scale, self.range.zero, 0, 2**EIGHT - 1)
-        return ((made, *args[1:]), kwargs) if args else (args, {**kwargs, "input": made})
+    def rounded(self, values: Tensor) -> Tensor:
+        """What passes on."""
+        return torch.fake_quantize_per_tensor_affine(values, self.range.scale, self.range.zero, 0, 2**EIGHT - 1)
 
 
 def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
@@ -49,7 +47,7 @@ def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
         from onnx import version_converter
     except ImportError as error:
         raise BadInput("export to ONNX needs onnx: pip install noworse[onnx]") from error
-    for name, values in input_ranges(found.module).items():
+    for name, values in activation_ranges(found.module).items():
         if values.bits != EIGHT or values.rounding != "nearest":
             has = f"{values.bits} bits, rounded {values.rounding}"
             raise BadInput(f"inputs of layer {name!r} have {has}: expected 8 bits, rounded to nearest")
@@ -63,7 +61,7 @@ def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
 
 def _trace(found: Quantization, example: Tensor) -> bytes:
     module = copy.deepcopy(found.module).eval()
-    ranges: dict[str, Range] = input_ranges(module)
+    ranges: dict[str, Range] = activation_ranges(module)
     detach(module)
     attach(module, ranges, _Traced)
     out: Any = io.BytesIO()  # a file object serves, whatever the exporter's annotation says

@@ -10,8 +10,14 @@ PRESETS: dict[str, Options] = {
     "fast": Options(iterations=0, bias_correction=True),  # rounding alone, without training: seconds
     # the official code of L², as a yardstick: its schedule, rate estimate, losses and start (alternate.py)
     "paper": Options(
-        schedule="alternating", iterations=3900, batch=16, rounding="nearest", rate="official", resolution=64,
-        distill="mse", features=("auto",),
+        schedule="alternating",
+        iterations=3900,
+        batch=16,
+        rounding="nearest",
+        rate="official",
+        resolution=64,
+        distill="mse",
+        features=("auto",),
     ),
 }
 

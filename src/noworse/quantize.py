@@ -24,7 +24,7 @@ from noworse.format import write
 from noworse.io import Lossless, load_model, safe_open
 from noworse.methods.quantizers.costs import COSTS
 from noworse.methods.quantizers.proposals import FULL, Proposal
-from noworse.model.quantized import attach, from_settings, input_ranges, to_settings
+from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
 from noworse.representation import Representation
 from noworse.task import Task
 from noworse.verdict import Verdict, parse_tolerance
@@ -65,7 +65,7 @@ class Quantization:
         codes = {p.name: p.representation for p in self.proposals}
         for name in lossless:
             items[name] = codes.get(name) or lossless[name]
-        settings = {**self.settings, "activations": to_settings(input_ranges(self.module))}
+        settings = {**self.settings, "activations": to_settings(activation_ranges(self.module))}
         return write(path, items, settings, self.verdict.record(), coder="auto")
 
     def __str__(self) -> str:

@@ -291,9 +291,7 @@ class Tuner:
         after_quantise = time.perf_counter()
         loss = self.learn()
         after_net = time.perf_counter()
-        self.grids.gradients(
-            self.values, self.gradient, multiplier / self.grids.count, self.options.rate_on_weights
-        )
+        self.grids.gradients(self.values, self.gradient, multiplier / self.grids.count, self.options.rate_on_weights)
         if self.scaler.usable:
             self.optimiser.step()
         self.seconds["net"] += after_net - after_quantise

@@ -74,6 +74,7 @@ def _convolutions(layer: nn.Conv2d, way: str, factors: Sequence[Tensor]) -> list
     for axis, (a, b, with_bias) in enumerate(
         ((layer.in_channels, ranks[1], False), (ranks[1], layer.out_channels, bias))
     ):
+
         def side(value: Any, other: int, axis: int = axis) -> Any:
             mine = _sides(value)[axis]
             return mine if isinstance(mine, str) else ((mine, other) if axis == 0 else (other, mine))

@@ -1,4 +1,4 @@
-"""Layers whose inputs are rounded to integers of a few bits: hooks on an ordinary module, which is not traced.
+"""Layers whose inputs, or outputs, are rounded to integers of a few bits: hooks on an ordinary module, not traced.
 
 Hooks keep module types and state keys as they are, and ``copy.deepcopy`` and ``torch.save`` take them along. Codes are
 those of ONNX's QuantizeLinear, q = clamp(round(x/s) + z, 0, 2ᵇ − 1) with ties to even, so that an exported net computes
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput, CorruptFile, MismatchedModule
 
+OUTPUT = " output"  # behind a layer's name: the range of what it returns
 WAYS = {"nearest": torch.round, "up": torch.ceil, "down": torch.floor}
 
 
@@ -52,46 +53,71 @@ class Range:
         return codes.mul_(self.scale).to(values.dtype)
 
 
-class InputQuantizer:
-    """A forward pre-hook that rounds a layer's first argument."""
+class Quantizer:
+    """Hooks that round a layer's first argument, or its output."""
 
     def __init__(self, values: Range) -> None:
         self.range = values
 
-    def __call__(
+    def rounded(self, values: Tensor) -> Tensor:
+        """What passes on."""
+        return self.range(values)
+
+    def enter(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments with the first one rounded."""
         if args:
-            return (self.range(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "input": self.range(kwargs["input"])}
+            return (self.rounded(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "input": self.rounded(kwargs["input"])}
+
+    def leave(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """The output rounded."""
+        return self.rounded(output)
 
 
-def attach(module: nn.Module, ranges: Mapping[str, Range], kind: type[InputQuantizer] = InputQuantizer) -> nn.Module:
-    """Round the inputs of the named layers from now on, in place; MismatchedModule for a layer that is not there."""
+def attach(module: nn.Module, ranges: Mapping[str, Range], kind: type[Quantizer] = Quantizer) -> nn.Module:
+    """Round the inputs of the named layers from now on, or the outputs of those named with ``OUTPUT``, in place.
+
+    MismatchedModule for a layer that is not there.
+    """
     layers = dict(module.named_modules(remove_duplicate=False))
-    missing = [name for name in ranges if name not in layers]
+    missing = [name for name in ranges if name.removesuffix(OUTPUT) not in layers]
     if missing:
         raise MismatchedModule(f"no layers {', '.join(missing)} in the module: expected those whose inputs are rounded")
     detach(module)
     for name, values in ranges.items():
-        layers[name].register_forward_pre_hook(kind(values), with_kwargs=True)
+        layer, quantizer = layers[name.removesuffix(OUTPUT)], kind(values)
+        if name.endswith(OUTPUT):
+            layer.register_forward_hook(quantizer.leave)
+        else:
+            layer.register_forward_pre_hook(quantizer.enter, with_kwargs=True)
     return module
 
 
 def detach(module: nn.Module) -> None:
     """Remove what ``attach`` added."""
     for layer in module.modules():
-        for key, hook in list(layer._forward_pre_hooks.items()):
-            if isinstance(hook, InputQuantizer):
-                del layer._forward_pre_hooks[key]
-                layer._forward_pre_hooks_with_kwargs.pop(key, None)
+        for hooks in (layer._forward_pre_hooks, layer._forward_hooks):
+            for key, hook in list(hooks.items()):
+                if _quantizer(hook):
+                    del hooks[key]
+                    layer._forward_pre_hooks_with_kwargs.pop(key, None)
 
 
-def input_ranges(module: nn.Module) -> dict[str, Range]:
-    """The ranges of all layers whose inputs are rounded, by name."""
-    hooks = ((name, hook) for name, layer in module.named_modules() for hook in layer._forward_pre_hooks.values())
-    return {name: hook.range for name, hook in hooks if isinstance(hook, InputQuantizer)}
+def activation_ranges(module: nn.Module) -> dict[str, Range]:
+    """The ranges of all that is rounded, by the names that ``attach`` takes."""
+    found: dict[str, Range] = {}
+    for name, layer in module.named_modules():
+        for end, hooks in (("", layer._forward_pre_hooks), (OUTPUT, layer._forward_hooks)):
+            for quantizer in filter(None, map(_quantizer, hooks.values())):
+                found[name + end] = quantizer.range
+    return found
+
+
+def _quantizer(hook: Any) -> Quantizer | None:
+    owner = getattr(hook, "__self__", None)
+    return owner if isinstance(owner, Quantizer) else None
 
 
 def to_settings(ranges: Mapping[str, Range]) -> dict[str, Any]:

@@ -8,11 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from noworse.errors import BadInput
 from noworse.model.hooks import removing
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = (nn.Linear, *CONVOLUTIONS, nn.Embedding)
+SUMS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 SAMPLE = 1 << 13  # values kept of one call of a layer,
 KEPT = 1 << 17  # and of all its calls
 
@@ -54,11 +58,47 @@ class Site:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a net offers: sites in the order of its layers, their inputs by layer, and what is left alone, and why."""
+    """What a net offers: sites in the order of its layers, their inputs by layer, and what is left alone, and why.
+
+    Runtimes compute a convolution in integers only where its output is rounded, too. Mostly that is so as the input
+    of the next layer; not where it ends in a sum, as in residual blocks.
+    """
 
     sites: list[Site]
     inputs: dict[str, Seen]
     alone: dict[str, str]
+    sums: dict[str, Seen]  # outputs of convolutions, or of batch norms behind them, that are added to something
+
+
+class _Sums(TorchFunctionMode):
+    """Watches which outputs of layers are added to something as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fresh: list[tuple[Tensor, str]] = []  # outputs of this run, kept so that none is taken for another
+        self.seen: dict[str, Seen] = {}
+        self.added: set[str] = set()
+
+    def observer(self, name: str) -> Callable[..., None]:
+        """A forward hook of the layer ``name``."""
+
+        def hook(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            if isinstance(layer, CONVOLUTIONS) or any(args[0] is convolved for convolved, _ in self.fresh):
+                self.fresh.append((output, name))
+                self.seen.setdefault(name, Seen()).add(output)
+
+        return hook
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in SUMS:
+            self.added.update(name for output, name in self.fresh if any(output is given for given in args))
+        return func(*args, **(kwargs or {}))
+
+    def summed(self) -> dict[str, Seen]:
+        """The outputs that were added."""
+        return {name: seen for name, seen in self.seen.items() if name in self.added}
 
 
 def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collection[str] = ()) -> Survey:
@@ -70,16 +110,19 @@ def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collec
     weights: dict[int, nn.Parameter] = {}
     inputs: dict[str, Seen] = {}
     called: set[str] = set()
-    handles = []
+    outputs, handles = _Sums(), []
     for name, layer in module.named_modules():
         weight = layer._parameters.get("weight") if isinstance(layer, LAYERS) else None
         if weight is not None and weight.numel():
             found.setdefault(id(weight), []).append(name)
             weights[id(weight)] = weight
             handles.append(layer.register_forward_pre_hook(_observer(name, inputs, called), with_kwargs=True))
-    with removing(handles), torch.no_grad():
+        if isinstance(layer, (*CONVOLUTIONS, _BatchNorm)):
+            handles.append(layer.register_forward_hook(outputs.observer(name)))
+    with removing(handles), torch.no_grad(), outputs:
         for run in runs:
             run()
+            outputs.fresh.clear()
     alone = {}
     sites = []
     for key, layers in found.items():
@@ -98,7 +141,7 @@ def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collec
     for name, seen in inputs.items():
         if not (abs(seen.low) < torch.inf and abs(seen.high) < torch.inf):
             raise BadInput(f"inputs of layer {name!r} are not finite on calib: expected values with a range")
-    return Survey(sites, inputs, alone)
+    return Survey(sites, inputs, alone, outputs.summed())
 
 
 def _observer(name: str, inputs: dict[str, Seen], called: set[str]) -> Callable[..., None]:
