@@ -30,6 +30,7 @@ def test_json_holds_every_field_and_the_ratio() -> None:
         "unused": [],
         "spent": {"net": 5.0},
         "products": None,
+        "families": {},
     }
 
 

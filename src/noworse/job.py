@@ -6,6 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from noworse import data, fingerprint
 from noworse.data import Batch
 from noworse.errors import BadInput
 from noworse.format import restamp, write
-from noworse.methods.lowrank.student import GRIDS_ALONE, Plan, descend
+from noworse.methods.lowrank.joint import Plans, descend, finalists
+from noworse.methods.lowrank.student import GRIDS_ALONE, Plan
 from noworse.options import Options
 from noworse.ranks import ALONE, Ranks
 from noworse.report import Report
@@ -31,6 +33,7 @@ KNOBS = (("shift", 0.25), ("log_scale", 0.5), ("log_scale", 8.0))  # what may be
 BISECTIONS = 12
 ROUNDS, ROUND_SHARE = 3, 0.4  # of the search within a tolerance, and their iterations as a share of the whole
 BACK_OFF = 1.15  # growth of the budget after a verification that failed
+TRIAL_SHARE = 0.15  # of the iterations, by which plans of layers in factors are told apart
 FIRST_BITS = 2.0  # bits per weight where the search starts
 
 
@@ -80,23 +83,36 @@ class Job:
     def _allocated(self, dense: Workspace, calib: list[Batch], tolerance: float, budget: float, note: str) -> Workspace:
         """The workspace to tune in towards ``budget`` bits: ``dense``, or one with layers in factors.
 
-        Each layer has the rank, or none, with which a file of that size starts at the least loss.
+        Plans are compared by what rounding to a file of that size loses; a little tuning of the best decides.
         """
         analyses = dense.plan.analyses
         if not analyses:
             return dense
+        rounded = replace(self.options, rounding="nearest")
 
-        def loss(ranks: Mapping[str, int]) -> float:
-            return self._workspace(calib, tolerance, NOWHERE, Plan(analyses, ranks)).price(budget)
+        def loss(plan: Plans) -> float:
+            return self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan), rounded).price(budget)
 
-        ranks = self.work.note(note, lambda: self.ranks.agree(descend(analyses, loss)))
-        workspace = self._workspace(calib, tolerance, self.work, Plan(analyses, ranks)) if ranks else dense
+        def tuned(plan: Plans) -> float:
+            trial = self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan))
+            trial.start(budget)
+            trial.tuner.run(budget, int(TRIAL_SHARE * self.options.iterations), note)
+            return trial.start_loss()
+
+        def choose() -> Any:
+            best = finalists(analyses, descend(analyses, loss))
+            return self.ranks.agree(min(best, key=tuned) if len(best) > 1 else best[0])
+
+        chosen = {name: (way, rank) for name, (way, rank) in self.work.note(note, choose).items()}
+        workspace = self._workspace(calib, tolerance, self.work, Plan(analyses, chosen)) if chosen else dense
         workspace.settings = dense.settings
         return workspace
 
-    def _workspace(self, calib: list[Batch], tolerance: float, work: Work, plan: Plan = GRIDS_ALONE) -> Workspace:
+    def _workspace(
+        self, calib: list[Batch], tolerance: float, work: Work, plan: Plan = GRIDS_ALONE, options: Options | None = None
+    ) -> Workspace:
         """A workspace whose measurements include a verdict as long as any of these samples can be."""
-        workspace = Workspace(self.task, calib, self.options, self.progress, self.ranks, work, plan)
+        workspace = Workspace(self.task, calib, options or self.options, self.progress, self.ranks, work, plan)
         unknown = ["compressed_loss", "mean_difference", "upper_bound", "lower_bound"]
         unknown += ["metric_original", "metric_compressed"] if self.task.metric is not None else []
         unknown += ["changed", "mean_kl"] if self.task.distill == "kl" else []
@@ -112,7 +128,7 @@ class Job:
         size = parse_target(target, workspace.original_bytes, workspace.grids.count)
         workspace.check_reachable(size, f"target {target!r} means {size} bytes")
         workspace.settings["target"] = str(target)
-        workspace = self._allocated(workspace, self.calib, limit, 8.0 * AIM * size, "ranks")
+        workspace = self._allocated(workspace, self.calib, limit, 8.0 * AIM * size, "plan")
         workspace.start(8.0 * AIM * size)
         workspace.forget_start()
         workspace.tuner.run(8.0 * AIM * size, self.options.iterations)
@@ -132,7 +148,7 @@ class Job:
         budget = FIRST_BITS * workspace.grids.count + 8.0 * workspace.floor()
         dense = workspace
         for round_ in range(1, ROUNDS + 1):
-            workspace = predictor.workspace = self._allocated(dense, tune_on, limit, budget, f"ranks {round_}")
+            workspace = predictor.workspace = self._allocated(dense, tune_on, limit, budget, f"plan {round_}")
             workspace.start(budget)
             workspace.tuner.run(budget, int(ROUND_SHARE * self.options.iterations), f"search {round_}/{ROUNDS}")
             budget = self.work.note(f"budget {round_}", functools.partial(self._next, workspace, predictor, limit))
@@ -197,7 +213,8 @@ class Job:
             tuple(self.workspace.folded),
             tuple(self.workspace.unused),
             spent,
-            dict(self.workspace.plan.ranks) if self.options.methods == "auto" else None,
+            self.workspace.plan.ranks() if self.options.methods == "auto" else None,
+            self.workspace.plan.families(),
         )
 
     def publish(self) -> None:

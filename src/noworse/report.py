@@ -23,6 +23,7 @@ class Report(Sized):
     unused: tuple[str, ...] = ()  # parameters that the calibration data never reached: kept at a fixed coarse step
     spent: dict[str, float] = field(default_factory=dict)  # seconds of tuning in the net and in the grids
     products: dict[str, int] | None = None  # layers written as a product of two grids, and its rank; None: not tried
+    families: dict[str, int] = field(default_factory=dict)  # where tried: layers by grid, flat or spatial product
 
     def __str__(self) -> str:
         text = f"{self.path}: {self.size:,} bytes, {self.ratio:.2f} times smaller than {self.original_size:,}"
@@ -30,6 +31,8 @@ class Report(Sized):
         if self.products is not None:
             ranks = ", ".join(f"{name} of rank {rank}" for name, rank in self.products.items())
             text += f"\nlow rank: {ranks or 'never better than a grid here'}"
+            never = [family for family, layers in self.families.items() if not layers]
+            text += f" (never best: {', '.join(never)})" if ranks and never else ""
         if self.unused:
             text += f"\nnot reached by calib, kept at a fixed step: {', '.join(self.unused)}"
         return text

@@ -106,8 +106,8 @@ class Workspace:
         self.plan = Plan(self._analyse()) if options.methods == "auto" and not plan.analyses else plan
         with torch.no_grad():
             self.factored = factor(self.student, self.plan)
-        for name, (left, right, _) in self.factored.products.items():
-            self.originals |= dict.fromkeys((left, right), self.originals[name])
+        for name, factors in self.factored.products.items():
+            self.originals |= dict.fromkeys((factors.left, factors.right), self.originals[name])
         self.originals |= {new: self.originals[old] for new, old in self.factored.renamed.items()}
         self.grids, self.fixed = self._survey()
         self.objective.check(self.student, probe)

@@ -5,9 +5,10 @@ import torch
 
 from noworse import BadInput, Options, compress_task, load_model
 from noworse.format import File
-from noworse.methods.lowrank.student import Factored, descend, offered
+from noworse.methods.lowrank.student import Factored, Factors, Plan, analyse, factor
 from noworse.model.factorised import Factorised
-from noworse.representation import Product
+from noworse.representation import Grid, Product
+from noworse.representation.minifloat import pack_step
 from tests import tiny
 
 
@@ -34,6 +35,27 @@ def test_a_redundant_layer_is_written_as_a_product(tmp_path):
     factors = load_model(tiny.mlp(256), tmp_path / "a.nwt", factorised=True)
     assert isinstance(factors[0], Factorised)
     x = torch.randn(50, 20)
+    torch.testing.assert_close(factors(x), dense(x), atol=1e-4, rtol=1e-4)
+
+
+def test_a_redundant_convolution_is_written_as_a_product(tmp_path):
+    def net():
+        torch.manual_seed(0)
+        parts = torch.nn.Conv2d(1, 64, 9), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(64 * 4, 4)
+        return torch.nn.Sequential(*parts).eval()
+
+    model = net()
+    with torch.no_grad():
+        model[0].weight.copy_((torch.randn(64, 2) @ torch.randn(2, 81) / 9).reshape(64, 1, 9, 9))
+    report = tiny.run(tiny.task(model, 1, 10, 10), tmp_path / "a.nwt", target=12, methods="auto")
+    assert report.products
+    assert "0" in report.products
+    assert report.families["grid"] == 0
+    assert "never best: grid" in str(report)
+    dense = load_model(net(), tmp_path / "a.nwt")
+    factors = load_model(net(), tmp_path / "a.nwt", factorised=True)
+    assert isinstance(factors[0], Factorised)
+    x = torch.randn(50, 1, 10, 10)
     torch.testing.assert_close(factors(x), dense(x), atol=1e-4, rtol=1e-4)
 
 
@@ -76,28 +98,9 @@ def test_bad_options(options, message):
 
 
 def test_names_of_factors_become_those_of_the_file():
-    factored = Factored({"b.weight": ("b.1.weight", "b.0.weight", (8, 8))}, {"b.1.bias": "b.bias"})
+    factored = Factored({"b.weight": Factors("b.1.weight", "b.0.weight", "flat", (8, 8))}, {"b.1.bias": "b.bias"})
     state = ["a.weight", "b.0.weight", "b.1.weight", "b.1.bias", "c"]
     assert factored.order(state) == ["a.weight", "b.weight", "b.bias", "c"]
-
-
-class Offer:
-    def __init__(self, *shape):
-        self.layer = torch.nn.Linear(shape[1], shape[0])
-
-
-def test_descent_takes_the_best_rank_of_each_layer_in_turn():
-    analyses = {"a": Offer(60, 60), "b": Offer(40, 40)}
-    assert offered(analyses["a"])[0] == 29
-
-    def loss(ranks):
-        a, b = ranks.get("a", 60), ranks.get("b", 40)
-        return abs(a - 15) + abs(b - 40)
-
-    best = descend(analyses, loss)
-    assert set(best) == {"a"}
-    assert abs(best["a"] - 15) <= 1
-    assert loss(best) <= min(loss({"a": rank}) for rank in offered(analyses["a"]))
 
 
 def test_compress_task_takes_options(tmp_path):
@@ -106,12 +109,23 @@ def test_compress_task_takes_options(tmp_path):
     assert report.settings["methods"] == "auto"
 
 
-def test_ranks_near_the_best_stay_below_break_even():
-    tried = []
+@pytest.mark.parametrize("way", ["flat", "spatial"])
+def test_factors_of_a_convolution_make_up_its_weight(way):
+    """Grids of the student's factors, as the file multiplies them, against the factors' own product."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(16, 32, 3), torch.nn.Flatten(), torch.nn.Linear(32, 4))
+    runs = [(lambda: model(torch.randn(40, 16, 3, 3)), 40)]
+    plan = Plan(analyse(model, [], runs, lambda out: out.square().sum()), {"0": (way, 5)})
+    assert list(plan.analyses) == ["0"]
+    assert plan.families() == {"grid": 0, "flat": int(way == "flat"), "spatial": int(way == "spatial")}
+    factored = factor(model, plan)
+    state = {name: value.mul(64).round() for name, value in model.state_dict().items()}
 
-    def loss(ranks):
-        tried.append(ranks.get("a", 99))
-        return -ranks.get("a", -1)
+    def made(name):
+        codes = state[name].to(torch.int32)
+        return Grid(codes.reshape(-1).numpy(), pack_step(1.0), 32, tuple(codes.shape), "float32")
 
-    assert descend({"a": Offer(10, 500)}, loss) == {"a": 9}
-    assert max(rank for rank in tried if rank != 99) == 9
+    item = factored.item("0.weight", made)
+    assert isinstance(item, Product)
+    model.load_state_dict(state)
+    assert torch.equal(torch.from_numpy(item.storage()), model[0].weight.detach())
+    assert factored.order(model.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]

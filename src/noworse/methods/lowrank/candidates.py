@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -81,23 +81,30 @@ class Analysis:
         """Everything below break-even in parameters, by parameters; none where the layer is too small."""
         found = list(self._matrices(FLAT))
         if len(self.weight.shape) == 4 and self.weight[0, 0].numel() > 1 and self.weighting != PLAIN:
-            found += [*self._matrices(SPATIAL), *self._tuckers()]
+            found += [c for way in self.ways[1:] for c in self._matrices(way)] + list(self._tuckers())
         return sorted(found, key=lambda c: c.parameters)
 
-    def _matrices(self, way: str) -> Iterator[Candidate]:
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """How the weight can be seen as a matrix."""
         shape = self.weight.shape
-        if way == SPATIAL and 1 in shape[2:]:
-            return
-        spectrum = self.spectrum(way)
-        tails = spectrum.second_order()
+        return (FLAT, SPATIAL) if len(shape) == 4 and 1 not in shape[2:] else (FLAT,)
+
+    def most_rank(self, way: str) -> int:
+        """The largest rank below break-even."""
+        m, n = as_matrix(self.layer.weight, way).shape
+        return int((m * n - 1) // (m + n))
+
+    def candidate(self, way: str, rank: int) -> Candidate:
+        """The product of one rank."""
+        tails = self.spectrum(way).second_order()
         m, n = as_matrix(self.weight, way).shape
-        for rank in thinned((m * n - 1) // (m + n)):
-            loss = float(tails[min(rank, len(tails) - 1)])
-            candidate = Candidate(way, (rank,), rank * (m + n), rank * (m + n) / (m * n), loss)
-            if way == SPATIAL:
-                loss = self._exact(candidate)
-                candidate = Candidate(way, (rank,), candidate.parameters, candidate.work, loss)
-            yield candidate
+        loss = float(tails[min(rank, len(tails) - 1)])
+        found = Candidate(way, (rank,), rank * (m + n), rank * (m + n) / (m * n), loss)
+        return replace(found, loss=self._exact(found)) if way == SPATIAL else found
+
+    def _matrices(self, way: str) -> Iterator[Candidate]:
+        return (self.candidate(way, rank) for rank in thinned(self.most_rank(way)))
 
     def _tuckers(self) -> Iterator[Candidate]:
         o, c, h, w = self.weight.shape

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import torch
+
+from noworse.methods.lowrank.candidates import Candidate
+from noworse.methods.lowrank.joint import descend, finalists, offered
+
+
+class Offer:
+    """What a layer of this shape offers: ranks below break-even whose truncation is predicted to lose ``lost``."""
+
+    def __init__(self, *shape, ways=("flat",), lost=lambda rank: 0.0):
+        self.layer, self.ways, self.lost = torch.nn.Linear(shape[1], shape[0]), ways, lost
+
+    def most_rank(self, way):
+        m, n = self.layer.weight.shape
+        return (m * n - 1) // (m + n)
+
+    def candidate(self, way, rank):
+        return Candidate(way, (rank,), 0, 0.0, self.lost(rank))
+
+
+def test_descent_takes_the_best_rank_of_each_layer_in_turn():
+    analyses = {"a": Offer(60, 60), "b": Offer(40, 40)}
+    assert offered(analyses["a"], "flat")[0] == 29
+
+    def loss(plan):
+        a, b = (plan.get(name, ("flat", size))[1] for name, size in (("a", 60), ("b", 40)))
+        return 1 + abs(a - 15) + abs(b - 40)
+
+    best = descend(analyses, loss)
+    assert set(best) == {"a"}
+    assert abs(best["a"][1] - 15) <= 1
+    assert loss(best) <= min(loss({"a": ("flat", rank)}) for rank in offered(analyses["a"], "flat"))
+
+
+def test_the_better_way_is_taken():
+    analyses = {"a": Offer(60, 60, ways=("flat", "spatial"))}
+    assert descend(analyses, lambda plan: 2.0 - (plan.get("a", ("", 0))[0] == "spatial"))["a"][0] == "spatial"
+
+
+def test_ranks_near_the_best_stay_below_break_even():
+    tried = []
+
+    def loss(plan):
+        tried.append(plan.get("a", ("flat", 99))[1])
+        return 1 / (2 + plan.get("a", ("flat", -1))[1])
+
+    assert descend({"a": Offer(10, 500)}, loss) == {"a": ("flat", 9)}
+    assert max(rank for rank in tried if rank != 99) == 9
+
+
+def test_ranks_that_lose_more_than_the_plan_by_truncation_alone_are_not_tried():
+    tried = []
+
+    def loss(plan):
+        tried.append(plan.get("a", ("flat", 99))[1])
+        return 1.0
+
+    descend({"a": Offer(60, 60, lost=lambda rank: 30 / rank)}, loss)
+    assert tried == [99, 29]  # 14 would lose 2.1
+
+
+def test_finalists_are_grids_the_plan_and_wider_factors_below_break_even():
+    analyses = {"a": Offer(60, 60), "b": Offer(60, 60)}
+    plan = {"a": ("flat", 10), "b": ("flat", 28)}
+    assert finalists(analyses, plan) == [{}, plan, {"a": ("flat", 15), "b": ("flat", 29)}]
+    assert finalists(analyses, {}) == [{}]
