@@ -3,12 +3,14 @@
 ``python -m benchmarks.llc [--quick] [--json FILE] [--check] [--only SECTION ...]``
 
 Everything is judged on the 10,000 test images, which no setting was chosen on. ``--quick`` takes 500 of them, less of
-calib and the smallest net. A section is a net, or allocation, calibration, integers, minilm, sensitivity, neighborhood.
+calib and the smallest net. A section is NET-smallest, NET-equal, NET-controls, or allocation, calibration, integers,
+minilm, sensitivity, neighborhood; --json keeps the rows of others where sections are chosen.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,14 +25,13 @@ MINILM_BITS = 7.5  # per weight: its calibration data has no pairs of texts, on 
 LEE = 0.01  # what the correlation may fall by
 
 
-def net_section(net: str) -> Section:
-    """The rows of one convolutional net; of the smallest alone in a quick run."""
+def sections_of(net: str) -> dict[str, Section]:
+    """Those of one convolutional net; of the smallest alone in a quick run."""
 
-    def section(quick: bool) -> list[Row]:
-        return [] if quick and net != NETS[0] else llc_equal.rows(net, quick)
+    def section(part: Callable[[str, bool], list[Row]]) -> Section:
+        return lambda quick: [] if quick and net != NETS[0] else part(net, quick)
 
-    section.__name__ = net
-    return section
+    return {f"{net}-{part.__name__}": section(part) for part in llc_equal.PARTS}
 
 
 def allocation(quick: bool) -> list[Row]:
@@ -61,7 +62,7 @@ def minilm(quick: bool) -> list[Row]:
 
 
 SECTIONS: dict[str, Section] = {
-    **{net: net_section(net) for net in NETS},
+    **{name: section for net in NETS for name, section in sections_of(net).items()},
     "allocation": allocation,
     "calibration": llc_calibration.rows,
     "integers": llc_integers.rows,

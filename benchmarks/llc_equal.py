@@ -7,6 +7,8 @@ allocations by parts of what ours knows. Each is judged on the images that it wa
 from __future__ import annotations
 
 import copy
+import functools
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,20 +51,40 @@ def outcome(what: str, found: Quantization, drop: str, seconds: str = "") -> lis
     ]
 
 
-def smallest(net: str, search: Search) -> list[Row]:
+@functools.cache
+def _search(net: str, quick: bool) -> Search:
+    return search_of(task_of(net, quick))
+
+
+@functools.cache
+def _paper(net: str, quick: bool) -> Search:
+    return paper_search(net, quick)
+
+
+@functools.cache
+def _judge(net: str, quick: bool) -> Judge:
+    task = task_of(net, quick)
+    return Judge(task.model, list(task.verify))
+
+
+def smallest(net: str, quick: bool) -> list[Row]:
     """As few bits as the tolerance allows: weights and inputs (LLC: 56 to 77 %), then weights alone."""
+    begin = time.monotonic()
+    search = _search(net, quick)
     held_out = list(search.task.verify)
     found = run(search, held_out, None, TOLERANCE)
+    found = replace(found, seconds=time.monotonic() - begin)  # with the survey
     rows = outcome(f"{net}, weights and inputs", found, ">= 80", "<= 180" if net == "resnet20" else "")
     found = run(search.rounding_inputs(None), held_out, None, TOLERANCE)
     return rows + outcome(f"{net}, weights", found, ">= 86")
 
 
-def equal(net: str, search: Search, paper: Search, judge: Judge, sizes: tuple[float, ...]) -> list[Row]:
+def equal(net: str, quick: bool) -> list[Row]:
     """Losses at equal sizes against uniform bits, other costs of the same proposals, and LLC as published."""
+    search, paper, judge = _search(net, quick), _paper(net, quick), _judge(net, quick)
     rows: list[Row] = []
     count = sum(site.weight.numel() for site in search.survey.sites)
-    for bits in sizes:
+    for bits in SIZES[:1] if quick else SIZES:
         what, limit = f"{net}, {bits} bits", bits * count
         ours = judge(search.build(search.at(bits)))
         rows += [
@@ -78,10 +100,11 @@ def equal(net: str, search: Search, paper: Search, judge: Judge, sizes: tuple[fl
     return rows
 
 
-def controls(net: str, search: Search, paper: Search, judges: tuple[Judge, Judge]) -> list[Row]:
+def controls(net: str, quick: bool) -> list[Row]:
     """Loss differences on the calibration images and on held-out ones."""
+    search, paper, held_out = _search(net, quick), _paper(net, quick), _judge(net, quick)
+    calib = Judge(search.task.model, labelled_calib(quick))
     rows = []
-    calib, held_out = judges
     for name, module in _controls(search, paper):
         seen, unseen = calib(module), held_out(module)
         rows += [
@@ -90,9 +113,10 @@ def controls(net: str, search: Search, paper: Search, judges: tuple[Judge, Judge
             Row(f"{net}, {name}: top-1 minus the original's, held out", unseen.top1, "points"),
         ]
     best = min(TEMPERATURES, key=lambda t: calib.logits_judged(calib.logits / t).mean)
+    rows.append(Row(f"{net}, the original's best temperature on calib", float(best), ""))
     for where, judge in (("on calib", calib), ("held out", held_out)):
         value = judge.logits_judged(judge.logits / best).mean
-        rows.append(Row(f"{net}, original at temperature {best:.2f}: loss difference {where}", value, "nats"))
+        rows.append(Row(f"{net}, original at that temperature: loss difference {where}", value, "nats"))
     return rows
 
 
@@ -136,11 +160,4 @@ def _first_order(search: Search, labelled: Search) -> list[list[float]]:
     return costs
 
 
-def rows(net: str, quick: bool) -> list[Row]:
-    """All rows of one net, from one search."""
-    task = task_of(net, quick)
-    search, paper = search_of(task), paper_search(net, quick)
-    judges = Judge(task.model, labelled_calib(quick)), Judge(task.model, list(task.verify))
-    sizes = SIZES[:1] if quick else SIZES
-    found = smallest(net, search)
-    return found + equal(net, search, paper, judges[1], sizes) + controls(net, search, paper, judges)
+PARTS = (smallest, equal, controls)

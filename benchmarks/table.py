@@ -59,7 +59,7 @@ def run_sections(sections: Mapping[str, Section], description: str) -> None:
     before = stored(options.json) if options.only and options.json else []
     rows: list[Row] = []
     for name in options.only or sections:
-        rows += available(sections[name], options.quick)
+        rows += available(name, sections[name], options.quick)
         if options.json:
             store(merged(before, rows), options.json)
     show(rows)
@@ -80,14 +80,14 @@ def merged(before: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
     return [*kept, *new.values()]
 
 
-def available(section: Section, quick: bool) -> list[Row]:
+def available(name: str, section: Section, quick: bool) -> list[Row]:
     """The rows of a section, none where its packages are absent."""
     from noworse.task import TaskUnavailable  # with torch, which other benchmarks measure without
 
     try:
         return section(quick)
     except TaskUnavailable as error:
-        print(f"{section.__name__}: skipped, {error}", file=sys.stderr)
+        print(f"{name}: skipped, {error}", file=sys.stderr)
         return []
 
 

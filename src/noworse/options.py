@@ -18,6 +18,7 @@ SCHEDULES = ("joint", "alternating")
 RATES = ("soft", "official", "official_whole")
 ROUNDINGS = ("auto", "compensated", "nearest")
 METHODS = ("grids", "auto")
+ALLOCATIONS = ("slope", "measured")
 PLAIN_TRANSFORMS = ("deadzone", "uniform")
 DISTILLATIONS = ("task", "kl", "mse", "cosine")
 MOST_BITS = 11.0  # of a code
@@ -43,6 +44,7 @@ class Options:
     start: float = 1.0  # bits at the start, as a multiple of the target
     schedule: str = "joint"  # or "alternating": that of the official code of L² (alternate.py), by which lr_* are set
     rounding: str = "auto"  # at the start: "compensated" (OBS), "nearest", or whichever loses less on calib
+    allocation: str = "slope"  # of steps at the start: equal "slope", or "measured" losses of each and in pairs
     methods: str = "grids"  # how tensors are written: "grids", or "auto": products of two where those lose less
     transform: str = "deadzone"  # of weights to codes: "uniform", "log", "exp", "multiscale" (methods/transforms)
     per_channel: bool = False  # whether wide rows (output channels) have steps of their own
@@ -126,9 +128,14 @@ class Options:
     def _check_methods(self) -> None:
         if self.methods not in METHODS:
             raise BadInput(f"option methods must be one of {', '.join(METHODS)}, found {self.methods!r}")
-        if self.methods == "auto" and (self.per_channel or self.transform not in PLAIN_TRANSFORMS):
+        if self.allocation not in ALLOCATIONS:
+            raise BadInput(f"option allocation must be one of {', '.join(ALLOCATIONS)}, found {self.allocation!r}")
+        if self.per_channel or self.transform not in PLAIN_TRANSFORMS:
             found = f"transform {self.transform!r}" + (" per channel" if self.per_channel else "")
-            raise BadInput(f"option methods 'auto' was given with {found}: expected a plain grid, as factors have")
+            if self.methods == "auto":
+                raise BadInput(f"option methods 'auto' was given with {found}: expected a plain grid, as factors have")
+            if self.allocation == "measured":
+                raise BadInput(f"option allocation 'measured' was given with {found}: expected a plain grid")
 
     def _check_transform(self) -> None:
         for name, known in (("transform", TRANSFORMS), ("rate", RATES), ("schedule", SCHEDULES)):

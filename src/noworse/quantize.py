@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +118,10 @@ def quantize_task(
     if cost not in COSTS:
         raise BadInput(f"unknown cost {cost!r}: expected one of {', '.join(COSTS)}")
     calib, held_out = data.disjoint(task.calib, task.verify)
+    begin = time.monotonic()
     search = Search(task, calib, _activation_bits(activations), preset, cost, seed)
-    return run(search, held_out, bits, tolerance)
+    found = run(search, held_out, bits, tolerance)
+    return replace(found, seconds=time.monotonic() - begin)
 
 
 def run(search: Search, held_out: list[Batch], bits: Bits | None, tolerance: float | str) -> Quantization:

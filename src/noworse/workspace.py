@@ -22,11 +22,13 @@ from noworse.frozen import tune_frozen
 from noworse.io import represent
 from noworse.lazy import Lazy
 from noworse.memory import trim
+from noworse.methods.allocated import allocated
 from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.lowrank.candidates import Analysis
 from noworse.methods.lowrank.student import GRIDS_ALONE, Plan, analyse, factor
 from noworse.methods.means import correct_means
 from noworse.methods.obs import Layer, start_compensated
+from noworse.methods.quantizers.proposals import OutputChanges
 from noworse.methods.start import equal_slope_steps, start_at
 from noworse.methods.transformed import TransformedGrids
 from noworse.methods.transforms import TRANSFORMS
@@ -46,6 +48,7 @@ from noworse.tune import COMPENSATED, NEAREST, Hooks, Progress
 from noworse.work import NOWHERE, Work
 
 SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16  # the latter at most: no more than are tuned on at a time
+ALLOCATION_SAMPLES = 256  # that steps are tried on where they are allocated by measured losses
 MOMENT_SAMPLES = 4096  # most that second moments of inputs are taken from
 MEANS_SAMPLES, MEANS_LEAST, MEANS_ELEMENTS = 512, 32, 1 << 22  # of one pass: at most, at least, and of its inputs
 PROBE = 8  # samples that folded norms must agree on, likewise
@@ -182,7 +185,8 @@ class Workspace:
             raise BadInput(f"keep={list(self.task.keep)!r} leaves no parameter to compress")
         for parameter in chosen.values():
             parameter.requires_grad_(True)
-        self.sensitivity = tensor_sensitivity(chosen, self._probes(), self.distiller, self.options.seed)
+        self._surveyed = tensor_sensitivity(chosen, self._probes(), self.distiller, self.options.seed)
+        self.sensitivity = self._surveyed
         trim()
         if self.options.rounding != "nearest":
             batches = self._samples(MOMENT_SAMPLES)
@@ -280,10 +284,25 @@ class Workspace:
             return self.tuner.reset(PER_BIT * self.grids.count, NEAREST)
         floor = 8 * self.floor()
         wanted = max(self.options.start * budget - floor, 0.5 * budget)
+        if self.options.allocation == "measured":
+            self._allocate(wanted)
         curved = TRANSFORMS[self.options.transform].curve != "linear"
         if self.options.rounding == "nearest" or curved or not self._start_compensated(wanted, floor):
             self.grids.restore(self._untuned)
             self.tuner.reset(start_at(self.grids, self.sensitivity, AHEAD * wanted, self.tuner.values), NEAREST)
+
+    @torch.no_grad()
+    def _allocate(self, wanted: float) -> None:
+        """Replace sensitivities by those whose steps an allocation by measured losses takes."""
+        batches = list(self._samples(ALLOCATION_SAMPLES))
+        changes = OutputChanges([self._original(batch) for batch in batches], self.distiller)
+
+        def run() -> list[Tensor]:
+            return [self.forward(self.student, batch) for batch in batches]
+
+        found = allocated(self.grids, self._surveyed, wanted, self.tuner.values, run, changes)
+        self.sensitivity = self.ranks.agree(found)
+        self.grids.restore(self._untuned)
 
     def forget_start(self) -> None:
         """Free the memory that a further ``start`` would need."""

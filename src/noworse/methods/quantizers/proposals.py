@@ -93,6 +93,33 @@ def curved(outputs: Tensor, change: Tensor, distiller: Distiller) -> Tensor:
     return torch.div(u.flatten(1), positions**0.5)
 
 
+class OutputChanges:
+    """What changes of weights do to the outputs on some batches: losses alone, and in pairs."""
+
+    def __init__(self, originals: Sequence[Tensor], distiller: Distiller) -> None:
+        self.originals, self.distiller = originals, distiller
+        self.samples = sum(map(len, originals))
+        self.costs: list[float] = []
+        self.vectors: list[Tensor | None] = []
+
+    def add(self, outputs: Sequence[Tensor] | None) -> None:
+        """The outputs with one change; None: there is none."""
+        if outputs is None:
+            self.costs.append(0.0)
+            self.vectors.append(None)
+            return
+        pairs = list(zip(outputs, self.originals, strict=True))
+        self.costs.append(float(torch.cat([self.distiller(out, z) for out, z in pairs]).double().mean()))
+        pieces = [_fold(curved(z, out - z, self.distiller)).flatten() for out, z in pairs]
+        self.vectors.append(torch.cat(pieces).float() / self.samples**0.5)
+
+    def pairs(self) -> NDArray[np.float64]:
+        """(n, n): what two changes cost together beyond the sum of their costs."""
+        size = next(len(v) for v in self.vectors if v is not None)
+        stacked = torch.stack([torch.zeros(size) if v is None else v for v in self.vectors])
+        return (stacked @ stacked.T).double().numpy()
+
+
 @torch.no_grad()
 def true_costs(
     model: nn.Module,
@@ -103,29 +130,19 @@ def true_costs(
     distiller: Distiller,
 ) -> tuple[list[float], NDArray[np.float64]]:
     """Mean distillation loss of each proposal alone, and (n, n) what two cost together beyond their sum."""
-    originals = [forward(model, batch) for batch in batches]
-    samples = sum(map(len, originals))
-    costs: list[float] = []
-    vectors: list[Tensor | None] = []
+    changes = OutputChanges([forward(model, batch) for batch in batches], distiller)
     for proposal in proposals:
         if proposal.rounded is None:
-            costs.append(0.0)
-            vectors.append(None)
+            changes.add(None)
             continue
         weight = sites[proposal.name].weight
         before = weight.detach().clone()
         weight.copy_(proposal.rounded.decode())
         try:
-            outputs = [forward(model, batch) for batch in batches]
+            changes.add([forward(model, batch) for batch in batches])
         finally:
             weight.copy_(before)
-        losses = [distiller(out, z) for out, z in zip(outputs, originals, strict=True)]
-        costs.append(float(torch.cat(losses).double().mean()))
-        pieces = [_fold(curved(z, out - z, distiller)).flatten() for out, z in zip(outputs, originals, strict=True)]
-        vectors.append(torch.cat(pieces) / samples**0.5)
-    size = next(len(v) for v in vectors if v is not None)
-    stacked = torch.stack([torch.zeros(size) if v is None else v.float() for v in vectors])
-    return costs, (stacked @ stacked.T).double().numpy()
+    return changes.costs, changes.pairs()
 
 
 def _fold(vectors: Tensor) -> Tensor:
