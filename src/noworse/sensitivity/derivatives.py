@@ -65,7 +65,7 @@ def _differentiable(forward: Callable[[], T], backward: Callable[[], T]) -> T:
                 return pytree.tree_map(torch.Tensor.detach, backward())  # type: ignore[no-any-return]
             except (NotImplementedError, RuntimeError) as error:
                 reason = str(error).splitlines()[0][:200]
-                message = f"no derivatives of the model: {reason}; expected kind='secant', 'fisher' or 'loss'"
+                message = f"no derivatives of the model: {reason}; expected kind='divergence', 'fisher' or 'loss'"
                 raise BadInput(message) from error
 
 
