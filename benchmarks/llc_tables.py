@@ -1,0 +1,139 @@
+"""The tables of docs/llc.md from docs/llc.json, which ``python -m benchmarks.llc --json docs/llc.json`` wrote.
+
+``python -m benchmarks.llc_tables``. Nets and parts without rows are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.llc_calibration import SIZES as CALIBRATION_SIZES
+from benchmarks.llc_equal import SIZES
+from benchmarks.llc_neighborhood import FASHION, OTHERS, PAPER_SIZES
+from benchmarks.llc_nets import NETS
+from benchmarks.publish import END, ROOT, TITLES, all_rows
+
+Values = dict[str, float]
+START = "<!-- llc.json, written by python -m benchmarks.llc_tables -->"
+# LLC's Table 2: loss before and after, drop-rate, of the net most like ours
+PUBLISHED = {
+    "lenet5": ("CNN, MNIST", 0.0792, 0.0786, 73),
+    "resnet20": ("ResNet-14, CIFAR", 0.3634, 0.3576, 56),
+    "vgg_small": ("VGG-13, CIFAR-100", 1.2726, 1.2503, 74),
+    "mobilenetv2": ("MobileNetV2, CIFAR", 1.6358, 1.6245, 71),
+    "minilm": ("BERT, SQuAD", 0.4461, 0.4461, 45),
+}
+# LLC's Table 1: first-order gaps of activation noise
+GAPS = {
+    "ResNet-18": (0.00735, 0.005322, 0.004321, 0.002283, 0.002675),
+    "ResNet-50": (0.023649, 0.013232, 0.008651, 0.006422, 0.006458),
+    "BERT": (0.011155, 0.008154, 0.005221, 0.004517, 0.004394),
+}
+RIVALS = ("default", "uniform", "trace", "fisher", "mse", "paper")
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table, or nothing where it has no lines."""
+    body = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head), *body]) if body else ""
+
+
+def neighbourhood(values: Values) -> str:
+    """LLC's Table 1, with the slopes that it lacks."""
+    lines = [[f"{name} (LLC)", *(f"{gap:.2g}" for gap in gaps), "", ""] for name, gaps in GAPS.items()]
+    for net in ("tanh_mlp", *FASHION, *OTHERS):
+        names = [f"{net}, all activations, noise {size:g}: |gap| of first order" for size in PAPER_SIZES]
+        if all(name in values for name in names):
+            slopes = [values[f"{net}, all activations: slope of the gap of {o} order"] for o in ("first", "second")]
+            shown = net.rpartition(":")[2]
+            lines.append(
+                [TITLES.get(shown, shown), *(f"{values[n]:.2g}" for n in names), *(f"{s:.2f}" for s in slopes)]
+            )
+    if len(lines) == len(GAPS):
+        return ""
+    return markdown(["net", *(f"noise {size:g}" for size in PAPER_SIZES), "slope 1", "slope 2"], lines)
+
+
+def smallest(values: Values) -> str:
+    """LLC's Table 2: what is no worse."""
+    lines = []
+    for net, (model, before, after, drop) in PUBLISHED.items():
+        for what in ("weights and inputs", "weights"):
+            name = f"{net}, {what}"
+            if f"{name}: drop-rate of weights" not in values:
+                continue
+            weights, file, bits, mean, bound, metric = (values[f"{name}: {key}"] for key in (
+                "drop-rate of weights", "drop-rate of the whole file", "bits per weight", "loss difference",
+                "its upper bound", "metric minus the original's",
+            ))  # fmt: skip
+            published = f"{model}: {drop} %, {after - before:+.4f}" if what != "weights" else ""
+            lines.append([TITLES[net], what, f"{bits:.2f}", f"{weights:.1f} %", f"{file:.1f} %", f"{mean:+.4f}",
+                          f"{bound:+.4f}", f"{metric:+.2f}", published])  # fmt: skip
+    head = ["net", "what", "bits", "drop of weights", "of the file", "loss", "bound", "metric", "LLC: drop, loss"]
+    return markdown(head, lines)
+
+
+def equal(values: Values) -> str:
+    """LLC's Table 3, at equal sizes: losses and KL of every allocation."""
+    lines = []
+    for net in NETS:
+        for bits in SIZES:
+            what = f"{net}, {bits} bits"
+            if f"{what}, default: loss difference" in values:
+                cells = [
+                    (values[f"{what}, {r}: loss difference"], values[f"{what}, {r}: KL to the original"])
+                    for r in RIVALS
+                ]
+                lines.append([TITLES[net], str(bits), *(f"{mean:+.5f} ({kl:.5f})" for mean, kl in cells)])
+    return markdown(["net", "bits", *RIVALS], lines)
+
+
+def controls(values: Values) -> str:
+    """Losses on the images that chose, and on others."""
+    end = ": loss difference on calib"
+    lines = []
+    for net in NETS:
+        for name in values:
+            if name.startswith(f"{net}, ") and name.endswith(end):
+                what = name.removeprefix(f"{net}, ").removesuffix(end)
+                lines.append(
+                    [TITLES[net], what, f"{values[name]:+.5f}", f"{values[name.replace('on calib', 'held out')]:+.5f}"]
+                )
+    return markdown(["net", "what", "loss on calib", "loss held out"], lines)
+
+
+def calibration(values: Values) -> str:
+    """The same by how many images chose the directions of rounding."""
+    lines = []
+    for net in NETS:
+        for size in CALIBRATION_SIZES:
+            what = f"{net}, directions of {size} images"
+            if f"{what}: loss difference on them" in values:
+                keys = ("loss difference on them", "loss difference held out", "deviation of that between draws")
+                lines.append([TITLES[net], str(size), *(f"{values[f'{what}: {key}']:+.5f}" for key in keys)])
+    return markdown(["net", "images", "loss on them", "held out", "deviation between draws"], lines)
+
+
+PARTS: dict[str, Callable[[Values], str]] = {
+    "Neighbourhood: |mean gap| of first order under noise of all inputs (LLC, Table 1)": neighbourhood,
+    "As few bits as are no worse (LLC, Table 2)": smallest,
+    "Equal sizes: loss difference, in brackets KL to the original, nats (LLC, Table 3)": equal,
+    "Controls": controls,
+    "How many images choose directions of rounding": calibration,
+}
+
+
+def main() -> None:
+    rows = json.loads((ROOT / "docs/llc.json").read_text())
+    values = {row["name"]: float(row["value"]) for row in rows}
+    found = [(title, part(values)) for title, part in PARTS.items()]
+    text = "\n\n".join(f"**{title}**\n\n{table}" for title, table in found if table)
+    page: Path = ROOT / "docs/llc.md"
+    before, rest = page.read_text().split(START)
+    page.write_text(f"{before}{START}\n{text}\n\n**All rows**\n\n{all_rows(rows)}\n{END}{rest.split(END, 1)[1]}")
+
+
+if __name__ == "__main__":
+    main()
