@@ -55,6 +55,12 @@ def test_slopes_of_a_smooth_net_are_two_and_three(found: Neighborhood) -> None:
         assert curve.bound_first <= curve.bound_second
 
 
+def test_all_places_together_are_the_same_without_each_alone(found: Neighborhood) -> None:
+    together = noworse.neighborhood(net(), loss, batches(), alone=False)
+    assert together.points == tuple(point for point in found.points if point.place == "all")
+    assert {(c.place, c.where) for c in together.curves} == {("all", "weights"), ("all", "activations")}
+
+
 def test_real_errors_stand_beside_noise(found: Neighborhood) -> None:
     kinds = {p.error for p in found.points if p.where == "weights" and p.place == "all"}
     roundings = {f"{bits} bits{how}" for bits in (2, 4, 8) for how in ("", " directed")}
