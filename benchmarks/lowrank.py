@@ -11,24 +11,21 @@ from __future__ import annotations
 import copy
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks import lowrank_joint
 from benchmarks.table import Row, Section, run_sections
-from noworse.compress import compress_task
-from noworse.decompose import Decomposition, decompose_task
+from noworse.decompose import Decomposition, Search, decompose_task
 from noworse.methods.lowrank.candidates import Analysis
 from noworse.methods.lowrank.spectrum import KRONECKER, PLAIN
 from noworse.model.factorised import FLAT
-from noworse.options import Options
 from noworse.sensitivity.kronecker import measure
 from noworse.task import Task
 from noworse.verify import Verdict, verify_module
@@ -94,15 +91,16 @@ def search(quick: bool) -> list[Row]:
 
 
 def equal(quick: bool) -> list[Row]:
-    """Every weighting at equal drop of the dense layers."""
+    """Every weighting at equal drop of the dense layers, each with one analysis for all drops."""
     rows = []
     for net in ("lenet5",) if quick else ("lenet5", "vgg_small", "lenet300"):
         task = task_of(net, quick)
+        searches = {preset: Search(task, list(task.calib), dense, preset, 0) for preset in ("default", *OTHERS)}
         for drop in DROPS[1:2] if quick else DROPS:
             losses = {}
-            for preset in ("default", *OTHERS):
-                found = decompose_task(task, drop=drop, only=dense, preset=preset)
-                losses[preset] = found.verdict.mean_difference
+            for preset, search in searches.items():
+                module = search.finish(*search.at_drop(drop))
+                losses[preset] = verify_module(module, task, list(task.verify), tolerance=0.01).mean_difference
                 rows.append(Row(f"{net}, {drop:.0%} dropped, {preset}: loss difference", losses[preset], "nats"))
             excess = losses["default"] - min(losses[other] for other in OTHERS)
             rows.append(Row(f"{net}, {drop:.0%} dropped: default minus the best other", excess, "nats", "<= 0"))
@@ -186,22 +184,10 @@ def minilm(quick: bool) -> list[Row]:
 
 
 def joint(quick: bool) -> list[Row]:
-    """Files of one size with layers as products where they lose less, and of grids alone."""
-    rows = []
-    for net, ratio, iterations in [("lenet5", 80.3, 2000), ("lenet300", 60.3, 4000)][: 1 if quick else 2]:
-        bounds = {}
-        for methods in ("auto", "grids"):
-            options = Options(iterations=20 if quick else iterations, batch=64, methods=methods)
-            with tempfile.TemporaryDirectory() as folder:
-                report = compress_task(task_of(net, quick), Path(folder) / "a.nwt", target=ratio, options=options)
-            bounds[methods] = report.verdict.upper_bound
-            rows.append(Row(f"{net}, {methods}: ratio", report.ratio, "x", f">= {int(ratio)}"))
-            bound = "<= 0.01" if methods == "auto" else ""
-            rows.append(Row(f"{net}, {methods}: upper bound of the loss difference", bounds[methods], "nats", bound))
-            rows.append(Row(f"{net}, {methods}: layers in factors", len(report.products or {}), ""))
-            rows.append(Row(f"{net}, {methods}: time", report.seconds, "s"))
-        rows.append(Row(f"{net}: bound of auto minus that of grids", bounds["auto"] - bounds["grids"], "nats", "<= 0"))
-    return rows
+    """Files with layers as products where they lose less, against files of grids alone."""
+    cases = lowrank_joint.CASES
+    nets = ("lenet5",) if quick else tuple(cases)
+    return [row for net in nets for row in lowrank_joint.rows_of(net, cases[net], task_of(net, quick), quick)]
 
 
 def speed(quick: bool) -> list[Row]:

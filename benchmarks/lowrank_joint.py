@@ -1,0 +1,70 @@
+"""The section ``joint`` of ``benchmarks.lowrank``: files with products against files of grids alone, at equal loss.
+
+Every net is compressed with ``methods="auto"`` once, and on grids alone at a ladder of ratios with the same settings;
+the ratio at which the latter's held-out loss difference equals the former's is interpolated.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.paper import ratio_at
+from benchmarks.table import Row
+from noworse.compress import compress_task
+from noworse.options import Options
+from noworse.report import Report
+from noworse.task import Task
+
+LADDER = (0.6, 0.8, 1.0)  # of the ratio of products
+REDUNDANT, EVER = 0.8, 1.01  # most that their file may have, as a share of the grids' file of equal loss
+
+
+@dataclass(frozen=True)
+class Case:
+    """How far a net is compressed and how, what bound must be met there, and the share (see above)."""
+
+    ratio: float
+    options: dict[str, Any]
+    bound: str = ""
+    share: float = EVER
+
+
+CASES = {  # settings were chosen on development images
+    "lenet5": Case(80.3, {"iterations": 4000, "batch": 64, "rate_on_weights": True}, "<= 0.01", REDUNDANT),
+    "lenet300": Case(60.3, {"iterations": 4000, "batch": 64, "rate_on_weights": True}, "<= 0.01", REDUNDANT),
+    "vgg_small": Case(40.3, {"iterations": 900}, "", REDUNDANT),
+    "resnet20": Case(24.3, {"iterations": 600}),
+}
+
+
+def compress(task: Task, ratio: float, case: Case, methods: str, quick: bool) -> Report:
+    """One file."""
+    settings = {**case.options, "methods": methods, **({"iterations": 20} if quick else {})}
+    with tempfile.TemporaryDirectory() as folder:
+        return compress_task(task, Path(folder) / "a.nwt", target=ratio, options=Options(**settings))
+
+
+def rows_of(net: str, case: Case, task: Task, quick: bool) -> list[Row]:
+    """Of one net."""
+    auto = compress(task, case.ratio, case, "auto", quick)
+    loss = auto.verdict.mean_difference
+    rows = [
+        Row(f"{net}, auto: ratio", auto.ratio, "x", f">= {int(case.ratio)}" if case.bound else ""),
+        Row(f"{net}, auto: loss difference", loss, "nats"),
+        Row(f"{net}, auto: its upper bound", auto.verdict.upper_bound, "nats", case.bound),
+        Row(f"{net}, auto: time", auto.seconds, "s"),
+    ]
+    rows += [Row(f"{net}, auto: rank of {name}", rank, "") for name, rank in (auto.products or {}).items()]
+    rows += [Row(f"{net}, auto: layers by {way}", layers, "") for way, layers in auto.families.items()]
+    points = []
+    for share in LADDER[-1:] if quick else LADDER:
+        grids = compress(task, share * case.ratio, case, "grids", quick)
+        points.append((grids.ratio, grids.verdict.mean_difference))
+        rows.append(Row(f"{net}, grids at {grids.ratio:.1f}x: loss difference", points[-1][1], "nats"))
+    rows.append(Row(f"{net}, grids at {grids.ratio:.1f}x: its upper bound", grids.verdict.upper_bound, "nats"))
+    size = ratio_at(points, loss) / auto.ratio
+    rows.append(Row(f"{net}: size of auto over that of grids at equal loss", size, "", f"<= {case.share}"))
+    return rows
