@@ -1,7 +1,7 @@
-"""The README's picture and table, and docs/results.md, from stored results: ``python -m benchmarks.publish``.
+"""The README's picture and tables of docs/, from stored results: ``python -m benchmarks.publish``.
 
-Reads ``docs/results.json``, which ``python -m benchmarks.l2 --json docs/results.json`` wrote, and what codec, lossless
-and datafree stored likewise; changes nothing else.
+Reads ``docs/results.json``, which ``python -m benchmarks.l2 --json docs/results.json`` wrote, and what codec, lossless,
+datafree and lowrank stored likewise; changes nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TITLES = {
     "gcn": "GCN",
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
-STORED = ("results", "codec", "lossless", "datafree")  # docs/NAME.json
+PAGES = {"results": "results", "codec": "results", "lossless": "results", "datafree": "results", "lowrank": "lowrank"}
 
 
 def start(name: str) -> str:
@@ -111,10 +111,10 @@ def fill(path: Path, name: str, text: str) -> None:
 
 
 def main() -> None:
-    for name in STORED:
+    for name, page in PAGES.items():
         stored = ROOT / f"docs/{name}.json"
         if stored.exists():
-            fill(ROOT / "docs/results.md", name, all_rows(json.loads(stored.read_text())))
+            fill(ROOT / f"docs/{page}.md", name, all_rows(json.loads(stored.read_text())))
     values = {row["name"]: float(row["value"]) for row in json.loads((ROOT / "docs/results.json").read_text())}
     draw(values, ROOT / "docs/ratios.png")
     fill(ROOT / "README.md", "results", table(values))
