@@ -126,7 +126,8 @@ def decompose_task(
     if drop is not None and preset == PAPER:
         raise BadInput("drop was given with the preset 'paper', which stops where the loss says: expected one of them")
     calib, held_out = data.disjoint(task.calib, task.verify)
-    limit = parse_tolerance(tolerance, mean_loss(task.model, task.loss, held_out))
+    judged = task.remembering()
+    limit = parse_tolerance(tolerance, mean_loss(judged.model, task.loss, held_out))
     search = Search(task, calib, only, preset, seed)
     samples = sum(map(data.batch_size, held_out))
     if preset == PAPER:
@@ -137,7 +138,7 @@ def decompose_task(
         results = (search.within(MEMORISED * limit * BACK_OFF**look, samples) for look in range(LOOKS))
     for look, (trial, chosen) in enumerate(results, 1):
         module = search.finish(trial, chosen)
-        verdict = verify_module(module, task, held_out, tolerance=limit, looks=look, confidence=CONFIDENCE)
+        verdict = verify_module(module, judged, held_out, tolerance=limit, looks=look, confidence=CONFIDENCE)
         if verdict.passed:
             break
     settings = {"preset": preset, "tolerance": str(tolerance), "drop": drop, "seed": seed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import os
@@ -14,6 +15,7 @@ from noworse import data, fingerprint
 from noworse.data import Batch
 from noworse.errors import BadInput
 from noworse.format import restamp, write
+from noworse.io import load_model
 from noworse.methods.lowrank.joint import Plans, descend, finalists
 from noworse.methods.lowrank.student import GRIDS_ALONE, Plan
 from noworse.options import Options
@@ -24,7 +26,7 @@ from noworse.search import Predictor, next_budget
 from noworse.target import parse_target
 from noworse.task import Task
 from noworse.tune import Progress, Step
-from noworse.verify import Verdict, mean_loss, parse_tolerance, verify
+from noworse.verify import Verdict, mean_loss, parse_tolerance, verify_module
 from noworse.work import NOWHERE, Work
 from noworse.workspace import Workspace
 
@@ -63,7 +65,8 @@ class Job:
         self.calib, self.verify = data.disjoint(task.calib, task.verify)
         self.samples = sum(data.batch_size(batch) for batch in self.verify)
         self.work = Work(None, {}, ranks)
-        self.original_loss = ranks.lead(lambda: mean_loss(task.model, task.loss, self.verify))
+        self.judged = task.remembering()  # what it makes of verify is needed again at the end
+        self.original_loss = ranks.lead(lambda: mean_loss(self.judged.model, task.loss, self.verify))
 
     def begin(self, folder: str | os.PathLike[str] | None, target: object, tolerance: object) -> None:
         """Make sure that all ranks were given the same; keep checkpoints in ``folder``, and go on from one there.
@@ -183,17 +186,9 @@ class Job:
             write(self.partial, items, workspace.settings, coder=self.options.coder)
             if last:  # two further models are to be held: the decoded tensors, and the module they are loaded into
                 workspace.release()
-            task = self.task
-            verdict = verify(
-                self.partial,
-                task.model,
-                task.loss,
-                self.verify,
-                tolerance=tolerance,
-                task=task,
-                looks=looks,
-                confidence=self.options.confidence,
-            )
+            candidate = load_model(copy.deepcopy(self.task.model), self.partial)
+            settings: dict[str, Any] = {"looks": looks, "confidence": self.options.confidence}
+            verdict = verify_module(candidate, self.judged, self.verify, tolerance=tolerance, **settings)
             return [verdict.to_json(), restamp(self.partial, verdict.record())]
 
         verdict, self.size = self.ranks.lead(judged)

@@ -127,7 +127,8 @@ def quantize_task(
 def run(search: Search, held_out: list[Batch], bits: Bits | None, tolerance: float | str) -> Quantization:
     """``quantize`` for a search, which may be used again: what it has measured it keeps."""
     begin, task = time.monotonic(), search.task
-    limit = parse_tolerance(tolerance, mean_loss(task.model, task.loss, held_out))
+    judged = task.remembering()
+    limit = parse_tolerance(tolerance, mean_loss(judged.model, task.loss, held_out))
     choices: Iterator[list[Proposal]]
     if bits is None:
         choices = search.within(limit, sum(map(data.batch_size, held_out)))
@@ -135,7 +136,7 @@ def run(search: Search, held_out: list[Batch], bits: Bits | None, tolerance: flo
         choices = iter([search.fixed(bits) if isinstance(bits, Mapping) else search.at(bits)])
     for look, chosen in enumerate(choices, 1):
         module = search.build(chosen)
-        verdict = verify_module(module, task, held_out, tolerance=limit, looks=look, confidence=CONFIDENCE)
+        verdict = verify_module(module, judged, held_out, tolerance=limit, looks=look, confidence=CONFIDENCE)
         if verdict.passed or look == LOOKS:
             break
     settings: dict[str, Any] = {"method": "quantize", "preset": search.preset, "cost": search.cost}

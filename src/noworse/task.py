@@ -22,6 +22,7 @@ from noworse import data
 from noworse.data import Batch
 from noworse.distill import parts
 from noworse.errors import BadInput, NoWorseError
+from noworse.replay import remembering
 
 
 class TaskUnavailable(NoWorseError):
@@ -60,6 +61,10 @@ class Task:
     def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
         """Outputs (B, ..., K) of ``module`` on a batch in float32, by ``forward`` where there is one."""
         return (self.forward or data.forward)(module, data.to_float32(batch))
+
+    def remembering(self) -> Task:
+        """The same task, with a model that calls nothing twice of what it is judged on (replay.py)."""
+        return replace(self, model=remembering(self.model))
 
     def labelled_losses(self, module: nn.Module, batch: Batch, what: str) -> Tensor:
         """Losses (B,) on a batch of calib in float32; BadInput that names ``what`` needs labels where they fail."""

@@ -22,6 +22,7 @@ from noworse.compare import Comparison, Loss, compare, evaluating, mean_loss
 from noworse.data import Batch
 from noworse.errors import BadInput
 from noworse.io import load_model
+from noworse.replay import remembering
 from noworse.task import Task
 from noworse.verdict import MINIMUM_SAMPLES, Verdict, judge, parse_tolerance
 
@@ -63,8 +64,12 @@ def verify_module(
     looks: int = 1,
     confidence: float = 0.95,
 ) -> Verdict:
-    """The same for a module in memory, against the model of ``task``; ``batches`` can be read more than once."""
-    model, loss = task.model, task.loss
+    """The same for a module in memory, against the model of ``task``; ``batches`` can be read more than once.
+
+    Where they are tensors in memory, each model passes over them once. Of an original from ``replay.remembering`` that
+    has seen them before, nothing is computed again.
+    """
+    model, candidate, loss = remembering(task.model), remembering(candidate), task.loss
     checked = batches_of.checked(batches, "verify")
     found = compare(model, candidate, loss, checked, task.forward, task.distill)
     batches_of.require(len(found.original), "verify", MINIMUM_SAMPLES)
