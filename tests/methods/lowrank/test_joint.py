@@ -61,6 +61,17 @@ def test_ranks_that_lose_more_than_the_plan_by_truncation_alone_are_not_tried():
     assert tried == [99, 29]  # 14 would lose 2.1
 
 
+def test_the_descent_of_ranks_ends_behind_the_best():
+    tried = []
+
+    def loss(plan):
+        tried.append(plan.get("a", ("flat", 60))[1])
+        return 1 + abs(tried[-1] - 14)
+
+    assert descend({"a": Offer(60, 60)}, loss) == {"a": ("flat", 14)}
+    assert tried == [60, 29, 14, 7, 10, 20]
+
+
 def test_finalists_are_grids_the_plan_and_wider_factors_below_break_even():
     analyses = {"a": Offer(60, 60), "b": Offer(60, 60)}
     plan = {"a": ("flat", 10), "b": ("flat", 28)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from noworse.methods.lowrank.candidates import Analysis
@@ -29,18 +30,27 @@ def descend(analyses: Mapping[str, Analysis], loss: Loss) -> dict[str, Choice]:
     for name, analysis in analyses.items():
         base = best
         for way in analysis.ways:
-            ranks, most = offered(analysis, way), analysis.most_rank(way)
-            for nearby in (False, True):
-                if nearby:
-                    middle = best[name][1] if name in best and best[name][0] == way else 0
-                    ranks = [rank for share in NEAR if 1 <= (rank := round(share * middle)) <= most]
-                for rank in ranks:
-                    if analysis.candidate(way, rank).loss > HOPELESS * least:
-                        continue
-                    found = loss({**base, name: (way, rank)})
-                    if found < least:
-                        best, least = {**base, name: (way, rank)}, found
+
+            def at(rank: int, base: Plans = base, name: str = name, way: str = way) -> float:
+                return loss({**base, name: (way, rank)})
+
+            limit, most = HOPELESS * least, analysis.most_rank(way)
+            lost, rank = _lowest([r for r in offered(analysis, way) if analysis.candidate(way, r).loss <= limit], at)
+            if lost < least:
+                near = {min(max(round(share * rank), 1), most) for share in NEAR} - {rank}
+                lost, rank = min([(lost, rank), *((at(r), r) for r in sorted(near))])
+                best, least = {**base, name: (way, rank)}, lost
     return best
+
+
+def _lowest(ranks: Sequence[int], loss: Callable[[int], float]) -> tuple[float, int]:
+    """The least loss of falling ranks, and its rank; the descent ends where a rank loses more than the one before."""
+    found: list[tuple[float, int]] = []
+    for rank in ranks:
+        found.append((loss(rank), rank))
+        if len(found) > 1 and found[-1][0] > found[-2][0]:
+            break
+    return min(found, default=(math.inf, 0))
 
 
 def finalists(analyses: Mapping[str, Analysis], best: Plans) -> list[dict[str, Choice]]:
