@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from noworse.errors import BadInput
 from noworse.sensitivity.derivatives import along, second_along
@@ -54,6 +55,31 @@ def test_structures_and_what_does_not_move() -> None:
 def test_forward_mode_gives_the_same() -> None:
     assert torch.allclose(along(lambda t: (X + t) ** 3, torch.float64), 3 * X**2)
     assert torch.allclose(second_along(lambda t: (X + t) ** 3, torch.float64), 6 * X)
+
+
+MEAN = torch.tensor([0.1, -0.2, 0.3, 0.5], dtype=torch.float64)
+NORMS = {
+    "layer": lambda x, w, b: F.layer_norm(x, (4, 3), w.expand(4, 3), b.expand(4, 3), eps=0.1),
+    "layer without scale": lambda x, w, b: F.layer_norm(x, (3,)),
+    "group": lambda x, w, b: F.group_norm(x, 2, w[:1].expand(4), b[:1].expand(4), 0.1),
+    "batch": lambda x, w, b: F.batch_norm(x, MEAN, MEAN.exp(), w[:1].expand(4), b[:1].expand(4)),
+    "attention": lambda x, w, b: F.scaled_dot_product_attention(x, x * w, x + b),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_second_derivatives_of_what_layers_do(name: str) -> None:
+    torch.manual_seed(0)
+    x, w, b = (torch.randn(*shape, dtype=torch.float64) for shape in ((2, 4, 3), (3,), (3,)))
+    dx, dw, db = torch.randn_like(x), torch.randn_like(w), torch.randn_like(b)
+
+    def value(t: Tensor | float) -> Tensor:
+        return torch.as_tensor(NORMS[name](x + t * dx, w + t * dw, b + t * db))
+
+    step = 1e-4
+    before, now, after = value(-step), value(0.0), value(step)
+    assert torch.allclose(along(value, torch.float64), (after - before) / (2 * step), atol=1e-6)
+    assert torch.allclose(second_along(value, torch.float64), (after - 2 * now + before) / step**2, atol=1e-5)
 
 
 def test_no_derivative_at_all() -> None:

@@ -7,13 +7,15 @@ enough: with a probe u for each value y, s(u) = ∂⟨u, y⟩/∂t is linear in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.func import jvp
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from noworse.errors import BadInput
@@ -57,7 +59,7 @@ def _slope(values: Tensor, t: Tensor) -> Tensor:
 
 
 def _differentiable(forward: Callable[[], T], backward: Callable[[], T]) -> T:
-    with _plain_attention():
+    with _plain_attention(), _PlainNorms():
         try:
             return forward()
         except (NotImplementedError, RuntimeError):  # RuntimeError: custom functions; now the same by another way
@@ -67,6 +69,61 @@ def _differentiable(forward: Callable[[], T], backward: Callable[[], T]) -> T:
                 reason = str(error).splitlines()[0][:200]
                 message = f"no derivatives of the model: {reason}; expected kind='divergence', 'fisher' or 'loss'"
                 raise BadInput(message) from error
+
+
+class _PlainNorms(TorchFunctionMode):
+    """Layer and group norms in elementary operations.
+
+    Of the fused ones torch knows no second derivative: it takes mean and deviation for constants, silently
+    (pytorch/pytorch#196700, #175754).
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        plain = PLAIN.get(func)
+        return (plain or func)(*args, **(kwargs or {}))
+
+
+def _layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *unused: object,
+) -> Tensor:
+    normal = _normalised(input, tuple(range(-len(normalized_shape), 0)), eps)
+    normal = normal if weight is None else normal * weight
+    return normal if bias is None else normal + bias
+
+
+def _group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *unused: object,
+) -> Tensor:
+    groups = input.reshape(len(input), num_groups, -1)
+    normal = _normalised(groups, (-1,), eps).reshape(input.shape)
+    channels = (-1, *[1] * (input.ndim - 2))
+    normal = normal if weight is None else normal * weight.reshape(channels)
+    return normal if bias is None else normal + bias.reshape(channels)
+
+
+def _normalised(values: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    centred = values - values.mean(dims, keepdim=True)
+    return centred * (centred.square().mean(dims, keepdim=True) + eps).rsqrt()
+
+
+PLAIN: dict[Callable[..., Any], Callable[..., Tensor]] = {
+    F.layer_norm: _layer_norm,
+    torch.layer_norm: _layer_norm,
+    F.group_norm: _group_norm,
+    torch.group_norm: _group_norm,
+}
 
 
 @contextmanager
