@@ -30,11 +30,12 @@ FASHION = ZOO + "fashion_mnist.py:"
 MINILM, SPAM = ZOO + "minilm.py:minilm", ZOO + "spam.py:spam"
 GPT, DETECTOR, GCN = ZOO + "language.py:char_gpt", ZOO + "detection.py:detector", ZOO + "graph.py:gcn"
 LITE = ZOO + "efficientnet.py:efficientnet_lite0"
+NEAREST = {"rounding": "nearest"}  # where wide layers and many iterations end lower from there than from "compensated"
 BITS: dict[str, Any] = {"unit": "bits per character", "rising": True}
 
 FIRST = {  # what the first version had to reach
     "lenet300": Case(FASHION + "lenet300", 40.5, {"iterations": 4000, "batch": 64}),
-    "lenet5": Case(FASHION + "lenet5", 40.5, {"iterations": 2000, "batch": 64}),
+    "lenet5": Case(FASHION + "lenet5", 40.5, {"iterations": 2000, "batch": 64, **NEAREST}),
     "resnet20": Case(FASHION + "resnet20", 24.3, {"iterations": 600}, drop=0.3, seconds=300),
     "resnet20 seed 1": Case(FASHION + "resnet20", 24.3, {"iterations": 600, "seed": 1}, drop=0.3, seconds=300),
     "resnet20 seed 2": Case(FASHION + "resnet20", 24.3, {"iterations": 600, "seed": 2}, drop=0.3, seconds=300),
@@ -46,7 +47,7 @@ FIRST = {  # what the first version had to reach
 }
 NO_WORSE = {
     "lenet5 at 55": Case(FASHION + "lenet5", 55.3, {"iterations": 1500, "batch": 64, "methods": "auto"}),
-    "vgg_small at 40": Case(FASHION + "vgg_small", 40.3, {"iterations": 900}),
+    "vgg_small at 40": Case(FASHION + "vgg_small", 40.3, {"iterations": 700, **NEAREST}),
     "vit_tiny at 16": Case(FASHION + "vit_tiny", 16.2, {"iterations": 800}),
     "mobilenetv2 at 14": Case(FASHION + "mobilenetv2", 14.2, {"iterations": 500}),
     "minilm at 12": Case(MINILM, 12.1, {"iterations": 100, "batch": 16}, None, 0.005),
@@ -56,7 +57,7 @@ NO_WORSE = {
 }
 MINOR_LOSS = {
     "resnet20 at 42": Case(FASHION + "resnet20", 42.3, {"iterations": 1500}, None, 1.0),
-    "vgg_small at 60": Case(FASHION + "vgg_small", 60.3, {"iterations": 800}, None, 1.0),
+    "vgg_small at 60": Case(FASHION + "vgg_small", 60.3, {"iterations": 800, **NEAREST}, None, 1.0),
 }
 MEASURED = {  # no targets
     "hybrid at 16": Case(FASHION + "hybrid", 16.2, {"iterations": 500}, None),
