@@ -48,9 +48,10 @@ def rows(quick: bool) -> list[Row]:
         held_out = list(task.verify)
         search = search_of(task)
         images = torch.cat([x for x, _ in held_out])
-        results = {"int8": run(search, held_out, {site.name: 8 for site in search.survey.sites}, TOLERANCE)}
-        results["mixed"] = run(search, held_out, 4.5, TOLERANCE)
-        results["float"] = run(search.rounding_inputs(None), held_out, 32, TOLERANCE)
+        few = held_out[:1]  # verdicts are not what is measured here
+        results = {"int8": run(search, few, {site.name: 8 for site in search.survey.sites}, TOLERANCE)}
+        results["mixed"] = run(search, few, 4.5, TOLERANCE)
+        results["float"] = run(search.rounding_inputs(None), few, 32, TOLERANCE)
         found += _net(net, results, images)
     return found
 
