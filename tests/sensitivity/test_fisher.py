@@ -34,3 +34,18 @@ def test_unreached_tensors_get_zero() -> None:
     outputs = [(used(torch.randn(5, 3)), 5)]
     found = tensor_sensitivity({"used": used.weight, "unused": unused.weight}, outputs, Distiller("kl"), 0)
     assert found["unused"] == 0 < found["used"]
+
+
+def test_shared_parameters_and_gradients_that_are_not_kept() -> None:
+    """Against autograd, of a weight that is used twice; afterwards no gradient and no hook is left."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(4, 4), torch.randn(6, 4)
+    generator = torch.Generator().manual_seed(3)
+    probe = Distiller("kl").probe(layer(layer(x)), generator)
+    expected = {name: float(torch.autograd.grad(probe, p, retain_graph=True)[0].square().mean() / 6)
+                for name, p in layer.named_parameters()}  # fmt: skip
+    parameters = dict(layer.named_parameters())
+    assert tensor_sensitivity(parameters, [(layer(layer(x)), 6)], Distiller("kl"), 3) == pytest.approx(expected)
+    assert layer.weight.grad is None
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from noworse.distill import Distiller
+from noworse.model.hooks import removing
 
 
 def tensor_sensitivity(
@@ -21,14 +24,19 @@ def tensor_sensitivity(
     generator = torch.Generator().manual_seed(seed)
     totals = dict.fromkeys(parameters, 0.0)
     samples = 0
+
+    def add(name: str, parameter: Tensor) -> None:
+        assert parameter.grad is not None, "hooks run after it was accumulated"
+        norm = torch.linalg.vector_norm(parameter.grad, dtype=torch.float64)
+        totals[name] += float(norm) ** 2 / parameter.numel()
+        parameter.grad = None  # no two gradients are held together
+
     leaves = list(parameters.values())
-    for batch_outputs, size in outputs:
-        samples += size
-        probe = distiller.probe(batch_outputs, generator)
-        if not probe.requires_grad:  # the outputs are detached
-            continue
-        gradients = torch.autograd.grad(probe, leaves, allow_unused=True)
-        for name, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                totals[name] += gradient.double().square().mean().item()
+    watched: Iterable[Any] = parameters.items()  # torch leaves the method without types
+    with removing(p.register_post_accumulate_grad_hook(functools.partial(add, name)) for name, p in watched):
+        for batch_outputs, size in outputs:
+            samples += size
+            probe = distiller.probe(batch_outputs, generator)
+            if probe.requires_grad:  # the outputs are not detached
+                probe.backward(inputs=leaves)  # type: ignore[no-untyped-call]
     return {name: total / samples for name, total in totals.items()}
