@@ -19,18 +19,16 @@ from noworse.errors import BadInput
 from noworse.features import choose_features, variances
 from noworse.format import packed_size
 from noworse.frozen import tune_frozen
-from noworse.io import represent
 from noworse.lazy import Lazy
 from noworse.memory import trim
 from noworse.methods.allocated import allocated
-from noworse.methods.grid import GridSet, GridSpec
+from noworse.methods.grid import GridSet
 from noworse.methods.lowrank.candidates import Analysis
 from noworse.methods.lowrank.student import GRIDS_ALONE, Plan, analyse, factor
 from noworse.methods.means import correct_means
 from noworse.methods.obs import Layer, start_compensated
 from noworse.methods.quantizers.proposals import OutputChanges
 from noworse.methods.start import equal_slope_steps, start_at
-from noworse.methods.transformed import TransformedGrids
 from noworse.methods.transforms import TRANSFORMS
 from noworse.model.norms import fold_norms
 from noworse.model.tensors import float32_copy, kept_tensors, state_bytes, state_tensors
@@ -39,10 +37,11 @@ from noworse.options import Options
 from noworse.precision import Precision
 from noworse.ranks import ALONE, Ranks
 from noworse.recompute import recompute_blocks
-from noworse.representation import Representation, Tied
+from noworse.representation import Representation
 from noworse.sampling import Sampler
 from noworse.sensitivity.fisher import tensor_sensitivity
 from noworse.sensitivity.moments import input_moments
+from noworse.survey import Known, fixed_items, grid_set, grid_specs, usable
 from noworse.task import Task
 from noworse.tune import COMPENSATED, NEAREST, Hooks, Progress
 from noworse.work import NOWHERE, Work
@@ -57,19 +56,6 @@ AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wan
 MOMENTS_BYTES = 1 << 25  # of the moments of all inputs, or as many as the weights have
 CACHE_LIMIT = 1 << 29  # bytes of original outputs kept in memory
 FLOOR_MARGIN = 1.02
-GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
-
-
-def usable(outputs: Tensor, samples: int) -> Tensor:
-    """The outputs as they are, of this many samples; BadInput where they cannot be distilled."""
-    real = isinstance(outputs, Tensor) and outputs.is_floating_point() and outputs.dim() > 1
-    if not real or len(outputs) != samples:
-        found = f"{tuple(outputs.shape)} {outputs.dtype}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        expected = f"floating-point outputs (B, ..., K), here of B = {samples} samples"
-        raise BadInput(f"the model's outputs on calib are {found}: expected {expected}")
-    if not bool(torch.isfinite(outputs).all()):
-        raise BadInput("the model's outputs on calib hold NaN or infinite values: expected finite outputs")
-    return outputs
 
 
 class Workspace:
@@ -113,6 +99,7 @@ class Workspace:
             self.originals |= dict.fromkeys((factors.left, factors.right), self.originals[name])
         self.originals |= {new: self.originals[old] for new, old in self.factored.renamed.items()}
         self.grids, self.fixed = self._survey()
+        self.known = Known(self._original)
         self.objective.check(self.student, probe)
         self.settings: dict[str, Any] = {"seed": options.seed, "distill": task.distill, **options.changed()}
         self.settings |= {"keep": list(task.keep)} if task.keep else {}
@@ -199,33 +186,10 @@ class Workspace:
         self.unused = [name for name, value in self.sensitivity.items() if value == 0]
         if len(self.unused) == len(chosen):
             raise BadInput("no parameter influences the model's outputs on calib: expected a differentiable model")
-        specs = []
-        for name, parameter in sorted(chosen.items(), key=lambda item: item[1].numel()):  # small ones share chunks
-            kind = str(self.originals[name].dtype).removeprefix("torch.")
-            if kind not in GRID_DTYPES:
-                raise BadInput(f"parameter {name!r} has dtype {kind}: expected one of {', '.join(GRID_DTYPES)}")
-            specs.append(GridSpec(name, tuple(parameter.shape), kind, self.sensitivity[name] > 0))
-        fixed: dict[str, Representation] = {}
-        for entry in entries:
-            original = self.originals[entry.name]
-            tensor = original if entry.name in self.kept else entry.tensor.detach().to(original.dtype)
-            if entry.tied_to is not None:
-                fixed[entry.name] = Tied(entry.tied_to, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-            elif entry.name not in chosen:
-                fixed[entry.name] = represent(entry.name, tensor)
         self.order = [entry.name for entry in entries]
-        return self._grid_set(specs, chosen), fixed
-
-    def _grid_set(self, specs: list[GridSpec], weights: Mapping[str, Tensor]) -> GridSet:
-        """The grids of the transform that is asked for; straight lines per tensor have the fast implementation."""
-        options = self.options
-        transform = TRANSFORMS[options.transform]
-        if transform.curve != "linear" or options.per_channel or options.rate != "soft":
-            chosen = options.transform, options.per_channel, options.rate
-            return TransformedGrids(specs, weights, options.zone, *chosen)
-        grids = GridSet(specs, weights, options.zone if transform.tunes_zone else 0.5)
-        grids.tunes_zones = transform.tunes_zone
-        return grids
+        specs = grid_specs(chosen, self.originals, self.sensitivity)
+        fixed = fixed_items(entries, self.originals, self.kept, chosen)
+        return grid_set(self.options, specs, chosen), fixed
 
     def _samples(self, count: int = SENSITIVITY_SAMPLES) -> Iterator[Batch]:
         """The first calibration samples, a few at a time: what the survey looks at."""
@@ -390,5 +354,6 @@ class Workspace:
     def start_loss(self) -> float:
         """Distillation loss on the surveyed samples, of the weights as they would be rounded now."""
         self.grids.quantise(self.tuner.values)
-        found = [self.distiller(self.forward(self.student, b), self._original(b)) for b in self._samples()]
+        outputs = self.known.outputs(self._samples())
+        found = [self.distiller(self.forward(self.student, b), original) for b, original in outputs]
         return float(torch.cat(found).mean())
