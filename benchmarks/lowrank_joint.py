@@ -35,7 +35,7 @@ class Case:
 CASES = {  # settings were chosen on development images
     "lenet5": Case(80.3, {"iterations": 2000, "batch": 64, "rate_on_weights": True}, "<= 0.01", REDUNDANT),
     "lenet300": Case(60.3, {"iterations": 4000, "batch": 64, "rate_on_weights": True}, "<= 0.01", REDUNDANT),
-    "vgg_small": Case(40.3, {"iterations": 900}, "", REDUNDANT),
+    "vgg_small": Case(40.3, {"iterations": 700}, "", REDUNDANT),
     "resnet20": Case(24.3, {"iterations": 600}),
 }
 
