@@ -189,6 +189,24 @@ def test_outputs_that_end_in_sums_are_rounded_too(tmp_path: Path) -> None:
     assert not activation_ranges(plain.module)
 
 
+@pytest.mark.parametrize(("weight", "clipped"), [(30.0, False), (0.0, True)])
+def test_rare_large_inputs_are_clipped_only_where_they_do_not_matter(weight: float, clipped: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 4)
+    with torch.no_grad():
+        layer.weight[:, 0] = weight * torch.tensor([1.0, -1.0, 1.0, -1.0])
+    x = torch.randn(512, 64)
+    x[::32, 0] = 14.0
+    y = layer(x).argmax(1)
+    job = Task(
+        nn.Sequential(layer),
+        lambda m, b: F.cross_entropy(m(b[0]), b[1], reduction="none"),
+        [x], [(0.9 * x, y)], distill="mse",
+    )  # fmt: skip
+    found = activation_ranges(quantize_task(job, bits=8, activations=4).module)["0"]
+    assert ((15 - found.zero) * found.scale < 12) == clipped
+
+
 def test_what_hooks_cannot_see_is_listed() -> None:
     found = quantize_task(task(Twice()), bits=8)
     assert [row.name for row in found.table] == ["first", "mix", "last"]

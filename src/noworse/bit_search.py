@@ -36,6 +36,7 @@ from noworse.task import Task
 
 DEFAULT, PAPER = "default", "paper"
 TRUE = "loss"  # the cost of the default preset
+CLIPPINGS = ("mse", "max")  # of activations
 LEVELS = {DEFAULT: (2, 3, 4, 6, 8, 16), PAPER: (2, 4, 8, 16)}
 COST_SAMPLES, FEWEST, MOMENT_SAMPLES, RANGE_SAMPLES, AT_A_TIME = 256, 32, 1024, 512, 64
 WORK = 2e12  # operations for measuring costs: large nets are measured on fewer samples, FEWEST at least
@@ -185,13 +186,33 @@ class Search:
         bits = None if self.preset == PAPER else self.activation_bits
         return {} if bits is None else {name + OUTPUT: self._range(name + OUTPUT, bits) for name in self.survey.sums}
 
-    @functools.cache  # noqa: B019  (a search lives as long as its ranges)
     def _range(self, name: str, bits: int) -> Range:
+        way = "laplace" if self.preset == PAPER else self._clipping(bits)
+        return self._clipped(name, bits, way)
+
+    @functools.cache  # noqa: B019  (a search lives as long as its ranges)
+    def _clipped(self, name: str, bits: int, way: str) -> Range:
         ends = name.endswith(OUTPUT)
         seen = self.survey.sums[name.removesuffix(OUTPUT)] if ends else self.survey.inputs[name]
-        way = "laplace" if self.preset == PAPER else "mse"
         limits = clip.limits(seen.sample, bits, way, (seen.low, seen.high))
         return Range.covering(*limits, bits, self.directions.get(name, "nearest"))
+
+    @functools.cache  # noqa: B019
+    @torch.no_grad()
+    def _clipping(self, bits: int) -> str:
+        """Ranges of least squared error, or those that clip nothing, by what rounding activations alone loses.
+
+        Few large values say little in the squared error, and may mean much: those of transformers do.
+        """
+        places = [*self.survey.inputs, *(name + OUTPUT for name in self.survey.sums)]
+        batches = [(b, self.forward(self.teacher, b)) for b in self._batches(2 * AT_A_TIME)]
+        losses = {}
+        for way in CLIPPINGS:
+            ranges = {name: self._clipped(name, bits, way) for name in places}
+            module = attach(copy.deepcopy(self.teacher), ranges)
+            found = [self.distiller(self.forward(module, b), original) for b, original in batches]
+            losses[way] = float(torch.cat(found).double().mean())
+        return min(CLIPPINGS, key=losses.__getitem__)
 
     @torch.no_grad()
     def build(self, chosen: Sequence[Proposal]) -> nn.Module:
