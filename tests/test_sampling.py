@@ -93,3 +93,18 @@ def test_tuples_and_dicts_keep_their_kind_and_their_rows_together() -> None:
     mapping = Sampler([{"x": samples(20), "y": -samples(20)}], 7, seed=0)
     for batch, _ in islice(mapping, 4):
         assert torch.equal(batch["x"], -batch["y"])
+
+
+@pytest.mark.parametrize("sizes", [[20], [7, 7, 6], [1] * 20])
+def test_how_samples_are_batched_does_not_matter(sizes: list[int]) -> None:
+    whole = samples(20)
+    sampler = Sampler([(part, -part) for part in whole.split(sizes)], 6, seed=0)
+    expected = Sampler([(whole, -whole)], 6, seed=0)
+    for (batch, _), (other, _) in islice(zip(sampler, expected, strict=True), 9):
+        assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
+    assert torch.equal(sampler.first(9)[0], whole[:9])  # type: ignore[index]
+    assert torch.equal(sampler.first(99)[1], -whole)  # type: ignore[index]
+
+
+def test_first_samples_of_batches_that_cannot_be_joined() -> None:
+    assert torch.equal(Sampler(RAGGED, 64, seed=0).first(3), RAGGED[0][:3])  # type: ignore[arg-type]

@@ -25,12 +25,10 @@ class Sampler:
         self.batches = list(batches)
         self.seed, self.generator = seed, torch.Generator().manual_seed(seed)
         self.outputs: list[Tensor] = []
-        if data.joinable(self.batches):
-            self.batches = [data.concatenate(self.batches)]
-            self.count = data.batch_size(self.batches[0])
-            self.size = min(size, self.count)
-        else:
-            self.count, self.size = len(self.batches), 1
+        self.joined = data.joinable(self.batches)
+        self._ends = torch.tensor([data.batch_size(batch) for batch in self.batches]).cumsum(0)
+        self.count = int(self._ends[-1]) if self.joined else len(self.batches)
+        self.size = min(size, self.count) if self.joined else 1
 
     def at_a_time(self) -> int:
         """How many samples may be evaluated together without gradients: up to 256, fewer of large ones."""
@@ -40,9 +38,30 @@ class Sampler:
     @torch.no_grad()
     def remember(self, run: Callable[[Batch], Tensor]) -> None:
         """Store the outputs of ``run`` for every sample."""
-        for batch in self.batches:
-            rows = torch.split(torch.arange(data.batch_size(batch)), self.at_a_time())
-            self.outputs.append(torch.cat([run(data.select(batch, part)) for part in rows]))
+        wholes = [self.count] if self.joined else list(map(data.batch_size, self.batches))
+        for number, whole in enumerate(wholes):
+            rows = torch.split(torch.arange(whole), self.at_a_time())
+            parts = (self.pick(part) if self.joined else data.select(self.batches[number], part) for part in rows)
+            self.outputs.append(torch.cat([run(part) for part in parts]))
+
+    def pick(self, rows: Tensor) -> Batch:
+        """The samples of these numbers as one batch: a copy of all given batches in one piece would take memory."""
+        homes = torch.bucketize(rows, self._ends, right=True)
+        parts, places = [], []
+        for home in sorted(set(homes.tolist())):
+            places.append((homes == home).nonzero()[:, 0])
+            batch = self.batches[home]
+            first = int(self._ends[home]) - data.batch_size(batch)
+            parts.append(data.select(batch, rows[places[-1]] - first))
+        if len(parts) == 1:
+            return parts[0]
+        return data.select(data.concatenate(parts), torch.cat(places).argsort())
+
+    def first(self, count: int) -> Batch:
+        """The first samples, up to ``count``, as one batch; of batches that cannot be joined those of the first."""
+        if not self.joined:
+            return data.select(self.batches[0], slice(0, count))
+        return self.pick(torch.arange(min(count, self.count)))
 
     def __iter__(self) -> Iterator[tuple[Batch, Tensor | None]]:
         return self._draw(self._rows())
@@ -59,9 +78,8 @@ class Sampler:
 
     def _draw(self, drawn: Iterator[Tensor]) -> Iterator[tuple[Batch, Tensor | None]]:
         for rows in drawn:
-            if len(self.batches) == 1:
-                batch = data.select(self.batches[0], rows)
-                yield batch, self.outputs[0][rows] if self.outputs else None
+            if self.joined:
+                yield self.pick(rows), self.outputs[0][rows] if self.outputs else None
             else:
                 index = int(rows)
                 yield self.batches[index], self.outputs[index] if self.outputs else None

@@ -344,10 +344,9 @@ class Workspace:
         self.grids.quantise(self.tuner.values)
 
     def _correct_means(self) -> None:
-        batch = self.sampler.batches[0]
-        elements = max(1, sum(leaf[0].numel() for leaf in data.leaves(batch)))
-        count = min(MEANS_SAMPLES, max(MEANS_LEAST, MEANS_ELEMENTS // elements), data.batch_size(batch))
-        run = functools.partial(self.forward, self.student, data.select(batch, torch.arange(count)))
+        elements = max(1, sum(leaf[0].numel() for leaf in data.leaves(self.sampler.batches[0])))
+        batch = self.sampler.first(min(MEANS_SAMPLES, max(MEANS_LEAST, MEANS_ELEMENTS // elements)))
+        run = functools.partial(self.forward, self.student, batch)
         correct_means(self.student, self.grids, self.tuner.values, self._untuned, run)
 
     @torch.no_grad()
