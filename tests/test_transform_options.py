@@ -52,7 +52,7 @@ def test_rows_get_steps_of_their_own(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"transform": "spline"}, "option transform must be one of deadzone, .*, found 'spline'"),
-        ({"rate": "exact"}, "option rate must be one of soft, official, found 'exact'"),
+        ({"rate": "exact"}, "option rate must be one of soft, official, official_whole, found 'exact'"),
         ({"kernel": "box"}, "unknown kernel 'box'"),
         ({"delta": 0.7}, "half width delta = 0.7"),
         ({"resolution": 3}, "a resolution of 3"),
