@@ -175,3 +175,38 @@ def test_judging_passes_each_model_over_the_data_once(net: Counted) -> None:
     net.calls.clear()
     assert verify_module(candidate, known, batches) == first == verdict
     assert not net.calls
+
+
+class Neighbours(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("graph", torch.eye(4).to_sparse())
+        self.calls = 0
+
+    def forward(self, x: Tensor, sparse: bool = False) -> Tensor:
+        self.calls += 1
+        found: Tensor = torch.sparse.mm(self.get_buffer("graph"), x)
+        return found.to_sparse() if sparse else found
+
+
+@torch.no_grad()
+def test_sparse_tensors_are_never_remembered() -> None:
+    twin, x = remembering(Neighbours()), torch.randn(4, 6)
+    for _ in range(2):
+        torch.testing.assert_close(twin(x), x)
+    assert twin.calls == 2
+    dense = remembering(nn.Linear(6, 5))
+    assert dense(x.to_sparse()).shape == (4, 5)
+
+
+class Thinned(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu().to_sparse()
+
+
+@torch.no_grad()
+def test_sparse_results_are_made_again() -> None:
+    twin, x = remembering(Thinned(6, 5)), torch.randn(4, 6)
+    first = twin(x)
+    assert twin(x) is not first
+    torch.testing.assert_close(twin(x).to_dense(), first.to_dense())

@@ -51,7 +51,7 @@ class _Store:
     def keep(self, key: Any, given: list[Tensor], result: Any) -> None:
         """Remember a result of known size, as long as its arguments live and if there is room."""
         tensors = _tensors(result)
-        if not tensors or any(tensor.is_inference() for tensor in tensors):
+        if not tensors or any(tensor.is_inference() or tensor.layout != torch.strided for tensor in tensors):
             return
         self.drop(key)
         size = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
@@ -77,9 +77,11 @@ class _Twin(nn.Module):
         named = [*enumerate(args), *kwargs.items()]
         given = [value for _, value in named if isinstance(value, Tensor)]
         plain = len(given) + sum(isinstance(value, SCALARS) for _, value in named) == len(named)
+        own = [*self.parameters(), *self.buffers()]
         if not plain or not given or torch.is_grad_enabled() or any(tensor.is_inference() for tensor in given):
             return super().forward(*args, **kwargs)
-        own = chain(self.parameters(), self.buffers())
+        if any(tensor.layout != torch.strided for tensor in (*given, *own)):  # nothing tells when those are written to
+            return super().forward(*args, **kwargs)
         inputs = tuple((name, *(_mark(v) if isinstance(v, Tensor) else (type(v), v))) for name, v in named)
         key = (inputs, tuple(map(_mark, own)), _mode(self, given[0].device))
         found = self._replay_store.find(key, given)
@@ -95,7 +97,7 @@ def remembering(model: Module, limit: int = LIMIT) -> Module:
 
     Calls are the same if they are given the same tensor objects, unchanged since, in the same mode, and no parameter
     or buffer has changed; what the model does besides returning a result (and hooks of its parts) is not repeated.
-    Only calls without gradients are remembered. Scripted modules and twins are returned as they are.
+    Only calls without gradients, of dense tensors, are remembered. Scripted modules and twins are returned as they are.
     """
     if isinstance(model, (torch.jit.ScriptModule, _Twin)):
         return model
