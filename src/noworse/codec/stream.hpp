@@ -14,18 +14,14 @@
 namespace noworse {
 
 // Calls work(0) .. work(count - 1), on several threads where there is more than one to do. 0 threads: one per
-// processor. What threads do at a time lies far apart: outputs of neighbours may share a page that the system has to
-// clear first, and would clear once for each of them.
+// processor.
 template <class Work>
 void parallel(std::size_t count, unsigned threads, const Work& work) {
     const std::size_t most = threads ? threads : std::max(1u, std::thread::hardware_concurrency());
-    const std::size_t lanes = std::max<std::size_t>(1, std::min(most, count)), share = (count + lanes - 1) / lanes;
     std::atomic<std::size_t> next{0};
     std::vector<std::exception_ptr> failed(count);
     const auto run = [&] {
-        for (std::size_t turn = next++; turn < lanes * share; turn = next++) {
-            const std::size_t i = turn % lanes * share + turn / lanes;
-            if (i >= count) continue;
+        for (std::size_t i = next++; i < count; i = next++) {
             try {
                 work(i);
             } catch (...) {
@@ -34,7 +30,7 @@ void parallel(std::size_t count, unsigned threads, const Work& work) {
         }
     };
     std::vector<std::thread> helpers;
-    for (std::size_t i = 1; i < lanes; ++i) {
+    for (std::size_t i = 1; i < std::min(most, count); ++i) {
         try {
             helpers.emplace_back(run);
         } catch (const std::system_error&) {
