@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.llc_calibration import SIZES as CALIBRATION_SIZES
@@ -75,18 +75,21 @@ def smallest(values: Values) -> str:
     return markdown(head, lines)
 
 
+def sizes_of(text: str, sizes: Iterable[float], values: Values, measured: str) -> Iterator[tuple[str, float, str]]:
+    """Nets, sizes and the beginnings of their rows, of those that have a row that ends in ``measured``."""
+    for net in NETS:
+        for size in sizes:
+            what = text.format(net, size)
+            if what + measured in values:
+                yield net, size, what
+
+
 def equal(values: Values) -> str:
     """LLC's Table 3, at equal sizes: losses and KL of every allocation."""
     lines = []
-    for net in NETS:
-        for bits in SIZES:
-            what = f"{net}, {bits} bits"
-            if f"{what}, default: loss difference" in values:
-                cells = [
-                    (values[f"{what}, {r}: loss difference"], values[f"{what}, {r}: KL to the original"])
-                    for r in RIVALS
-                ]
-                lines.append([TITLES[net], str(bits), *(f"{mean:+.5f} ({kl:.5f})" for mean, kl in cells)])
+    for net, bits, what in sizes_of("{}, {} bits", SIZES, values, ", default: loss difference"):
+        cells = [(values[f"{what}, {r}: loss difference"], values[f"{what}, {r}: KL to the original"]) for r in RIVALS]
+        lines.append([TITLES[net], str(bits), *(f"{mean:+.5f} ({kl:.5f})" for mean, kl in cells)])
     return markdown(["net", "bits", *RIVALS], lines)
 
 
@@ -107,12 +110,9 @@ def controls(values: Values) -> str:
 def calibration(values: Values) -> str:
     """The same by how many images chose the directions of rounding."""
     lines = []
-    for net in NETS:
-        for size in CALIBRATION_SIZES:
-            what = f"{net}, directions of {size} images"
-            if f"{what}: loss difference on them" in values:
-                keys = ("loss difference on them", "loss difference held out", "deviation of that between draws")
-                lines.append([TITLES[net], str(size), *(f"{values[f'{what}: {key}']:+.5f}" for key in keys)])
+    keys = ("loss difference on them", "loss difference held out", "deviation of that between draws")
+    for net, size, what in sizes_of("{}, directions of {} images", CALIBRATION_SIZES, values, f": {keys[0]}"):
+        lines.append([TITLES[net], str(size), *(f"{values[f'{what}: {key}']:+.5f}" for key in keys)])
     return markdown(["net", "images", "loss on them", "held out", "deviation between draws"], lines)
 
 

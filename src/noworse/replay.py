@@ -77,9 +77,9 @@ class _Twin(nn.Module):
         named = [*enumerate(args), *kwargs.items()]
         given = [value for _, value in named if isinstance(value, Tensor)]
         plain = len(given) + sum(isinstance(value, SCALARS) for _, value in named) == len(named)
-        own = [*self.parameters(), *self.buffers()]
         if not plain or not given or torch.is_grad_enabled() or any(tensor.is_inference() for tensor in given):
             return super().forward(*args, **kwargs)
+        own = [*self.parameters(), *self.buffers()]
         if any(tensor.layout != torch.strided for tensor in (*given, *own)):  # nothing tells when those are written to
             return super().forward(*args, **kwargs)
         inputs = tuple((name, *(_mark(v) if isinstance(v, Tensor) else (type(v), v))) for name, v in named)

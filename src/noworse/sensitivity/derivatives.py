@@ -8,7 +8,7 @@ enough: with a probe u for each value y, s(u) = ∂⟨u, y⟩/∂t is linear in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import torch
@@ -59,16 +59,18 @@ def _slope(values: Tensor, t: Tensor) -> Tensor:
 
 
 def _differentiable(forward: Callable[[], T], backward: Callable[[], T]) -> T:
+    """What ``forward`` gives, or ``backward`` where forward mode fails: NotImplementedError, which is a RuntimeError, of
+    operations, RuntimeError of custom functions. What is wrong with the model itself fails in both, and is told.
+    """
     with _plain_attention(), _PlainNorms():
-        try:
+        with suppress(RuntimeError):
             return forward()
-        except (NotImplementedError, RuntimeError):  # RuntimeError: custom functions; now the same by another way
-            try:
-                return pytree.tree_map(torch.Tensor.detach, backward())  # type: ignore[no-any-return]
-            except (NotImplementedError, RuntimeError) as error:
-                reason = str(error).splitlines()[0][:200]
-                message = f"no derivatives of the model: {reason}; expected kind='divergence', 'fisher' or 'loss'"
-                raise BadInput(message) from error
+        try:
+            return pytree.tree_map(torch.Tensor.detach, backward())  # type: ignore[no-any-return]
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0][:200]
+            message = f"no derivatives of the model: {reason}; expected kind='divergence', 'fisher' or 'loss'"
+            raise BadInput(message) from error
 
 
 class _PlainNorms(TorchFunctionMode):
