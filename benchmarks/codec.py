@@ -109,8 +109,8 @@ def speed_rows(symbols: Symbols, count: int) -> Iterator[Row]:
     pair = rounds(
         {"one": lambda: decode_grids(grids, 1), "two": lambda: decode_grids(grids, 2)}, 2 * count, time.perf_counter
     )
-    yield Row(f"{symbols.name}: decode, two threads / one", ratio(pair["one"], pair["two"]), "x", ">= 1.5")
-    yield Row(f"{symbols.name}: decode, best of two threads / one", min(pair["one"]) / min(pair["two"]), "x")
+    yield Row(f"{symbols.name}: decode to float32, two threads / one", ratio(pair["one"], pair["two"]), "x", ">= 1.5")
+    yield Row(f"{symbols.name}: decode to float32, best of two threads / one", min(pair["one"]) / min(pair["two"]), "x")
 
 
 def size_rows(symbols: Symbols) -> Iterator[Row]:
