@@ -61,8 +61,8 @@ def _slope(values: Tensor, t: Tensor) -> Tensor:
 def _differentiable(forward: Callable[[], T], backward: Callable[[], T]) -> T:
     """What ``forward`` gives, or ``backward`` where forward mode fails.
 
-    It does with NotImplementedError, which is a RuntimeError, of operations, and RuntimeError of custom functions. What is
-    wrong with the model itself fails in both, and is told.
+    It does with NotImplementedError, which is a RuntimeError, of operations, and RuntimeError of custom functions. What
+    is wrong with the model itself fails in both, and is told.
     """
     with _plain_attention(), _PlainNorms():
         with suppress(RuntimeError):
