@@ -30,10 +30,12 @@ def load_file(path: str | Path, framework: str = "torch", max_bytes: int | None 
     its tensors included.
     """
     convert = _converter(framework)
+    tensors: dict[str, Any] = {}
     with File(path, max_bytes) as file:
-        found = {name: (content, file.entry(name).signature.dtype) for name, content in file.stored()}
-    tensors = {n: convert(content, dtype) for n, (content, dtype) in found.items() if not isinstance(content, str)}
-    return {n: tensors[content if isinstance(content, str) else n] for n, (content, _) in found.items()}
+        for name, content in file.stored():  # converted here, while threads decode what comes next
+            dtype = file.entry(name).signature.dtype
+            tensors[name] = content if isinstance(content, str) else convert(content, dtype)
+    return {name: tensors[found] if isinstance(found, str) else found for name, found in tensors.items()}
 
 
 def save_file(tensors: Mapping[str, Tensor | NDArray[Any]], path: str | Path) -> int:

@@ -5,7 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from noworse.codec import BLOCK, Coded, CodedGrid, decode, decode_grid_into, decode_grids, encode, fingerprint
+from noworse.codec import (
+    BLOCK,
+    Coded,
+    CodedGrid,
+    GridDecoding,
+    decode,
+    decode_grid_into,
+    decode_grids,
+    encode,
+    fingerprint,
+)
 from noworse.errors import CorruptFile
 from tests.codec.streams import as_coded, laplacian
 
@@ -53,6 +63,14 @@ def test_each_says_what_is_wrong_with_it_and_the_others_are_decoded() -> None:
     assert messages[1] == "tables of 1 bytes in a stream of 0"
     assert messages[2].startswith("block 0 of 1 is damaged")
     assert (found[1].out == decode_all(CONTENTS[1], 0.5, 41)).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_results_may_be_asked_for_twice_or_never(threads: int) -> None:
+    for _ in range(20):
+        GridDecoding(grids(), threads)  # its helpers end before its memory does
+    decoding = GridDecoding(grids(), threads, digest=True)
+    assert decoding.results() == decoding.results() == decode_grids(grids(), digest=True)
 
 
 def decode_all(codes: np.ndarray, step: float, edge: int) -> np.ndarray:

@@ -31,6 +31,7 @@ struct EncodeTables {
         for (const EncodeEntry& e : entries)
             packed.push_back(e.freq | static_cast<std::uint32_t>(e.start) << 16 |
                              static_cast<std::uint32_t>(e.escaped) << 31);
+        packed.resize(packed.size() + kBeyond);
     }
 
     unsigned bits;
@@ -134,7 +135,7 @@ class BlockEncoder {
                 const std::size_t at = i - L + 8 * v;
                 __m256i index = _mm256_min_epu32(_mm256_sub_epi32(load_codes(codes_ + at), lo), last);
                 if (Classes) index = _mm256_add_epi32(index, _mm256_mullo_epi32(load_codes(classes_ + at), stride));
-                const __m256i entry = gather<4>(reinterpret_cast<const int*>(tables_.packed.data()), index);
+                const __m256i entry = gather(tables_.packed.data(), index);
                 const __m256i freq = _mm256_and_si256(entry, low16),
                               start = _mm256_and_si256(_mm256_srli_epi32(entry, 16), low15);
                 if (const unsigned set = lanes_of(entry); set != 0) note_escapes(at, set);

@@ -71,39 +71,55 @@ class GridJob {
     std::vector<std::uint64_t> sums_;
 };
 
-// Fingerprints (0 without digest), or what is wrong with a part: the first that was found in it.
-inline nanobind::list decode_grids(const std::vector<const GridPart*>& parts, unsigned threads, unsigned simd,
-                                   bool digest) {
-    std::vector<std::optional<GridJob>> jobs(parts.size());
-    std::vector<std::string> errors(parts.size());
-    {
+// Grids being decoded: helpers have begun when it is made, so that the caller can do other work before it asks for the
+// results.
+class GridDecoding {
+  public:
+    GridDecoding(const std::vector<const GridPart*>& parts, unsigned threads, unsigned simd, bool digest)
+        : jobs_(parts.size()), errors_(parts.size()) {
         nanobind::gil_scoped_release release;
-        std::vector<std::pair<std::size_t, std::size_t>> tasks;
         for (std::size_t j = 0; j < parts.size(); ++j) {
             try {
-                jobs[j].emplace(*parts[j], simd, digest);
-                for (std::size_t i = 0; i < jobs[j]->pieces(); ++i) tasks.emplace_back(j, i);
+                jobs_[j].emplace(*parts[j], simd, digest);
+                for (std::size_t i = 0; i < jobs_[j]->pieces(); ++i) tasks_.emplace_back(j, i);
             } catch (const std::logic_error& error) {
-                errors[j] = error.what();
+                errors_[j] = error.what();
             }
         }
-        std::vector<std::string> failed(tasks.size());
-        parallel(tasks.size(), threads, [&](std::size_t t) {
-            try {
-                jobs[tasks[t].first]->run(tasks[t].second);
-            } catch (const std::domain_error& error) {
-                failed[t] = error.what();
-            }
-        });
-        for (std::size_t t = tasks.size(); t-- > 0;)
-            if (!failed[t].empty()) errors[tasks[t].first] = failed[t];
+        failed_.resize(tasks_.size());
+        crew_.emplace(tasks_.size(), threads, [this](std::size_t t) { run(t); });
     }
-    nanobind::list found;
-    for (std::size_t j = 0; j < parts.size(); ++j)
-        if (errors[j].empty()) found.append(jobs[j]->fingerprint());
-        else found.append(errors[j]);
-    return found;
-}
+
+    // Fingerprints (0 without digest), or what is wrong with a part: the first that was found in it.
+    nanobind::list results() {
+        {
+            nanobind::gil_scoped_release release;
+            crew_->finish();
+        }
+        for (std::size_t t = tasks_.size(); t-- > 0;)
+            if (!failed_[t].empty()) errors_[tasks_[t].first] = failed_[t];
+        nanobind::list found;
+        for (std::size_t j = 0; j < jobs_.size(); ++j)
+            if (errors_[j].empty()) found.append(jobs_[j]->fingerprint());
+            else found.append(errors_[j]);
+        return found;
+    }
+
+  private:
+    void run(std::size_t t) {
+        try {
+            jobs_[tasks_[t].first]->run(tasks_[t].second);
+        } catch (const std::domain_error& error) {
+            failed_[t] = error.what();
+        }
+    }
+
+    std::vector<std::optional<GridJob>> jobs_;
+    std::vector<std::string> errors_;  // of parts
+    std::vector<std::pair<std::size_t, std::size_t>> tasks_;  // job and piece
+    std::vector<std::string> failed_;  // of tasks
+    std::optional<Crew> crew_;  // last, so that its helpers end first
+};
 
 inline void bind_grids(nanobind::module_& m) {
     using namespace nanobind::literals;
@@ -112,8 +128,11 @@ inline void bind_grids(nanobind::module_& m) {
         .def(nanobind::init<const Tables&, Bytes, const Lengths&, Output<float>, double, int, Scales>(),
              nanobind::keep_alive<1, 2>(), "tables"_a, "data"_a, "lengths"_a, "out"_a.noconvert(), "step"_a, "edge"_a,
              scales);
-    m.def("decode_grids", &decode_grids, "parts"_a, "threads"_a = 0, "simd"_a = kAvx512, "digest"_a = false,
-          "Fill the outs with the values of grids; per part its fingerprint (0 without digest) or what is wrong.");
+    nanobind::class_<GridDecoding>(m, "GridDecoding", "Threads that fill the outs of parts with their values.")
+        .def(nanobind::init<const std::vector<const GridPart*>&, unsigned, unsigned, bool>(),
+             nanobind::keep_alive<1, 2>(), "parts"_a, "threads"_a = 0, "simd"_a = kAvx512, "digest"_a = false)
+        .def("results", &GridDecoding::results,
+             "Waits; per part its fingerprint (0 without digest) or what is wrong.");
 }
 
 }  // namespace noworse

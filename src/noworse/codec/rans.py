@@ -150,17 +150,29 @@ class CodedGrid:
     edge: int
 
 
+class GridDecoding:
+    """Arrays of several grids being filled, whose blocks the threads share.
+
+    Threads begin when it is made and need nothing of Python's, so that its maker can go on in the meantime; who asks
+    for the results works with them. Arguments as those of ``decode_grid_into``.
+    """
+
+    def __init__(self, grids: Sequence[CodedGrid], threads: int = 0, simd: int = 2, digest: bool = False) -> None:
+        self._parts = [_part(grid) for grid in grids]
+        good = tuple(part for part in self._parts if not isinstance(part, CorruptFile))
+        self._native = _native.GridDecoding(good, threads, simd, digest)
+
+    def results(self) -> list[int | CorruptFile]:
+        """Waits for the end; per grid its fingerprint (0 without ``digest``), or what is wrong with it."""
+        found = iter(self._native.results())
+        return [part if isinstance(part, CorruptFile) else _result(next(found)) for part in self._parts]
+
+
 def decode_grids(
     grids: Sequence[CodedGrid], threads: int = 0, simd: int = 2, digest: bool = False
 ) -> list[int | CorruptFile]:
-    """Fill the arrays of several grids, whose blocks the threads share: one call, where many would wait for each other.
-
-    Per grid its fingerprint (0 without ``digest``), or what is wrong with it.
-    """
-    parts = [_part(grid) for grid in grids]
-    good = [part for part in parts if not isinstance(part, CorruptFile)]
-    results = iter(_native.decode_grids(good, threads, simd, digest))
-    return [part if isinstance(part, CorruptFile) else _result(next(results)) for part in parts]
+    """The results of ``GridDecoding``."""
+    return GridDecoding(grids, threads, simd, digest).results()
 
 
 def _part(grid: CodedGrid) -> _native.GridPart | CorruptFile:

@@ -74,12 +74,17 @@ std::size_t rounds(const Slot* slots, unsigned width, Rounds& r) {
 
 #ifdef NOWORSE_AVX2
 
-// For a set of lanes (bits of the index) that take words: which of the next eight words each lane takes.
+// For a set of lanes (bits of the index) that take words: which bytes of the next eight words go to each byte of eight
+// numbers, those in the upper half from a second copy of the words; 0x80 where it is 0.
 struct RefillOrder {
-    std::uint8_t word[256][8];
-    constexpr RefillOrder() : word() {
+    alignas(32) std::uint8_t byte[256][32];
+    constexpr RefillOrder() : byte() {
         for (unsigned set = 0; set < 256; ++set)
-            for (unsigned lane = 0, next = 0; lane < 8; ++lane) word[set][lane] = set >> lane & 1 ? next++ : 0;
+            for (unsigned lane = 0, next = 0; lane < 8; ++lane) {
+                const bool takes = set >> lane & 1;
+                for (unsigned b = 0; b < 4; ++b) byte[set][4 * lane + b] = takes && b < 2 ? 2 * next + b : 0x80;
+                next += takes;
+            }
     }
 };
 inline constexpr RefillOrder kRefillOrder{};
@@ -88,24 +93,50 @@ struct Entry {
     __m256i symbol, freq, bias;
 };
 
-// With a source of zeros: an undefined one would make each gather wait for whatever used its register before.
-template <int Scale>
-__attribute__((target("avx2"))) inline __m256i gather(const int* base, __m256i index) {
-    __m256i all;  // made anew for every gather, which clears it: registers are short; and so that the compiler does not
-    asm("vpcmpeqd %0, %0, %0" : "=x"(all));  // see that nothing of the source remains, and leave that undefined
-    return _mm256_mask_i32gather_epi32(_mm256_setzero_si256(), base, index, all, Scale);
+// Entries of eight lanes by single loads: processors that carry out a gather in microcode, or made it safe at the cost
+// of its speed, take longer for one.
+__attribute__((target("avx2"))) NOWORSE_INLINE __m128i two(const std::uint32_t* base, const std::uint64_t* at) {
+    const __m128i second = _mm_loadu_si128(reinterpret_cast<const __m128i*>(base + at[1]));
+    return _mm_unpacklo_epi32(_mm_cvtsi32_si128(static_cast<int>(base[at[0]])), second);
+}
+__attribute__((target("avx2"))) NOWORSE_INLINE __m128i two(const std::uint64_t* base, const std::uint64_t* at) {
+    return _mm_unpacklo_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(base + at[0])),
+                              _mm_loadl_epi64(reinterpret_cast<const __m128i*>(base + at[1])));
+}
+__attribute__((target("avx2"))) NOWORSE_INLINE __m256i join(__m128i low, __m128i high) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+}
+// Eight numbers in general registers, two by two: a way through memory takes longer.
+__attribute__((target("avx2"))) NOWORSE_INLINE void take_apart(__m256i numbers, std::uint64_t (&at)[8]) {
+    const __m128i low = _mm256_castsi256_si128(numbers), high = _mm256_extracti128_si256(numbers, 1);
+    const long long pairs[] = {_mm_cvtsi128_si64(low), _mm_extract_epi64(low, 1),  //
+                               _mm_cvtsi128_si64(high), _mm_extract_epi64(high, 1)};
+    for (unsigned j = 0; j < 4; ++j) {
+        at[2 * j] = static_cast<std::uint32_t>(pairs[j]);
+        at[2 * j + 1] = static_cast<std::uint64_t>(pairs[j]) >> 32;
+    }
+}
+__attribute__((target("avx2"))) NOWORSE_INLINE __m256i gather(const std::uint32_t* base, __m256i index) {
+    std::uint64_t at[8];
+    take_apart(index, at);
+    return join(_mm_unpacklo_epi64(two(base, at), two(base, at + 2)),
+                _mm_unpacklo_epi64(two(base, at + 4), two(base, at + 6)));
 }
 
-__attribute__((target("avx2"))) inline Entry look_up(const Narrow* slots, __m256i index) {
-    const __m256i word = gather<4>(reinterpret_cast<const int*>(slots), index);
-    const __m256i low = _mm256_set1_epi32(0xFFF);
+__attribute__((target("avx2"))) NOWORSE_INLINE Entry look_up(const Narrow* slots, __m256i index) {
+    const __m256i word = gather(&slots->word, index), low = _mm256_set1_epi32(0xFFF);
     return {_mm256_srli_epi32(word, 24), _mm256_and_si256(word, low), _mm256_and_si256(_mm256_srli_epi32(word, 12), low)};
 }
 
-__attribute__((target("avx2"))) inline Entry look_up(const Wide* slots, __m256i index) {
-    const int* base = reinterpret_cast<const int*>(slots);
-    const __m256i both = gather<8>(base, index);
-    return {gather<8>(base + 1, index), _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF)), _mm256_srli_epi32(both, 16)};
+__attribute__((target("avx2"))) NOWORSE_INLINE Entry look_up(const Wide* slots, __m256i index) {
+    const std::uint64_t* const base = &slots->word;
+    std::uint64_t at[8];
+    take_apart(index, at);
+    const __m256 a = _mm256_castsi256_ps(join(two(base, at), two(base, at + 4)));
+    const __m256 b = _mm256_castsi256_ps(join(two(base, at + 2), two(base, at + 6)));
+    const __m256i both = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88));
+    return {_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xDD)), _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF)),
+            _mm256_srli_epi32(both, 16)};
 }
 
 template <unsigned K>
@@ -116,7 +147,7 @@ __attribute__((target("avx2"))) NOWORSE_INLINE __m256i least(const std::uint32_t
 
 template <unsigned K>
 __attribute__((target("avx2"))) inline Entry look_up(const Few<K>* few, __m256i state) {
-    const __m256i slot = _mm256_or_si256(_mm256_slli_epi32(state, Few<K>::kShift), _mm256_set1_epi32(Few<K>::kOnes));
+    const __m256i slot = _mm256_slli_epi32(state, Few<K>::kShift);
     const __m256i word = least<K>(few->rows, slot);
     return {_mm256_and_si256(_mm256_srli_epi32(word, 12), _mm256_set1_epi32(0xFF)),
             _mm256_and_si256(word, _mm256_set1_epi32(0xFFF)), _mm256_srli_epi32(word, Few<K>::kShift)};
@@ -126,11 +157,11 @@ __attribute__((target("avx2"))) inline Entry look_up(const Few<K>* few, __m256i 
 namespace avx2 {
 #define NOWORSE_TARGET "avx2,popcnt"
 __attribute__((target(NOWORSE_TARGET))) inline __m256i refill(__m256i x, const std::uint8_t*& p) {
-    const __m256i low = _mm256_cmpeq_epi32(_mm256_srli_epi32(x, 16), _mm256_setzero_si256());
+    const __m256i low = _mm256_cmpeq_epi32(_mm256_min_epu32(x, _mm256_set1_epi32(0xFFFF)), x);
     const unsigned set = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(low)));
-    const __m256i next = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const auto* order = reinterpret_cast<const __m128i*>(kRefillOrder.word[set]);
-    const __m256i words = _mm256_permutevar8x32_epi32(next, _mm256_cvtepu8_epi32(_mm_loadl_epi64(order)));
+    const __m256i next = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const auto* order = reinterpret_cast<const __m256i*>(kRefillOrder.byte[set]);
+    const __m256i words = _mm256_shuffle_epi8(next, _mm256_load_si256(order));
     p += 2 * static_cast<unsigned>(__builtin_popcount(set));
     return _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32(x, 16), words), low);
 }

@@ -8,6 +8,8 @@
 
 namespace noworse {
 
+constexpr std::size_t kBeyond = 3;  // entries that may be read behind any of an array, and are ignored
+
 // symbol:8 | bias:12 | freq:12 in 4 bytes (no frequency is 4096, since there are two symbols or more), so that a table of
 // 12 bits takes 16 KiB and stays in the first-level cache.
 struct Narrow {
@@ -20,19 +22,15 @@ struct Narrow {
     std::uint32_t bias() const { return (word >> 12) & 0xFFF; }
 };
 
+// symbol:32 | bias:16 | freq:16.
 struct Wide {
     static constexpr bool kMasked = true;
-    std::uint16_t freq_, bias_;
-    std::uint32_t symbol_;
+    std::uint64_t word;
     static constexpr unsigned bits(unsigned bits) { return bits; }
-    void set(std::uint32_t k, std::uint32_t f, std::uint32_t bias) {
-        symbol_ = k;
-        freq_ = static_cast<std::uint16_t>(f);
-        bias_ = static_cast<std::uint16_t>(bias);
-    }
-    std::uint32_t symbol() const { return symbol_; }
-    std::uint32_t freq() const { return freq_; }
-    std::uint32_t bias() const { return bias_; }
+    void set(std::uint64_t k, std::uint32_t f, std::uint32_t bias) { word = (k << 32) | (bias << 16) | f; }
+    std::uint32_t symbol() const { return static_cast<std::uint32_t>(word >> 32); }
+    std::uint32_t freq() const { return word & 0xFFFF; }
+    std::uint32_t bias() const { return static_cast<std::uint32_t>(word) >> 16; }
 };
 
 // The table of at most K symbols, small enough to compare a slot with the start of each at once. Of the differences
@@ -53,7 +51,7 @@ struct Few {
         for (std::uint32_t k = 0; k < t.freq.size(); ++k) {
             if (t.freq[k] == 0) continue;
             if (row == K) return std::nullopt;
-            few.fill(row++, (start << kShift) + kOnes - ((k << 12) | t.freq[k]));
+            few.fill(row++, (start << kShift) - ((k << 12) | t.freq[k]));
             start += t.freq[k];
         }
         for (const unsigned last = row - 1; row < K; ++row) few.fill(row, few.rows[last][0]);
@@ -97,7 +95,7 @@ class Slots {
   private:
     template <class Slot>
     void fill(const Model& m, std::vector<Slot>& slots) const {
-        slots.resize(m.tables.size() << bits);
+        slots.resize((m.tables.size() << bits) + kBeyond);
         auto slot = slots.begin();
         for (const Table& t : m.tables) {
             const std::uint32_t first = static_cast<std::uint32_t>(t.lo - lo);

@@ -1,47 +1,14 @@
-// Whole streams: their blocks are coded by several threads, whose number leaves no trace in the result.
+// Whole streams: their blocks are coded by several threads.
 #pragma once
 
-#include <atomic>
-#include <exception>
 #include <string>
-#include <system_error>
-#include <thread>
 
 #include "crc32.hpp"
+#include "crew.hpp"
 #include "decode.hpp"
 #include "encode.hpp"
 
 namespace noworse {
-
-// Calls work(0) .. work(count - 1), on several threads where there is more than one to do. 0 threads: one per
-// processor.
-template <class Work>
-void parallel(std::size_t count, unsigned threads, const Work& work) {
-    const std::size_t most = threads ? threads : std::max(1u, std::thread::hardware_concurrency());
-    std::atomic<std::size_t> next{0};
-    std::vector<std::exception_ptr> failed(count);
-    const auto run = [&] {
-        for (std::size_t i = next++; i < count; i = next++) {
-            try {
-                work(i);
-            } catch (...) {
-                failed[i] = std::current_exception();
-            }
-        }
-    };
-    std::vector<std::thread> helpers;
-    for (std::size_t i = 1; i < std::min(most, count); ++i) {
-        try {
-            helpers.emplace_back(run);
-        } catch (const std::system_error&) {
-            break;  // no more threads to be had: the others do the work
-        }
-    }
-    run();
-    for (std::thread& helper : helpers) helper.join();
-    for (const std::exception_ptr& error : failed)
-        if (error) std::rethrow_exception(error);
-}
 
 inline std::string hex(std::uint32_t value) {
     std::string text;

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.codec import CodedGrid, Scales, decode_grids
+from noworse.codec import CodedGrid, GridDecoding, Scales
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
 from noworse.format.arena import Arena
@@ -46,6 +46,7 @@ TRAILER_BYTES = 12
 MAGIC_BYTES = 6
 BATCH = 1 << 22  # elements decoded at once, which threads share
 _Content = tuple[NDArray[Any], int | None]  # stored elements, and their fingerprint where decoding made one
+_Started = tuple[dict[int, CodedGrid], GridDecoding]  # tensors by number
 _NO_CODES = np.zeros(0, np.int32)
 
 
@@ -168,7 +169,7 @@ class File:
         """
         number = self._number(name)
         if self._is_fused(number):
-            return self._decode_fused([number])[number][0]
+            return self._finish(self._start([number]))[number][0]
         return self._unfused(name)
 
     def _unfused(self, name: str) -> NDArray[Any] | str:
@@ -182,13 +183,19 @@ class File:
             return False
         return not self._layout.uses[span.first].shared and not self.index.streams[span.first].in_context
 
-    def _decode_fused(self, numbers: list[int], arena: Arena | None = None) -> dict[int, _Content]:
-        """Several tensors by number, decoded together."""
-        grids, found = [], {}
+    def _start(self, numbers: list[int], arena: Arena | None = None) -> _Started:
+        """Sets threads to decoding several tensors, by number."""
+        grids = {}
         for number in numbers:
             with self._naming(number):
-                grids.append(self._coded_grid(number, arena))
-        for number, grid, result in zip(numbers, grids, decode_grids(grids, digest=True), strict=True):
+                grids[number] = self._coded_grid(number, arena)
+        return grids, GridDecoding(list(grids.values()), digest=True)
+
+    def _finish(self, started: _Started) -> dict[int, _Content]:
+        """Their contents."""
+        grids, decoding = started
+        found = {}
+        for (number, grid), result in zip(grids.items(), decoding.results(), strict=True):
             with self._naming(number):
                 if isinstance(result, CorruptFile):
                     raise result
@@ -226,9 +233,11 @@ class File:
         digest, fused = Digest(), [number for number in self._numbers.values() if self._is_fused(number)]
         arena = Arena(sum(self.index.entries[number].signature.size for number in fused))
         decoded: dict[int, _Content] = {}
+        ahead = self._start(self._batch(fused), arena)
         for name, number in self._numbers.items():
-            if fused and number == fused[0]:
-                decoded = self._decode_fused(self._batch(fused), arena)
+            if number in ahead[0]:
+                started, ahead = ahead, self._start(self._batch(fused), arena)  # so that threads never wait for us
+                decoded = self._finish(started)
             content, known = decoded.pop(number) if number in decoded else (self._unfused(name), None)
             signature = self.index.entries[number].signature
             digest.add(name, signature.dtype, signature.shape, content, known)
@@ -237,7 +246,7 @@ class File:
             raise CorruptFile(f"the tensors decode to digest {digest.value().hex()}, expected {self.digest}")
 
     def _batch(self, fused: list[int]) -> list[int]:
-        """Takes tensors to be decoded together off a list, from its beginning: until they have BATCH elements."""
+        """Takes tensors to be decoded together from the beginning of a list, until they have BATCH elements."""
         batch: list[int] = []
         size = 0
         while fused and size < BATCH:
