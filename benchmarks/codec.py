@@ -128,13 +128,13 @@ def size_rows(symbols: Symbols) -> Iterator[Row]:
 
 
 def constriction_rows(symbols: Symbols, count: int) -> Iterator[Row]:
-    """Our decoder against the range decoder of the package constriction, on a million symbols of the largest matrix."""
+    """Our decoder against the range decoder of the package constriction, on the largest matrix."""
     try:
         import constriction
     except ImportError:
         print("constriction is not installed (pip install 'noworse[bench]'): its rows are left out", file=sys.stderr)
         return
-    codes = max((c for c, _ in symbols.matrices), key=len)[: 1 << 20]
+    codes = max((c for c, _ in symbols.matrices), key=len)
     counts = np.bincount(codes - codes.min()).astype(np.float64)
     model = constriction.stream.model.Categorical((counts / codes.size).astype(np.float32), perfect=False)
     encoder = constriction.stream.queue.RangeEncoder()

@@ -169,7 +169,7 @@ class BlockDecoder {
     std::size_t rounds_of(Rounds& r) const {
 #ifdef NOWORSE_AVX2
         if (simd_ != kPortable && all_.few8) return vectors<L, false>(&*all_.few8, r);
-        if (simd_ != kPortable && all_.few10) return vectors<L, false>(&*all_.few10, r);
+        if (simd_ != kPortable && all_.few12) return vectors<L, false>(&*all_.few12, r);
         if (simd_ != kPortable) return r.classes ? vectors<L, true>(slots_, r) : vectors<L, false>(slots_, r);
 #endif
         return r.classes ? rounds<Slot, L, true>(slots_, bits_, r) : rounds<Slot, L, false>(slots_, bits_, r);

@@ -10,17 +10,17 @@ namespace noworse {
 
 constexpr std::uint64_t kWeyl = 0x9E3779B97F4A7C15u;
 
-// What word i adds to the sum.
-NOWORSE_INLINE std::uint64_t fingerprint_term(std::uint64_t w, std::uint64_t i) {
-    const std::uint64_t v = w ^ (i + 1) * kWeyl;
+// What a word adds to the sum; mark is (its number + 1) kWeyl.
+NOWORSE_INLINE std::uint64_t fingerprint_term(std::uint64_t w, std::uint64_t mark) {
+    const std::uint64_t v = w ^ mark;
     return w + (v & 0xFFFFFFFFu) * (v >> 32);
 }
 
 NOWORSE_INLINE std::uint64_t sum_terms(const std::uint8_t* data, std::size_t begin, std::size_t end) {
-    std::uint64_t sum = 0, w;
-    for (std::size_t i = begin; i < end; ++i) {
+    std::uint64_t sum = 0, mark = (begin + 1) * kWeyl, w;
+    for (std::size_t i = begin; i < end; ++i, mark += kWeyl) {
         std::memcpy(&w, data + 8 * i, 8);
-        sum += fingerprint_term(w, i);
+        sum += fingerprint_term(w, mark);
     }
     return sum;
 }
@@ -45,7 +45,7 @@ inline std::uint64_t fingerprint_of_rest(const std::uint8_t* data, std::size_t s
     const std::size_t words = size / 8;
     std::uint64_t last = 0;
     for (std::size_t at = 8 * words; at < size; ++at) last |= static_cast<std::uint64_t>(data[at]) << (8 * (at % 8));
-    return size % 8 ? fingerprint_term(last, words) : 0;
+    return size % 8 ? fingerprint_term(last, (words + 1) * kWeyl) : 0;
 }
 
 // The sum, modulo 2**64, of w + low(v) high(v) with v = w xor (i + 1) kWeyl, over the little-endian words w of 8 bytes,

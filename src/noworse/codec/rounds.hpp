@@ -139,18 +139,11 @@ __attribute__((target("avx2"))) NOWORSE_INLINE Entry look_up(const Wide* slots, 
             _mm256_srli_epi32(both, 16)};
 }
 
+// The least of the differences between sixteen numbers and K rows of as many.
 template <unsigned K>
-__attribute__((target("avx2"))) NOWORSE_INLINE __m256i least(const std::uint32_t (*rows)[8], __m256i slot) {
-    if constexpr (K == 1) return _mm256_sub_epi32(slot, _mm256_load_si256(reinterpret_cast<const __m256i*>(*rows)));
-    else return _mm256_min_epu32(least<K / 2>(rows, slot), least<K - K / 2>(rows + K / 2, slot));
-}
-
-template <unsigned K>
-__attribute__((target("avx2"))) inline Entry look_up(const Few<K>* few, __m256i state) {
-    const __m256i slot = _mm256_slli_epi32(state, Few<K>::kShift);
-    const __m256i word = least<K>(few->rows, slot);
-    return {_mm256_and_si256(_mm256_srli_epi32(word, 12), _mm256_set1_epi32(0xFF)),
-            _mm256_and_si256(word, _mm256_set1_epi32(0xFFF)), _mm256_srli_epi32(word, Few<K>::kShift)};
+__attribute__((target("avx2"))) NOWORSE_INLINE __m256i least(const std::uint16_t (*rows)[16], __m256i from) {
+    if constexpr (K == 1) return _mm256_sub_epi16(from, _mm256_load_si256(reinterpret_cast<const __m256i*>(*rows)));
+    else return _mm256_min_epu16(least<K / 2>(rows, from), least<K - K / 2>(rows + K / 2, from));
 }
 
 // The states x of eight lanes after those below 2**16 have taken their words; p moves behind these.
@@ -170,6 +163,16 @@ __attribute__((target(NOWORSE_TARGET))) inline __m256 values(__m256i codes, __m2
     const __m256i units = _mm256_add_epi32(_mm256_slli_epi32(codes, 6), _mm256_sign_epi32(zone, codes));
     return _mm256_mul_ps(_mm256_cvtepi32_ps(units), scale);
 }
+// Eight of the 16 numbers in low and high by the low four bits of index (of 8 in low, by three bits, where there are no more).
+template <unsigned Length>
+__attribute__((target(NOWORSE_TARGET))) NOWORSE_INLINE __m256i pick(__m256i low, __m256i high, __m256i index) {
+    const __m256i first = _mm256_permutevar8x32_epi32(low, index);
+    if constexpr (Length == 8) return first;
+    const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));  // whose highest bit is bit 3 of the index
+    const __m256i second = _mm256_permutevar8x32_epi32(high, index);
+    return _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(first), _mm256_castsi256_ps(second), upper));
+}
+#include "lookups.inc"
 #include "rounds_loop.inc"
 #undef NOWORSE_TARGET
 }  // namespace avx2
@@ -191,6 +194,12 @@ __attribute__((target(NOWORSE_TARGET))) inline __m256 values(__m256i codes, __m2
     return _mm256_maskz_fmadd_ps(not_zero, _mm256_cvtepi32_ps(codes), _mm256_mul_ps(scale, _mm256_set1_ps(64)),
                                  _mm256_castsi256_ps(signed_edge));
 }
+template <unsigned Length>
+__attribute__((target(NOWORSE_TARGET))) NOWORSE_INLINE __m256i pick(__m256i low, __m256i high, __m256i index) {
+    if constexpr (Length == 8) return _mm256_permutevar8x32_epi32(low, index);
+    return _mm256_permutex2var_epi32(low, index, high);
+}
+#include "lookups.inc"
 #include "rounds_loop.inc"
 #undef NOWORSE_TARGET
 }  // namespace avx512

@@ -13,7 +13,6 @@ constexpr std::size_t kBeyond = 3;  // entries that may be read behind any of an
 // symbol:8 | bias:12 | freq:12 in 4 bytes (no frequency is 4096, since there are two symbols or more), so that a table of
 // 12 bits takes 16 KiB and stays in the first-level cache.
 struct Narrow {
-    static constexpr bool kMasked = true;  // is looked up by slot
     std::uint32_t word;
     static constexpr unsigned bits(unsigned) { return 12; }
     void set(std::uint32_t k, std::uint32_t f, std::uint32_t bias) { word = (k << 24) | (bias << 12) | f; }
@@ -24,7 +23,6 @@ struct Narrow {
 
 // symbol:32 | bias:16 | freq:16.
 struct Wide {
-    static constexpr bool kMasked = true;
     std::uint64_t word;
     static constexpr unsigned bits(unsigned bits) { return bits; }
     void set(std::uint64_t k, std::uint32_t f, std::uint32_t bias) { word = (k << 32) | (bias << 16) | f; }
@@ -33,15 +31,15 @@ struct Wide {
     std::uint32_t bias() const { return static_cast<std::uint32_t>(word) >> 16; }
 };
 
-// The table of at most K symbols, small enough to compare a slot with the start of each at once. Of the differences
-// (slot | ones) - row the least, as an unsigned number, is that of the slot's own symbol: bias:12 | symbol:8 | freq:12.
+// The table of at most K <= 16 symbols, small enough to compare a slot with the start of each at once. Of the differences
+// 16 slot - row, as unsigned numbers of 16 bits, the least is that of the slot's own symbol: bias:12 | row:4.
 template <unsigned K>
 struct Few {
-    static constexpr bool kMasked = false;
-    static constexpr unsigned kShift = 20;
-    static constexpr std::uint32_t kOnes = (1u << kShift) - 1;
+    static constexpr unsigned kLength = K > 8 ? 16 : 8;  // of what is looked up by row
     static constexpr unsigned bits(unsigned) { return 12; }
-    alignas(32) std::uint32_t rows[K][8];  // every one eight times, as a register holds it
+    alignas(32) std::uint16_t rows[K][16];  // every one sixteen times, as a register holds it
+    alignas(32) std::uint32_t freq[kLength] = {};
+    alignas(32) std::uint32_t symbol[kLength] = {};
 
     // Those of the symbols with a frequency; the last one fills the rest.
     static std::optional<Few> of(const Table& t) {
@@ -51,7 +49,10 @@ struct Few {
         for (std::uint32_t k = 0; k < t.freq.size(); ++k) {
             if (t.freq[k] == 0) continue;
             if (row == K) return std::nullopt;
-            few.fill(row++, (start << kShift) - ((k << 12) | t.freq[k]));
+            few.freq[row] = t.freq[k];
+            few.symbol[row] = k;
+            few.fill(row, (start << 4) - row);
+            ++row;
             start += t.freq[k];
         }
         for (const unsigned last = row - 1; row < K; ++row) few.fill(row, few.rows[last][0]);
@@ -59,7 +60,7 @@ struct Few {
     }
 
   private:
-    void fill(unsigned row, std::uint32_t value) { std::fill_n(rows[row], 8, value); }
+    void fill(unsigned row, std::uint32_t value) { std::fill_n(rows[row], 16, static_cast<std::uint16_t>(value)); }
 };
 
 // Symbols are numbered from the smallest value of any table; `escape` is the number that all escape symbols get.
@@ -81,7 +82,7 @@ class Slots {
         fill(m, narrow);
         if (m.tables.size() > 1) return;
         few8 = Few<8>::of(m.tables[0]);
-        if (!few8) few10 = Few<10>::of(m.tables[0]);
+        if (!few8) few12 = Few<12>::of(m.tables[0]);
     }
 
     std::int32_t lo;
@@ -90,7 +91,7 @@ class Slots {
     std::vector<Narrow> narrow;  // one of the two is empty
     std::vector<Wide> wide;
     std::optional<Few<8>> few8;  // beside narrow ones, where they suffice
-    std::optional<Few<10>> few10;
+    std::optional<Few<12>> few12;
 
   private:
     template <class Slot>
