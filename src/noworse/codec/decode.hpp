@@ -168,13 +168,19 @@ class BlockDecoder {
     template <unsigned L>
     std::size_t rounds_of(Rounds& r) const {
 #ifdef NOWORSE_AVX2
-        if (simd_ != kPortable && all_.few8) return vectors<L, false>(&*all_.few8, r);
-        if (simd_ != kPortable && all_.few12) return vectors<L, false>(&*all_.few12, r);
+        if (simd_ != kPortable && all_.few.index() != 0)
+            return std::visit([&](const auto& few) { return vectors<L>(few, r); }, all_.few);
         if (simd_ != kPortable) return r.classes ? vectors<L, true>(slots_, r) : vectors<L, false>(slots_, r);
 #endif
         return r.classes ? rounds<Slot, L, true>(slots_, bits_, r) : rounds<Slot, L, false>(slots_, bits_, r);
     }
 #ifdef NOWORSE_AVX2
+    template <unsigned L>
+    std::size_t vectors(std::monostate, Rounds&) const { return 0; }
+    template <unsigned L, unsigned K>
+    std::size_t vectors(const Few<K>& few, Rounds& r) const {
+        return vectors<L, false>(&few, r);
+    }
     template <unsigned L, bool Classes, class S>
     std::size_t vectors(const S* slots, Rounds& r) const {
         return simd_ == kAvx512 ? avx512::rounds<S, L, Classes>(slots, bits_, r)

@@ -163,14 +163,11 @@ __attribute__((target(NOWORSE_TARGET))) inline __m256 values(__m256i codes, __m2
     const __m256i units = _mm256_add_epi32(_mm256_slli_epi32(codes, 6), _mm256_sign_epi32(zone, codes));
     return _mm256_mul_ps(_mm256_cvtepi32_ps(units), scale);
 }
-// Eight of the 16 numbers in low and high by the low four bits of index (of 8 in low, by three bits, where there are no more).
-template <unsigned Length>
-__attribute__((target(NOWORSE_TARGET))) NOWORSE_INLINE __m256i pick(__m256i low, __m256i high, __m256i index) {
-    const __m256i first = _mm256_permutevar8x32_epi32(low, index);
-    if constexpr (Length == 8) return first;
+// Of sixteen numbers the eight that the low four bits of index say.
+__attribute__((target(NOWORSE_TARGET))) NOWORSE_INLINE __m256i pick(const __m256i (&from)[2], __m256i index) {
     const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));  // whose highest bit is bit 3 of the index
-    const __m256i second = _mm256_permutevar8x32_epi32(high, index);
-    return _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(first), _mm256_castsi256_ps(second), upper));
+    return _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(_mm256_permutevar8x32_epi32(from[0], index)),
+                                                _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(from[1], index)), upper));
 }
 #include "lookups.inc"
 #include "rounds_loop.inc"
@@ -194,10 +191,8 @@ __attribute__((target(NOWORSE_TARGET))) inline __m256 values(__m256i codes, __m2
     return _mm256_maskz_fmadd_ps(not_zero, _mm256_cvtepi32_ps(codes), _mm256_mul_ps(scale, _mm256_set1_ps(64)),
                                  _mm256_castsi256_ps(signed_edge));
 }
-template <unsigned Length>
-__attribute__((target(NOWORSE_TARGET))) NOWORSE_INLINE __m256i pick(__m256i low, __m256i high, __m256i index) {
-    if constexpr (Length == 8) return _mm256_permutevar8x32_epi32(low, index);
-    return _mm256_permutex2var_epi32(low, index, high);
+__attribute__((target(NOWORSE_TARGET))) NOWORSE_INLINE __m256i pick(const __m256i (&from)[2], __m256i index) {
+    return _mm256_permutex2var_epi32(from[0], index, from[1]);
 }
 #include "lookups.inc"
 #include "rounds_loop.inc"

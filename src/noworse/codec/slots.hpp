@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <variant>
 
 #include "model.hpp"
 
@@ -35,11 +36,11 @@ struct Wide {
 // 16 slot - row, as unsigned numbers of 16 bits, the least is that of the slot's own symbol: bias:12 | row:4.
 template <unsigned K>
 struct Few {
-    static constexpr unsigned kLength = K > 8 ? 16 : 8;  // of what is looked up by row
     static constexpr unsigned bits(unsigned) { return 12; }
     alignas(32) std::uint16_t rows[K][16];  // every one sixteen times, as a register holds it
-    alignas(32) std::uint32_t freq[kLength] = {};
-    alignas(32) std::uint32_t symbol[kLength] = {};
+    alignas(32) std::uint32_t freq[16] = {};  // by row
+    alignas(32) std::uint32_t symbol[16] = {};
+    unsigned count = 0;
 
     // Those of the symbols with a frequency; the last one fills the rest.
     static std::optional<Few> of(const Table& t) {
@@ -55,6 +56,7 @@ struct Few {
             ++row;
             start += t.freq[k];
         }
+        few.count = row;
         for (const unsigned last = row - 1; row < K; ++row) few.fill(row, few.rows[last][0]);
         return few;
     }
@@ -62,6 +64,8 @@ struct Few {
   private:
     void fill(unsigned row, std::uint32_t value) { std::fill_n(rows[row], 16, static_cast<std::uint16_t>(value)); }
 };
+
+using AnyFew = std::variant<std::monostate, Few<6>, Few<8>, Few<10>, Few<12>, Few<16>>;
 
 // Symbols are numbered from the smallest value of any table; `escape` is the number that all escape symbols get.
 class Slots {
@@ -81,8 +85,7 @@ class Slots {
         }
         fill(m, narrow);
         if (m.tables.size() > 1) return;
-        few8 = Few<8>::of(m.tables[0]);
-        if (!few8) few12 = Few<12>::of(m.tables[0]);
+        compare(m.tables[0], few);
     }
 
     std::int32_t lo;
@@ -90,10 +93,16 @@ class Slots {
     unsigned bits;
     std::vector<Narrow> narrow;  // one of the two is empty
     std::vector<Wide> wide;
-    std::optional<Few<8>> few8;  // beside narrow ones, where they suffice
-    std::optional<Few<12>> few12;
+    AnyFew few;  // beside narrow ones, where few symbols have a frequency
 
   private:
+    // The smallest that has room.
+    template <class... Kinds>
+    static void compare(const Table& t, std::variant<std::monostate, Kinds...>& few) {
+        const auto take = [&](const auto& found) { return found && (few = *found, true); };
+        (take(Kinds::of(t)) || ...);
+    }
+
     template <class Slot>
     void fill(const Model& m, std::vector<Slot>& slots) const {
         slots.resize((m.tables.size() << bits) + kBeyond);
