@@ -42,6 +42,7 @@ def test_steps_are_those_of_torch() -> None:
 def test_large_leaves_step_nearly_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adam, "LARGE", 1000)
     monkeypatch.setattr(adam, "PIECE", 999)
+    monkeypatch.setattr(adam, "TOGETHER", 1)
     (_, mine), (_, theirs) = tuned, expected = leaves(), leaves()
     optimiser = Adam(groups_of(tuned))
     after(optimiser, tuned)
@@ -50,6 +51,18 @@ def test_large_leaves_step_nearly_alike(monkeypatch: pytest.MonkeyPatch) -> None
     moved = (theirs - leaves()[1]).abs()
     assert ((mine - theirs).abs() <= 0.01 * moved + 1e-6).all()
     assert not torch.equal(mine, theirs)
+
+
+def test_neighbours_of_large_leaves_share_the_mean_of_their_second_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adam, "LARGE", 1000)
+    tuned = leaves()[1][:1003].clone()
+    optimiser = Adam([{"params": [tuned], "lr": 0.1}])
+    tuned.grad = torch.arange(1003.0)
+    optimiser.step()
+    second = optimiser.state[tuned]["exp_avg_sq"]
+    squares = torch.arange(1000.0).square().view(-1, 8).mean(1)
+    torch.testing.assert_close(second[:125], (1 - adam.BETAS[1]) * squares)
+    assert second[125] > 0
 
 
 def test_leaves_without_gradient_stay() -> None:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 RATE = 1e-3  # where a group has none
-LARGE = 1 << 22  # elements from which on a leaf has its first moment in bfloat16
+LARGE = 1 << 22  # elements from which on a leaf has smaller moments
 PIECE = 1 << 18  # elements of a large leaf at a time
+TOGETHER = 8  # neighbouring elements of a large leaf that have one second moment
 
 
 class Adam:
@@ -19,8 +20,10 @@ class Adam:
 
     ``groups`` hold "params" (leaves), their learning rate "lr", and what else the caller keeps there. ``state`` has the
     two moments of a leaf and its number of steps, from its first step on. Results are those of
-    ``torch.optim.Adam(groups, fused=True)``, except that the first moment of large leaves is rounded to bfloat16, to a
-    256th (the second one could not be: what a step adds to it is less). Source: Kingma and Ba, Adam (ICLR 2015).
+    ``torch.optim.Adam(groups, fused=True)``, except for large leaves: their first moment is rounded to bfloat16, to a
+    256th (the second one could not be: what a step adds to it is less), and elements that stand together share the mean
+    of their second moments. Sources: Kingma and Ba, Adam (ICLR 2015); Zhang et al., Adam-mini (ICLR 2025), which shares
+    one among whole blocks.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
@@ -33,8 +36,10 @@ class Adam:
 
     def begin(self, leaf: Tensor) -> dict[str, Tensor]:
         """The state of a leaf before its first step."""
-        first = torch.zeros_like(leaf, dtype=torch.bfloat16 if leaf.numel() >= LARGE else leaf.dtype)
-        self.state[leaf] = {"step": torch.zeros(()), "exp_avg": first, "exp_avg_sq": torch.zeros_like(leaf)}
+        large = leaf.numel() >= LARGE
+        first = torch.zeros_like(leaf, dtype=torch.bfloat16 if large else leaf.dtype)
+        second = leaf.new_zeros(-(-leaf.numel() // TOGETHER)) if large else torch.zeros_like(leaf)
+        self.state[leaf] = {"step": torch.zeros(()), "exp_avg": first, "exp_avg_sq": second}
         return self.state[leaf]
 
     @torch.no_grad()
@@ -46,15 +51,22 @@ class Adam:
                     continue
                 state = self.state.get(leaf) or self.begin(leaf)
                 state["step"] += 1
-                moments = state["exp_avg"], state["exp_avg_sq"]
-                if leaf.numel() < LARGE:
-                    _update(leaf, leaf.grad, *moments, state["step"], group["lr"])
-                    continue
-                flat = (tensor.view(-1).split(PIECE) for tensor in (leaf, leaf.grad, *moments))
-                for piece, gradient, narrow, second in zip(*flat, strict=True):
-                    first = narrow.float()
-                    _update(piece, gradient, first, second, state["step"], group["lr"])
-                    narrow.copy_(first)
+                step = _step if leaf.numel() < LARGE else _step_large
+                step(leaf, leaf.grad, state, group["lr"])
+
+
+def _step(leaf: Tensor, gradient: Tensor, state: dict[str, Tensor], rate: float) -> None:
+    _update(leaf, gradient, state["exp_avg"], state["exp_avg_sq"], state["step"], rate)
+
+
+def _step_large(leaf: Tensor, gradient: Tensor, state: dict[str, Tensor], rate: float) -> None:
+    """A piece at a time, for which both moments are made whole."""
+    flat = (torch.split(whole.view(-1), PIECE) for whole in (leaf, gradient, state["exp_avg"]))
+    for piece, part, narrow, shared in zip(*flat, torch.split(state["exp_avg_sq"], PIECE // TOGETHER), strict=True):
+        first, second = narrow.float(), shared.repeat_interleave(TOGETHER)  # which may be longer than the piece
+        _update(piece, part, first, second[: len(piece)], state["step"], rate)
+        narrow.copy_(first)
+        shared.copy_(second.view(-1, TOGETHER).mean(1))
 
 
 def _update(leaf: Tensor, gradient: Tensor, first: Tensor, second: Tensor, step: Tensor, rate: float) -> None:

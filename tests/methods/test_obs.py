@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 
 from noworse.methods.grid import GridSet, GridSpec
-from noworse.methods.obs import DAMPING, SLACK, Layer, Rate, code_lengths, compensated, nearest, start_compensated
+from noworse.methods.obs import (
+    DAMPING,
+    SLACK,
+    Layer,
+    Rate,
+    code_lengths,
+    compensated,
+    nearest,
+    signed_codes,
+    start_compensated,
+)
 from noworse.methods.start import start_at
 
 STEP, ZONE = 0.3, 0.55
@@ -77,7 +87,7 @@ def test_the_output_error_is_below_that_of_nearest_rounding() -> None:
 def test_the_cheapest_code_of_every_column(price: float) -> None:
     torch.manual_seed(3)
     weights, moments = torch.randn(4, 9, dtype=torch.float64), correlated(9, 2)
-    layer, rate = Layer(weights.shape, moments[None]), Rate(price, code_lengths(weights, STEP, ZONE))
+    layer, rate = Layer(weights.shape, moments[None]), Rate(price, code_lengths(signed_codes(weights, STEP, ZONE)))
     order = layer.order[0]
     found = compensated(weights[None, :, order], layer.factor(), STEP, ZONE, rate)[0, :, order.argsort()]
     torch.testing.assert_close(found, by_least_squares(weights, moments, rate), atol=1e-5, rtol=1e-5)
@@ -87,8 +97,9 @@ def test_free_bits_change_nothing() -> None:
     torch.manual_seed(4)
     weights = torch.randn(1, 20, 70, dtype=torch.float64)
     factor = Layer((20, 70), correlated(70, 6)[None]).factor()
-    rate = Rate(0.0, code_lengths(weights, STEP, ZONE))
-    assert torch.equal(compensated(weights, factor, STEP, ZONE, rate), compensated(weights, factor, STEP, ZONE))
+    rate = Rate(0.0, code_lengths(signed_codes(weights, STEP, ZONE)))
+    found = compensated(weights.clone(), factor, STEP, ZONE, rate)
+    assert torch.equal(found, compensated(weights, factor, STEP, ZONE))
 
 
 def test_dearer_bits_are_fewer() -> None:
@@ -108,7 +119,7 @@ def test_dearer_bits_are_fewer() -> None:
 
 def test_code_lengths_are_those_of_the_histogram() -> None:
     codes = torch.tensor([0.0, 0.0, 0.0, 1.0, -2.0, 1.0])
-    found = code_lengths(codes, 1.0, 0.5)
+    found = code_lengths(signed_codes(codes, 1.0, 0.5))
     expected = [-math.log2((n + 0.5) / 8.5) for n in (1, 0, 3, 2, 0)]
     assert found.tolist() == pytest.approx(expected)
 

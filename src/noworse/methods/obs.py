@@ -68,22 +68,26 @@ class Rate:
         return torch.copysign(deadzone.decode(chosen, zone) * step, weights)
 
 
-def code_lengths(weights: Tensor, step: float, zone: float) -> Tensor:
-    """Ideal code lengths in bits (2M + 1,) of the codes −M..M of rounded weights, each counted half a time more."""
-    codes = torch.copysign(deadzone.magnitude(weights.abs() / step - zone), weights).long().flatten()
+def signed_codes(weights: Tensor, step: float, zone: float) -> Tensor:
+    """The code of each weight, int32."""
+    return torch.copysign(deadzone.magnitude(weights.abs() / step - zone), weights).int()
+
+
+def code_lengths(codes: Tensor) -> Tensor:
+    """Ideal code lengths in bits (2M + 1,) float64 of codes −M..M by how often each comes up, and half a time more."""
     most = int(codes.abs().max())
-    counts = torch.bincount(codes + most, minlength=2 * most + 1) + 0.5
-    return (counts.sum() / counts).log2().to(weights.dtype)
+    counts = torch.bincount(codes.flatten() + most, minlength=2 * most + 1) + 0.5
+    return (counts.sum() / counts).log2().double()
 
 
 def compensated(
     weights: Tensor, factor: Tensor, step: float, zone: float, rate: Rate | None = None, most: float = math.inf
 ) -> Tensor:
-    """Weights (G, R, I) as they stand when they are rounded, for the factors U (G, I, I) of their G groups of rows.
+    """Move weights (G, R, I) to where they stand when they are rounded, for the factors U (G, I, I) of their G groups.
 
-    Without a rate codes may be limited to ±``most``.
+    They are overwritten and returned. Without a rate codes may be limited to ±``most``.
     """
-    rows, size = weights.clone(), weights.shape[2]
+    rows, size = weights, weights.shape[2]
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         errors = torch.zeros_like(rows[:, :, start:end])
@@ -150,24 +154,29 @@ class Layer:
         Without a price codes may be limited to ±``most``.
         """
         count, size = self.order.shape
-        split = weights.double().reshape(count // self.blocks, -1, self.blocks, size)  # (G, O/G, B, I/B)
-        rows = split.transpose(1, 2).flatten(0, 1) * self.used[:, None]  # weights of idle inputs mean nothing
-        rows = torch.take_along_dim(rows, self.order[:, None], 2)
-        moved = self._sweep(rows, step, zone, most=most)
-        for _ in range(PASSES if price > 0 else 0):
-            moved = self._sweep(rows, step, zone, Rate(price, code_lengths(moved, step, zone)))
-        moved = torch.take_along_dim(moved, self.order.argsort(1)[:, None], 2)
+        split = weights.reshape(count // self.blocks, -1, self.blocks, size)  # (G, O/G, B, I/B)
+        rows = split.transpose(1, 2).flatten(0, 1)
+        moved, rate = torch.empty_like(rows), None
+        for _ in range(1 + (PASSES if price > 0 else 0)):
+            codes = self._sweep(rows, moved, step, zone, rate, most)
+            rate = Rate(price, code_lengths(codes)) if price > 0 else None
         joined = moved.reshape(count // self.blocks, self.blocks, -1, size).transpose(1, 2)
         return joined.reshape(self.shape).float()
 
     def _sweep(
-        self, rows: Tensor, step: float, zone: float, rate: Rate | None = None, most: float = math.inf
+        self, rows: Tensor, moved: Tensor, step: float, zone: float, rate: Rate | None, most: float
     ) -> Tensor:
-        moved = torch.empty_like(rows)
+        """Fill ``moved`` (G·B, O/G, I/B) from ``rows``, a few blocks in float64 at a time; returns their codes."""
+        codes = torch.empty_like(rows, dtype=torch.int32)
         for start in range(0, len(rows), AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            moved[part] = compensated(rows[part], self.factor(part).double(), step, zone, rate, most)
-        return moved
+            order = self.order[part, None]
+            wanted = torch.take_along_dim(rows[part] * self.used[part, None], order, 2)  # idle inputs mean nothing
+            found = compensated(wanted.double(), self.factor(part).double(), step, zone, rate, most)
+            back = order.argsort(2)
+            codes[part] = torch.take_along_dim(signed_codes(found, step, zone), back, 2)
+            moved[part] = torch.take_along_dim(found, back, 2)
+        return codes
 
 
 def _triangle(size: int) -> Tensor:

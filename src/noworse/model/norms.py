@@ -10,6 +10,7 @@ each called once); other uses of that tensor cannot be seen by hooks, so every f
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,22 +27,32 @@ TOLERANCE = 1e-4  # largest deviation of an output, relative to the largest outp
 
 @dataclass
 class _Calls:
-    """What one forward pass showed: tensors in and out of each leaf module, by module."""
+    """What one forward pass showed: how often each leaf module was called, and which one's output went into which."""
 
-    inputs: dict[nn.Module, list[Tensor]] = field(default_factory=dict)
-    outputs: dict[nn.Module, list[Tensor]] = field(default_factory=dict)
+    counts: dict[nn.Module, int] = field(default_factory=dict)  # in the order of their first calls
+    passed: list[tuple[nn.Module, nn.Module]] = field(default_factory=list)
 
     def once(self, module: nn.Module) -> bool:
-        return len(self.outputs.get(module, ())) == 1
+        return self.counts.get(module) == 1
+
+    def after(self, module: nn.Module) -> list[nn.Module]:
+        return [receiver for maker, receiver in self.passed if maker is module]
+
+    def before(self, module: nn.Module) -> list[nn.Module]:
+        return [maker for maker, receiver in self.passed if receiver is module]
 
 
 def _record(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> _Calls:
     calls = _Calls()
+    made: dict[int, tuple[weakref.ref[Tensor], nn.Module]] = {}  # weak: a pass frees what it no longer needs
 
     def hook(layer: nn.Module, args: tuple[object, ...], output: object) -> None:
         if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
-            calls.inputs.setdefault(layer, []).append(args[0])
-            calls.outputs.setdefault(layer, []).append(output)
+            calls.counts[layer] = calls.counts.get(layer, 0) + 1
+            alive, maker = made.get(id(args[0]), (None, layer))
+            if alive is not None and alive() is args[0]:
+                calls.passed.append((maker, layer))
+            made[id(output)] = weakref.ref(output), layer
 
     kinds = (*LAYERS, _BatchNorm, nn.LayerNorm)
     with removing(layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)):
@@ -59,16 +70,15 @@ class _Fold:
 
 def _candidates(module: nn.Module, calls: _Calls) -> list[_Fold]:
     names = {layer: name for name, layer in module.named_modules()}
-    usable = [m for m in calls.outputs if isinstance(m, LAYERS) and calls.once(m)]
     folds = []
-    for norm in calls.outputs:
+    for norm in calls.counts:
         if not calls.once(norm):
             continue
         if isinstance(norm, _BatchNorm):
-            before = [m for m in usable if calls.outputs[m][0] is calls.inputs[norm][0]]
+            before = [m for m in calls.before(norm) if isinstance(m, LAYERS) and calls.once(m)]
             folds += [_Fold(names[norm], (names[m],)) for m in before]
         elif isinstance(norm, nn.LayerNorm) and norm.elementwise_affine and len(norm.normalized_shape) == 1:
-            after = [m for m in usable if isinstance(m, nn.Linear) and calls.inputs[m][0] is calls.outputs[norm][0]]
+            after = [m for m in calls.after(norm) if isinstance(m, nn.Linear) and calls.once(m)]
             if after and (norm.bias is None or all(m.bias is not None for m in after)):
                 folds.append(_Fold(names[norm], tuple(names[m] for m in after)))
     return folds
@@ -137,7 +147,6 @@ def fold_norms(
         for fold in _candidates(current, calls)
         if _foldable(current.get_submodule(fold.norm), neutral) and homes.isdisjoint((fold.norm, *fold.layers))
     ]
-    del calls
     trial = copy.deepcopy(current)
     for fold in folds:
         _apply(trial, fold)
