@@ -20,7 +20,7 @@ et al., CERWU (2025), the rate term.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -157,26 +157,25 @@ class Layer:
         split = weights.reshape(count // self.blocks, -1, self.blocks, size)  # (G, O/G, B, I/B)
         rows = split.transpose(1, 2).flatten(0, 1)
         moved, rate = torch.empty_like(rows), None
-        for _ in range(1 + (PASSES if price > 0 else 0)):
-            codes = self._sweep(rows, moved, step, zone, rate, most)
-            rate = Rate(price, code_lengths(codes)) if price > 0 else None
+        for _ in range(PASSES if price > 0 else 0):
+            swept = self._sweep(rows, moved, step, zone, rate, most)
+            rate = Rate(price, code_lengths(torch.cat([signed_codes(found, step, zone).flatten() for found in swept])))
+        for _ in self._sweep(rows, moved, step, zone, rate, most):
+            pass
         joined = moved.reshape(count // self.blocks, self.blocks, -1, size).transpose(1, 2)
         return joined.reshape(self.shape).float()
 
     def _sweep(
         self, rows: Tensor, moved: Tensor, step: float, zone: float, rate: Rate | None, most: float
-    ) -> Tensor:
-        """Fill ``moved`` (G·B, O/G, I/B) from ``rows``, a few blocks in float64 at a time; returns their codes."""
-        codes = torch.empty_like(rows, dtype=torch.int32)
+    ) -> Iterator[Tensor]:
+        """Fill ``moved`` (G·B, O/G, I/B) from ``rows``, a few blocks in float64 at a time; yields these, reordered."""
         for start in range(0, len(rows), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             order = self.order[part, None]
             wanted = torch.take_along_dim(rows[part] * self.used[part, None], order, 2)  # idle inputs mean nothing
             found = compensated(wanted.double(), self.factor(part).double(), step, zone, rate, most)
-            back = order.argsort(2)
-            codes[part] = torch.take_along_dim(signed_codes(found, step, zone), back, 2)
-            moved[part] = torch.take_along_dim(found, back, 2)
-        return codes
+            moved[part] = torch.take_along_dim(found, order.argsort(2), 2)
+            yield found
 
 
 def _triangle(size: int) -> Tensor:
