@@ -1,0 +1,64 @@
+"""Bytes against other compressors at a mean loss increase of 0.01 nats, from the stored rows of ``benchmarks.l2``.
+
+``python -m benchmarks.anchors [--json FILE] [--check]`` takes, for every net, the smallest file in docs/results.json
+whose upper bound stays within 0.01 nats. The others' ratios were measured before this project began, on checkpoints of
+the same nets trained for minutes (the ViT: a smaller one), as the largest ratio whose mean difference is within 0.01 nats:
+NNCodec 2.1.3 (the better of its scalar and its trellis quantiser) and the published quantiser of CERWU (Conzel et al.;
+the shorter of an order-0 and a context-coded ideal length). So these are ratios of ratios and not of files of one model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.table import Row, finish, parser
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results.json"
+LIMIT = 0.01  # nats
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A compressor's ratio on a net at the limit, and the share of its bytes that ours may take."""
+
+    name: str
+    ratio: float
+    share: float
+
+
+ANCHORS = {
+    "resnet20": (Anchor("NNCodec", 13.1, 0.5), Anchor("CERWU", 16.2, 0.65)),
+    "lenet5": (Anchor("NNCodec", 15.8, 0.5), Anchor("CERWU", 32.5, 0.65)),
+    "vit_tiny": (Anchor("NNCodec", 9.2, 0.5), Anchor("CERWU", 13.5, 0.85)),
+}
+
+
+def best_ratio(values: Mapping[str, float], net: str) -> float:
+    """The largest ratio of the net's cases whose upper bound keeps the limit; 0 where none does."""
+    cases = [
+        row.removesuffix(": ratio")
+        for row in values
+        if row.endswith(": ratio") and row.split(" ")[0].rstrip(":") == net
+    ]
+    return max((values[f"{case}: ratio"] for case in cases if values[f"{case}: its upper bound"] <= LIMIT), default=0.0)
+
+
+def rows_of(values: Mapping[str, float]) -> Iterator[Row]:
+    for net, anchors in ANCHORS.items():
+        ratio = best_ratio(values, net)
+        yield Row(f"{net}: largest ratio within {LIMIT} nats", ratio, "x")
+        for anchor in anchors if ratio else ():
+            yield Row(f"{net}: bytes / {anchor.name}'s", anchor.ratio / ratio, "x", f"<= {anchor.share}")
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0]).parse_args()
+    values = {row["name"]: float(row["value"]) for row in json.loads(RESULTS.read_text())}
+    finish(list(rows_of(values)), options)
+
+
+if __name__ == "__main__":
+    main()
