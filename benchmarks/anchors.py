@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.anchors [--json FILE] [--check]`` takes, for every net, the smallest file in docs/results.json
 whose upper bound stays within 0.01 nats. The others' ratios were measured before this project began, on checkpoints of
-the same nets trained for minutes (the ViT: a smaller one), as the largest ratio whose mean difference is within 0.01 nats:
-NNCodec 2.1.3 (the better of its scalar and its trellis quantiser) and the published quantiser of CERWU (Conzel et al.;
-the shorter of an order-0 and a context-coded ideal length). So these are ratios of ratios and not of files of one model.
+the same nets trained for minutes (the ViT: a smaller one): the largest ratio whose mean difference is within 0.01 nats,
+of NNCodec 2.1.3 (the better of its scalar and its trellis quantiser) and of the published quantiser of CERWU (Conzel et
+al.; the shorter of an order-0 and a context-coded ideal length). These are ratios of ratios, not files of one model.
 """
 
 from __future__ import annotations

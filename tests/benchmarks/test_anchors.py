@@ -18,5 +18,6 @@ def test_the_largest_ratio_that_keeps_the_limit_counts() -> None:
 
 def test_half_of_the_bytes_is_twice_the_ratio() -> None:
     rows = {row.name: row for row in rows_of(VALUES)}
-    assert abs(rows["vit_tiny: bytes / NNCodec's"].value - 0.5) < 1e-12 and rows["vit_tiny: bytes / NNCodec's"].ok
+    assert abs(rows["vit_tiny: bytes / NNCodec's"].value - 0.5) < 1e-12
+    assert rows["vit_tiny: bytes / NNCodec's"].ok
     assert not any(name.startswith("lenet5: bytes") for name in rows)
