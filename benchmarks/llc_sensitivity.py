@@ -3,17 +3,19 @@
 ``python -m benchmarks.llc_sensitivity [--quick] [--json FILE] [--check] [--only NET ...] [--split development]``
 
 Every weight of a convolution or a linear layer is rounded alone, at 2, 4 and 8 bits for each channel's largest
-magnitude. Kinds of sensitivity are measured on some held-out images and judged by the true change of the loss on
+magnitude. Kinds of sensitivity are measured on 250 held-out images and judged by the true change of the loss on all
 others, and by the KL divergence to the unmoved net on them: at 8 bits, and for robust layers at 4, the loss changes by
-less than the luck of labels moves it on some thousand images, and only the divergence tells layers apart. The default
+less than the luck of labels moves it on thousands of images, and only the divergence tells layers apart. The default
 kind was chosen on the ``development`` split, where all kinds are compared; the test split reports the default and first
 order alone.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 import time
-from itertools import chain
+from dataclasses import dataclass
 
 import torch
 from scipy.stats import spearmanr
@@ -29,7 +31,7 @@ from zoo.classify import loss
 
 CNNS = ("lenet5", "resnet20", "vgg_small", "mobilenetv2")
 BITS = (2, 4, 8)
-MEASURED, JUDGED, AT_A_TIME = 250, 2000, 250  # images
+MEASURED, JUDGED, AT_A_TIME = 250, 9750, 250  # images
 TEST, DEVELOPMENT = "test", "development"
 KINDS = {
     TEST: (DEFAULT, "first-order"),
@@ -37,8 +39,43 @@ KINDS = {
 }
 
 
-def compare(net: str, split: str, quick: bool = False) -> list[Row]:
-    """Rank correlations of one net, over all weights and bit-widths and for each bit-width, and times."""
+@dataclass(frozen=True)
+class Compared:
+    """What each kind predicts for the errors of one net or several, and what is true; all nats, bit-widths by turns."""
+
+    predicted: dict[str, list[float]]
+    seconds: dict[str, float]  # of all errors
+    loss: list[float]
+    divergence: list[float]
+
+    def __add__(self, other: Compared) -> Compared:
+        return Compared(
+            {kind: values + other.predicted[kind] for kind, values in self.predicted.items()},
+            {kind: value + other.seconds[kind] for kind, value in self.seconds.items()},
+            self.loss + other.loss,
+            self.divergence + other.divergence,
+        )
+
+    def rows(self, what: str) -> list[Row]:
+        """Rank correlations over all errors and for each bit-width, and the time of an error."""
+        rows = []
+        for kind, predicted in self.predicted.items():
+            name, target = f"{what}, {kind}", ">= 0.9" if kind == DEFAULT else ""
+            for truth, true in (("loss", self.loss), ("KL", self.divergence)):
+                rows.append(
+                    Row(f"{name}: rank correlation with the true {truth}", correlation(predicted, true), "", target)
+                )
+                for index, bits in enumerate(BITS):
+                    part = slice(index, None, len(BITS))
+                    rows.append(
+                        Row(f"{name}: with the {truth} at {bits} bits", correlation(predicted[part], true[part]), "")
+                    )
+            rows.append(Row(f"{name}: time of an error", 1000 * self.seconds[kind] / len(predicted), "ms"))
+        return rows
+
+
+def compare(net: str, split: str, quick: bool = False) -> Compared:
+    """Predictions from some held-out images, and the truth on others."""
     task = fashion_mnist.build(net, split)
     images, labels = (torch.cat(parts) for parts in zip(*task.verify, strict=True))
     measured, judged = (50, 50) if quick else (MEASURED, JUDGED)
@@ -47,22 +84,12 @@ def compare(net: str, split: str, quick: bool = False) -> list[Row]:
     others = [(x[:judged], y[:judged]) for x, y in batches[1 : 1 + -(-judged // AT_A_TIME)]]
     weights = [name for name, p in task.model.named_parameters() if p.ndim > 1]
     errors = {f"{name}@{bits}": {name: weight_rounding(bits)} for name in weights for bits in BITS}
-    true, divergence = truth(task.model, others, errors)
-    rows = []
+    predicted, seconds = {}, {}
     for kind in KINDS[split]:
         begin = time.monotonic()
-        predicted = [found.mean for found in measure(task.model, loss, shown, errors, kind).values()]
-        seconds = (time.monotonic() - begin) / len(errors)
-        what = f"{net}, {split}, {kind}"
-        target = ">= 0.9" if kind == DEFAULT else ""
-        rows.append(Row(f"{what}: rank correlation with the true loss", correlation(predicted, true), "", target))
-        rows.append(Row(f"{what}: rank correlation with the true KL", correlation(predicted, divergence), "", target))
-        for index, bits in enumerate(BITS):
-            part = slice(index, None, len(BITS))
-            rows.append(Row(f"{what}: with the loss at {bits} bits", correlation(predicted[part], true[part]), ""))
-            rows.append(Row(f"{what}: with KL at {bits} bits", correlation(predicted[part], divergence[part]), ""))
-        rows.append(Row(f"{what}: time of an error", 1000 * seconds, "ms"))
-    return rows
+        predicted[kind] = [found.mean for found in measure(task.model, loss, shown, errors, kind).values()]
+        seconds[kind] = time.monotonic() - begin
+    return Compared(predicted, seconds, *truth(task.model, others, errors))
 
 
 def truth(
@@ -88,9 +115,15 @@ def correlation(predicted: list[float], true: list[float]) -> float:
 
 
 def rows(quick: bool, only: list[str] | None = None, splits: tuple[str, ...] = (DEVELOPMENT, TEST)) -> list[Row]:
-    """The rows of all convolutional nets, or of the smallest."""
+    """The rows of all convolutional nets and of their errors together, or of the smallest net."""
     nets = only or (CNNS[:1] if quick else CNNS)
-    return list(chain.from_iterable(compare(net, split, quick) for split in splits for net in nets))
+    found = []
+    for split in splits:
+        compared = {net: compare(net, split, quick) for net in nets}
+        if len(compared) > 1:
+            compared["all nets"] = functools.reduce(operator.add, compared.values())
+        found += [row for net, each in compared.items() for row in each.rows(f"{net}, {split}")]
+    return found
 
 
 def main() -> None:
