@@ -1,7 +1,7 @@
 """The README's picture and tables of docs/, from stored results: ``python -m benchmarks.publish``.
 
-Reads ``docs/results.json``, which ``python -m benchmarks.l2 --json docs/results.json`` wrote, and what codec, lossless,
-datafree and lowrank stored likewise; changes nothing else.
+Reads ``docs/results.json``, which ``python -m benchmarks.l2 --json docs/results.json`` wrote, and what other benchmarks
+(``PAGES``) stored likewise; changes nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ TITLES = {
     "gcn": "GCN",
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
-PAGES = {"results": "results", "codec": "results", "lossless": "results", "datafree": "results", "lowrank": "lowrank"}
+PAGES = dict.fromkeys(("results", "fast", "paper", "anchors", "codec", "lossless", "datafree"), "results")
+PAGES["lowrank"] = "lowrank"
 
 
 def start(name: str) -> str:
