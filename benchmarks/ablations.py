@@ -1,11 +1,12 @@
 """What each part of the method is worth: one setting changed at a time, at equal size, on development images.
 
 ``python -m benchmarks.ablations [--quick] [--only GROUP ...] [--workers 2] [--folder work/ablations] [--fresh]
-[--json FILE] [--check]``
+[--known FILE] [--gather] [--json FILE] [--check]``
 
-Every run is a process of one thread and leaves its result in ``--folder``: a run that was cut off continues there. A
-whole run also writes docs/ablations.json, docs/ablations.md and its figures; ``--publish`` writes the latter two again
-from the former. With ``--quick`` they go to the folder instead. Needs the full training set (``python -m zoo.data``).
+Every run is a process of one thread and leaves its result in ``--folder``: a run that was cut off continues there, and
+``--known docs/ablations.json`` puts what an earlier one stored into it. A whole run writes docs/ablations.json,
+docs/ablations.md and its figures; ``--gather`` writes them from what the folder holds and runs nothing. With
+``--quick`` they go to the folder instead. Needs the full training set (``python -m zoo.data``).
 """
 
 from __future__ import annotations
@@ -64,6 +65,20 @@ def collect(names: list[str], folder: Path, quick: bool, workers: int) -> Result
     return {result["key"]: result for result in results if result is not None}
 
 
+def gather(folder: Path) -> Results:
+    """Results of all runs that the folder holds."""
+    stored = {run.key: folder / f"{run.key}.json" for _, run in runs_of(list(GROUPS))}
+    return {key: json.loads(path.read_text()) for key, path in stored.items() if path.exists()}
+
+
+def put_known(known: Path, folder: Path) -> None:
+    """Leave results of an earlier run in the folder, where it has none of its own."""
+    for result in json.loads(known.read_text()):
+        stored = folder / f"{result['key']}.json"
+        if not stored.exists():
+            stored.write_text(json.dumps(result))
+
+
 def rows_of(results: Results) -> list[Row]:
     """How well sizes land over all runs, and the KL of each baseline."""
     misses = [abs(1 - result["ratio"] / NETS[result["net"]].ratio) for result in results.values()]
@@ -83,17 +98,17 @@ def main() -> None:
     options_of.add_argument("--folder", type=Path, default=Path("work/ablations"))
     options_of.add_argument("--workers", type=int, default=2)
     options_of.add_argument("--fresh", action="store_true", help="ignore results of earlier runs")
-    options_of.add_argument("--publish", action="store_true", help="write the document from docs/ablations.json alone")
+    options_of.add_argument("--known", type=Path, help="take results of this docs/ablations.json as done")
+    options_of.add_argument("--gather", action="store_true", help="write the document of what is done, run nothing")
     options: argparse.Namespace = options_of.parse_args()
-    if options.publish:
-        publish({each["key"]: each for each in json.loads((DOCS / "ablations.json").read_text())}, DOCS)
-        return
     folder = options.folder / "quick" if options.quick else options.folder
     folder.mkdir(parents=True, exist_ok=True)
     for stored in folder.glob("*.json") if options.fresh else ():
         stored.unlink()
-    results = collect(options.only, folder, options.quick, options.workers)
-    whole = not options.quick and options.only == list(GROUPS)
+    if options.known:
+        put_known(options.known, folder)
+    results = gather(folder) if options.gather else collect(options.only, folder, options.quick, options.workers)
+    whole = not options.quick and (options.gather or options.only == list(GROUPS))
     place = DOCS if whole else folder / "report"
     place.mkdir(exist_ok=True)
     lines = ",\n".join(json.dumps(results[key]) for key in sorted(results))

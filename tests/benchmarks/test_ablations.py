@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from benchmarks.ablation_cases import BASELINE, GROUPS, Run, runs_of
 from benchmarks.ablation_report import by_seed, lines_of, publish, spread_of, verdict
+from benchmarks.ablations import gather, put_known
 from noworse.options import Options
 
 
@@ -55,3 +57,13 @@ def test_the_document_has_every_group_and_its_figure(results: dict[str, Any], tm
         assert group.question in text
         assert (tmp_path / "figures" / f"ablation-{name}.png").stat().st_size > 5000
     assert "| per channel | 30.00 | 0.0182 | 1.64" in text
+
+
+def test_what_an_earlier_run_stored_counts_as_done_and_own_results_stay(tmp_path: Path) -> None:
+    first, second = list({run.key: run for _, run in runs_of(["channels"])}.values())[:2]
+    known, folder = tmp_path / "ablations.json", tmp_path / "folder"
+    known.write_text(json.dumps([result(first, 0.5), result(second, 0.25), {"key": "of no run any more"}]))
+    folder.mkdir()
+    (folder / f"{first.key}.json").write_text(json.dumps(result(first, 1.0)))
+    put_known(known, folder)
+    assert {key: each["kl"] for key, each in gather(folder).items()} == {first.key: 1.0, second.key: 0.25}
