@@ -20,12 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES, FASHION, Case
+from benchmarks.cases import CASES, FASHION, MINILM, Case
 from benchmarks.table import Row, finish, parser
 
 QUICK = {"iterations": 20}
 UNAVAILABLE = 77  # exit code of a case whose packages are absent
 OVERHEAD_RATIO = 20.0
+COUNTING = {MINILM: "<= 40"}  # per cent of tuning that is not the net's passes
 
 
 def run_case(name: str, case: Case, quick: bool, folder: Path) -> dict[str, Any]:
@@ -70,6 +71,8 @@ def rows_of(name: str, case: Case, result: dict[str, Any]) -> list[Row]:
     drop = verdict["metric_original"] - verdict["metric_compressed"]
     worse = -drop if case.rising else drop
     bound = "" if case.bound is None else f"<= {case.bound}"
+    spent = result["spent"]
+    share = 100 * spent["grids"] / max(sum(spent.values()), 1e-9)
     rows = [
         Row(f"{name}: file", result["size"], "bytes"),
         Row(f"{name}: ratio", result["ratio"], "x", f">= {int(case.ratio)}"),
@@ -80,6 +83,7 @@ def rows_of(name: str, case: Case, result: dict[str, Any]) -> list[Row]:
         Row(f"{name}: drop of the metric", worse, "", "" if case.drop is None else f"<= {case.drop}"),
         Row(f"{name}: time", result["seconds"], "s", "" if case.seconds is None else f"<= {case.seconds}"),
         Row(f"{name}: peak memory", result["memory"], "GiB", "" if case.memory is None else f"<= {case.memory}"),
+        Row(f"{name}: transform, counter, backward", share, "% of time", COUNTING.get(case.task, "")),
     ]
     if verdict["changed"] is not None:
         rows.append(Row(f"{name}: changed predictions", 100 * verdict["changed"], "%"))

@@ -40,7 +40,8 @@ def test_every_model_is_measured_at_30_and_50(task: str, ratio: int) -> None:
 def test_a_metric_that_falls_is_a_drop_unless_less_is_better(name: str, ok: bool) -> None:
     verdict = {"metric_original": 2.5, "metric_compressed": 1.5, "mean_difference": 0, "upper_bound": 0,
                "changed": None}
-    result = {"verdict": verdict, "size": 1, "ratio": 30, "seconds": 1, "memory": 1}
+    result = {"verdict": verdict, "size": 1, "ratio": 30, "seconds": 1, "memory": 1,
+              "spent": {"net": 3, "grids": 1}}
     rows = {row.name: row for row in rows_of(name, CASES[name], result)}
     row = rows[f"{name}: drop of the metric"]
     assert row.value == (-1 if ok else 1)
