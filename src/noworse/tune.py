@@ -283,7 +283,8 @@ class Tuner:
     def _iterate(self, goal: float, correct: bool) -> float:
         assert self.controller is not None
         start = time.perf_counter()
-        self.grids.quantise(self.values, self.options.relaxation)
+        on_weights = self.options.rate_on_weights
+        self.grids.quantise(self.values, self.options.relaxation, on_weights)
         multiplier = self.controller.update(self.bits(), goal) * self.options.entropy_term
         if correct:
             self.grids.log_step += self.grids.tuned * (FEEDBACK * self.controller.error)
@@ -291,7 +292,7 @@ class Tuner:
         after_quantise = time.perf_counter()
         loss = self.learn()
         after_net = time.perf_counter()
-        self.grids.gradients(self.values, self.gradient, multiplier / self.grids.count, self.options.rate_on_weights)
+        self.grids.gradients(self.values, self.gradient, multiplier / self.grids.count, on_weights)
         if self.scaler.usable:
             self.optimiser.step()
         self.seconds["net"] += after_net - after_quantise

@@ -184,6 +184,18 @@ def test_gradients_against_autograd(grids: GridSet, multiplier: float, on_weight
     assert grids.log_step.grad[-1] == grids.log_zone.grad[-1] == 0, "the last tensor is not tuned"
 
 
+def test_slopes_of_weights_are_kept_only_where_asked_for(grids: GridSet) -> None:
+    values, upstream = torch.empty(grids.count), torch.randn(grids.count)
+    found = []
+    for on_weights in (True, False):
+        grids.quantise(values, RELAXED, on_weights)
+        grids.gradients(values, upstream.clone(), 0.3, False)
+        found.append([leaf.grad.clone() for leaf in (grids.latent, grids.log_step, grids.log_zone)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    with pytest.raises(AssertionError, match="keeps what is asked for"):
+        grids.gradients(values, upstream.clone(), 0.3, True)
+
+
 def test_gradients_after_the_steps_moved(grids: GridSet) -> None:
     """Latents stay in units of the step at the start: the chain rule must see both steps."""
     grids.log_step += 0.3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -162,8 +162,11 @@ class GridSet:
         self.unit.copy_(steps)
 
     @torch.no_grad()
-    def quantise(self, out: Tensor, relaxation: Relaxation | None = None) -> None:
-        """Write ŵ (N,) into ``out`` and refresh ``bits``; with a ``relaxation`` also the soft entropy's gradient."""
+    def quantise(self, out: Tensor, relaxation: Relaxation | None = None, on_weights: bool = True) -> None:
+        """Write ŵ (N,) into ``out`` and refresh ``bits``; with a ``relaxation`` also the soft entropy's gradient.
+
+        Without ``on_weights`` only that by steps and zones is kept, which takes no memory.
+        """
         self._quantised = steps, zones = self.steps(), self.zones()
         ratio = self.unit / steps
         reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))) * ratio
@@ -181,6 +184,8 @@ class GridSet:
         self.bits = hard_bits(counts, bins)
         if relaxation:
             self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, relaxation)
+            if not on_weights:
+                self._cells, self._slopes = None, replace(self._slopes, code=torch.zeros(0))
 
     @torch.no_grad()
     def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
@@ -213,7 +218,7 @@ class GridSet:
 
     def _rate_slope(self, chunk: _Chunk, zones: Tensor, ratio: Tensor) -> Tensor:
         """The soft entropy's gradient by the latents of a chunk, in bits, as of the last ``quantise`` that relaxed."""
-        assert self._cells is not None, "quantise() comes first"
+        assert self._cells is not None, "quantise() comes first, and keeps what is asked for here"
         scaled, r = self.latent[chunk.rows] * chunk.pick(ratio), chunk.pick(zones)
         excess = scaled.abs().sub_(r)
         outer = torch.where(excess >= 0, 1.0, 0.5 / r) * chunk.pick(ratio)

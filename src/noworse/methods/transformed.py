@@ -94,7 +94,7 @@ class TransformedGrids(GridSet):
         return (sign * steps * transform.decode(q, zone, shape)).reshape(-1), (sign * code).reshape(-1)
 
     @torch.no_grad()
-    def quantise(self, out: Tensor, relaxation: Relaxation | None = None) -> None:
+    def quantise(self, out: Tensor, relaxation: Relaxation | None = None, on_weights: bool = True) -> None:
         """Write ŵ (N,) into ``out`` and refresh ``bits``; the gradient is left to ``gradients``."""
         self._relaxation = relaxation
         steps, zones = self.steps(), self.zones()
