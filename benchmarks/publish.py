@@ -32,8 +32,8 @@ TITLES = {
     "gcn": "GCN",
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
-PAGES = dict.fromkeys(("results", "fast", "paper", "anchors", "codec", "lossless", "datafree"), "results")
-PAGES["lowrank"] = "lowrank"
+RESULTS = ("results", "fast", "counter", "targets", "paper", "anchors", "codec", "lossless", "datafree")
+PAGES = {**dict.fromkeys(RESULTS, "results"), "lowrank": "lowrank"}
 
 
 def start(name: str) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 RATE = 1e-3  # where a group has none
-LARGE = 1 << 22  # elements from which on a leaf has smaller moments
+LARGE = 1 << 21  # elements from which on a leaf has smaller moments
 PIECE = 1 << 18  # elements of a large leaf at a time
 TOGETHER = 8  # neighbouring elements of a large leaf that have one second moment
 

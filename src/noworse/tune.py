@@ -26,7 +26,7 @@ from noworse.rate.control import RateController, budget_at
 from noworse.sampling import Sampler
 from noworse.work import NOWHERE, Work
 
-SHARED = 1 << 22  # weights from which on they share memory with their gradients: less speed for less memory
+SHARED = 1 << 21  # weights from which on they share memory with their gradients: less speed for less memory
 MEASURE_EVERY = 25  # iterations between measurements of the whole file
 FINAL_RATE, FINAL_GRID_RATE = 0.02, 0.1  # of the learning rates of weights, and of steps and zones, after the cosine
 FEEDBACK, STEADY = 0.05, 0.85  # of ln(size/budget) on ln s in each iteration, up to this share of the iterations
