@@ -53,15 +53,16 @@ def measured(values: Mapping[str, float]) -> list[str]:
     return [row.removesuffix(": ratio") for row in values if row.endswith(": ratio")]
 
 
-def draw(values: Mapping[str, float], out: Path) -> None:
+def draw(values: Mapping[str, float], units: Mapping[str, str], out: Path) -> None:
     """Bars of the compression ratio, with the file size and the upper bound of the loss difference beside each."""
     names = measured(values)
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(names) + 1.0), layout="constrained")
     ratios = [values[f"{name}: ratio"] for name in names]
     axes.barh(range(len(names)), ratios, color="#2f6f9f", height=0.62)
     for place, (name, ratio) in enumerate(zip(names, ratios, strict=True)):
-        size, bound = values[f"{name}: file"] / 1000, values[f"{name}: its upper bound"]
-        axes.text(ratio + 0.5, place, f"{size:,.1f} kB, loss at most {bound:+.4f} nats", va="center", fontsize=9)
+        size, row = values[f"{name}: file"] / 1000, f"{name}: its upper bound"
+        told = f"{size:,.1f} kB, loss at most {values[row]:+.4f} {units[row]}"
+        axes.text(ratio + 0.5, place, told, va="center", fontsize=9)
     axes.set_yticks(range(len(names)), [title(name) for name in names])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.7 * max(ratios))
@@ -116,8 +117,9 @@ def main() -> None:
         stored = ROOT / f"docs/{name}.json"
         if stored.exists():
             fill(ROOT / f"docs/{page}.md", name, all_rows(json.loads(stored.read_text())))
-    values = {row["name"]: float(row["value"]) for row in json.loads((ROOT / "docs/results.json").read_text())}
-    draw(values, ROOT / "docs/ratios.png")
+    rows = json.loads((ROOT / "docs/results.json").read_text())
+    values = {row["name"]: float(row["value"]) for row in rows}
+    draw(values, {row["name"]: row["unit"] for row in rows}, ROOT / "docs/ratios.png")
     fill(ROOT / "README.md", "results", table(values))
 
 
