@@ -62,14 +62,12 @@ class Compared:
         for kind, predicted in self.predicted.items():
             name, target = f"{what}, {kind}", ">= 0.9" if kind == DEFAULT else ""
             for truth, true in (("loss", self.loss), ("KL", self.divergence)):
-                rows.append(
-                    Row(f"{name}: rank correlation with the true {truth}", correlation(predicted, true), "", target)
-                )
+                whole = correlation(predicted, true)
+                rows.append(Row(f"{name}: rank correlation with the true {truth}", whole, "", target))
                 for index, bits in enumerate(BITS):
                     part = slice(index, None, len(BITS))
-                    rows.append(
-                        Row(f"{name}: with the {truth} at {bits} bits", correlation(predicted[part], true[part]), "")
-                    )
+                    place = f"with {'the loss' if truth == 'loss' else truth} at {bits} bits"
+                    rows.append(Row(f"{name}: {place}", correlation(predicted[part], true[part]), ""))
             rows.append(Row(f"{name}: time of an error", 1000 * self.seconds[kind] / len(predicted), "ms"))
         return rows
 
