@@ -1,4 +1,4 @@
-"""A second decoder, written from the byte layouts in noworse.codec.tables and noworse.codec.rans alone: slow, plain."""
+"""A second decoder of streams, written from docs/format.md alone: slow, plain."""
 
 from __future__ import annotations
 
