@@ -7,12 +7,14 @@ Reads ``docs/results.json``, which ``python -m benchmarks.l2 --json docs/results
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
+
+from benchmarks.cases import ENDURANCE
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parent.parent
@@ -36,9 +38,9 @@ RESULTS = ("results", "fast", "counter", "targets", "paper", "anchors", "codec",
 PAGES = {**dict.fromkeys(RESULTS, "results"), "lowrank": "lowrank"}
 
 
-def start(name: str) -> str:
-    """Where the rows of docs/NAME.json begin."""
-    return f"<!-- {name}.json, written by python -m benchmarks.publish -->"
+def start(source: str) -> str:
+    """Where what comes of a source begins."""
+    return f"<!-- {source}, written by python -m benchmarks.publish -->"
 
 
 def title(case: str) -> str:
@@ -53,9 +55,13 @@ def measured(values: Mapping[str, float]) -> list[str]:
     return [row.removesuffix(": ratio") for row in values if row.endswith(": ratio")]
 
 
-def draw(values: Mapping[str, float], units: Mapping[str, str], out: Path) -> None:
+def endures(case: str) -> bool:
+    """Whether the case shows what is lost at 30x or 50x."""
+    return case.endswith((" at 30", " at 50"))
+
+
+def draw(values: Mapping[str, float], units: Mapping[str, str], names: Sequence[str], out: Path) -> None:
     """Bars of the compression ratio, with the file size and the upper bound of the loss difference beside each."""
-    names = measured(values)
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(names) + 1.0), layout="constrained")
     ratios = [values[f"{name}: ratio"] for name in names]
     axes.barh(range(len(names)), ratios, color="#2f6f9f", height=0.62)
@@ -71,11 +77,11 @@ def draw(values: Mapping[str, float], units: Mapping[str, str], out: Path) -> No
     figure.savefig(out, dpi=110)
 
 
-def table(values: Mapping[str, float]) -> str:
-    """One line of Markdown per model."""
+def table(values: Mapping[str, float], names: Sequence[str]) -> str:
+    """One line of Markdown per case."""
     lines = ["| model | file | ratio | loss difference | bound | metric, original | in the file | changed | time |"]
     lines.append("|---|---|---|---|---|---|---|---|---|")
-    for name in measured(values):
+    for name in names:
         size, ratio, difference, bound, before, after, seconds = (
             values[f"{name}: {key}"]
             for key in (
@@ -106,21 +112,25 @@ def all_rows(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def fill(path: Path, name: str, text: str) -> None:
-    """Put the text between the two marks that ``name`` has in a document."""
-    before, rest = path.read_text().split(start(name))
-    path.write_text(f"{before}{start(name)}\n{text}\n{END}{rest.split(END, 1)[1]}")
+def fill(path: Path, source: str, text: str) -> None:
+    """Put the text between the two marks that ``source`` has in a document."""
+    before, rest = path.read_text().split(start(source))
+    path.write_text(f"{before}{start(source)}\n{text}\n{END}{rest.split(END, 1)[1]}")
 
 
 def main() -> None:
     for name, page in PAGES.items():
         stored = ROOT / f"docs/{name}.json"
         if stored.exists():
-            fill(ROOT / f"docs/{page}.md", name, all_rows(json.loads(stored.read_text())))
+            fill(ROOT / f"docs/{page}.md", stored.name, all_rows(json.loads(stored.read_text())))
     rows = json.loads((ROOT / "docs/results.json").read_text())
     values = {row["name"]: float(row["value"]) for row in rows}
-    draw(values, {row["name"]: row["unit"] for row in rows}, ROOT / "docs/ratios.png")
-    fill(ROOT / "README.md", "results", table(values))
+    units = {row["name"]: row["unit"] for row in rows}
+    named = [case for case in measured(values) if case not in ENDURANCE]
+    draw(values, units, named, ROOT / "docs/ratios.png")
+    fill(ROOT / "README.md", "results.json", table(values, named))
+    far = sorted(case for case in measured(values) if endures(case))
+    fill(ROOT / "docs/results.md", "results.json at 30x and 50x", table(values, far))
 
 
 if __name__ == "__main__":
