@@ -9,12 +9,12 @@ al.; the shorter of an order-0 and a context-coded ideal length). These are rati
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.table import Row, finish, parser
+from benchmarks.l2 import measured_cases
+from benchmarks.table import Row, finish, parser, stored
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results.json"
 LIMIT = 0.01  # nats
@@ -38,11 +38,7 @@ ANCHORS = {
 
 def best_ratio(values: Mapping[str, float], net: str) -> float:
     """The largest ratio of the net's cases whose upper bound keeps the limit; 0 where none does."""
-    cases = [
-        row.removesuffix(": ratio")
-        for row in values
-        if row.endswith(": ratio") and row.split(" ")[0].rstrip(":") == net
-    ]
+    cases = [case for case in measured_cases(values) if case.split(" ")[0] == net]
     return max((values[f"{case}: ratio"] for case in cases if values[f"{case}: its upper bound"] <= LIMIT), default=0.0)
 
 
@@ -56,8 +52,7 @@ def rows_of(values: Mapping[str, float]) -> Iterator[Row]:
 
 def main() -> None:
     options = parser(__doc__.splitlines()[0]).parse_args()
-    values = {row["name"]: float(row["value"]) for row in json.loads(RESULTS.read_text())}
-    finish(list(rows_of(values)), options)
+    finish(list(rows_of({row.name: row.value for row in stored(RESULTS)})), options)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.l2 import share_of_grids
 from benchmarks.table import Row, finish, parser
 from zoo import classify
 from zoo.architectures import ARCHITECTURES, build
@@ -154,14 +155,13 @@ def rows_of(name: str, found: dict[str, dict[str, Any]]) -> list[Row]:
     """The rows of one architecture."""
     plain, run = found["plain"], found["compress"]
     times = (run["peak"] - plain["activations"]) / run["original"]
-    passes = run["spent"]["net"] + run["spent"]["grids"]
     return [
         Row(f"{name}: parameters", ARCHITECTURES[name].parameters, ""),
         Row(f"{name}: file", run["size"], "bytes"),
         Row(f"{name}: ratio", run["original"] / run["size"], "x", f">= {RATIO}"),
         Row(f"{name}: iterations and landing, net", run["spent"]["net"], "s"),
         Row(f"{name}: iterations and landing, grids", run["spent"]["grids"], "s"),
-        Row(f"{name}: share of the grids", 100 * run["spent"]["grids"] / max(passes, 1e-9), "% of time"),
+        Row(f"{name}: share of the grids", share_of_grids(run["spent"]), "% of time"),
         Row(f"{name}: survey and start", run["start"], "s"),
         Row(f"{name}: everything", run["seconds"], "s"),
         Row(f"{name}: plain forward and backward", plain["seconds"], "s"),

@@ -15,7 +15,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,16 @@ def run_case(name: str, case: Case, quick: bool, folder: Path) -> dict[str, Any]
     return {**json.loads(report.to_json()), "seconds": time.monotonic() - begin, "memory": memory}
 
 
+def share_of_grids(spent: Mapping[str, float]) -> float:
+    """Per cent of the seconds of tuning that are not the net's own passes; 0 where nothing was tuned."""
+    return 100 * spent["grids"] / max(sum(spent.values()), 1e-9)
+
+
+def measured_cases(values: Iterable[str]) -> list[str]:
+    """The cases that these names of rows are of."""
+    return [row.removesuffix(": ratio") for row in values if row.endswith(": ratio")]
+
+
 def overhead(folder: Path, quick: bool) -> list[Row]:
     """ResNet-20 at 20x and batch 64: bytes that are not payload, and the share of the time that is not the net's."""
     import noworse as nw
@@ -53,14 +63,13 @@ def overhead(folder: Path, quick: bool) -> list[Row]:
     path = folder / "overhead.nwt"
     options = nw.Options(iterations=20 if quick else 100, batch=64)
     report = nw.compress_task(task, path, target=OVERHEAD_RATIO, options=options)
-    share = 100 * report.spent["grids"] / sum(report.spent.values())
     with File(path) as file:
         shares = file.attribution()
         size = file.size
     rest = sum(shares.values()) - shares["payload"]
     return [
         Row("resnet20 at 20: bytes besides payload", rest, "bytes", f"<= {0.05 * size + 384:.0f}"),
-        Row("resnet20 at 20: transform, counter, backward", share, "% of time", "<= 25"),
+        Row("resnet20 at 20: transform, counter, backward", share_of_grids(report.spent), "% of time", "<= 25"),
         Row("resnet20 at 20: attribution minus file size", abs(sum(shares.values()) - size), "bytes", "<= 0"),
     ]
 
@@ -71,8 +80,6 @@ def rows_of(name: str, case: Case, result: dict[str, Any]) -> list[Row]:
     drop = verdict["metric_original"] - verdict["metric_compressed"]
     worse = -drop if case.rising else drop
     bound = "" if case.bound is None else f"<= {case.bound}"
-    spent = result["spent"]
-    share = 100 * spent["grids"] / max(sum(spent.values()), 1e-9)
     rows = [
         Row(f"{name}: file", result["size"], "bytes"),
         Row(f"{name}: ratio", result["ratio"], "x", f">= {int(case.ratio)}"),
@@ -83,8 +90,10 @@ def rows_of(name: str, case: Case, result: dict[str, Any]) -> list[Row]:
         Row(f"{name}: drop of the metric", worse, "", "" if case.drop is None else f"<= {case.drop}"),
         Row(f"{name}: time", result["seconds"], "s", "" if case.seconds is None else f"<= {case.seconds}"),
         Row(f"{name}: peak memory", result["memory"], "GiB", "" if case.memory is None else f"<= {case.memory}"),
-        Row(f"{name}: transform, counter, backward", share, "% of time", COUNTING.get(case.task, "")),
     ]
+    if any(result["spent"].values()):
+        share, most = share_of_grids(result["spent"]), COUNTING.get(case.task, "")
+        rows.append(Row(f"{name}: transform, counter, backward", share, "% of time", most))
     if verdict["changed"] is not None:
         rows.append(Row(f"{name}: changed predictions", 100 * verdict["changed"], "%"))
         rows.append(Row(f"{name}: KL to the original", verdict["mean_kl"], "nats"))

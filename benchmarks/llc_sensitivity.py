@@ -31,7 +31,7 @@ from zoo.classify import loss
 
 CNNS = ("lenet5", "resnet20", "vgg_small", "mobilenetv2")
 BITS = (2, 4, 8)
-MEASURED, JUDGED, AT_A_TIME = 250, 9750, 250  # images
+AT_A_TIME, QUICK = 250, 50  # images
 TEST, DEVELOPMENT = "test", "development"
 KINDS = {
     TEST: (DEFAULT, "first-order"),
@@ -73,13 +73,12 @@ class Compared:
 
 
 def compare(net: str, split: str, quick: bool = False) -> Compared:
-    """Predictions from some held-out images, and the truth on others."""
+    """Predictions from the first held-out images, and the truth on all others."""
     task = fashion_mnist.build(net, split)
     images, labels = (torch.cat(parts) for parts in zip(*task.verify, strict=True))
-    measured, judged = (50, 50) if quick else (MEASURED, JUDGED)
     batches = list(zip(images.split(AT_A_TIME), labels.split(AT_A_TIME), strict=True))
-    shown = [(images[:measured], labels[:measured])]
-    others = [(x[:judged], y[:judged]) for x, y in batches[1 : 1 + -(-judged // AT_A_TIME)]]
+    batches = [(x[:QUICK], y[:QUICK]) for x, y in batches[:2]] if quick else batches
+    shown, others = batches[:1], batches[1:]
     weights = [name for name, p in task.model.named_parameters() if p.ndim > 1]
     errors = {f"{name}@{bits}": {name: weight_rounding(bits)} for name in weights for bits in BITS}
     predicted, seconds = {}, {}

@@ -15,6 +15,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from benchmarks.cases import ENDURANCE
+from benchmarks.l2 import measured_cases
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parent.parent
@@ -48,11 +49,6 @@ def title(case: str) -> str:
     model, _, rest = case.partition(" ")
     kind, _, number = rest.partition(" ")
     return TITLES[model] + (f" at {number}x" if kind == "at" else f", {rest}" if rest else "")
-
-
-def measured(values: Mapping[str, float]) -> list[str]:
-    """The cases with results."""
-    return [row.removesuffix(": ratio") for row in values if row.endswith(": ratio")]
 
 
 def endures(case: str) -> bool:
@@ -126,10 +122,10 @@ def main() -> None:
     rows = json.loads((ROOT / "docs/results.json").read_text())
     values = {row["name"]: float(row["value"]) for row in rows}
     units = {row["name"]: row["unit"] for row in rows}
-    named = [case for case in measured(values) if case not in ENDURANCE]
+    named = [case for case in measured_cases(values) if case not in ENDURANCE]
     draw(values, units, named, ROOT / "docs/ratios.png")
     fill(ROOT / "README.md", "results.json", table(values, named))
-    far = sorted(case for case in measured(values) if endures(case))
+    far = sorted(case for case in measured_cases(values) if endures(case))
     fill(ROOT / "docs/results.md", "results.json at 30x and 50x", table(values, far))
 
 

@@ -88,7 +88,7 @@ class AlternatingTuner(Tuner):
         transforms = within < TRANSFORM_SHARE
         self.objective.weights = Weights() if transforms else self.both
         begin = time.perf_counter()
-        self.grids.quantise(self.values, self.options.relaxation, False)
+        self.grids.quantise(self.values, self.options.relaxation, on_weights=False)
         self.seconds["grids"] += time.perf_counter() - begin
         begin = time.perf_counter()
         loss = self.learn()
