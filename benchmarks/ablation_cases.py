@@ -19,10 +19,11 @@ class Net:
     options: dict[str, Any]
 
 
+BASE: dict[str, Any] = {"temperature": 1.0, "damping": 0.01}  # the defaults before these tables; now 2 and 0.2
 NETS = {
-    "resnet20": Net("ResNet-20", 30.0, {"iterations": 100}),
-    "lenet5": Net("LeNet-5", 40.0, {"iterations": 150}),
-    "vit_tiny": Net("ViT-tiny", 15.0, {"iterations": 150}),
+    "resnet20": Net("ResNet-20", 30.0, {"iterations": 100, **BASE}),
+    "lenet5": Net("LeNet-5", 40.0, {"iterations": 150, **BASE}),
+    "vit_tiny": Net("ViT-tiny", 15.0, {"iterations": 150, **BASE}),
 }
 
 
@@ -102,6 +103,7 @@ GROUPS = {
     "objective": Group(
         "What tuning lowers: distillation of outputs (KL in the baseline) and features, the loss on labels",
         (
+            *(Case(f"KL at temperature {t:g}", {"temperature": t}, seeds=2) for t in (2.0, 4.0)),
             Case("logit MSE", {"distill": "mse"}, seeds=2),
             Case("features alone", {"distill_weight": 0.0, "features": ["auto"]}, seeds=2),
             Case("KL + 0.1 features", {"features": ["auto"], "feature_weight": 0.1}, seeds=2),
@@ -138,6 +140,8 @@ GROUPS = {
         "Second-order (OBS) rounding at the start, and tuning after it",
         (
             Case("start from nearest rounding", {"rounding": "nearest"}, seeds=2),
+            *(Case(f"OBS rounding, damping {d:g}", {"damping": d}, seeds=2) for d in (0.05, 0.2, 1.0)),
+            Case("damping 0.2 and temperature 2 (the defaults)", {"damping": 0.2, "temperature": 2.0}, seeds=2),
             Case("OBS rounding with a rate term", {"rounding": "compensated", "rate_rounding": 1.0}, seeds=2),
             Case("codes frozen for 30 iterations after", {"frozen": 30}, seeds=2),
             Case("OBS rounding, no tuning", {"iterations": 0, "rounding": "compensated"}, seeds=2),
@@ -163,9 +167,10 @@ class Run:
 
     @property
     def key(self) -> str:
-        """A name of the settings that may be a file's."""
+        """A name of the settings, without those of BASE, that may be a file's."""
         case = self.case
-        parts = [self.net, *(f"{k}={v}" for k, v in sorted(self.options.items()))]
+        named = {k: v for k, v in self.options.items() if BASE.get(k) != v}
+        parts = [self.net, *(f"{k}={v}" for k, v in sorted(named.items()))]
         parts += [f"samples={case.samples}"] + ["labelled"] * case.labelled
         parts += [] if case.prune is None else [f"prune={case.prune}"]
         return "".join(c if c.isalnum() or c in "=.-_" else "" for c in "_".join(parts))

@@ -13,6 +13,15 @@ def test_kl_against_torch_per_sample_and_over_positions() -> None:
     assert torch.allclose(Distiller("kl")(p, p), torch.zeros(4), atol=1e-6)
 
 
+def test_kl_at_a_temperature() -> None:
+    """At 3 it is that of a third of the logits, nine times; the hotter, the closer to the error of centred logits."""
+    p, q = torch.randn(4, 7, 5, dtype=torch.float64), torch.randn(4, 7, 5, dtype=torch.float64)
+    assert torch.allclose(Distiller("kl", temperature=3.0)(q, p), 9 * Distiller("kl")(q / 3, p / 3))
+    centred = (q - p) - (q - p).mean(-1, keepdim=True)
+    hot = Distiller("kl", temperature=1e4)(q, p)
+    assert torch.allclose(hot, centred.square().mean(-1).mean(1) / 2, rtol=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["mse", "cosine"])
 def test_others_are_zero_at_the_original_only(kind: str) -> None:
     p = torch.randn(4, 6)
@@ -34,6 +43,8 @@ def test_parts_add_up_each_with_its_own_scale() -> None:
     expected = Distiller("kl")(q[..., :4], p[..., :4]) + Distiller("mse", variance)(q[..., 4:], p[..., 4:])
     assert found.shape == (40,)
     assert torch.allclose(found, expected, rtol=1e-5)
+    warm = Distiller("kl", 1.0, 2.0)(q[..., :4], p[..., :4]) + Distiller("mse", variance)(q[..., 4:], p[..., 4:])
+    assert torch.allclose(distiller_of("kl:4+mse:2", p, 2.0)(q, p), warm, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["kl", "mse", "cosine"])

@@ -35,6 +35,8 @@ def test_changed_names_what_differs() -> None:
         ('{"seed": "1"}', "seed must be of type int, found '1'"),
         ('{"rate_rounding": -1}', "rate_rounding must be a finite number >= 0, found -1"),
         ('{"iterations": -1}', "iterations must not be negative"),
+        ('{"temperature": 0}', "temperature must be positive and finite, found 0"),
+        ('{"damping": Infinity}', "damping must be positive and finite, found inf"),
         ('{"zone": 9}', r"zone must lie in \[0.4, 3.9\], found 9"),
         ('{"coder": "best"}', "coder must be one of auto, fast, max, found 'best'"),
         ('{"distill": "l1"}', "distill must be one of task, kl, mse, cosine, found 'l1'"),

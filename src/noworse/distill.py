@@ -1,6 +1,7 @@
 """Knowledge distillation: how far a compressed model's outputs are from the original's, per sample.
 
 ``"kl"``      KL(original || compressed) of softmax over the last dimension, in nats, averaged over middle dimensions;
+            at a temperature T logits are divided by T, and the result times T² has the scale of T = 1;
 ``"mse"``     squared error divided by the variance of the original's outputs over the calibration data;
 ``"cosine"``  1 − cosine similarity along the last dimension, averaged over middle dimensions.
 
@@ -39,16 +40,17 @@ def parts(kind: str) -> list[tuple[str, int]]:
     return [(match[1], int(match[2])) for match in found if match]
 
 
-def distiller_of(kind: str, original: Tensor) -> Distiller:
+def distiller_of(kind: str, original: Tensor, temperature: float = 1.0) -> Distiller:
     """The distillation of a kind, or of parts, with the variances of the original's outputs (N, ..., K) as scales."""
     found = parts(kind)
     if not found:
-        return Distiller(kind, _variance(original))
+        return Distiller(kind, _variance(original), temperature)
     widths = [width for _, width in found]
     if sum(widths) != original.shape[-1]:
         raise BadInput(f"the parts of distill={kind!r} are {sum(widths)} wide: expected {original.shape[-1]} in all")
     columns = torch.split(original, widths, -1)
-    return PartsDistiller(kind, [Distiller(k, _variance(c)) for (k, _), c in zip(found, columns, strict=True)], widths)
+    made = [Distiller(k, _variance(c), temperature) for (k, _), c in zip(found, columns, strict=True)]
+    return PartsDistiller(kind, made, widths)
 
 
 def _variance(original: Tensor) -> float:
@@ -56,19 +58,24 @@ def _variance(original: Tensor) -> float:
 
 
 class Distiller:
-    """The distillation loss of one kind; ``scale`` is the variance of the original's outputs (used by "mse" alone)."""
+    """The distillation loss of one kind.
 
-    def __init__(self, kind: str, scale: float = 1.0) -> None:
+    ``scale`` is the variance of the original's outputs (used by "mse" alone), ``temperature`` what logits are divided
+    by (by "kl" alone; Hinton et al., Distilling the knowledge in a neural network, 2015).
+    """
+
+    def __init__(self, kind: str, scale: float = 1.0, temperature: float = 1.0) -> None:
         if kind not in KINDS:
             raise BadInput(f"unknown distillation {kind!r}: expected one of {', '.join(KINDS)}")
         self.kind = kind
         self.scale = scale if scale > 0 else 1.0
+        self.temperature = temperature
 
     def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:
         """Per-sample loss (B,) from outputs (B, ..., K) of the compressed and of the original model."""
         if self.kind == "kl":
-            log_p = F.log_softmax(original, -1)
-            losses = (log_p.exp() * (log_p - F.log_softmax(outputs, -1))).sum(-1)
+            log_p, log_q = (F.log_softmax(z / self.temperature, -1) for z in (original, outputs))
+            losses = (log_p.exp() * (log_p - log_q)).sum(-1) * self.temperature**2
         elif self.kind == "mse":
             losses = (outputs - original).square().mean(-1) / self.scale
         else:
@@ -83,9 +90,9 @@ class Distiller:
         """
         positions = math.prod(outputs.shape[1:-1])
         if self.kind == "kl":
-            log_p = F.log_softmax(outputs, -1).flatten(0, -2)
+            log_p = F.log_softmax(outputs / self.temperature, -1).flatten(0, -2)
             labels = torch.multinomial(log_p.detach().exp(), 1, generator=generator)
-            return log_p.gather(1, labels).sum() / math.sqrt(positions)
+            return log_p.gather(1, labels).sum() * self.temperature / math.sqrt(positions)
         noise = torch.randn(outputs.shape, generator=generator).to(outputs)
         if self.kind == "mse":
             return (noise * outputs).sum() * math.sqrt(2 / (self.scale * positions * outputs.shape[-1]))
@@ -96,7 +103,7 @@ class PartsDistiller(Distiller):
     """The sum of one distillation loss per part of the last dimension, split into ``widths`` columns."""
 
     def __init__(self, kind: str, distillers: Sequence[Distiller], widths: Sequence[int]) -> None:
-        self.kind, self.scale = kind, 1.0
+        self.kind, self.scale, self.temperature = kind, 1.0, 1.0
         self.distillers, self.widths = list(distillers), list(widths)
 
     def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:

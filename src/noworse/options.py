@@ -48,6 +48,7 @@ class Options:
     methods: str = "grids"  # how tensors are written: "grids", or "auto": products of two where those lose less
     transform: str = "deadzone"  # of weights to codes: "uniform", "log", "exp", "multiscale" (methods/transforms)
     per_channel: bool = False  # whether wide rows (output channels) have steps of their own
+    damping: float = 0.2  # of compensated rounding, as a share of the mean input energy: more moves weights less
     rate_rounding: float = 0.0  # price of a bit in compensated rounding; 1: what one saves at high rates
     bias_correction: bool = False  # at the end biases take back what rounding moved the means of outputs by
     frozen: int = 0  # further iterations at the end, with codes fixed: steps, zones, biases and norms are tuned
@@ -59,6 +60,7 @@ class Options:
     rate_on_weights: bool = False  # whether the rate term also pulls on the weights, not only on steps and zones
     entropy_term: bool = True  # False: steps and zones do not see the rate, the size is held by scaling all steps alike
     distill: str = "task"  # kind of output distillation: the task's, or "kl", "mse", "cosine"
+    temperature: float = 2.0  # of "kl" distillation while tuning: logits are divided by it
     distill_weight: float = 1.0  # of output distillation in what tuning lowers
     features: tuple[str, ...] = ()  # also distilled: outputs of modules, ("auto",) or patterns of names
     feature_weight: float = 1.0  # of features, where there are any
@@ -74,10 +76,10 @@ class Options:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        positive = ("batch", "lr_weights", "lr_steps", "lr_zones", "start", "zone", "delta", "looks")
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise BadInput(f"option {name} must be positive, found {getattr(self, name)!r}")
+        positive = ("batch", "lr_weights", "lr_steps", "lr_zones", "start", "zone", "damping", "delta", "temperature")
+        for name in (*positive, "looks"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise BadInput(f"option {name} must be positive and finite, found {getattr(self, name)!r}")
         for name, low, high in (("ramp", 0.0, 1.0), ("development", 0.0, 0.9), ("zone", 0.4, 3.9)):
             if not low <= getattr(self, name) <= high:
                 raise BadInput(f"option {name} must lie in [{low}, {high}], found {getattr(self, name)!r}")

@@ -7,7 +7,8 @@ from noworse.options import Options
 
 PRESETS: dict[str, Options] = {
     "default": Options(),
-    "fast": Options(iterations=0, bias_correction=True),  # rounding alone, without training: seconds
+    # rounding alone, without training: seconds; what compensation overdoes at a start, tuning could not take back
+    "fast": Options(iterations=0, bias_correction=True, damping=0.03),
     # the official code of L², as a yardstick: its schedule, rate estimate, losses and start (alternate.py)
     "paper": Options(
         schedule="alternating",

@@ -91,7 +91,6 @@ class Workspace:
         kind = task.distill if options.distill == "task" else options.distill
         names = choose_features(self.student, run, options.features) if options.features else ()
         self.objective = self._objective(kind, names)
-        self.distiller = self.objective.distiller
         self.plan = Plan(self._analyse()) if options.methods == "auto" and not plan.analyses else plan
         with torch.no_grad():
             self.factored = factor(self.student, self.plan)
@@ -128,7 +127,8 @@ class Workspace:
         size = outputs[0].numel() * 4 * sum(data.batch_size(b) for b in self.sampler.batches)
         if task.augment is None and size <= CACHE_LIMIT and not names and options.iterations:
             self.sampler.remember(self._original)
-        distiller = distiller_of(kind, outputs)
+        self.distiller = distiller_of(kind, outputs)  # what measures; tuning looks at unlikely classes, too
+        distiller = distiller_of(kind, outputs, options.temperature)
         own = task.forward is None
         made = Objective(distiller, self.forward, weights, Features(names), task.loss, own, self.precision.cast)
         if names:
@@ -181,7 +181,8 @@ class Workspace:
             limit = max(MOMENTS_BYTES, sum(4.0 * parameter.numel() for parameter in chosen.values()))
             least = SENSITIVITY_SAMPLES // SENSITIVITY_BATCH
             moments = input_moments(self.student, chosen, runs, limit, least)
-            self.layers = {name: Layer(chosen[name].shape, moments.pop(name)) for name in list(moments)}
+            damping = self.options.damping
+            self.layers = {name: Layer(chosen[name].shape, moments.pop(name), damping) for name in list(moments)}
         trim()
         self.unused = [name for name, value in self.sensitivity.items() if value == 0]
         if len(self.unused) == len(chosen):

@@ -117,6 +117,22 @@ def test_dearer_bits_are_fewer() -> None:
     assert found[-1] < 0.8 * found[0]
 
 
+def test_damping_keeps_weights_where_they_are() -> None:
+    """Without bounds there is nothing left but nearest rounding; with less the error of outputs is less."""
+    torch.manual_seed(6)
+    weights, moments = torch.randn(8, 30), correlated(30, 9)
+    kept = Layer(weights.shape, moments[None], 1e9).compensated(weights, STEP, ZONE)
+    torch.testing.assert_close(kept, weights, atol=1e-5, rtol=0)
+    moved, errors = [], []
+    for damping in (0.01, 0.3, 10.0):
+        found = Layer(weights.shape, moments[None], damping).compensated(weights, STEP, ZONE)
+        change = (nearest(found, STEP, ZONE) - weights).double()
+        moved.append(float((found - weights).norm()))
+        errors.append(float((change @ moments * change).sum()))
+    assert moved == sorted(moved, reverse=True)
+    assert errors == sorted(errors)
+
+
 def test_code_lengths_are_those_of_the_histogram() -> None:
     codes = torch.tensor([0.0, 0.0, 0.0, 1.0, -2.0, 1.0])
     found = code_lengths(signed_codes(codes, 1.0, 0.5))

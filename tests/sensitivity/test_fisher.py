@@ -6,15 +6,17 @@ from noworse.distill import Distiller, distiller_of
 from noworse.sensitivity.fisher import tensor_sensitivity
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [("kl", 0.1), ("mse", 0.1), ("cosine", 0.1), ("kl:3+mse:2", 0.1)])
-def test_predicts_the_loss_of_small_noise(kind: str, tolerance: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "temperature"), [("kl", 1.0), ("kl", 0.3), ("mse", 1.0), ("cosine", 1.0), ("kl:3+mse:2", 1.0)]
+)
+def test_predicts_the_loss_of_small_noise(kind: str, temperature: float) -> None:
     """½ Σ F ε² is the mean distillation loss of random errors: the definition, measured."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 5)).double()
     x = torch.randn(400, 6, dtype=torch.float64)
     with torch.no_grad():
         original = model(x)
-    distiller = distiller_of(kind, original)
+    distiller = distiller_of(kind, original, temperature)
     parameters = dict(model.named_parameters())
     batches = ((model(part), len(part)) for _ in range(25) for part in x.split(8))
     found = tensor_sensitivity(parameters, batches, distiller, seed=0)
@@ -26,7 +28,7 @@ def test_predicts_the_loss_of_small_noise(kind: str, tolerance: float) -> None:
                 losses.append(distiller(model(x), original).mean().item())
             parameter.copy_(kept)
             predicted = 0.5 * found[name] * parameter.numel() * 1e-6
-            assert predicted == pytest.approx(sum(losses) / len(losses), rel=tolerance + 0.05), name
+            assert predicted == pytest.approx(sum(losses) / len(losses), rel=0.15), name
 
 
 def test_unreached_tensors_get_zero() -> None:

@@ -30,7 +30,7 @@ from noworse.methods import deadzone
 from noworse.methods.grid import GridSet
 from noworse.methods.start import start_at
 
-DAMPING = 0.01  # of the mean input energy, added to each: calibration samples are few
+DAMPING = 0.01  # of the mean input energy, added to each unless told otherwise: calibration samples are few
 BLOCK = 64  # columns whose corrections are applied to the rest at once
 AT_ONCE = 1024  # blocks of a layer that are rounded together
 FACTORED = 1 << 20  # elements of moments that are factored together
@@ -109,10 +109,11 @@ def compensated(
 class Layer:
     """How one layer's weights of ``shape`` (O, ...) are rounded, from moments X (G·B, I/B, I/B) of its inputs.
 
-    The rows of a group are cut into B blocks of columns, which know nothing of each other.
+    The rows of a group are cut into B blocks of columns, which know nothing of each other. ``damping`` is a share of
+    the mean input energy, added to each: the more, the less a weight may move to make up for others.
     """
 
-    def __init__(self, shape: Sequence[int], moments: Tensor) -> None:
+    def __init__(self, shape: Sequence[int], moments: Tensor, damping: float = DAMPING) -> None:
         self.shape = tuple(shape)
         self.blocks = math.prod(self.shape[1:]) // moments.shape[1]
         energy = moments.diagonal(dim1=1, dim2=2)  # (G·B, I/B)
@@ -126,7 +127,7 @@ class Layer:
         for start in range(0, len(moments), at_once):
             part, order = slice(start, start + at_once), self.order[start : start + at_once]
             rows = torch.take_along_dim(moments[part], order[:, :, None], 1)
-            factor = _factor(torch.take_along_dim(rows, order[:, None], 2).double())
+            factor = _factor(torch.take_along_dim(rows, order[:, None], 2).double(), damping)
             self._upper[part] = factor[:, _triangle(size)].to(moments.dtype)
 
     def factor(self, part: slice = slice(None)) -> Tensor:
@@ -183,11 +184,11 @@ def _triangle(size: int) -> Tensor:
     return torch.ones(size, size, dtype=torch.bool).triu_()
 
 
-def _factor(moments: Tensor) -> Tensor:
+def _factor(moments: Tensor, damping: float) -> Tensor:
     """U (G, I, I), upper triangular with UᵀU = X⁻¹, of damped X, which is overwritten."""
     diagonal = moments.diagonal(dim1=1, dim2=2)
     mean = diagonal.mean(1, keepdim=True)
-    diagonal += torch.where(mean > 0, DAMPING * mean, 1.0)
+    diagonal += torch.where(mean > 0, damping * mean, 1.0)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
     factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
     return factor

@@ -83,7 +83,7 @@ def curved(outputs: Tensor, change: Tensor, distiller: Distiller) -> Tensor:
     u: Tensor
     positions = max(1, outputs[0].numel() // outputs.shape[-1])
     if distiller.kind == "kl":
-        p = outputs.softmax(-1)
+        p = (outputs / distiller.temperature).softmax(-1)
         u = p.sqrt() * (change - (p * change).sum(-1, keepdim=True))
     elif distiller.kind == "mse":
         u = change * (2 / (distiller.scale * outputs.shape[-1])) ** 0.5
