@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.paper`` compresses every net by the default preset once, and by the ``paper`` preset at a ladder
 of ratios; the ratio at which the latter's held-out loss difference equals the former's is interpolated (loss difference
-against the logarithm of the ratio). Both have the default's batch size, and the same file, settling and verification.
+against the logarithm of the ratio). Both have the default's batch size, folded norms, settling and verification; the
+paper's coder is a static table for each tensor, ours knows the neighbours of a code.
 ``--quick`` judges on development images instead of the test set, with a tenth of the iterations.
 """
 

@@ -9,7 +9,8 @@ PRESETS: dict[str, Options] = {
     "default": Options(),
     # rounding alone, without training: seconds; what compensation overdoes at a start, tuning could not take back
     "fast": Options(iterations=0, bias_correction=True, damping=0.03),
-    # the official code of L², as a yardstick: its schedule, rate estimate, losses and start (alternate.py)
+    # the official code of L², as a yardstick: its schedule, rate estimate, losses and start (alternate.py), and a static
+    # table of frequencies for each tensor as its coder has
     "paper": Options(
         schedule="alternating",
         iterations=3900,
@@ -19,6 +20,7 @@ PRESETS: dict[str, Options] = {
         resolution=64,
         distill="mse",
         features=("auto",),
+        coder="fast",
     ),
 }
 
