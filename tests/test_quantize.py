@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import noworse
 from noworse.distill import Distiller
 from noworse.errors import BadInput, CorruptFile, MismatchedModule
+from noworse.methods.means import correct_biases, output_means
 from noworse.methods.quantizers.costs import gradient_sums
 from noworse.methods.quantizers.proposals import Proposal, propose, true_costs
 from noworse.methods.quantizers.sites import survey
@@ -117,18 +118,26 @@ def test_costs_are_true_losses_and_pairs_what_is_beyond_their_sum() -> None:
     seen = survey(model, [lambda: model(next(iter(job.calib)))])
     sites = {site.key: site for site in seen.sites}
     flat = [p for site in seen.sites for p in propose(site, (5, 6), None)]
-    costs, pairs = true_costs(model, noworse.data.forward, list(job.calib), sites, flat, Distiller("kl"))
+    x = torch.cat(list(job.calib))
+    costs, pairs = true_costs(model, noworse.data.forward, [x], sites, flat, Distiller("kl"))
     first, second = flat[0], flat[3]
     together = copy.deepcopy(model)
-    x = torch.cat(list(job.calib))
     with torch.no_grad():
         for p in (first, second):
             assert p.rounded is not None
             together.get_parameter(p.name).copy_(p.rounded.decode())
+        correct_biases(together, output_means(model, ["0", "2"], lambda: model(x)), lambda: together(x))
         true = float(Distiller("kl")(together(x), model(x)).mean())
     assert costs[2] == costs[5] == 0
     assert true == pytest.approx(costs[0] + costs[3] + pairs[0, 3], rel=0.1)
     assert pairs[0, 0] == pytest.approx(2 * costs[0], rel=0.1)  # ½ dzᵀ A dz is the loss of small changes
+    alone = copy.deepcopy(model)
+    with torch.no_grad():
+        assert first.rounded is not None
+        alone.get_parameter(first.name).copy_(first.rounded.decode())
+        means = {"0": output_means(model, ["0"], lambda: model(x))["0"]}
+        correct_biases(alone, means, lambda: alone(x))
+        assert costs[0] == pytest.approx(float(Distiller("kl")(alone(x), model(x)).mean()), rel=1e-3)
     assert isinstance(flat[0], Proposal)
     assert first.representation is not None
     assert first.rounded is not None

@@ -22,6 +22,7 @@ from noworse.allocate import Choices, allocate, back_off, settle
 from noworse.data import Batch
 from noworse.distill import Distiller, distiller_of
 from noworse.errors import BadInput
+from noworse.methods.means import Means, correct_biases, output_means, samples_of
 from noworse.methods.quantizers import clip
 from noworse.methods.quantizers.costs import COSTS, fisher_diagonals, gradient_sums, paper_cost, simple_costs
 from noworse.methods.quantizers.proposals import FULL, Proposal, propose, true_costs
@@ -216,14 +217,34 @@ class Search:
 
     @torch.no_grad()
     def build(self, chosen: Sequence[Proposal]) -> nn.Module:
-        """The teacher with the chosen weights, and hooks that round its layers' inputs."""
+        """The teacher with the chosen weights, hooks that round inputs of layers, and biases that make up for both."""
         module = copy.deepcopy(self.teacher)
         ranges = self._sums()
         for proposal in chosen:
             if proposal.rounded is not None:
                 module.get_parameter(proposal.name).copy_(proposal.rounded.decode())
             ranges |= self._ranges(proposal)
-        return attach(module, ranges)
+        attach(module, ranges)
+        return module if self.preset == PAPER else self._corrected(module)
+
+    def _corrected(self, module: nn.Module) -> nn.Module:
+        """The module with biases that bring means of outputs back, if on the samples of these it loses less."""
+        batch, original, means = self._means
+        outputs = [self.forward(module, batch)]
+        moved = copy.deepcopy(module)
+        correct_biases(moved, means, lambda: outputs.append(self.forward(moved, batch)))
+        kept, corrected = (float(self.distiller(z, original).double().mean()) for z in outputs)
+        return moved if corrected < kept else module
+
+    @functools.cached_property
+    def _means(self) -> tuple[Batch, Tensor, Means]:
+        """Samples, what the original makes of them, and the means of what its layers return."""
+        count = samples_of(self.shown[0])
+        batch = next(data.first_samples(self.shown, count, count))
+        layers = {name for site in self.survey.sites for name in site.layers}
+        outputs: list[Tensor] = []
+        means = output_means(self.teacher, layers, lambda: outputs.append(self.forward(self.teacher, batch)))
+        return batch, outputs[0], means
 
     def pick(self, indices: Sequence[int]) -> list[Proposal]:
         """The proposals of these numbers, one per site."""

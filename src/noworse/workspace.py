@@ -25,7 +25,7 @@ from noworse.methods.allocated import allocated
 from noworse.methods.grid import GridSet
 from noworse.methods.lowrank.candidates import Analysis
 from noworse.methods.lowrank.student import GRIDS_ALONE, Plan, analyse, factor
-from noworse.methods.means import correct_means
+from noworse.methods.means import correct_means, samples_of
 from noworse.methods.obs import Layer, start_compensated
 from noworse.methods.quantizers.proposals import OutputChanges
 from noworse.methods.start import equal_slope_steps, start_at
@@ -49,7 +49,6 @@ from noworse.work import NOWHERE, Work
 SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16  # the latter at most: no more than are tuned on at a time
 ALLOCATION_SAMPLES = 256  # that steps are tried on where they are allocated by measured losses
 MOMENT_SAMPLES = 4096  # most that second moments of inputs are taken from
-MEANS_SAMPLES, MEANS_LEAST, MEANS_ELEMENTS = 512, 32, 1 << 22  # of one pass: at most, at least, and of its inputs
 PROBE = 8  # samples that folded norms must agree on, likewise
 FITS = 1.05  # of the wanted bits: what compensated rounding may take
 AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
@@ -345,8 +344,7 @@ class Workspace:
         self.grids.quantise(self.tuner.values)
 
     def _correct_means(self) -> None:
-        elements = max(1, sum(leaf[0].numel() for leaf in data.leaves(self.sampler.batches[0])))
-        batch = self.sampler.first(min(MEANS_SAMPLES, max(MEANS_LEAST, MEANS_ELEMENTS // elements)))
+        batch = self.sampler.first(samples_of(self.sampler.batches[0]))
         run = functools.partial(self.forward, self.student, batch)
         correct_means(self.student, self.grids, self.tuner.values, self._untuned, run)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.methods.grid import GridSet, GridSpec
-from noworse.methods.means import channel_means, correct_means
+from noworse.methods.means import channel_means, correct_biases, correct_means, output_means, with_means
 from noworse.tune import attach
 from tests.tiny import ConvNet, mlp
 
@@ -83,3 +84,47 @@ def test_a_layer_that_is_called_twice_keeps_its_bias() -> None:
     model, x = mlp(), 1 + torch.randn(200, 20)
     grids, values, untuned = grids_on(model, 0.4)
     assert correct_means(model, grids, values, untuned, lambda: [model(part) for part in x.split(100)]) == 0
+
+
+def damaged(model: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1:
+                weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(name))))
+    return model
+
+
+def test_biases_bring_all_means_back_where_each_layer_sees_what_those_before_it_make() -> None:
+    x = 1 + torch.randn(50, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    original, changed = ConvNet(), damaged(ConvNet())
+    wanted = output_means(original, ["bn1", "bn2", "fc"], lambda: original(x))
+    correct_biases(changed, wanted, lambda: changed(x))
+    found = output_means(changed, list(wanted), lambda: changed(x))
+    assert list(found) == ["bn1", "bn2", "fc"]
+    for name, (mean,) in found.items():
+        torch.testing.assert_close(mean, wanted[name][0], atol=1e-5, rtol=1e-5)
+
+
+def test_means_kept_in_passing_are_those_of_biases() -> None:
+    x = 1 + torch.randn(200, 20, generator=torch.Generator().manual_seed(0))
+    original, changed = mlp(), damaged(mlp())
+    wanted = output_means(original, ["0", "2"], lambda: original(x))
+    before = copy.deepcopy(changed.state_dict())
+    passing = with_means(changed, ["0", "2"], wanted, lambda: changed(x))
+    assert all(torch.equal(value, before[name]) for name, value in changed.state_dict().items())
+    correct_biases(changed, wanted, lambda: changed(x))
+    torch.testing.assert_close(passing, changed(x), atol=1e-5, rtol=1e-5)
+
+
+def test_layers_without_a_bias_or_called_twice_stay() -> None:
+    twice = nn.Linear(4, 4)
+    model = nn.Sequential(twice, nn.Linear(4, 4, bias=False), twice)
+    x = torch.randn(30, 4)
+    wanted = output_means(model, ["0", "1"], lambda: model(x))
+    with torch.no_grad():
+        model[1].weight.add_(1.0)
+        expected = model(x)
+        assert torch.equal(with_means(model, ["0", "1"], wanted, lambda: model(x)), expected)
+    before = twice.bias.clone()
+    correct_biases(model, wanted, lambda: model(x))
+    assert torch.equal(twice.bias, before)

@@ -9,18 +9,28 @@ Source: Nagel et al., Data-free quantization through weight equalization and bia
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from noworse import data
+from noworse.data import Batch
 from noworse.methods.grid import GridSet
 from noworse.methods.obs import nearest
 from noworse.model.hooks import removing
 
+SAMPLES, LEAST, ELEMENTS = 512, 32, 1 << 22  # of the pass that tells means: at most, at least, and of its inputs
 LAST = (nn.Linear, nn.LayerNorm)  # channels are the last dimension of their outputs; of the others the second one
 SECOND = (nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
+Means = Mapping[str, list[Tensor]]  # of what a layer returns, (C,) float64 for each of its calls
+
+
+def samples_of(batch: Batch) -> int:
+    """How many samples like those of ``batch`` means are taken of, in one pass."""
+    elements = max(1, sum(leaf[0].numel() for leaf in data.leaves(batch)))
+    return min(SAMPLES, max(LEAST, ELEMENTS // elements))
 
 
 def _channel(module: nn.Module, output: Tensor) -> int:
@@ -33,62 +43,108 @@ def channel_means(module: nn.Module, output: Tensor) -> Tensor:
     return output.double().mean([d for d in range(output.dim()) if d != channel])
 
 
+def shifted(module: nn.Module, output: Tensor, shift: Tensor) -> Tensor:
+    """A layer's output with ``shift`` (C,) on its channels."""
+    shape = [1] * output.dim()
+    shape[_channel(module, output)] = -1
+    return output + shift.to(output).view(shape)
+
+
 def _watch(
-    student: nn.Module,
-    grids: GridSet,
-    see: Callable[[str, int, nn.Module, Tensor], Tensor | None],
+    module: nn.Module,
+    names: Collection[str],
+    see: Callable[[str, nn.Module, Tensor], Tensor | None],
     run: Callable[[], object],
 ) -> None:
-    """Call ``see`` with name, number of the bias, layer and output of each layer whose bias is among the grids."""
-    numbers = {spec.name: k for k, spec in enumerate(grids.specs) if spec.tuned and len(spec.shape) == 1}
-    layers = [(name, module) for name, module in student.named_modules() if f"{name}.bias" in numbers]
+    """Call ``see`` with name, layer and output of each of these layers, in the order in which they run."""
+    layers = [(name, layer) for name, layer in module.named_modules() if name in names]
     hooks = [
-        module.register_forward_hook(
-            lambda layer, _, output, name=name: see(name, numbers[f"{name}.bias"], layer, output)
-        )
-        for name, module in layers if isinstance(module, (*LAST, *SECOND))
+        layer.register_forward_hook(lambda layer, _, output, name=name: see(name, layer, output))
+        for name, layer in layers if isinstance(layer, (*LAST, *SECOND))
     ]  # fmt: skip
     with removing(hooks):
         run()
 
 
 @torch.no_grad()
+def output_means(module: nn.Module, names: Collection[str], run: Callable[[], object]) -> Means:
+    """The means of what these layers return; ``run()`` calls the module on all samples at once."""
+    means: dict[str, list[Tensor]] = {}
+
+    def remember(name: str, layer: nn.Module, output: Tensor) -> None:
+        means.setdefault(name, []).append(channel_means(layer, output))
+
+    _watch(module, names, remember, run)
+    return means
+
+
+@torch.no_grad()
+def with_means(module: nn.Module, names: Collection[str], wanted: Means, run: Callable[[], Tensor]) -> Tensor:
+    """What ``run()`` returns if these layers, where they have a bias and run once, return what has ``wanted`` means."""
+    found: list[Tensor] = []
+
+    def correct(name: str, layer: nn.Module, output: Tensor) -> Tensor:
+        return shifted(layer, output, wanted[name][0] - channel_means(layer, output))
+
+    _watch(module, _movable(module, wanted) & set(names), correct, lambda: found.append(run()))
+    return found[0]
+
+
+def _movable(module: nn.Module, wanted: Means) -> set[str]:
+    """Layers that have a bias and run once."""
+    once = {name for name, means in wanted.items() if len(means) == 1}
+    return {name for name, layer in module.named_modules() if name in once and getattr(layer, "bias", None) is not None}
+
+
+@torch.no_grad()
+def correct_biases(module: nn.Module, wanted: Means, run: Callable[[], object]) -> None:
+    """Move biases, in place, so that layers return what has the ``wanted`` means; ``run()`` as in ``output_means``.
+
+    Layers that are called several times keep their biases.
+    """
+
+    def correct(name: str, layer: nn.Module, output: Tensor) -> Tensor:
+        bias = layer.bias
+        assert isinstance(bias, Tensor)
+        shift = (wanted[name][0] - channel_means(layer, output)).to(bias)
+        bias += shift
+        return shifted(layer, output, shift)
+
+    _watch(module, _movable(module, wanted), correct, run)
+
+
+@torch.no_grad()
 def correct_means(
     student: nn.Module, grids: GridSet, values: Tensor, untuned: tuple[Tensor, ...], run: Callable[[], object]
 ) -> int:
-    """Move biases so that means of outputs are those with the weights ``untuned`` (``GridSet.state``); how many moved.
+    """``correct_biases`` on grids, towards the means with the weights ``untuned`` (``GridSet.state``); how many moved.
 
     ``values`` (N,) is what the student's parameters are views of; ``run()`` calls the student on all samples at once.
-    Layers that are called several times keep their biases.
     """
+    numbers = {spec.name: k for k, spec in enumerate(grids.specs) if spec.tuned and len(spec.shape) == 1}
+    names = {name.removesuffix(".bias") for name in numbers if name.endswith(".bias")}
     tuned = grids.state()
     grids.restore(untuned)
     for k in range(len(grids.specs)):
         values[grids.offsets[k] : grids.offsets[k + 1]] = grids.weights(k)
     grids.restore(tuned)
-    means: dict[str, list[Tensor]] = {}
-
-    def remember(name: str, k: int, layer: nn.Module, output: Tensor) -> None:
-        means.setdefault(name, []).append(channel_means(layer, output))
-
-    _watch(student, grids, remember, run)
+    means = output_means(student, names, run)
     grids.quantise(values)
     steps, zones = grids.steps().tolist(), grids.zones().tolist()
     moved = 0
 
-    def correct(name: str, k: int, layer: nn.Module, output: Tensor) -> Tensor | None:
+    def correct(name: str, layer: nn.Module, output: Tensor) -> Tensor | None:
         nonlocal moved
         if len(means[name]) > 1:
             return None
+        k = numbers[f"{name}.bias"]
         rows = slice(grids.offsets[k], grids.offsets[k + 1])
         before = values[rows].clone()
         wanted = before + (means[name][0] - channel_means(layer, output)).float()
         values[rows] = nearest(wanted, steps[k], zones[k])
         grids.set_weights(k, wanted)
         moved += int((values[rows] != before).sum())
-        shape = [1] * output.dim()
-        shape[_channel(layer, output)] = -1
-        return output + (values[rows] - before).view(shape)
+        return shifted(layer, output, values[rows] - before)
 
-    _watch(student, grids, correct, run)
+    _watch(student, names, correct, run)
     return moved

@@ -7,6 +7,7 @@ their sum, dz_iᵀ A dz_k with A the curvature of the loss in the outputs z, at 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from noworse.data import Batch
 from noworse.distill import Distiller, PartsDistiller
+from noworse.methods.means import output_means, with_means
 from noworse.methods.obs import Layer
 from noworse.methods.quantizers.rounding import Rounded, fit_steps, round_weights
 from noworse.methods.quantizers.sites import Site
@@ -129,7 +131,12 @@ def true_costs(
     proposals: Sequence[Proposal],
     distiller: Distiller,
 ) -> tuple[list[float], NDArray[np.float64]]:
-    """Mean distillation loss of each proposal alone, and (n, n) what two cost together beyond their sum."""
+    """Mean distillation loss of each proposal alone, and (n, n) what two cost together beyond their sum.
+
+    Layers keep the means of their outputs on each batch, as biases will see to in the end.
+    """
+    layers = {name for site in sites.values() for name in site.layers}
+    means = [output_means(model, layers, functools.partial(forward, model, batch)) for batch in batches]
     changes = OutputChanges([forward(model, batch) for batch in batches], distiller)
     for proposal in proposals:
         if proposal.rounded is None:
@@ -139,7 +146,9 @@ def true_costs(
         before = weight.detach().clone()
         weight.copy_(proposal.rounded.decode())
         try:
-            changes.add([forward(model, batch) for batch in batches])
+            names = sites[proposal.name].layers
+            runs = (functools.partial(forward, model, batch) for batch in batches)
+            changes.add([with_means(model, names, known, run) for known, run in zip(means, runs, strict=True)])
         finally:
             weight.copy_(before)
     return changes.costs, changes.pairs()
