@@ -72,11 +72,13 @@ def ratio_at(points: Sequence[tuple[float, float]], loss: float) -> float:
     upper bound then), the largest where none does (a lower bound).
     """
     points = sorted(points)
+    if points[-1][1] <= loss:
+        return points[-1][0]
     for (low, a), (high, b) in reversed(list(pairwise(points))):
         if a <= loss < b:
             share = (loss - a) / (b - a)
             return math.exp(math.log(low) + share * math.log(high / low))
-    return points[-1][0] if points[-1][1] <= loss else points[0][0]
+    return points[0][0]
 
 
 def rows_of(name: str, options: Any) -> list[Row]:

@@ -100,7 +100,7 @@ class Job:
             trial = self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan))
             trial.start(budget)
             trial.tuner.run(budget, int(TRIAL_SHARE * self.options.iterations), note)
-            return trial.start_loss()
+            return trial.tuned_loss()
 
         def choose() -> Any:
             best = finalists(analyses, descend(analyses, loss))

@@ -349,6 +349,13 @@ class Workspace:
         correct_means(self.student, self.grids, self.tuner.values, self._untuned, run)
 
     @torch.no_grad()
+    def tuned_loss(self) -> float:
+        """What tuning lowers on the surveyed samples as they are, of the weights as they would be rounded now."""
+        self.grids.quantise(self.tuner.values)
+        seen = [(batch, self.objective.observe(self.teacher, batch)) for batch in self._samples()]
+        return float(torch.cat([self.objective(self.student, *each) for each in seen]).mean())
+
+    @torch.no_grad()
     def start_loss(self) -> float:
         """Distillation loss on the surveyed samples, of the weights as they would be rounded now."""
         self.grids.quantise(self.tuner.values)
