@@ -24,6 +24,8 @@ from noworse.distill import parts
 from noworse.errors import BadInput, NoWorseError
 from noworse.replay import remembering
 
+REMEMBERED = 1 << 24  # bytes of outputs that an original keeps while it is compressed, or a quarter of its weights
+
 
 class TaskUnavailable(NoWorseError):
     """A task cannot be built here, because a package or a file that it needs is absent."""
@@ -63,8 +65,9 @@ class Task:
         return (self.forward or data.forward)(module, data.to_float32(batch))
 
     def remembering(self) -> Task:
-        """The same task, with a model that calls nothing twice of what it is judged on (replay.py)."""
-        return replace(self, model=remembering(self.model))
+        """The same task, with a model that calls little twice of what it is judged on (replay.py)."""
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return replace(self, model=remembering(self.model, max(REMEMBERED, weights // 4)))
 
     def labelled_losses(self, module: nn.Module, batch: Batch, what: str) -> Tensor:
         """Losses (B,) on a batch of calib in float32; BadInput that names ``what`` needs labels where they fail."""

@@ -53,7 +53,7 @@ PROBE = 8  # samples that folded norms must agree on, likewise
 FITS = 1.05  # of the wanted bits: what compensated rounding may take
 AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
 MOMENTS_BYTES = 1 << 25  # of the moments of all inputs, or as many as the weights have
-CACHE_LIMIT = 1 << 29  # bytes of original outputs kept in memory
+CACHE_LIMIT = 1 << 26  # bytes of original outputs kept in memory, or half as many as the model has
 FLOOR_MARGIN = 1.02
 
 
@@ -124,7 +124,8 @@ class Workspace:
         batch, _ = next(iter(Sampler(self.sampler.batches, self.sampler.at_a_time(), options.seed)))
         outputs = self._original(batch)
         size = outputs[0].numel() * 4 * sum(data.batch_size(b) for b in self.sampler.batches)
-        if task.augment is None and size <= CACHE_LIMIT and not names and options.iterations:
+        limit = max(CACHE_LIMIT, self.original_bytes // 2)
+        if task.augment is None and size <= limit and not names and options.iterations:
             self.sampler.remember(self._original)
         self.distiller = distiller_of(kind, outputs)  # what measures; tuning looks at unlikely classes, too
         distiller = distiller_of(kind, outputs, options.temperature)
