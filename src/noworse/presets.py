@@ -7,7 +7,7 @@ from noworse.options import Options
 
 PRESETS: dict[str, Options] = {
     "default": Options(),
-    # rounding alone, without training: seconds; what compensation overdoes at a start, tuning could not take back
+    # rounding alone, without training: seconds; compensation may move weights further where no tuning follows
     "fast": Options(iterations=0, bias_correction=True, damping=0.03),
     # the official code of L², as a yardstick: its schedule, rate estimate, losses and start (alternate.py), and, as its
     # coder has, a static table of frequencies for each tensor
