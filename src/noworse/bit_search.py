@@ -230,9 +230,9 @@ class Search:
     def _corrected(self, module: nn.Module) -> nn.Module:
         """The module with biases that bring means of outputs back, if on the samples of these it loses less."""
         batch, original, means = self._means
-        outputs = [self.forward(module, batch)]
         moved = copy.deepcopy(module)
-        correct_biases(moved, means, lambda: outputs.append(self.forward(moved, batch)))
+        run = functools.partial(self.forward, moved, batch)
+        outputs = self.forward(module, batch), correct_biases(moved, means, run)
         kept, corrected = (float(self.distiller(z, original).double().mean()) for z in outputs)
         return moved if corrected < kept else module
 
@@ -242,9 +242,7 @@ class Search:
         count = samples_of(self.shown[0])
         batch = next(data.first_samples(self.shown, count, count))
         layers = {name for site in self.survey.sites for name in site.layers}
-        outputs: list[Tensor] = []
-        means = output_means(self.teacher, layers, lambda: outputs.append(self.forward(self.teacher, batch)))
-        return batch, outputs[0], means
+        return batch, *output_means(self.teacher, layers, functools.partial(self.forward, self.teacher, batch))
 
     def pick(self, indices: Sequence[int]) -> list[Proposal]:
         """The proposals of these numbers, one per site."""

@@ -97,9 +97,9 @@ def damaged(model: nn.Module) -> nn.Module:
 def test_biases_bring_all_means_back_where_each_layer_sees_what_those_before_it_make() -> None:
     x = 1 + torch.randn(50, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     original, changed = ConvNet(), damaged(ConvNet())
-    wanted = output_means(original, ["bn1", "bn2", "fc"], lambda: original(x))
+    _, wanted = output_means(original, ["bn1", "bn2", "fc"], lambda: original(x))
     correct_biases(changed, wanted, lambda: changed(x))
-    found = output_means(changed, list(wanted), lambda: changed(x))
+    _, found = output_means(changed, list(wanted), lambda: changed(x))
     assert list(found) == ["bn1", "bn2", "fc"]
     for name, (mean,) in found.items():
         torch.testing.assert_close(mean, wanted[name][0], atol=1e-5, rtol=1e-5)
@@ -108,7 +108,7 @@ def test_biases_bring_all_means_back_where_each_layer_sees_what_those_before_it_
 def test_means_kept_in_passing_are_those_of_biases() -> None:
     x = 1 + torch.randn(200, 20, generator=torch.Generator().manual_seed(0))
     original, changed = mlp(), damaged(mlp())
-    wanted = output_means(original, ["0", "2"], lambda: original(x))
+    _, wanted = output_means(original, ["0", "2"], lambda: original(x))
     before = copy.deepcopy(changed.state_dict())
     passing = with_means(changed, ["0", "2"], wanted, lambda: changed(x))
     assert all(torch.equal(value, before[name]) for name, value in changed.state_dict().items())
@@ -120,7 +120,7 @@ def test_layers_without_a_bias_or_called_twice_stay() -> None:
     twice = nn.Linear(4, 4)
     model = nn.Sequential(twice, nn.Linear(4, 4, bias=False), twice)
     x = torch.randn(30, 4)
-    wanted = output_means(model, ["0", "1"], lambda: model(x))
+    _, wanted = output_means(model, ["0", "1"], lambda: model(x))
     with torch.no_grad():
         model[1].weight.add_(1.0)
         expected = model(x)

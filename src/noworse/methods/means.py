@@ -10,6 +10,7 @@ Source: Nagel et al., Data-free quantization through weight equalization and bia
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from noworse.model.hooks import removing
 SAMPLES, LEAST, ELEMENTS = 512, 32, 1 << 22  # of the pass that tells means: at most, at least, and of its inputs
 LAST = (nn.Linear, nn.LayerNorm)  # channels are the last dimension of their outputs; of the others the second one
 SECOND = (nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
+T = TypeVar("T")
 Means = Mapping[str, list[Tensor]]  # of what a layer returns, (C,) float64 for each of its calls
 
 
@@ -54,40 +56,36 @@ def _watch(
     module: nn.Module,
     names: Collection[str],
     see: Callable[[str, nn.Module, Tensor], Tensor | None],
-    run: Callable[[], object],
-) -> None:
-    """Call ``see`` with name, layer and output of each of these layers, in the order in which they run."""
+    run: Callable[[], T],
+) -> T:
+    """What ``run()`` returns while ``see`` is called with name, layer and output of each of these layers, in order."""
     layers = [(name, layer) for name, layer in module.named_modules() if name in names]
     hooks = [
         layer.register_forward_hook(lambda layer, _, output, name=name: see(name, layer, output))
         for name, layer in layers if isinstance(layer, (*LAST, *SECOND))
     ]  # fmt: skip
     with removing(hooks):
-        run()
+        return run()
 
 
 @torch.no_grad()
-def output_means(module: nn.Module, names: Collection[str], run: Callable[[], object]) -> Means:
-    """The means of what these layers return; ``run()`` calls the module on all samples at once."""
+def output_means(module: nn.Module, names: Collection[str], run: Callable[[], T]) -> tuple[T, Means]:
+    """What ``run()`` returns, and the means of what these layers do; it calls the module on all samples at once."""
     means: dict[str, list[Tensor]] = {}
 
     def remember(name: str, layer: nn.Module, output: Tensor) -> None:
         means.setdefault(name, []).append(channel_means(layer, output))
 
-    _watch(module, names, remember, run)
-    return means
+    return _watch(module, names, remember, run), means
 
 
 @torch.no_grad()
 def with_means(module: nn.Module, names: Collection[str], wanted: Means, run: Callable[[], Tensor]) -> Tensor:
     """What ``run()`` returns if these layers, where they have a bias and run once, return what has ``wanted`` means."""
-    found: list[Tensor] = []
-
     def correct(name: str, layer: nn.Module, output: Tensor) -> Tensor:
         return shifted(layer, output, wanted[name][0] - channel_means(layer, output))
 
-    _watch(module, _movable(module, wanted) & set(names), correct, lambda: found.append(run()))
-    return found[0]
+    return _watch(module, _movable(module, wanted) & set(names), correct, run)
 
 
 def _movable(module: nn.Module, wanted: Means) -> set[str]:
@@ -97,8 +95,8 @@ def _movable(module: nn.Module, wanted: Means) -> set[str]:
 
 
 @torch.no_grad()
-def correct_biases(module: nn.Module, wanted: Means, run: Callable[[], object]) -> None:
-    """Move biases, in place, so that layers return what has the ``wanted`` means; ``run()`` as in ``output_means``.
+def correct_biases(module: nn.Module, wanted: Means, run: Callable[[], T]) -> T:
+    """Move biases, in place, so that layers return what has the ``wanted`` means; what ``run()`` then returns.
 
     Layers that are called several times keep their biases.
     """
@@ -110,7 +108,7 @@ def correct_biases(module: nn.Module, wanted: Means, run: Callable[[], object]) 
         bias += shift
         return shifted(layer, output, shift)
 
-    _watch(module, _movable(module, wanted), correct, run)
+    return _watch(module, _movable(module, wanted), correct, run)
 
 
 @torch.no_grad()
@@ -128,15 +126,13 @@ def correct_means(
     for k in range(len(grids.specs)):
         values[grids.offsets[k] : grids.offsets[k + 1]] = grids.weights(k)
     grids.restore(tuned)
-    means = output_means(student, names, run)
+    _, means = output_means(student, names, run)
     grids.quantise(values)
     steps, zones = grids.steps().tolist(), grids.zones().tolist()
     moved = 0
 
-    def correct(name: str, layer: nn.Module, output: Tensor) -> Tensor | None:
+    def correct(name: str, layer: nn.Module, output: Tensor) -> Tensor:
         nonlocal moved
-        if len(means[name]) > 1:
-            return None
         k = numbers[f"{name}.bias"]
         rows = slice(grids.offsets[k], grids.offsets[k + 1])
         before = values[rows].clone()
@@ -146,5 +142,5 @@ def correct_means(
         moved += int((values[rows] != before).sum())
         return shifted(layer, output, values[rows] - before)
 
-    _watch(student, names, correct, run)
+    _watch(student, _movable(student, means), correct, run)
     return moved

@@ -136,8 +136,8 @@ def true_costs(
     Layers keep the means of their outputs on each batch, as biases will see to in the end.
     """
     layers = {name for site in sites.values() for name in site.layers}
-    means = [output_means(model, layers, functools.partial(forward, model, batch)) for batch in batches]
-    changes = OutputChanges([forward(model, batch) for batch in batches], distiller)
+    seen = [output_means(model, layers, functools.partial(forward, model, batch)) for batch in batches]
+    changes = OutputChanges([outputs for outputs, _ in seen], distiller)
     for proposal in proposals:
         if proposal.rounded is None:
             changes.add(None)
@@ -148,7 +148,7 @@ def true_costs(
         try:
             names = sites[proposal.name].layers
             runs = (functools.partial(forward, model, batch) for batch in batches)
-            changes.add([with_means(model, names, known, run) for known, run in zip(means, runs, strict=True)])
+            changes.add([with_means(model, names, means, run) for (_, means), run in zip(seen, runs, strict=True)])
         finally:
             weight.copy_(before)
     return changes.costs, changes.pairs()
