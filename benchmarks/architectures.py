@@ -101,16 +101,20 @@ def _free(parameter: Tensor) -> None:
 def run_plain(name: str, folder: Path) -> dict[str, Any]:
     """Seconds of a forward and backward pass, and the memory that a few take while no gradient is kept.
 
-    At the peak of a backward pass most gradients do not exist yet: to subtract all of them would be too much.
+    At the peak of a backward pass most gradients do not exist yet: to subtract all of them would be too much. Images are
+    in the memory format in which ``compress`` passes them on, which decides what convolutions need beside them.
     """
-    model, calib, _ = model_and_batches(name)
+    from noworse.data import to_float32
+
+    model, calib, _held_out = model_and_batches(name)  # kept, so that its end is not taken for memory that was gained
     for parameter in model.parameters():
         parameter.register_post_accumulate_grad_hook(_free)
     warm_up(folder)
+    batch = to_float32(calib[0])
     before = resident()
     begin = time.perf_counter()
     for _ in range(PASSES):  # one alone may, by where blocks happen to lie, take much less or more than the next
-        model(calib[0]).square().mean().backward()
+        model(batch).square().mean().backward()
     return {"seconds": (time.perf_counter() - begin) / PASSES, "activations": max(0, peak() - before)}
 
 
