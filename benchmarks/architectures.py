@@ -101,8 +101,8 @@ def _free(parameter: Tensor) -> None:
 def run_plain(name: str, folder: Path) -> dict[str, Any]:
     """Seconds of a forward and backward pass, and the memory that a few take while no gradient is kept.
 
-    At the peak of a backward pass most gradients do not exist yet: to subtract all of them would be too much. Images are
-    in the memory format in which ``compress`` passes them on, which decides what convolutions need beside them.
+    At the peak of a backward pass most gradients do not exist yet: to subtract all of them would be too much. Images
+    are in the memory format in which ``compress`` passes them on, which decides what convolutions need beside them.
     """
     from noworse.data import to_float32
 

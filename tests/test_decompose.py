@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse import BadInput, decompose, decompose_task
-from noworse.decompose import WEIGHTINGS
+from noworse.decompose import WEIGHTINGS, Search
 from noworse.model.factorised import Factorised
 from tests import tiny
 
@@ -170,3 +170,17 @@ def test_what_judges_must_not_have_chosen():
     job = tiny.task(tiny.mlp())
     with pytest.raises(BadInput, match="samples of verify are in calib too"):
         decompose_task(replace(job, calib=job.verify))
+
+
+def test_the_metric_is_taken_whose_module_moves_held_back_outputs_least():
+    task = tiny.task(redundant(rank=12))
+    search = Search(task, list(task.calib), None, "default", 0)
+    module, chosen = search.at_drop(0.5)
+    bounds = {}
+    for spread in search.spreads:
+        search.spreads = (spread,)
+        search.__dict__.pop("offers", None)
+        bounds[spread] = search._bound(search.at_drop(0.5)[0])
+    assert len(set(bounds.values())) > 1
+    assert search._bound(module) == min(bounds.values())
+    assert chosen

@@ -32,7 +32,7 @@ from noworse.model.factorised import replace
 from noworse.model.flops import count_flops
 from noworse.model.tensors import float32_copy
 from noworse.search import Predictor
-from noworse.sensitivity.kronecker import measure
+from noworse.sensitivity.kronecker import Curvature, measure
 from noworse.task import Task
 from noworse.verdict import Verdict, parse_tolerance
 from noworse.verify import verify_module
@@ -42,10 +42,15 @@ PAPER = "paper"
 WEIGHTINGS = {"default": KRONECKER, "svd": PLAIN, "fwsvd": FISHER, "asvd": SCALED, "svd-llm": WHITENED, PAPER: PLAIN}
 CURVATURE_SAMPLES, REFRESH_SAMPLES, AT_A_TIME = 2048, 256, 64
 HELD_BACK = 0.2  # of calib: where the search measures
+# Curvature holds near the original; where much is cut, outputs count that hardly mattered there. More of their mean
+# gradient is added to each then: as much as outputs on the part of calib held back say.
+SPREADS = (0.1, 1.0, 10.0)
 BISECTIONS, LOOKS = 10, 3
+NEAREST_SAMPLES = 10_000  # of the imagined test by which the nearest of some modules is told
 MEMORISED = 0.5  # of the tolerance is used on calib: nets lose less on images that they were trained on
 BACK_OFF = 0.5
 CONFIDENCE = 0.95
+Chosen = Mapping[str, Candidate]  # by name of the layer
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Decomposition:
 
     module: nn.Module
     verdict: Verdict
-    chosen: dict[str, Candidate]  # by name of the layer
+    chosen: Chosen
     alone: dict[str, str]  # layers that cannot be decomposed, and why
     parameters: tuple[int, int]  # of the whole model, before and after
     decomposable: tuple[int, int]  # of the weights that were looked at, before and after
@@ -131,7 +136,7 @@ def decompose_task(
     search = Search(task, calib, only, preset, seed)
     samples = sum(map(data.batch_size, held_out))
     if preset == PAPER:
-        results: Iterator[tuple[nn.Module, dict[str, Candidate]]] = iter([search.as_published()])
+        results: Iterator[tuple[nn.Module, Chosen]] = iter([search.as_published()])
     elif drop is not None:
         results = iter([search.at_drop(drop)])
     else:
@@ -145,6 +150,14 @@ def decompose_task(
     return search.report(module, trial, chosen, verdict, time.monotonic() - begin, settings)
 
 
+@dataclass(frozen=True)
+class Offers:
+    """What every layer, by name, could be replaced with in one metric of errors."""
+
+    analyses: dict[str, Analysis]
+    candidates: dict[str, list[Candidate]]
+
+
 class Search:
     """The original, what can be replaced in it, and what every rank of that is predicted to lose."""
 
@@ -154,6 +167,7 @@ class Search:
         open_attention(self.teacher)
         self.student = self.teacher
         self.weighting = WEIGHTINGS[preset]
+        self.spreads = SPREADS if self.weighting == KRONECKER else (0.0,)
         self.generator = torch.Generator().manual_seed(seed)
         self.shown, self.held_back = data.split(calib, HELD_BACK, seed)
         self.sites: Sites = find_sites(self.teacher, only)
@@ -170,8 +184,8 @@ class Search:
         return data.first_samples(self.shown, most, AT_A_TIME)
 
     @functools.cached_property
-    def analyses(self) -> dict[str, Analysis]:
-        """Curvature of every layer that calib reaches, in the order in which they are used."""
+    def curvature(self) -> dict[str, Curvature]:
+        """That of every layer which calib reaches, in the order in which they are used."""
         for layer in self.sites.layers.values():
             layer.weight.requires_grad_(True)
         first = self.forward(self.teacher, next(self._batches(AT_A_TIME))).detach()
@@ -184,47 +198,64 @@ class Search:
         for name in self.sites.layers:
             if name not in known:
                 self.sites.alone[name] = "calib never reaches it"
-        return {name: Analysis(self.sites.layers[name], known[name], self.weighting) for name in known}
+        return known
 
     @functools.cached_property
-    def offers(self) -> dict[str, list[Candidate]]:
-        """All candidates of every layer."""
-        with torch.no_grad():
-            return {name: analysis.candidates() for name, analysis in self.analyses.items()}
+    def offers(self) -> Offers:
+        """All candidates of every layer, in the first of the metrics that are tried."""
+        return self._offers(self.spreads[0])
 
-    def build(self, chosen: Mapping[str, Candidate], refresh: bool) -> nn.Module:
+    def _offers(self, spread: float) -> Offers:
+        layers = self.sites.layers
+        analyses = {name: Analysis(layers[name], c, self.weighting, spread) for name, c in self.curvature.items()}
+        with torch.no_grad():
+            return Offers(analyses, {name: analysis.candidates() for name, analysis in analyses.items()})
+
+    def build(self, offers: Offers, chosen: Chosen, refresh: bool) -> nn.Module:
         """The teacher with the chosen layers replaced."""
         runs: Sequence[Run] = ()
         if refresh and self.weighting == KRONECKER:
             runs = [functools.partial(self.forward, batch=batch) for batch in self._batches(REFRESH_SAMPLES)]
         with torch.no_grad():
-            return build(self.teacher, self.analyses, chosen, runs)
+            return build(self.teacher, offers.analyses, chosen, runs)
 
-    def at_drop(self, share: float) -> tuple[nn.Module, dict[str, Candidate]]:
+    def at_drop(self, share: float) -> tuple[nn.Module, Chosen]:
         """The choice of least predicted loss that drops this share of the decomposable parameters."""
-        most = choose.dropped(choose.at_price(self.offers, self.sizes, math.exp(20)), self.sizes)
+        most = choose.dropped(choose.at_price(self.offers.candidates, self.sizes, math.exp(20)), self.sizes)
         wanted = share * sum(self.sizes.values())
         if most < wanted:
             raise BadInput(f"drop {share} asks for {wanted:.0f} parameters: at rank 1 {most} can be dropped")
-        chosen = choose.at_drop(self.offers, self.sizes, wanted)
-        return self.build(chosen, True), chosen
+        return self._nearest(wanted)
 
-    def within(self, limit: float, samples: int) -> tuple[nn.Module, dict[str, Candidate]]:
+    def _nearest(self, wanted: float) -> tuple[nn.Module, Chosen]:
+        """Of the metrics that are tried, the choice that drops so many parameters and moves held-back outputs least."""
+        found: list[tuple[float, nn.Module, Chosen]] = []
+        for spread in self.spreads:
+            offers = self._offers(spread) if found else self.offers
+            chosen = choose.at_drop(offers.candidates, self.sizes, wanted)
+            module = self.build(offers, chosen, True)
+            found.append((self._bound(module) if len(self.spreads) > 1 else 0.0, module, chosen))
+        return min(found, key=lambda each: each[0])[1:]
+
+    def _bound(self, module: nn.Module, samples: int = NEAREST_SAMPLES) -> float:
+        """The predicted bound of a test of ``module`` on so many samples."""
+        self.student = module
+        return Predictor(self.task, self, self.held_back, samples, CONFIDENCE).bound()
+
+    def within(self, limit: float, samples: int) -> tuple[nn.Module, Chosen]:
         """As few parameters as keep the predicted bound of a test on so many ``samples`` within ``limit``."""
-        predictor = Predictor(self.task, self, self.held_back, samples, CONFIDENCE)
         low, high = -40.0, 5.0  # of ln(price)
-        best: dict[str, Candidate] = {}
+        best: Chosen = {}
         for _ in range(BISECTIONS):
             middle = 0.5 * (low + high)
-            chosen = choose.at_price(self.offers, self.sizes, math.exp(middle))
-            self.student = self.build(chosen, False)
-            if predictor.bound() <= limit:
+            chosen = choose.at_price(self.offers.candidates, self.sizes, math.exp(middle))
+            if self._bound(self.build(self.offers, chosen, False), samples) <= limit:
                 low, best = middle, chosen
             else:
                 high = middle
-        return self.build(best, True), best
+        return self._nearest(choose.dropped(best, self.sizes)) if best else (self.build(self.offers, {}, False), best)
 
-    def as_published(self) -> tuple[nn.Module, dict[str, Candidate]]:
+    def as_published(self) -> tuple[nn.Module, Chosen]:
         """LLC's own search; it needs the labels of calib."""
 
         def losses(module: nn.Module) -> Iterator[Tensor]:
@@ -232,7 +263,7 @@ class Search:
 
         return paper.search(self.teacher, self.sites.layers, losses)
 
-    def finish(self, trial: nn.Module, chosen: Mapping[str, Candidate]) -> nn.Module:
+    def finish(self, trial: nn.Module, chosen: Chosen) -> nn.Module:
         """A copy of the caller's model, in its own dtype and mode, with the factors of ``trial``."""
         module = copy.deepcopy(self.task.model)
         for name, layer in list(module.named_modules()):
@@ -246,7 +277,7 @@ class Search:
         return module
 
     def report(
-        self, module: nn.Module, trial: nn.Module, chosen: dict[str, Candidate], verdict: Verdict, seconds: float,
+        self, module: nn.Module, trial: nn.Module, chosen: Chosen, verdict: Verdict, seconds: float,
         settings: dict[str, Any],
     ) -> Decomposition:  # fmt: skip
         """What was done."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 
 import pytest
@@ -65,6 +66,21 @@ def test_an_embedding_in_factors():
     put(module, "0", found, found.candidates()[-1])
     torch.testing.assert_close(module(ids), module[0].weight[ids])
     assert module[0][0].padding_idx == 3
+
+
+@pytest.mark.parametrize("name", ["tokens", "3x3"])
+def test_outputs_that_are_told_apart_less_and_less_end_as_if_they_all_counted_alike(name):
+    layer, shape = LAYERS[name]
+    found, _, _ = analysis(layer, shape)
+    alike = Analysis(layer, found.known, "kronecker")
+    alike.known = dataclasses.replace(found.known, gradients=torch.eye(len(found.known.output), dtype=torch.float64))
+    distances = []
+    for spread in (0.0, 1.0, 1e6):
+        spread_out = Analysis(layer, found.known, "kronecker", spread)
+        dense = [each.spectrum("flat").factors(3) for each in (spread_out, alike)]
+        distances.append(float((dense[0][0] @ dense[0][1] - dense[1][0] @ dense[1][1]).norm()))
+    assert distances[0] > distances[1] > distances[2]
+    assert distances[2] < 1e-4
 
 
 def test_predictions_of_a_linear_layer_are_its_gauss_newton_loss():

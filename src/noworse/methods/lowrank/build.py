@@ -73,7 +73,7 @@ def refreshed(original: nn.Module, module: nn.Module, name: str, known: Analysis
     shift = torch.linalg.solve(second + ridge, (cross - second).T).T
     weight = known.layer.weight.detach().double()
     target = (weight.flatten(1) + weight.flatten(1) @ shift).reshape(weight.shape)
-    return Analysis(known.layer, now, known.weighting, target=target, mean=mean)
+    return Analysis(known.layer, now, known.weighting, known.spread, target=target, mean=mean)
 
 
 def _captured(module: nn.Module, name: str, run: Run) -> Tensor:

@@ -36,6 +36,7 @@ class Analysis:
     layer: Decomposable
     known: Curvature
     weighting: str
+    spread: float = 0.0  # of the mean second moment of the outputs' gradients is added to that of each output
     spectra: dict[str, Spectrum] = field(default_factory=dict)
     target: Tensor | None = None  # (O, ...) in place of the weight: what the factors approximate
     mean: Tensor | None = None  # of the inputs that the layer was trained on, where they differ from the known ones
@@ -50,10 +51,19 @@ class Analysis:
         """Whether a bias takes the error of the mean input."""
         return self.weighting == KRONECKER and getattr(self.layer, "bias", None) is not None
 
+    def metrics(self) -> tuple[Tensor | None, Tensor | None]:
+        """Row metric on outputs and column metric on inputs; with ``spread`` outputs are told apart less."""
+        rows, columns = metrics(self.weighting, self.known, self.centred)
+        if rows is not None and self.spread:
+            diagonal = rows if rows.dim() == 1 else rows.diagonal()
+            added = self.spread * diagonal.mean() * torch.ones_like(diagonal)
+            rows = rows + (added if rows.dim() == 1 else added.diag())
+        return rows, columns
+
     def spectrum(self, way: str) -> Spectrum:
         """The spectrum of the weight seen as a matrix, computed once."""
         if way not in self.spectra:
-            rows, columns = metrics(self.weighting, self.known, self.centred)
+            rows, columns = self.metrics()
             if isinstance(self.layer, nn.Embedding):
                 rows, columns = columns, rows
             if way == SPATIAL:
@@ -117,7 +127,7 @@ class Analysis:
 
     def _exact(self, candidate: Candidate) -> float:
         """½ tr(R δ C δᵀ) of one candidate."""
-        rows, columns = metrics(self.weighting, self.known, self.centred)
+        rows, columns = self.metrics()
         error = (dense(candidate.way, self.factors(candidate)) - self.weight).flatten(1)
         right = error if columns is None else error @ _full(columns)
         left = error if rows is None else _full(rows) @ error
@@ -129,7 +139,7 @@ class Analysis:
         o, c, h, w = weight.shape
         basis = torch.linalg.qr(self.spectrum(FLAT).left[:, :out])[0]
         if "channels" not in self.spectra:
-            rows, columns = metrics(self.weighting, self.known, self.centred)
+            rows, columns = self.metrics()
             mode = weight.permute(1, 0, 2, 3).reshape(c, -1)
             inner = None if columns is None else _channels(_full(columns), c)
             weighted = root(rows).apply(weight.flatten(1)).reshape(o, c, h, w).permute(1, 0, 2, 3).reshape(mode.shape)
