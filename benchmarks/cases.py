@@ -74,12 +74,12 @@ EFFORT: dict[str, dict[str, Any]] = {  # of the cases at 30x and 50x: a few minu
     FASHION + "vit_tiny": {"iterations": 500},
     FASHION + "mobilenetv2": {"iterations": 200},
     FASHION + "hybrid": {"iterations": 300},
-    MINILM: {"iterations": 30, "batch": 16},
+    MINILM: {"iterations": 100, "batch": 16},
     SPAM: {"iterations": 30, "batch": 16},
     GPT: {"iterations": 200, "batch": 16},
     DETECTOR: {"iterations": 300},
     GCN: {"iterations": 200, "batch": 797},
-    LITE: {"iterations": 30, "batch": 8},
+    LITE: {"iterations": 100, "batch": 8},
 }
 
 
