@@ -3,7 +3,8 @@
 ``python -m benchmarks.lowrank [--quick] [--json FILE] [--check] [--only SECTION ...]``
 
 Everything is judged on the 10,000 test images (1,000 passages for MiniLM), which no setting was chosen on. ``--quick``
-takes 500 of them and the smallest net. Sections: search, equal, paper, tune, tensors, minilm, joint, speed.
+takes 500 of them and the smallest net. Sections: search, equal, paper, tune, tensors, minilm, speed, and NET-joint for
+LeNet-5, LeNet-300-100, VGG-small and ResNet-20.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from noworse.task import Task
 from noworse.verify import Verdict, verify_module
 from zoo import data, fashion_mnist
 
+NETS = ("lenet5", "vgg_small", "lenet300")
 OTHERS = ("svd-llm", "asvd", "fwsvd", "svd")
 DROPS = (0.5, 0.7, 0.85, 0.92)
 EPOCHS = 3  # of training after plain SVD
@@ -80,7 +82,7 @@ def _gain(verdict: Verdict) -> float:
 def search(quick: bool) -> list[Row]:
     """As small as the tolerance allows: dense layers, then all layers."""
     rows = []
-    for net in ("lenet5",) if quick else ("lenet5", "vgg_small", "lenet300"):
+    for net in NETS[: 1 if quick else None]:
         for which, only in (("dense layers", dense), ("all layers", None)):
             found = decompose_task(task_of(net, quick), tolerance=0.01, only=only)
             mine = outcome(f"{net}, {which}", found, "<= 0.01")
@@ -94,7 +96,7 @@ def search(quick: bool) -> list[Row]:
 def equal(quick: bool) -> list[Row]:
     """Every weighting at equal drop of the dense layers, each with one analysis for all drops."""
     rows = []
-    for net in ("lenet5",) if quick else ("lenet5", "vgg_small", "lenet300"):
+    for net in NETS[: 1 if quick else None]:
         task = task_of(net, quick)
         searches = {preset: Search(task, list(task.calib), dense, preset, 0) for preset in ("default", *OTHERS)}
         for drop in DROPS[1:2] if quick else DROPS:
@@ -112,7 +114,7 @@ def paper(quick: bool) -> list[Row]:
     """LLC as published (its Table 4: dense layers of CNNs), chosen on training images, or as there on unseen ones."""
     rows = []
     splits = {"calib": "paper", "development": "paper, chosen on unseen images"}
-    for net in ("lenet5",) if quick else ("lenet5", "vgg_small", "lenet300", "resnet20"):
+    for net in NETS[:1] if quick else (*NETS, "resnet20"):
         for split, what in list(splits.items())[: 1 if quick else None]:
             found = decompose_task(task_of(net, quick, split), tolerance=0.01, only=dense, preset="paper")
             rows += outcome(f"{net}, {what}", found)
@@ -186,11 +188,15 @@ def minilm(quick: bool) -> list[Row]:
     return rows + forward_rows("minilm", task.model, found, lambda model: model(**batch))
 
 
-def joint(quick: bool) -> list[Row]:
-    """Files with layers as products where they lose less, against files of grids alone."""
-    cases = lowrank_joint.CASES
-    nets = ("lenet5",) if quick else tuple(cases)
-    return [row for net in nets for row in lowrank_joint.rows_of(net, cases[net], task_of(net, quick), quick)]
+def joint_of(net: str) -> Section:
+    """One net's file with layers as products where they lose less, against its files of grids alone."""
+
+    def section(quick: bool) -> list[Row]:
+        if quick and net != NETS[0]:
+            return []
+        return lowrank_joint.rows_of(net, lowrank_joint.CASES[net], task_of(net, quick), quick)
+
+    return section
 
 
 def speed(quick: bool) -> list[Row]:
@@ -241,8 +247,9 @@ def clock(*actions: Callable[[], object], times: int = 15) -> list[float]:
 
 
 SECTIONS: dict[str, Section] = {
-    section.__name__: section for section in (search, equal, paper, tune, tensors, minilm, joint, speed)
-}  # fmt: skip
+    **{section.__name__: section for section in (search, equal, paper, tune, tensors, minilm, speed)},
+    **{f"{net}-joint": joint_of(net) for net in lowrank_joint.CASES},
+}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The section ``joint`` of ``benchmarks.lowrank``: files with products against files of grids alone, at equal loss.
+"""The sections of ``benchmarks.lowrank`` on files with products, against files of grids alone at equal loss.
 
 Every net is compressed with ``methods="auto"`` once, and on grids alone at a ladder of ratios with the same settings;
-the ratio at which the latter's held-out loss difference equals the former's is interpolated.
+the ratio at which the latter's held-out loss difference equals the former's is interpolated. Where grids lose less at
+the same ratio the ladder goes on.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from zoo import data
 
 BATCH = 250  # of labelled calibration images
 LADDER = (0.6, 0.8, 1.0)  # of the ratio of products
+BEYOND = (1.2, 1.5)  # the same, where grids are not behind yet
 REDUNDANT, EVER = 0.8, 1.01  # most that their file may have, as a share of the grids' file of equal loss
 
 
@@ -68,12 +70,15 @@ def rows_of(net: str, case: Case, task: Task, quick: bool) -> list[Row]:
     ]
     rows += [Row(f"{net}, auto: rank of {name}", rank, "") for name, rank in (auto.products or {}).items()]
     rows += [Row(f"{net}, auto: layers by {way}", layers, "") for way, layers in auto.families.items()]
-    points = []
-    for share in LADDER[-1:] if quick else LADDER:
+    points: list[tuple[float, float]] = []
+    for share in LADDER[-1:] if quick else (*LADDER, *BEYOND):
+        if share in BEYOND and points[-1][1] >= loss:
+            break
         grids = compress(task, share * case.ratio, case, "grids", quick)
         points.append((grids.ratio, grids.verdict.mean_difference))
-        rows.append(Row(f"{net}, grids at {grids.ratio:.1f}x: loss difference", points[-1][1], "nats"))
-    rows.append(Row(f"{net}, grids at {grids.ratio:.1f}x: its upper bound", grids.verdict.upper_bound, "nats"))
+        what = f"{net}, grids at {grids.ratio:.1f}x"
+        rows.append(Row(f"{what}: loss difference", points[-1][1], "nats"))
+        rows.append(Row(f"{what}: its upper bound", grids.verdict.upper_bound, "nats"))
     size = ratio_at(points, loss) / auto.ratio
     rows.append(Row(f"{net}: size of auto over that of grids at equal loss", size, "", f"<= {case.share}"))
     return rows

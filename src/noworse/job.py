@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from noworse import data, fingerprint
 from noworse.data import Batch
 from noworse.errors import BadInput
@@ -86,7 +88,8 @@ class Job:
     def _allocated(self, dense: Workspace, calib: list[Batch], tolerance: float, budget: float, note: str) -> Workspace:
         """The workspace to tune in towards ``budget`` bits: ``dense``, or one with layers in factors.
 
-        Plans are compared by what rounding to a file of that size loses; a little tuning of the best decides.
+        Plans are compared by what rounding to a file of that size loses; a little tuning of the best decides. Where
+        no layer gains by factors, the run is as it would have been without them.
         """
         analyses = dense.plan.analyses
         if not analyses:
@@ -99,7 +102,8 @@ class Job:
         def tuned(plan: Plans) -> float:
             trial = self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan))
             trial.start(budget)
-            trial.tuner.run(budget, int(TRIAL_SHARE * self.options.iterations), note)
+            with torch.random.fork_rng(devices=[]):  # all plans, and the run itself, see the same augmented batches
+                trial.tuner.run(budget, int(TRIAL_SHARE * self.options.iterations), note)
             return trial.tuned_loss()
 
         def choose() -> Any:

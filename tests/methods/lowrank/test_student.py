@@ -5,6 +5,7 @@ import torch
 
 from noworse import BadInput, Options, compress_task, load_model
 from noworse.format import File
+from noworse.job import TRIAL_SHARE
 from noworse.methods.lowrank.student import Factored, Factors, Plan, analyse, factor
 from noworse.model.factorised import Factorised
 from noworse.representation import Grid, Product
@@ -72,6 +73,22 @@ def test_layers_too_small_for_products_stay_grids(tmp_path):
     grids = tiny.run(tiny.task(tiny.mlp()), tmp_path / "b.nwt", target=4)
     assert grids.products is None
     assert "low rank" not in str(grids)
+
+
+def test_plans_that_lose_leave_the_run_as_it_would_have_been_without_them(tmp_path, monkeypatch):
+    model = tiny.mlp(256)  # of full rank
+    monkeypatch.setattr("noworse.job.finalists", lambda analyses, best: [{}, {"0": ("flat", 1)}])
+    drawn = {"auto": [], "grids": []}
+    for methods, numbers in drawn.items():
+
+        def augment(batch, numbers=numbers):
+            numbers.append(float(torch.rand(())))
+            return batch
+
+        report = tiny.run(tiny.task(model, augment=augment), tmp_path / methods, target=3, methods=methods)
+        assert not report.products
+    first, trial = drawn["grids"][:20], int(TRIAL_SHARE * 20)
+    assert drawn["auto"][: 2 * trial + 20] == [*first[:trial], *first[:trial], *first]
 
 
 def test_within_a_tolerance(tmp_path):
