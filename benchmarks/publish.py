@@ -66,7 +66,7 @@ def draw(values: Mapping[str, float], units: Mapping[str, str], names: Sequence[
         told = f"{size:,.1f} kB, loss at most {values[row]:+.4f} {units[row]}"
         axes.text(ratio + 0.5, place, told, va="center", fontsize=9)
     axes.set_yticks(range(len(names)), [title(name) for name in names])
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, 1.7 * max(ratios))
     axes.set_xlabel("times smaller than the fp32 tensors, by size of the whole file")
     axes.spines[["top", "right"]].set_visible(False)
