@@ -44,7 +44,7 @@ CURVATURE_SAMPLES, REFRESH_SAMPLES, AT_A_TIME = 2048, 256, 64
 HELD_BACK = 0.2  # of calib: where the search measures
 # Curvature holds near the original; where much is cut, outputs count that hardly mattered there. More of their mean
 # gradient is added to each then: as much as outputs on the part of calib held back say.
-SPREADS = (0.1, 1.0, 10.0)
+SPREADS = (0.0, 0.1, 1.0, 10.0)
 BISECTIONS, LOOKS = 10, 3
 NEAREST_SAMPLES = 10_000  # of the imagined test by which the nearest of some modules is told
 MEMORISED = 0.5  # of the tolerance is used on calib: nets lose less on images that they were trained on
