@@ -36,7 +36,7 @@ TITLES = {
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
 RESULTS = ("results", "fast", "counter", "targets", "paper", "anchors", "codec", "lossless", "datafree")
-PAGES = {**dict.fromkeys(RESULTS, "results"), "lowrank": "lowrank"}
+PAGES = {**dict.fromkeys(RESULTS, "results"), "lowrank": "lowrank", "scale": "scale"}
 
 
 def start(source: str) -> str:
