@@ -1,22 +1,18 @@
-"""The tables of docs/llc.md from docs/llc.json, which ``python -m benchmarks.llc --json docs/llc.json`` wrote.
+"""The tables of docs/llc.md from the rows of ``benchmarks.llc``, with LLC's numbers beside (``benchmarks.publish``).
 
-``python -m benchmarks.llc_tables``. Nets and parts without rows are left out.
+Nets and parts without rows are left out.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 
 from benchmarks.llc_calibration import SIZES as CALIBRATION_SIZES
 from benchmarks.llc_equal import SIZES
 from benchmarks.llc_neighborhood import FASHION, OTHERS, PAPER_SIZES
 from benchmarks.llc_nets import NETS
-from benchmarks.publish import END, ROOT, TITLES, all_rows
+from benchmarks.pages import TITLES, Values, markdown
 
-Values = dict[str, float]
-START = "<!-- llc.json, written by python -m benchmarks.llc_tables -->"
 # LLC's Table 2: loss before and after, drop-rate, of the net most like ours
 PUBLISHED = {
     "lenet5": ("CNN, MNIST", 0.0792, 0.0786, 73),
@@ -32,12 +28,6 @@ GAPS = {
     "BERT": (0.011155, 0.008154, 0.005221, 0.004517, 0.004394),
 }
 RIVALS = ("default", "uniform", "trace", "fisher", "mse", "paper")
-
-
-def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table, or nothing where it has no lines."""
-    body = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head), *body]) if body else ""
 
 
 def neighbourhood(values: Values) -> str:
@@ -123,17 +113,3 @@ PARTS: dict[str, Callable[[Values], str]] = {
     "Controls": controls,
     "How many images choose directions of rounding": calibration,
 }
-
-
-def main() -> None:
-    rows = json.loads((ROOT / "docs/llc.json").read_text())
-    values = {row["name"]: float(row["value"]) for row in rows}
-    found = [(title, part(values)) for title, part in PARTS.items()]
-    text = "\n\n".join(f"**{title}**\n\n{table}" for title, table in found if table)
-    page: Path = ROOT / "docs/llc.md"
-    before, rest = page.read_text().split(START)
-    page.write_text(f"{before}{START}\n{text}\n\n**All rows**\n\n{all_rows(rows)}\n{END}{rest.split(END, 1)[1]}")
-
-
-if __name__ == "__main__":
-    main()

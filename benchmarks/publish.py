@@ -7,41 +7,22 @@ Reads ``docs/results.json``, which ``python -m benchmarks.l2 --json docs/results
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 
+from benchmarks import llc_tables, lowrank_tables
 from benchmarks.cases import ENDURANCE
 from benchmarks.l2 import measured_cases
+from benchmarks.pages import ROOT, TITLES, Values, all_rows, fill
 
 matplotlib.use("Agg")
-ROOT = Path(__file__).parent.parent
-END = "<!-- end of results -->"
-TITLES = {
-    "lenet300": "LeNet-300-100",
-    "lenet5": "LeNet-5",
-    "vgg_small": "VGG-small",
-    "resnet20": "ResNet-20",
-    "vit_tiny": "ViT-tiny",
-    "mobilenetv2": "MobileNetV2 x0.5",
-    "hybrid": "CNN/ViT hybrid",
-    "minilm": "MiniLM-L6 (22.7M)",
-    "spam": "MiniLM-L6, spam mails",
-    "char_gpt": "char-GPT",
-    "detector": "detector",
-    "gcn": "GCN",
-    "efficientnet_lite0": "EfficientNet-Lite0",
-}
 RESULTS = ("results", "fast", "counter", "targets", "paper", "anchors", "codec", "lossless", "datafree")
-PAGES = {**dict.fromkeys(RESULTS, "results"), "lowrank": "lowrank", "scale": "scale"}
-
-
-def start(source: str) -> str:
-    """Where what comes of a source begins."""
-    return f"<!-- {source}, written by python -m benchmarks.publish -->"
+PAGES = {**dict.fromkeys(RESULTS, "results"), "lowrank": "lowrank", "llc": "llc", "scale": "scale"}
+TABLES = {"lowrank": lowrank_tables.PARTS, "llc": llc_tables.PARTS}
 
 
 def title(case: str) -> str:
@@ -99,26 +80,20 @@ def table(values: Mapping[str, float], names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def all_rows(rows: list[dict[str, Any]]) -> str:
-    """Every row of the benchmark as Markdown."""
-    lines = ["| row | value | unit | target | met |", "|---|---|---|---|---|"]
-    for row in rows:
-        met = {True: "yes", False: "**no**", None: ""}[row["ok"]]
-        lines.append(f"| {row['name']} | {row['value']:.6g} | {row['unit']} | {row['target']} | {met} |")
-    return "\n".join(lines)
-
-
-def fill(path: Path, source: str, text: str) -> None:
-    """Put the text between the two marks that ``source`` has in a document."""
-    before, rest = path.read_text().split(start(source))
-    path.write_text(f"{before}{start(source)}\n{text}\n{END}{rest.split(END, 1)[1]}")
+def page_text(rows: list[dict[str, Any]], parts: Mapping[str, Callable[[Values], str]]) -> str:
+    """What a page shows of a benchmark: the tables that can be made of its rows, then all of them."""
+    values = {row["name"]: float(row["value"]) for row in rows}
+    tables = [(heading, part(values)) for heading, part in parts.items()]
+    shown = [f"**{heading}**\n\n{text}\n\n" for heading, text in tables if text]
+    return "".join(shown) + "**All rows**\n\n" * bool(shown) + all_rows(rows)
 
 
 def main() -> None:
     for name, page in PAGES.items():
         stored = ROOT / f"docs/{name}.json"
         if stored.exists():
-            fill(ROOT / f"docs/{page}.md", stored.name, all_rows(json.loads(stored.read_text())))
+            text = page_text(json.loads(stored.read_text()), TABLES.get(name, {}))
+            fill(ROOT / f"docs/{page}.md", stored.name, text)
     rows = json.loads((ROOT / "docs/results.json").read_text())
     values = {row["name"]: float(row["value"]) for row in rows}
     units = {row["name"]: row["unit"] for row in rows}
