@@ -20,7 +20,10 @@ PUBLISHED = (
     ("BERT, SQuAD", 20, 0.4460 - 0.4461, 88.16 - 88.15),
 )
 # its Table 6, VGG-16: way, change of the loss, of top-5, minutes
-TRAINED = (("SVD and training", 1.1454 - 1.1443, 90.36 - 90.37, 315.0), ("without training", 1.1393 - 1.1443, 90.38 - 90.37, 8.3))
+TRAINED = (
+    ("SVD and training", 1.1454 - 1.1443, 90.36 - 90.37, 315.0),
+    ("without training", 1.1393 - 1.1443, 90.38 - 90.37, 8.3),
+)
 
 
 def decomposed(values: Values) -> str:
