@@ -36,7 +36,7 @@ class Analysis:
     layer: Decomposable
     known: Curvature
     weighting: str
-    spread: float = 0.0  # of the mean second moment of the outputs' gradients is added to that of each output
+    spread: float = 0.0  # of the mean second moment of outputs' gradients is added to that of each; Kronecker alone
     spectra: dict[str, Spectrum] = field(default_factory=dict)
     target: Tensor | None = None  # (O, ...) in place of the weight: what the factors approximate
     mean: Tensor | None = None  # of the inputs that the layer was trained on, where they differ from the known ones
@@ -55,9 +55,7 @@ class Analysis:
         """Row metric on outputs and column metric on inputs; with ``spread`` outputs are told apart less."""
         rows, columns = metrics(self.weighting, self.known, self.centred)
         if rows is not None and self.spread:
-            diagonal = rows if rows.dim() == 1 else rows.diagonal()
-            added = self.spread * diagonal.mean() * torch.ones_like(diagonal)
-            rows = rows + (added if rows.dim() == 1 else added.diag())
+            rows = rows + self.spread * rows.diagonal().mean() * torch.eye(len(rows), dtype=rows.dtype)
         return rows, columns
 
     def spectrum(self, way: str) -> Spectrum:
