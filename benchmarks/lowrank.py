@@ -3,8 +3,8 @@
 ``python -m benchmarks.lowrank [--quick] [--json FILE] [--check] [--only SECTION ...]``
 
 Everything is judged on the 10,000 test images (1,000 passages for MiniLM), which no setting was chosen on. ``--quick``
-takes 500 of them and the smallest net. Sections: search, equal, paper, tune, tensors, minilm, speed, and NET-joint for
-LeNet-5, LeNet-300-100, VGG-small and ResNet-20.
+takes 500 of them and the smallest net. Sections: search, equal, paper, tune, tensors, minilm, speed, and CASE-joint for
+the cases of ``benchmarks.lowrank_joint``.
 """
 
 from __future__ import annotations
@@ -189,13 +189,13 @@ def minilm(quick: bool) -> list[Row]:
     return rows + forward_rows("minilm", task.model, found, lambda model: model(**batch))
 
 
-def joint_of(net: str) -> Section:
-    """One net's file with layers as products where they lose less, against its files of grids alone."""
+def joint_of(name: str) -> Section:
+    """A net's file with layers as products where they lose less, against its files of grids alone."""
 
     def section(quick: bool) -> list[Row]:
-        if quick and net != NETS[0]:
+        if quick and name != NETS[0]:
             return []
-        return lowrank_joint.rows_of(net, lowrank_joint.CASES[net], task_of(net, quick), quick)
+        return lowrank_joint.rows_of(name, lowrank_joint.CASES[name], task_of(name.partition(" ")[0], quick), quick)
 
     return section
 
@@ -249,7 +249,7 @@ def clock(*actions: Callable[[], object], times: int = 15) -> list[float]:
 
 SECTIONS: dict[str, Section] = {
     **{section.__name__: section for section in (search, equal, paper, tune, tensors, minilm, speed)},
-    **{f"{net}-joint": joint_of(net) for net in lowrank_joint.CASES},
+    **{f"{name}-joint": joint_of(name) for name in lowrank_joint.CASES},
 }
 
 

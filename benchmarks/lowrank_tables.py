@@ -83,16 +83,16 @@ def tensors(values: Values) -> str:
 def files(values: Values) -> str:
     """Files with products, and those of grids alone."""
     lines = []
-    for net in CASES:
-        what = f"{net}, auto"
+    for case in CASES:
+        what = f"{case}, auto"
         if f"{what}: ratio" not in values:
             continue
         ratio, loss, bound = (values[f"{what}: {key}"] for key in ("ratio", "loss difference", "its upper bound"))
         ways = [f"{values[f'{what}: layers by {way}']:.0f} {way}" for way in ("grid", "flat", "spatial")
                 if values.get(f"{what}: layers by {way}")]  # fmt: skip
-        share = values[f"{net}: size of auto over that of grids at equal loss"]
+        share = values[f"{case}: size of auto over that of grids at equal loss"]
         lines.append(
-            [TITLES[net], f"{ratio:.1f}", f"{loss:+.4f}", f"{bound:+.4f}", ", ".join(ways), f"{100 * share:.0f} %"]
+            [TITLES[case.partition(" ")[0]], f"{ratio:.1f}", f"{loss:+.4f}", f"{bound:+.4f}", ", ".join(ways), f"{100 * share:.0f} %"]
         )
     head = ["net", "ratio", "loss", "bound", "layers by", "size over that of grids alone, at equal loss"]
     return markdown(head, lines)
