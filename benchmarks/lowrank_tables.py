@@ -91,9 +91,8 @@ def files(values: Values) -> str:
         ways = [f"{values[f'{what}: layers by {way}']:.0f} {way}" for way in ("grid", "flat", "spatial")
                 if values.get(f"{what}: layers by {way}")]  # fmt: skip
         share = values[f"{case}: size of auto over that of grids at equal loss"]
-        lines.append(
-            [TITLES[case.partition(" ")[0]], f"{ratio:.1f}", f"{loss:+.4f}", f"{bound:+.4f}", ", ".join(ways), f"{100 * share:.0f} %"]
-        )
+        title = TITLES[case.partition(" ")[0]]
+        lines.append([title, f"{ratio:.1f}", f"{loss:+.4f}", f"{bound:+.4f}", ", ".join(ways), f"{100 * share:.0f} %"])
     head = ["net", "ratio", "loss", "bound", "layers by", "size over that of grids alone, at equal loss"]
     return markdown(head, lines)
 
