@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from noworse import data
 from noworse.compare import mean_loss
 from noworse.data import Batch
-from noworse.distill import distiller_of
+from noworse.distill import Distiller, distiller_of
 from noworse.errors import BadInput
 from noworse.methods.lowrank import choose, paper
 from noworse.methods.lowrank.build import Run, build
@@ -46,7 +46,6 @@ HELD_BACK = 0.2  # of calib: where the search measures
 # gradient is added to each then: as much as outputs on the part of calib held back say.
 SPREADS = (0.0, 0.1, 1.0, 10.0)
 BISECTIONS, LOOKS = 10, 3
-NEAREST_SAMPLES = 10_000  # of the imagined test by which the nearest of some modules is told
 MEMORISED = 0.5  # of the tolerance is used on calib: nets lose less on images that they were trained on
 BACK_OFF = 0.5
 CONFIDENCE = 0.95
@@ -184,15 +183,19 @@ class Search:
         return data.first_samples(self.shown, most, AT_A_TIME)
 
     @functools.cached_property
+    def distiller(self) -> Distiller:
+        """What tells how far outputs are from the original's."""
+        with torch.no_grad():
+            return distiller_of(self.task.distill, self.forward(self.teacher, next(self._batches(AT_A_TIME))))
+
+    @functools.cached_property
     def curvature(self) -> dict[str, Curvature]:
         """That of every layer which calib reaches, in the order in which they are used."""
         for layer in self.sites.layers.values():
             layer.weight.requires_grad_(True)
-        first = self.forward(self.teacher, next(self._batches(AT_A_TIME))).detach()
-        distiller = distiller_of(self.task.distill, first)
         runs = ((functools.partial(self.forward, self.teacher, batch), data.batch_size(batch))
                 for batch in self._batches(CURVATURE_SAMPLES))  # fmt: skip
-        probe = functools.partial(distiller.probe, generator=self.generator)
+        probe = functools.partial(self.distiller.probe, generator=self.generator)
         known = measure(self.teacher, self.sites.layers, runs, probe)
         self.teacher.requires_grad_(False)
         for name in self.sites.layers:
@@ -234,22 +237,25 @@ class Search:
             offers = self._offers(spread) if found else self.offers
             chosen = choose.at_drop(offers.candidates, self.sizes, wanted)
             module = self.build(offers, chosen, True)
-            found.append((self._bound(module) if len(self.spreads) > 1 else 0.0, module, chosen))
+            found.append((self._distance(module) if len(self.spreads) > 1 else 0.0, module, chosen))
         return min(found, key=lambda each: each[0])[1:]
 
-    def _bound(self, module: nn.Module, samples: int = NEAREST_SAMPLES) -> float:
-        """The predicted bound of a test of ``module`` on so many samples."""
-        self.student = module
-        return Predictor(self.task, self, self.held_back, samples, CONFIDENCE).bound()
+    @torch.no_grad()
+    def _distance(self, module: nn.Module) -> float:
+        """How far outputs of ``module`` are from the original's on the part of calib held back."""
+        outputs = ([self.forward(m, batch) for m in (module, self.teacher)] for batch in self.held_back)
+        return float(torch.cat([self.distiller(*pair) for pair in outputs]).mean())
 
     def within(self, limit: float, samples: int) -> tuple[nn.Module, Chosen]:
         """As few parameters as keep the predicted bound of a test on so many ``samples`` within ``limit``."""
+        predictor = Predictor(self.task, self, self.held_back, samples, CONFIDENCE)
         low, high = -40.0, 5.0  # of ln(price)
         best: Chosen = {}
         for _ in range(BISECTIONS):
             middle = 0.5 * (low + high)
             chosen = choose.at_price(self.offers.candidates, self.sizes, math.exp(middle))
-            if self._bound(self.build(self.offers, chosen, False), samples) <= limit:
+            self.student = self.build(self.offers, chosen, False)
+            if predictor.bound() <= limit:
                 low, best = middle, chosen
             else:
                 high = middle
