@@ -89,7 +89,7 @@ class Job:
         """The workspace to tune in towards ``budget`` bits: ``dense``, or one with layers in factors.
 
         Plans are compared by what rounding to a file of that size loses; a little tuning of the best decides. Where
-        no layer gains by factors, the run is as it would have been without them.
+        no layer gains by factors, the file is the one that grids alone make.
         """
         analyses = dense.plan.analyses
         if not analyses:
@@ -111,8 +111,10 @@ class Job:
             return self.ranks.agree(min(best, key=tuned) if len(best) > 1 else best[0])
 
         chosen = {name: (way, rank) for name, (way, rank) in self.work.note(note, choose).items()}
-        workspace = self._workspace(calib, tolerance, self.work, Plan(analyses, chosen)) if chosen else dense
-        workspace.settings = dense.settings
+        if not chosen:
+            return dense
+        workspace = self._workspace(calib, tolerance, self.work, Plan(analyses, chosen))
+        workspace.settings = {**dense.settings, "methods": self.options.methods}
         return workspace
 
     def _workspace(

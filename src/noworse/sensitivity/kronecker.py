@@ -94,6 +94,7 @@ def measure(
     the random scalar of them whose gradients are taken.
     """
     found: dict[str, Curvature] = {}
+    weights = [layer.weight for layer in layers.values() if layer.weight.requires_grad]
 
     def observe(name: str) -> Callable[..., None]:
         def hook(layer: Any, arguments: tuple[Tensor, ...], output: Tensor) -> None:
@@ -109,8 +110,8 @@ def measure(
             with torch.set_grad_enabled(probe is not None):
                 outputs = run()
                 scalar = None if probe is None else probe(outputs)
-            if scalar is not None and scalar.requires_grad:
-                scalar.backward()  # type: ignore[no-untyped-call]
+            if scalar is not None and scalar.requires_grad and weights:  # gradients are not left with the weights
+                torch.autograd.grad(scalar, weights, allow_unused=True)
             for curvature in found.values():
                 curvature.samples += samples
     return found
