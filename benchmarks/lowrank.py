@@ -95,7 +95,7 @@ def search(quick: bool) -> list[Row]:
 
 
 def equal(quick: bool) -> list[Row]:
-    """Every weighting at equal drop of the dense layers, each with one analysis for all drops."""
+    """Every weighting at equal drop of the dense layers, each with one measurement of curvature for all drops."""
     rows = []
     for net in NETS[: 1 if quick else None]:
         task = task_of(net, quick)

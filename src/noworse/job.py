@@ -114,7 +114,7 @@ class Job:
         if not chosen:
             return dense
         workspace = self._workspace(calib, tolerance, self.work, Plan(analyses, chosen))
-        workspace.settings = {**dense.settings, "methods": self.options.methods}
+        workspace.settings |= dense.settings
         return workspace
 
     def _workspace(

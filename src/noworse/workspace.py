@@ -100,7 +100,8 @@ class Workspace:
         self.known = Known(self._original)
         self.objective.check(self.student, probe)
         self.settings: dict[str, Any] = {"seed": options.seed, "distill": task.distill, **options.changed()}
-        self.settings.pop("methods", None)  # told where there are products: other files are those of grids alone
+        if not self.factored.products:
+            self.settings.pop("methods", None)  # such files are those of grids alone
         self.settings |= {"keep": list(task.keep)} if task.keep else {}
         self.settings |= {"features": list(names)} if names else {}
         hooks = Hooks(self._teach, self.measure, progress, ranks, work)
