@@ -79,7 +79,7 @@ EFFORT: dict[str, dict[str, Any]] = {  # of the cases at 30x and 50x: a few minu
     GPT: {"iterations": 200, "batch": 16},
     DETECTOR: {"iterations": 300},
     GCN: {"iterations": 200, "batch": 797},
-    LITE: {"iterations": 100, "batch": 8},
+    LITE: {"iterations": 30, "batch": 8},
 }
 
 
