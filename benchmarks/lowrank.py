@@ -56,7 +56,7 @@ def task_of(name: str, quick: bool, labels_of: str = "") -> Task:
     calib: Any = task.calib
     if labels_of:
         calib = list(zip(*(part.split(250) for part in data.load(labels_of)), strict=True))
-    return replace(task, calib=list(calib)[:4] if quick else calib, verify=list(task.verify)[:1 if quick else None])
+    return replace(task, calib=list(calib)[:4] if quick else calib, verify=list(task.verify)[: 1 if quick else None])
 
 
 def outcome(what: str, found: Decomposition, bound: str = "") -> list[Row]:

@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 
-from benchmarks import llc_tables, lowrank_tables
+from benchmarks import llc_figure, llc_tables, lowrank_tables
 from benchmarks.cases import ENDURANCE
 from benchmarks.l2 import measured_cases
 from benchmarks.pages import ROOT, TITLES, Values, all_rows, fill
@@ -82,20 +82,30 @@ def table(values: Mapping[str, float], names: Sequence[str]) -> str:
 
 def page_text(rows: list[dict[str, Any]], parts: Mapping[str, Callable[[Values], str]]) -> str:
     """What a page shows of a benchmark: the tables that can be made of its rows, then all of them."""
-    values = {row["name"]: float(row["value"]) for row in rows}
+    values = values_of(rows)
     tables = [(heading, part(values)) for heading, part in parts.items()]
     shown = [f"**{heading}**\n\n{text}\n\n" for heading, text in tables if text]
     return "".join(shown) + "**All rows**\n\n" * bool(shown) + all_rows(rows)
 
 
+def stored_rows(name: str) -> list[dict[str, Any]]:
+    """What ``docs/NAME.json`` holds."""
+    return list(json.loads((ROOT / f"docs/{name}.json").read_text()))
+
+
+def values_of(rows: list[dict[str, Any]]) -> Values:
+    """The values of rows, by name."""
+    return {row["name"]: float(row["value"]) for row in rows}
+
+
 def main() -> None:
     for name, page in PAGES.items():
-        stored = ROOT / f"docs/{name}.json"
-        if stored.exists():
-            text = page_text(json.loads(stored.read_text()), TABLES.get(name, {}))
-            fill(ROOT / f"docs/{page}.md", stored.name, text)
-    rows = json.loads((ROOT / "docs/results.json").read_text())
-    values = {row["name"]: float(row["value"]) for row in rows}
+        if (ROOT / f"docs/{name}.json").exists():
+            text = page_text(stored_rows(name), TABLES.get(name, {}))
+            fill(ROOT / f"docs/{page}.md", f"{name}.json", text)
+    llc_figure.neighbourhoods(values_of(stored_rows("llc")), ROOT / "docs/figures/neighborhood.png")
+    rows = stored_rows("results")
+    values = values_of(rows)
     units = {row["name"]: row["unit"] for row in rows}
     named = [case for case in measured_cases(values) if case not in ENDURANCE]
     draw(values, units, named, ROOT / "docs/ratios.png")

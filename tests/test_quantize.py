@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import noworse
+from noworse.bit_search import Search
 from noworse.distill import Distiller
 from noworse.errors import BadInput, CorruptFile, MismatchedModule
 from noworse.methods.means import correct_biases, output_means
@@ -81,6 +82,18 @@ def test_bits_are_kept_to_and_more_bits_lose_less() -> None:
         quantize_task(job, bits=1.9)
     fixed = quantize_task(job, bits={"conv1": 8, "fc": 4}, activations=6).table
     assert [(r.name, r.weights, r.activations) for r in fixed] == [("conv1", 8, 6), ("conv2", 32, 6), ("fc", 4, 6)]
+
+
+def test_costs_are_measured_on_samples_that_rounding_is_not_fitted_to() -> None:
+    job = task(ConvNet(), 1, 12, 12)
+    calib = list(torch.randn(256, 1, 12, 12).split(16))
+    search = Search(job, calib, None, "default", "loss", 0)
+    seen = {row.numpy().tobytes() for batch in search._batches(10**9) for row in batch}
+    unseen = {row.numpy().tobytes() for batch in search._unseen(10**9) for row in batch}
+    assert len(unseen) == 64
+    assert not seen & unseen
+    few = Search(job, calib[:2], None, "default", "loss", 0)  # a quarter of 32 samples would say little
+    assert sum(map(len, few._unseen(10**9))) == 32
 
 
 @pytest.mark.parametrize("cost", ["mse", "trace", "fisher"])

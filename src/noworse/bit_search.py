@@ -1,8 +1,8 @@
 """The search for bits: proposals for every weight of a net, what they cost alone and together, and choices among them.
 
-Sums over layers, and even pairs, are predictions. What is chosen in the end is therefore tried as a whole: several
-allocations of one size, and small changes of the best of them, are put into the net on samples that no cost was
-measured on, and the one that loses least is taken.
+Rounding to few bits is fitted to the samples that it sees, and loses less there than elsewhere. So what proposals cost
+is measured on other samples. Sums over layers, and even pairs, are predictions: several allocations of one size, and
+small changes of the best of them, are put into the net as a whole, and the one that loses least is taken.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DEFAULT, PAPER = "default", "paper"
 TRUE = "loss"  # the cost of the default preset
 CLIPPINGS = ("mse", "max")  # of activations
 LEVELS = {DEFAULT: (2, 3, 4, 6, 8, 16), PAPER: (2, 4, 8, 16)}
-COST_SAMPLES, FEWEST, MOMENT_SAMPLES, RANGE_SAMPLES, AT_A_TIME = 256, 32, 1024, 512, 64
+COST_SAMPLES, FEWEST, MOMENT_SAMPLES, RANGE_SAMPLES, AT_A_TIME = 256, 32, 4096, 512, 64
 WORK = 2e12  # operations for measuring costs: large nets are measured on fewer samples, FEWEST at least
 JOINT_SAMPLES = 1024  # on which whole allocations are tried
 TRIES = 12  # changes of the best allocation that are tried
@@ -93,8 +93,13 @@ class Search:
         return self.task.outputs(module, batch)
 
     def _batches(self, most: int) -> Iterator[Batch]:
-        """The first samples of what the search does not measure on, a few at a time."""
+        """The first samples of those that rounding and ranges are fitted to, a few at a time."""
         return data.first_samples(self.shown, most, AT_A_TIME)
+
+    def _unseen(self, most: int) -> list[Batch]:
+        """At most so many samples that nothing is fitted to; ``FEWEST`` though, where calib is small."""
+        here = max(FEWEST, sum(map(data.batch_size, self.held_back)))
+        return list(data.first_samples([*self.held_back, *self.shown], min(most, here), AT_A_TIME))
 
     @functools.cached_property
     def distiller(self) -> Distiller:
@@ -124,7 +129,7 @@ class Search:
         if self.preset == PAPER:
             costs = self._published(flat)
         elif cost == TRUE:
-            batches = list(self._batches(self._cost_samples(len(flat))))
+            batches = self._unseen(self._cost_samples(len(flat)))
             costs, pairs = true_costs(self.teacher, self.forward, batches, self.sites, flat, self.distiller)
         else:
             costs = simple_costs(cost, self.sites, flat, {} if cost == "mse" else self._diagonals)
@@ -274,7 +279,7 @@ class Search:
 
     @torch.no_grad()
     def joint_loss(self, indices: Sequence[int]) -> float:
-        """The mean distillation loss with all these choices in place, on samples behind those of the costs."""
+        """The mean distillation loss with all these choices in place."""
         module, losses = self.build(self.pick(indices)), []
         for batch, original in self._joint:
             losses.append(self.distiller(self.forward(module, batch), original))
@@ -283,8 +288,7 @@ class Search:
     @functools.cached_property
     def _joint(self) -> list[tuple[Batch, Tensor]]:
         samples = min(JOINT_SAMPLES, 4 * self._cost_samples(sum(map(len, self.proposals))))
-        batches = reversed(self.shown)
-        return [(b, self.forward(self.teacher, b)) for b in data.first_samples(batches, samples, AT_A_TIME)]
+        return [(b, self.forward(self.teacher, b)) for b in self._unseen(samples)]
 
     def fixed(self, bits: Mapping[str, int]) -> list[Proposal]:
         """The bits that are given for each layer; layers without are left as they are."""
