@@ -2,7 +2,7 @@
 
 Every net is compressed with ``methods="auto"`` once, and on grids alone at a ladder of ratios with the same settings;
 the ratio at which the latter's held-out loss difference equals the former's is interpolated. Where grids lose less at
-the same ratio the ladder goes on.
+the same ratio the ladder goes on. The same for the divergence to the original, in which labels have no luck.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from noworse.task import Task
 from zoo import data
 
 BATCH = 250  # of labelled calibration images
+JUDGED = "mean_difference"  # what a verdict is about
+MEASURES = {"loss difference": JUDGED, "KL to the original": "mean_kl"}
 LADDER = (0.6, 0.8, 1.0)  # of the ratio of products
 BEYOND = (1.2, 1.5)  # the same, where grids are not behind yet
 REDUNDANT, EVER = 0.8, 1.01  # most that their file may have, as a share of the grids' file of equal loss
@@ -62,24 +64,31 @@ def rows_of(net: str, case: Case, task: Task, quick: bool) -> list[Row]:
         pairs = zip(*(part.split(BATCH) for part in data.load("train")), strict=True)
         task = replace(task, calib=list(pairs), augment=None)
     auto = compress(task, case.ratio, case, "auto", quick)
-    loss = auto.verdict.mean_difference
     rows = [
         Row(f"{net}, auto: ratio", auto.ratio, "x", f">= {int(case.ratio)}" if case.bound else ""),
-        Row(f"{net}, auto: loss difference", loss, "nats"),
-        Row(f"{net}, auto: its upper bound", auto.verdict.upper_bound, "nats", case.bound),
+        *_judged(f"{net}, auto", auto, case.bound),
         Row(f"{net}, auto: time", auto.seconds, "s"),
     ]
     rows += [Row(f"{net}, auto: rank of {name}", rank, "") for name, rank in (auto.products or {}).items()]
     rows += [Row(f"{net}, auto: layers by {way}", layers, "") for way, layers in auto.families.items()]
-    points: list[tuple[float, float]] = []
+    ladder: list[Report] = []
     for share in LADDER[-1:] if quick else (*LADDER, *BEYOND):
-        if share in BEYOND and points[-1][1] >= loss:
+        if share in BEYOND and all(_of(ladder[-1], key) >= _of(auto, key) for key in MEASURES.values()):
             break
-        grids = compress(task, share * case.ratio, case, "grids", quick)
-        points.append((grids.ratio, grids.verdict.mean_difference))
-        what = f"{net}, grids at {grids.ratio:.1f}x"
-        rows.append(Row(f"{what}: loss difference", points[-1][1], "nats"))
-        rows.append(Row(f"{what}: its upper bound", grids.verdict.upper_bound, "nats"))
-    size = ratio_at(points, loss) / auto.ratio
-    rows.append(Row(f"{net}: size of auto over that of grids at equal loss", size, "", f"<= {case.share}"))
+        ladder.append(compress(task, share * case.ratio, case, "grids", quick))
+        rows += _judged(f"{net}, grids at {ladder[-1].ratio:.1f}x", ladder[-1])
+    for kind, key in MEASURES.items():
+        points = [(grids.ratio, _of(grids, key)) for grids in ladder]
+        size = ratio_at(points, _of(auto, key)) / auto.ratio
+        name = f"{net}: size of auto over that of grids at equal {kind.split()[0]}"
+        rows.append(Row(name, size, "", f"<= {case.share}" if key == JUDGED else ""))
     return rows
+
+
+def _of(report: Report, measure: str) -> float:
+    return float(getattr(report.verdict, measure))
+
+
+def _judged(what: str, report: Report, bound: str = "") -> list[Row]:
+    rows = [Row(f"{what}: {kind}", _of(report, key), "nats") for kind, key in MEASURES.items()]
+    return [*rows, Row(f"{what}: its upper bound", report.verdict.upper_bound, "nats", bound)]

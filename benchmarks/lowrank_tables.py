@@ -90,11 +90,11 @@ def files(values: Values) -> str:
         ratio, loss, bound = (values[f"{what}: {key}"] for key in ("ratio", "loss difference", "its upper bound"))
         ways = [f"{values[f'{what}: layers by {way}']:.0f} {way}" for way in ("grid", "flat", "spatial")
                 if values.get(f"{what}: layers by {way}")]  # fmt: skip
-        share = values.get(f"{case}: size of auto over that of grids at equal loss")
-        shown = "" if share is None else f"{100 * share:.0f} %"
+        sizes = [values.get(f"{case}: size of auto over that of grids at equal {kind}") for kind in ("loss", "KL")]
         title = TITLES[case.partition(" ")[0]]
-        lines.append([title, f"{ratio:.1f}", f"{loss:+.4f}", f"{bound:+.4f}", ", ".join(ways), shown])
-    head = ["net", "ratio", "loss", "bound", "layers by", "size over that of grids alone, at equal loss"]
+        lines.append([title, f"{ratio:.1f}", f"{loss:+.4f}", f"{bound:+.4f}", ", ".join(ways),
+                      *("" if size is None else f"{100 * size:.0f} %" for size in sizes)])  # fmt: skip
+    head = ["net", "ratio", "loss", "bound", "layers by", "size over that of grids, at equal loss", "at equal KL"]
     return markdown(head, lines)
 
 

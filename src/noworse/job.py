@@ -18,7 +18,7 @@ from noworse.data import Batch
 from noworse.errors import BadInput
 from noworse.format import restamp, write
 from noworse.io import load_model
-from noworse.methods.lowrank.joint import Plans, descend, finalists
+from noworse.methods.lowrank.joint import Plans, climb, descend
 from noworse.methods.lowrank.student import GRIDS_ALONE, Plan
 from noworse.options import Options
 from noworse.ranks import ALONE, Ranks
@@ -88,7 +88,7 @@ class Job:
     def _allocated(self, dense: Workspace, calib: list[Batch], tolerance: float, budget: float, note: str) -> Workspace:
         """The workspace to tune in towards ``budget`` bits: ``dense``, or one with layers in factors.
 
-        Plans are compared by what rounding to a file of that size loses; a little tuning of the best decides. Where
+        Plans are compared by what rounding to a file of that size loses; a little tuning decides among the best. Where
         no layer gains by factors, the file is the one that grids alone make.
         """
         analyses = dense.plan.analyses
@@ -107,8 +107,7 @@ class Job:
             return trial.tuned_loss()
 
         def choose() -> Any:
-            best = finalists(analyses, descend(analyses, loss))
-            return self.ranks.agree(min(best, key=tuned) if len(best) > 1 else best[0])
+            return self.ranks.agree(climb(analyses, descend(analyses, loss), tuned))
 
         chosen = {name: (way, rank) for name, (way, rank) in self.work.note(note, choose).items()}
         if not chosen:

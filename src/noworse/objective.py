@@ -96,6 +96,11 @@ class Objective:
             total = total + self.weights.features * self._feature_loss(seen.features, original.features)
         return total if seen.losses is None else total + self.weights.labels * seen.losses
 
+    def judged(self, module: nn.Module, batch: Batch, original: Seen) -> Tensor:
+        """Per-sample losses (B,) at the labels where they have a weight, else those of tuning."""
+        losses = self.observe(module, batch, True).losses if self.weights.labels > 0 else None
+        return self(module, batch, original) if losses is None else losses
+
     def _feature_loss(self, features: Sequence[Tensor], originals: Sequence[Tensor]) -> Tensor:
         parts = [
             (found - wanted).square().flatten(1).mean(1) / variance

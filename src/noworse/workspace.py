@@ -48,7 +48,7 @@ from noworse.work import NOWHERE, Work
 
 SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16  # the latter at most: no more than are tuned on at a time
 ALLOCATION_SAMPLES = 256  # that steps are tried on where they are allocated by measured losses
-MOMENT_SAMPLES = 4096  # most that second moments of inputs are taken from
+MOMENT_SAMPLES = 4096  # most that second moments of inputs are taken from, and plans are compared on
 PROBE = 8  # samples that folded norms must agree on, likewise
 FITS = 1.05  # of the wanted bits: what compensated rounding may take
 AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
@@ -353,10 +353,13 @@ class Workspace:
 
     @torch.no_grad()
     def tuned_loss(self) -> float:
-        """What tuning lowers on the surveyed samples as they are, of the weights as they would be rounded now."""
+        """What is to be low in the end, on samples of calib as they are, of the weights as they would be rounded now.
+
+        That is what tuning lowers, but for labels: where they count, theirs is the loss that the file is judged by.
+        """
         self.grids.quantise(self.tuner.values)
-        seen = [(batch, self.objective.observe(self.teacher, batch)) for batch in self._samples()]
-        return float(torch.cat([self.objective(self.student, *each) for each in seen]).mean())
+        seen = ((batch, self.objective.observe(self.teacher, batch)) for batch in self._samples(MOMENT_SAMPLES))
+        return float(torch.cat([self.objective.judged(self.student, *each) for each in seen]).mean())
 
     @torch.no_grad()
     def start_loss(self) -> float:

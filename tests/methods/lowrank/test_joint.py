@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from noworse.methods.lowrank.candidates import Candidate
-from noworse.methods.lowrank.joint import descend, finalists, offered
+from noworse.methods.lowrank.joint import climb, descend, offered
 
 
 class Offer:
@@ -72,8 +72,35 @@ def test_the_descent_of_ranks_ends_behind_the_best():
     assert tried == [60, 29, 14, 7, 10, 20]
 
 
-def test_finalists_are_grids_the_plan_and_wider_factors_below_break_even():
+def test_plans_that_are_tuned_a_little_are_grids_the_best_wider_ones_and_single_layers():
     analyses = {"a": Offer(60, 60), "b": Offer(60, 60)}
-    plan = {"a": ("flat", 10), "b": ("flat", 28)}
-    assert finalists(analyses, plan) == [{}, plan, {"a": ("flat", 15), "b": ("flat", 29)}]
-    assert finalists(analyses, {}) == [{}]
+    plan = {"a": ("flat", 10), "b": ("flat", 18)}
+    wide, a, b = {"a": ("flat", 15), "b": ("flat", 27)}, {"a": ("flat", 20)}, {"b": ("flat", 29)}  # below break-even
+    for gains, wanted in (
+        ((), {}),
+        ([{}], {}),
+        ([plan], plan),
+        ([wide], wide),
+        ([a], a),
+        ([b], b),
+        ([a, {**a, **b}, {**a, **b}], {**a, **b}),
+        ([wide, b, b], b),
+    ):
+        tried = []
+
+        def tuned(trial, gains=gains, tried=tried):
+            tried.append(trial)
+            return -gains.count(trial)
+
+        assert climb(analyses, plan, tuned) == wanted
+        assert tried[:3] == [{}, plan, wide]
+        assert len(tried) == 5
+    assert climb(analyses, {}, lambda plan: 1 / 0) == {}
+
+
+def test_the_largest_layers_alone_are_tried_one_at_a_time():
+    names = "abcdef"
+    analyses = {name: Offer(60, 60) for name in names}
+    tried = []
+    climb(analyses, dict.fromkeys(names, ("flat", 10)), lambda plan: tried.append(plan) or -len(tried))
+    assert [len(plan) for plan in tried] == [0, 6, 6, 1, 2, 3, 4]

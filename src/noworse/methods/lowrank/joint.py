@@ -11,7 +11,8 @@ from noworse.methods.lowrank.student import Choice
 RANKS = 7  # that are offered of a layer: below break-even, each half of the one before
 NEAR = (0.75, 1.4)  # of the best of these: ranks that are tried then
 HOPELESS = 2.0  # times what the best plan loses: layers whose truncation alone is predicted to lose more are not tried
-WIDER = 1.5  # times the ranks that rounding likes best: what tuning may prefer, as it prunes factors
+WIDER, WIDEST = 1.5, 2.0  # times the ranks that rounding likes best: what tuning may prefer, as it prunes factors
+ALONE = 4  # most layers that are tried one at a time
 
 Plans = Mapping[str, Choice]
 Loss = Callable[[Plans], float]  # of a file of one size, whatever the plan
@@ -53,7 +54,24 @@ def _lowest(ranks: Sequence[int], loss: Callable[[int], float]) -> tuple[float, 
     return min(found, default=(math.inf, 0))
 
 
-def finalists(analyses: Mapping[str, Analysis], best: Plans) -> list[dict[str, Choice]]:
-    """Plans between which a little tuning decides: no factors, the ``best`` by rounding alone, and its wider kin."""
-    wide = {n: (way, min(round(WIDER * rank), analyses[n].most_rank(way))) for n, (way, rank) in best.items()}
-    return [{}, dict(best), wide] if best else [{}]
+def climb(analyses: Mapping[str, Analysis], best: Plans, tuned: Loss) -> dict[str, Choice]:
+    """The plan of least loss after a little tuning.
+
+    No factors at all, the ``best`` plan by rounding alone and its wider kin are tried; then the largest layers of
+    ``best``, wider still, one after the other, each kept where it lowers the loss.
+    """
+    if not best:
+        return {}
+    lost = [(tuned(plan), plan) for plan in ({}, dict(best), widened(analyses, best, WIDER))]
+    least, kept = lost[0]
+    for name in list(best)[:ALONE]:
+        plan = {**kept, **widened(analyses, {name: best[name]}, WIDEST)}
+        trial = tuned(plan)
+        if trial < least:
+            least, kept = trial, plan
+    return min([*lost, (least, kept)], key=lambda each: each[0])[1]
+
+
+def widened(analyses: Mapping[str, Analysis], plan: Plans, times: float) -> dict[str, Choice]:
+    """The plan with so many times its ranks, below break-even."""
+    return {n: (way, min(round(times * rank), analyses[n].most_rank(way))) for n, (way, rank) in plan.items()}
