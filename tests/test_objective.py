@@ -37,6 +37,16 @@ def test_the_weighted_sum_against_its_parts() -> None:
     assert torch.allclose(gradient, torch.autograd.grad(expected.mean(), student[0].weight)[0], atol=1e-6)  # type: ignore[union-attr,arg-type]
 
 
+def test_labels_that_count_judge_alone() -> None:
+    teacher, student = mlp(), mlp()
+    batch = torch.randn(30, 20), torch.arange(30) % 4
+    for weight in (0.0, 0.1):
+        objective = Objective(Distiller("kl"), data.forward, Weights(0.7, 0.0, weight), Features(), loss)
+        original = objective.observe(teacher, batch)
+        expected = loss(student, batch) if weight else objective(student, batch, original)
+        assert torch.allclose(objective.judged(student, batch, original), expected)
+
+
 @pytest.mark.parametrize("own_call", [True, False])
 def test_the_model_runs_once_where_its_loss_shows_the_outputs(own_call: bool) -> None:
     model, runs = mlp(), []
