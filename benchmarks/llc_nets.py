@@ -17,7 +17,8 @@ from noworse.compare import contrast
 from noworse.task import Task
 from zoo import data, fashion_mnist
 
-NETS = ("lenet5", "resnet20", "vgg_small", "mobilenetv2")
+ASKED = ("lenet5", "resnet20", "vgg_small", "mobilenetv2")  # nets of which targets are told
+NETS = (*ASKED, "lenet300", "vit_tiny")
 CALIB = 2000  # samples
 EIGHT = 8  # bits of inputs
 Labelled = tuple[Tensor, Tensor]

@@ -49,7 +49,7 @@ def neighbourhood(values: Values) -> str:
 def smallest(values: Values) -> str:
     """LLC's Table 2: what is no worse."""
     lines = []
-    for net, (model, before, after, drop) in PUBLISHED.items():
+    for net in (*NETS, "minilm"):
         for what in ("weights and inputs", "weights"):
             name = f"{net}, {what}"
             if f"{name}: drop-rate of weights" not in values:
@@ -58,7 +58,10 @@ def smallest(values: Values) -> str:
                 "drop-rate of weights", "drop-rate of the whole file", "bits per weight", "loss difference",
                 "its upper bound", "metric minus the original's",
             ))  # fmt: skip
-            published = f"{model}: {drop} %, {after - before:+.4f}" if what != "weights" else ""
+            published = ""
+            if what != "weights" and net in PUBLISHED:
+                model, before, after, drop = PUBLISHED[net]
+                published = f"{model}: {drop} %, {after - before:+.4f}"
             lines.append([TITLES[net], what, f"{bits:.2f}", f"{weights:.1f} %", f"{file:.1f} %", f"{mean:+.4f}",
                           f"{bound:+.4f}", f"{metric:+.2f}", published])  # fmt: skip
     head = ["net", "what", "bits", "drop of weights", "of the file", "loss", "bound", "metric", "LLC: drop, loss"]
