@@ -11,6 +11,7 @@ from benchmarks.llc_calibration import SIZES as CALIBRATION_SIZES
 from benchmarks.llc_equal import SIZES
 from benchmarks.llc_neighborhood import FASHION, OTHERS, PAPER_SIZES
 from benchmarks.llc_nets import NETS
+from benchmarks.llc_sensitivity import CNNS, KINDS, TEST
 from benchmarks.pages import TITLES, Values, markdown
 
 # LLC's Table 2: loss before and after, drop-rate, of the net most like ours
@@ -109,10 +110,39 @@ def calibration(values: Values) -> str:
     return markdown(["net", "images", "loss on them", "held out", "deviation between draws"], lines)
 
 
+def ranks(values: Values) -> str:
+    """How well the default sensitivity and first order alone rank the errors of single weights."""
+    lines = []
+    for net in (*CNNS, "all nets"):
+        found = [f"{net}, {TEST}, {k}: rank correlation with the true {t}" for k in KINDS[TEST] for t in ("loss", "KL")]
+        if found[0] in values:
+            lines.append([TITLES.get(net, net), *(f"{values[name]:.2f}" for name in found)])
+    return markdown(["net", *(f"{kind}, {truth}" for kind in KINDS[TEST] for truth in ("loss", "KL"))], lines)
+
+
+def integers(values: Values) -> str:
+    """Files for onnxruntime against the modules that they were made of, and against the float32 net."""
+    lines = []
+    for net in NETS:
+        for kind in ("int8", "mixed"):
+            what, plain = f"{net}, onnx {kind}", f"{net}, onnx float"
+            if f"{what}: same top-1 as the module" not in values:
+                continue
+            same, size = (
+                values[f"{what}: same top-1 as the module"],
+                values[f"{what}: bytes over those of its weights' bits"],
+            )
+            time = values[f"{what}: time of 1,000 images"] / values[f"{plain}: time of 1,000 images"]
+            lines.append([TITLES[net], kind, f"{same:.2f} %", f"{size:.2f}", f"{time:.2f}"])
+    return markdown(["net", "bits", "same top-1", "bytes over its weights' bits", "time over float32"], lines)
+
+
 PARTS: dict[str, Callable[[Values], str]] = {
     "Neighbourhood: |mean gap| of first order under noise of all inputs (LLC, Table 1)": neighbourhood,
     "As few bits as are no worse (LLC, Table 2)": smallest,
     "Equal sizes: loss difference, in brackets KL to the original, nats (LLC, Table 3)": equal,
     "Controls": controls,
     "How many images choose directions of rounding": calibration,
+    "Rank correlations of predicted and true changes by rounding single weights to 2, 4 and 8 bits": ranks,
+    "As integers in onnxruntime, one thread": integers,
 }

@@ -46,3 +46,13 @@ def test_tables_hold_what_was_measured_and_nothing_else() -> None:
     assert "| LeNet-5 | 64 | -0.10000 | +0.20000 | +0.05000 |" in llc_tables.calibration(values)
     assert "| LeNet-5 | uniform int4 | +0.30000 | +0.40000 |" in llc_tables.controls(values)
     assert not llc_tables.equal(values)
+    what = "all nets, test"
+    for k, kind in enumerate(("divergence", "first-order")):
+        for j, truth in enumerate(("loss", "KL")):
+            values[f"{what}, {kind}: rank correlation with the true {truth}"] = 0.1 + 0.4 * k + 0.2 * j
+    assert "| all nets | 0.10 | 0.30 | 0.50 | 0.70 |" in llc_tables.ranks(values)
+    for k, kind in enumerate(("int8", "mixed", "float")):
+        values[f"vgg_small, onnx {kind}: same top-1 as the module"] = 99.0 + k / 10
+        values[f"vgg_small, onnx {kind}: bytes over those of its weights' bits"] = 1.1 + k
+        values[f"vgg_small, onnx {kind}: time of 1,000 images"] = 20.0 * (k + 1)
+    assert "| VGG-small | mixed | 99.10 % | 2.10 | 0.67 |" in llc_tables.integers(values)
