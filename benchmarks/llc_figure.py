@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.llc_neighborhood import FASHION, OTHERS, PAPER_SIZES
+from benchmarks.llc_neighborhood import NETS, PAPER_SIZES
 from benchmarks.pages import TITLES, Values
 
 CHANGE = "loss change"
@@ -16,11 +16,11 @@ STYLES = {"activations": "-", "weights": "--"}
 GAPS = {"first": ("o", "#2f6f9f"), "second": ("s", "#c0622f")}
 
 
-def neighbourhoods(values: Values, out: Path) -> bool:
-    """What Taylor's first and second order miss, by the size of noise, one panel per net; False without rows."""
-    nets = [net for net in ("tanh_mlp", *FASHION, *OTHERS) if _names(net, "weights", CHANGE)[-1] in values]
+def neighbourhoods(values: Values, out: Path) -> None:
+    """What Taylor's first and second order miss, by the size of noise, one panel per net; nothing without rows."""
+    nets = [net for net in NETS if _names(net, "weights", CHANGE)[-1] in values]
     if not nets:
-        return False
+        return
     lines = -(-len(nets) // COLUMNS)
     figure, panels = plt.subplots(
         lines, COLUMNS, figsize=(3 * COLUMNS, 2.6 * lines), sharex=True, squeeze=False, layout="constrained"
@@ -33,7 +33,6 @@ def neighbourhoods(values: Values, out: Path) -> bool:
     figure.supxlabel("noise, uniform within ± this", fontsize=9)
     figure.savefig(out, dpi=110)
     plt.close(figure)
-    return True
 
 
 def _panel(axes: Axes, net: str, values: Values) -> None:

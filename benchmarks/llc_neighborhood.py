@@ -28,6 +28,7 @@ from zoo.classify import loss
 
 FASHION = ("lenet300", "lenet5", "resnet20", "vgg_small", "mobilenetv2", "vit_tiny", "hybrid")
 OTHERS = ("language.py:char_gpt", "detection.py:detector", "graph.py:gcn", "minilm.py:minilm")
+NETS = ("tanh_mlp", *FASHION, *OTHERS)
 SMOOTH = ("vit_tiny", "tanh_mlp", "language.py:char_gpt")  # nets without kinks
 LARGE = ("minilm.py:minilm",)  # in float32, with Gauss-Newton's curvature, and on few samples
 ALONE = ("tanh_mlp", "lenet300", "lenet5", "graph.py:gcn")  # nets of few layers, each of which is moved alone, too
@@ -105,7 +106,7 @@ def _curve_rows(name: str, curve: Curve, smooth: bool, tanh: bool) -> Iterator[R
 def rows(quick: bool, only: list[str] | None = None, folder: Path | None = None) -> list[Row]:
     """The rows of every net that is here."""
     found: list[Row] = []
-    for net in only or (("tanh_mlp",) if quick else ("tanh_mlp", *FASHION, *OTHERS)):
+    for net in only or NETS[: 1 if quick else None]:
         begin = time.monotonic()
         try:
             result = measured(net, quick)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from benchmarks import llc_neighborhood
 from benchmarks.llc_calibration import SIZES as CALIBRATION_SIZES
 from benchmarks.llc_equal import SIZES
-from benchmarks.llc_neighborhood import FASHION, OTHERS, PAPER_SIZES
+from benchmarks.llc_neighborhood import PAPER_SIZES
 from benchmarks.llc_nets import NETS
 from benchmarks.llc_sensitivity import CNNS, KINDS, TEST
 from benchmarks.pages import TITLES, Values, markdown
@@ -34,7 +35,7 @@ RIVALS = ("default", "uniform", "trace", "fisher", "mse", "paper")
 def neighbourhood(values: Values) -> str:
     """LLC's Table 1, with the slopes that it lacks."""
     lines = [[f"{name} (LLC)", *(f"{gap:.2g}" for gap in gaps), "", ""] for name, gaps in GAPS.items()]
-    for net in ("tanh_mlp", *FASHION, *OTHERS):
+    for net in llc_neighborhood.NETS:
         names = [f"{net}, all activations, noise {size:g}: |gap| of first order" for size in PAPER_SIZES]
         if all(name in values for name in names):
             slopes = [values[f"{net}, all activations: slope of the gap of {o} order"] for o in ("first", "second")]

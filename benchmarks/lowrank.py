@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks import lowrank_joint
+from benchmarks.lowrank_joint import MEASURES
 from benchmarks.table import Row, Section, run_sections
 from noworse.decompose import Decomposition, Search, decompose_task
 from noworse.methods.lowrank.candidates import Analysis
@@ -36,7 +37,6 @@ from zoo import data, fashion_mnist
 NETS = ("lenet5", "vgg_small", "lenet300")
 OTHERS = ("svd-llm", "asvd", "fwsvd", "svd")
 DROPS = (0.5, 0.7, 0.85, 0.92)
-MEASURES = {"loss difference": "mean_difference", "KL to the original": "mean_kl"}  # the latter: no luck of labels
 EPOCHS = 3  # of training after plain SVD
 
 

@@ -22,7 +22,7 @@ from zoo import data
 
 BATCH = 250  # of labelled calibration images
 JUDGED = "mean_difference"  # what a verdict is about
-MEASURES = {"loss difference": JUDGED, "KL to the original": "mean_kl"}
+MEASURES = {"loss difference": JUDGED, "KL to the original": "mean_kl"}  # the latter: no luck of labels
 LADDER = (0.6, 0.8, 1.0)  # of the ratio of products
 BEYOND = (1.2, 1.5)  # the same, where grids are not behind yet
 REDUNDANT, EVER = 0.8, 1.01  # most that their file may have, as a share of the grids' file of equal loss
