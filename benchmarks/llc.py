@@ -3,8 +3,8 @@
 ``python -m benchmarks.llc [--quick] [--json FILE] [--check] [--only SECTION ...]``
 
 Everything is judged on the 10,000 test images, which no setting was chosen on. ``--quick`` takes 500 of them, less of
-calib and the smallest net. A section is NET-smallest, NET-equal, NET-controls, or allocation, calibration, integers,
-minilm, sensitivity, neighborhood; --json keeps the rows of others where sections are chosen.
+calib and the smallest net. A section is NET-smallest, NET-equal, NET-controls, NET-neighborhood, or allocation,
+calibration, integers, minilm, sensitivity; --json keeps the rows of others where sections are chosen.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ def sections_of(net: str) -> dict[str, Section]:
         return lambda quick: [] if quick and net != NETS[0] else part(net, quick)
 
     return {f"{net}-{part.__name__}": section(part) for part in llc_equal.PARTS}
+
+
+def neighborhood_of(net: str) -> Section:
+    """How far Taylor expansions of one net's loss reach; of the first net alone in a quick run."""
+    return lambda quick: [] if quick and net != llc_neighborhood.NETS[0] else llc_neighborhood.rows(quick, [net])
 
 
 def allocation(quick: bool) -> list[Row]:
@@ -69,7 +74,7 @@ SECTIONS: dict[str, Section] = {
     "integers": llc_integers.rows,
     "minilm": minilm,
     "sensitivity": functools.partial(llc_sensitivity.rows, splits=(llc_sensitivity.TEST,)),
-    "neighborhood": llc_neighborhood.rows,
+    **{f"{llc_neighborhood.short(net)}-neighborhood": neighborhood_of(net) for net in llc_neighborhood.NETS},
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.llc_neighborhood import NETS, PAPER_SIZES
+from benchmarks.llc_neighborhood import NETS, PAPER_SIZES, short
 from benchmarks.pages import TITLES, Values
 
 CHANGE = "loss change"
@@ -44,8 +44,7 @@ def _panel(axes: Axes, net: str, values: Values) -> None:
             label = f"gap of {order} order, {where}"
             axes.plot(PAPER_SIZES, gaps, style, marker=mark, markersize=3, color=color, label=label)
     axes.set(xscale="log", yscale="log")
-    shown = net.rpartition(":")[2]
-    axes.set_title(TITLES.get(shown, shown), fontsize=9)
+    axes.set_title(TITLES.get(short(net), short(net)), fontsize=9)
     axes.tick_params(labelsize=7)
 
 

@@ -53,6 +53,11 @@ def tanh_mlp() -> Task:
     return Task(model, loss, given.calib, given.verify)
 
 
+def short(net: str) -> str:
+    """The net's name without its file's."""
+    return net.rpartition(":")[2]
+
+
 def task_of(net: str) -> Task:
     """A task of the zoo, or the tanh net."""
     if net == "tanh_mlp":
@@ -116,7 +121,7 @@ def rows(quick: bool, only: list[str] | None = None, folder: Path | None = None)
         found += rows_of(net, result, time.monotonic() - begin)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            stem = net.rpartition(":")[2]
+            stem = short(net)
             (folder / f"{stem}.json").write_text(result.to_json() + "\n")
             (folder / f"{stem}.txt").write_text(result.table() + "\n")
             result.figure(folder / f"{stem}.png")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from benchmarks import llc_neighborhood
 from benchmarks.llc_calibration import SIZES as CALIBRATION_SIZES
 from benchmarks.llc_equal import SIZES
-from benchmarks.llc_neighborhood import PAPER_SIZES
+from benchmarks.llc_neighborhood import NETS as NEIGHBOURS
+from benchmarks.llc_neighborhood import PAPER_SIZES, short
 from benchmarks.llc_nets import NETS
-from benchmarks.llc_sensitivity import CNNS, KINDS, TEST
+from benchmarks.llc_sensitivity import CNNS, KINDS, TEST, TRUTHS
 from benchmarks.pages import TITLES, Values, markdown
 
 # LLC's Table 2: loss before and after, drop-rate, of the net most like ours
@@ -35,14 +35,12 @@ RIVALS = ("default", "uniform", "trace", "fisher", "mse", "paper")
 def neighbourhood(values: Values) -> str:
     """LLC's Table 1, with the slopes that it lacks."""
     lines = [[f"{name} (LLC)", *(f"{gap:.2g}" for gap in gaps), "", ""] for name, gaps in GAPS.items()]
-    for net in llc_neighborhood.NETS:
+    for net in NEIGHBOURS:
         names = [f"{net}, all activations, noise {size:g}: |gap| of first order" for size in PAPER_SIZES]
         if all(name in values for name in names):
             slopes = [values[f"{net}, all activations: slope of the gap of {o} order"] for o in ("first", "second")]
-            shown = net.rpartition(":")[2]
-            lines.append(
-                [TITLES.get(shown, shown), *(f"{values[n]:.2g}" for n in names), *(f"{s:.2f}" for s in slopes)]
-            )
+            shown = TITLES.get(short(net), short(net))
+            lines.append([shown, *(f"{values[n]:.2g}" for n in names), *(f"{s:.2f}" for s in slopes)])
     if len(lines) == len(GAPS):
         return ""
     return markdown(["net", *(f"noise {size:g}" for size in PAPER_SIZES), "slope 1", "slope 2"], lines)
@@ -115,10 +113,12 @@ def ranks(values: Values) -> str:
     """How well the default sensitivity and first order alone rank the errors of single weights."""
     lines = []
     for net in (*CNNS, "all nets"):
-        found = [f"{net}, {TEST}, {k}: rank correlation with the true {t}" for k in KINDS[TEST] for t in ("loss", "KL")]
-        if found[0] in values:
-            lines.append([TITLES.get(net, net), *(f"{values[name]:.2f}" for name in found)])
-    return markdown(["net", *(f"{kind}, {truth}" for kind in KINDS[TEST] for truth in ("loss", "KL"))], lines)
+        found = [f"{net}, {TEST}, {k}: rank correlation with the true {t}" for k in KINDS[TEST] for t in TRUTHS]
+        halves = [f"{net}, {TEST}, one half of the images: rank correlation with the {t} of the other" for t in TRUTHS]
+        if halves[0] in values:
+            lines.append([TITLES.get(net, net), *(f"{values[name]:.2f}" for name in (*found, *halves))])
+    kinds = (*KINDS[TEST], "half and half")
+    return markdown(["net", *(f"{kind}, {truth}" for kind in kinds for truth in TRUTHS)], lines)
 
 
 def integers(values: Values) -> str:

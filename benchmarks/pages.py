@@ -10,6 +10,7 @@ Values = dict[str, float]  # of rows, by name
 ROOT = Path(__file__).parent.parent
 END = "<!-- end of results -->"
 TITLES = {
+    "tanh_mlp": "tanh MLP",
     "lenet300": "LeNet-300-100",
     "lenet5": "LeNet-5",
     "vgg_small": "VGG-small",

@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks import llc_tables
 from benchmarks.llc_nets import Judge, against
-from benchmarks.llc_sensitivity import correlation
+from benchmarks.llc_sensitivity import Compared, correlation
 
 
 def test_a_judge_compares_losses_predictions_and_divergence() -> None:
@@ -34,6 +34,17 @@ def test_ranks_not_values_are_correlated() -> None:
     assert correlation([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]) == pytest.approx(-1)
 
 
+def test_halves_of_the_truth_are_ranked_against_each_other_and_predictions_against_the_whole() -> None:
+    errors = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    one = Compared({"divergence": errors}, {"divergence": 0.6}, {"loss": errors}, {"loss": (errors, errors[::-1])})
+    rows = {row.name: row for row in (one + one).rows("net")}
+    assert rows["net, divergence: rank correlation with the true loss"].value == pytest.approx(1)
+    assert rows["net, divergence: rank correlation with the true loss"].target
+    assert rows["net, one half of the images: rank correlation with the loss of the other"].value == pytest.approx(-1)
+    assert rows["net, one half of the images: with the loss of the other at 4 bits"].value == pytest.approx(-1)
+    assert rows["net, divergence: time of an error"].value == pytest.approx(100)  # ms
+
+
 def test_tables_hold_what_was_measured_and_nothing_else() -> None:
     assert not any(part({}) for part in llc_tables.PARTS.values())
     what = "lenet5, directions of 64 images"
@@ -50,7 +61,10 @@ def test_tables_hold_what_was_measured_and_nothing_else() -> None:
     for k, kind in enumerate(("divergence", "first-order")):
         for j, truth in enumerate(("loss", "KL")):
             values[f"{what}, {kind}: rank correlation with the true {truth}"] = 0.1 + 0.4 * k + 0.2 * j
-    assert "| all nets | 0.10 | 0.30 | 0.50 | 0.70 |" in llc_tables.ranks(values)
+    assert not llc_tables.ranks(values)
+    for truth, value in {"loss": 0.25, "KL": 0.35}.items():
+        values[f"{what}, one half of the images: rank correlation with the {truth} of the other"] = value
+    assert "| all nets | 0.10 | 0.30 | 0.50 | 0.70 | 0.25 | 0.35 |" in llc_tables.ranks(values)
     for k, kind in enumerate(("int8", "mixed", "float")):
         values[f"vgg_small, onnx {kind}: same top-1 as the module"] = 99.0 + k / 10
         values[f"vgg_small, onnx {kind}: bytes over those of its weights' bits"] = 1.1 + k
