@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import noworse
 from noworse.errors import BadInput
 from noworse.sensitivity import KINDS, Estimate, measure
-from noworse.sensitivity.measure import estimate
+from noworse.sensitivity.measure import Runs, estimate, mean_slopes
 from tests import tiny
 
 DOUBLE: Any = {"dtype": torch.float64}
@@ -198,6 +198,19 @@ def test_layers_called_twice_count_twice_and_layers_never_called_nothing(kind: s
         h = h + rounding(torch.tanh(model.first(x)))  # errors are those of what the unmoved model is fed
         moved = F.cross_entropy(model.last(model.first(h)), y) - F.cross_entropy(model(x), y)
         assert found["first"].mean == pytest.approx(moved.item(), rel=1e-9)
+
+
+def test_one_backward_pass_finds_the_first_order_of_all_errors() -> None:
+    model, data = Twice().double(), batches()
+    errors: Any = {name: {name: rounding} for name in ("first", "first.weight", "last", "last.bias", "never")}
+    errors["together"] = {"first": rounding, "last.weight": rounding}
+    found = mean_slopes(Runs(model, loss, data, errors, **DOUBLE))
+    forward = measure(model, loss, data, errors, "first-order", **DOUBLE)
+    assert found == pytest.approx({label: each.mean for label, each in forward.items()}, rel=1e-9)
+    assert found["together"] == pytest.approx(
+        found["first"]
+        + measure(model, loss, data, {"last.weight": rounding}, "first-order", **DOUBLE)["last.weight"].mean
+    )
 
 
 def test_dict_inputs_and_tied_weights() -> None:

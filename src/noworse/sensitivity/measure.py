@@ -231,25 +231,41 @@ KINDS_OF: dict[str, Callable[[Visit, Move], Tensor]] = {
 }
 
 
+def mean_slopes(runs: Runs) -> dict[str, float]:
+    """First order of every shift, the mean over samples, from one backward pass for each batch."""
+    totals = dict.fromkeys(runs.shifts, 0.0)
+    samples = 0
+    for visit in runs.visits():
+        samples += data.batch_size(visit.batch)
+        for label, pairs in _gradients(visit, lambda model, batch: runs.model.loss(model, batch).sum()):
+            totals[label] += sum(float((gradient * error).sum()) for gradient, error in pairs)
+    return {label: total / samples for label, total in totals.items()}
+
+
 def _fisher(visit: Visit) -> Iterator[tuple[str, Tensor]]:
     """½ Σ F e² of every shift, the mean over the batch's samples, from one backward pass of a sampled probe."""
-    runs = visit.runs
+    runs, distiller = visit.runs, visit.runs.distiller
+    probed = _gradients(visit, lambda model, batch: distiller.probe(runs.forward(model, batch), runs.generator))
+    for label, pairs in probed:
+        terms = [(gradient * error).square().sum() for gradient, error in pairs]
+        yield label, sum(terms, torch.zeros(())) / (2 * data.batch_size(visit.batch))
+
+
+def _gradients(visit: Visit, scalar: Loss) -> Iterator[tuple[str, list[tuple[Tensor, Tensor]]]]:
+    """What a scalar function's gradients are where each shift has its errors, and these errors."""
+    model = visit.runs.model
     moved = {name for weights in visit.weights.values() for name in weights}
     zero = Move(  # nothing moves, but gradients arrive here
-        {name: torch.zeros_like(runs.model.parameters[name]) for name in sorted(moved)},
+        {name: torch.zeros_like(model.parameters[name]) for name in sorted(moved)},
         {name: [torch.zeros_like(inputs) for inputs in calls] for name, calls in visit.seen.items()},
     )
     leaves = [tensor.requires_grad_() for tensor in zero.tensors()]
-    distiller = runs.distiller
-    probe = runs.model.at(
-        visit.batch, zero, 1.0, lambda model, batch: distiller.probe(runs.forward(model, batch), runs.generator)
-    )[0]
-    gradients = torch.autograd.grad(probe, leaves, allow_unused=True, materialize_grads=True) if leaves else ()
-    squares = {id(leaf): gradient.square() for leaf, gradient in zip(leaves, gradients, strict=True)}
-    for label in runs.shifts:
+    result = model.at(visit.batch, zero, 1.0, scalar)[0]
+    found = torch.autograd.grad(result, leaves, allow_unused=True, materialize_grads=True) if leaves else ()
+    gradients = {id(leaf): gradient for leaf, gradient in zip(leaves, found, strict=True)}
+    for label in visit.runs.shifts:
         move = visit.move(label)
         pairs = [(zero.weights[name], error) for name, error in move.weights.items()]
         for name, calls in move.inputs.items():
             pairs += zip(zero.inputs[name], calls, strict=True)
-        terms = [(squares[id(leaf)] * error.square()).sum() for leaf, error in pairs]
-        yield label, sum(terms, torch.zeros(())) / (2 * data.batch_size(visit.batch))
+        yield label, [(gradients[id(leaf)], error) for leaf, error in pairs]

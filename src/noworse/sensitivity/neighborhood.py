@@ -23,7 +23,7 @@ from noworse.errors import BadInput
 from noworse.sensitivity.coverage import Coverage, coverage
 from noworse.sensitivity.curves import FLOOR, Neighborhood, Point, curve
 from noworse.sensitivity.errors import input_rounding, truncation, weight_rounding
-from noworse.sensitivity.measure import Runs, Visit, measure
+from noworse.sensitivity.measure import Runs, Visit, mean_slopes
 from noworse.sensitivity.shifted import Error, Shift
 
 SIZES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
@@ -86,8 +86,7 @@ def neighborhood(
     errors = _errors(chosen, inputs, bits, seed)
 
     def first_order(tried: Mapping[str, Shift]) -> dict[str, float]:
-        found = measure(model, loss, batches, tried, "first-order", **extras) if tried else {}
-        return {label: each.mean for label, each in found.items()}
+        return mean_slopes(Runs(model, loss, batches, tried, **extras)) if tried else {}
 
     _direct(errors, bits, first_order)
     cases = _cases(errors, chosen, sizes, alone)
