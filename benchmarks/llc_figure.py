@@ -29,8 +29,9 @@ def neighbourhoods(values: Values, out: Path) -> None:
         axes.set_axis_off()
     for axes, net in zip(panels.flat, nets, strict=False):
         _panel(axes, net, values)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6, fontsize=8)
     figure.supxlabel("noise, uniform within ± this", fontsize=9)
+    figure.supylabel("loss", fontsize=9)
     figure.savefig(out, dpi=110)
     plt.close(figure)
 
