@@ -96,27 +96,6 @@ def test_the_secant_is_second_order_in_the_outputs_actual_change() -> None:
     assert found.mean == pytest.approx(expected.mean().item(), rel=1e-10)
 
 
-def test_calibrated_is_what_labels_of_the_scaled_outputs_would_show() -> None:
-    model, (x, _) = net(), joined(batches(40))
-    moved = copy.deepcopy(model)
-    with torch.no_grad():
-        model[2].weight *= 4
-        moved[2].weight *= 4
-        moved[0].weight += rounding(moved[0].weight)
-        before, after = model(x).log_softmax(1), moved(x).log_softmax(1)
-    y = torch.multinomial((before / 2).softmax(1), 1, generator=torch.Generator().manual_seed(0)).squeeze(1)
-    data = list(zip(x.split(8), y.split(8), strict=True))
-    scales = torch.arange(0.25, 4, 0.0005, dtype=torch.float64)
-    losses = torch.stack([F.cross_entropy(scale * before, y) for scale in scales])
-    scale = float(scales[losses.argmin()])
-    assert 0.3 < scale < 0.9  # the model is too sure, and no bound stopped the search
-    expected = ((scale * before).softmax(1) * (before - after)).sum(1)
-    found = measure(model, loss, data, {"0.weight": rounding}, "calibrated", **DOUBLE)["0.weight"]
-    assert found.mean == pytest.approx(expected.mean().item(), rel=1e-2)  # the grid's and the search's precision
-    truth = measure(model, loss, data, {"0.weight": rounding}, "loss", **DOUBLE)["0.weight"]
-    assert found.standard_error < truth.standard_error / 2  # labels' luck is gone
-
-
 class Sparse(nn.Module):
     """A product with a sparse matrix, which torch does not differentiate in forward mode."""
 
@@ -188,7 +167,6 @@ def test_without_a_loss_the_own_outputs_are_distilled_and_curvature_is_all_there
     assert found["first-order"] == pytest.approx(0, abs=1e-12)
     assert found["gauss-newton"] == pytest.approx(found["second-order"], rel=1e-9)
     assert found["loss"] > 0
-    assert found["calibrated"] == pytest.approx(found["loss"], rel=1e-9)
     for distill in ("mse", "cosine"):
         assert measure(model, None, data, {"0.weight": rounding}, distill=distill, **DOUBLE)["0.weight"].mean > 0
 

@@ -7,17 +7,11 @@ Kinds, with errors δ of weights and ε of layer inputs h, outputs z and per-sam
 ``"gauss-newton"``  their sum
 ``"divergence"``    the quadratic term with the outputs' actual change dz for their derivative, at one forward pass
 ``"secant"``        Gauss-Newton with that change: divergence and (∂ℓ/∂z)ᵀ dz
-``"calibrated"``    the loss change that is expected of labels drawn from the model's scaled outputs (see below)
 ``"second-order"``  first order and ½ (δ, ε)ᵀ H (δ, ε) with the exact Hessian
 ``"fisher"``        ½ Σ F e² over elements e of the errors, F = E[(∂ℓ/∂w)²] for labels that the model draws itself
 ``"loss"``          the loss with the error minus the loss without: the truth, at one forward pass
 
 All but "fisher" are sums over all elements, with what lies between them, and are known for every sample.
-
-"calibrated" is ℓ(z + dz) − ℓ(z) − (∂ℓ/∂z at s z)ᵀ dz, with s the scale of all outputs that makes the mean loss least.
-Where the outputs are as confident as they are right, s = 1, the mean of ∂ℓ/∂z along dz is the luck of the samples'
-labels, and what is left is the Bregman divergence of ℓ: for cross-entropy, KL(p || p'). Where they are not, that slope
-has a mean, which s tells. For cross-entropy the label of a sample matters in s alone.
 """
 
 from __future__ import annotations
@@ -31,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from noworse import data
@@ -39,13 +32,10 @@ from noworse.compare import Forward, Loss
 from noworse.data import Batch
 from noworse.distill import Distiller, distiller_of
 from noworse.errors import BadInput
-from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel, floating_leaves
+from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel
 
-KINDS = (
-    "first-order", "quadratic", "gauss-newton", "divergence", "secant", "calibrated", "second-order", "fisher", "loss",
-)  # fmt: skip
+KINDS = ("first-order", "quadratic", "gauss-newton", "divergence", "secant", "second-order", "fisher", "loss")
 DEFAULT = "divergence"
-SCALES = (0.25, 4.0)  # of outputs, between which that of the least loss is sought
 FISHER_SAMPLES = 16  # whose gradients are summed before they are squared: sampled labels cancel between them
 
 
@@ -123,14 +113,9 @@ class Visit:
     runs: Runs
     batch: Batch
     losses: Tensor  # (B,)
-    results: list[Any]  # of the model's calls
+    outputs: list[Tensor]
     seen: dict[str, list[Tensor]]  # inputs of every layer that is moved, in each of its calls
     weights: dict[str, dict[str, Tensor]]  # errors of weights, by label
-
-    @property
-    def outputs(self) -> list[Tensor]:
-        """The floating-point tensors among the results."""
-        return floating_leaves(self.results)
 
     def move(self, label: str) -> Move:
         """The errors of one shift on this batch."""
@@ -172,21 +157,6 @@ class Runs:
             outputs = [self.forward(self.model.model, batch) for batch in self.batches]
         return distiller_of(self.distill, torch.cat([z.reshape(-1, z.shape[-1]) for z in outputs]))
 
-    @functools.cached_property
-    def scale(self) -> float:
-        """The factor of all outputs at which the mean loss is least: above 1 where the model doubts too much."""
-        if self._distils:
-            return 1.0  # the outputs are their own target
-        seen = [(b, self.model.observe(b, [], f"the model in batch {i}")[1]) for i, b in enumerate(self.batches)]
-
-        def mean_loss(logarithm: float) -> float:
-            factor = math.exp(logarithm)
-            with torch.no_grad():
-                parts = [self.model.replay(b, r, [factor * z for z in floating_leaves(r)]) for b, r in seen]
-            return torch.cat(parts).double().mean().item()
-
-        return math.exp(minimize_scalar(mean_loss, bounds=[math.log(s) for s in SCALES], method="bounded").x)
-
     def visits(self, most: int | None = None) -> Iterator[Visit]:
         """Batch by batch, of at most so many samples."""
         weights = {label: self.model.weight_move(shift) for label, shift in self.shifts.items()}
@@ -201,8 +171,8 @@ class Runs:
                 if distiller is not None:
                     with torch.no_grad():
                         self._target = self.forward(self.model.model, batch)
-                losses, results, seen = self.model.observe(batch, layers, f"the model in batch {index}")
-                yield Visit(self, batch, losses, results, seen, weights)
+                losses, outputs, seen = self.model.observe(batch, layers, f"the model in batch {index}")
+                yield Visit(self, batch, losses, outputs, seen, weights)
 
     def _distil(self, model: nn.Module, batch: Batch) -> Tensor:
         assert self._target is not None
@@ -215,13 +185,13 @@ def _first(visit: Visit, move: Move) -> Tensor:
 
 def _quadratic(visit: Visit, move: Move) -> Tensor:
     model = visit.runs.model
-    return model.output_curvature(visit.batch, visit.results, model.tangents(visit.batch, move)[1]) / 2
+    return model.output_curvature(visit.batch, visit.outputs, model.tangents(visit.batch, move)[1]) / 2
 
 
 def _gauss_newton(visit: Visit, move: Move) -> Tensor:
     model = visit.runs.model
     slope, outputs = model.tangents(visit.batch, move)
-    return slope + model.output_curvature(visit.batch, visit.results, outputs) / 2
+    return slope + model.output_curvature(visit.batch, visit.outputs, outputs) / 2
 
 
 def _changes(visit: Visit, move: Move) -> list[Tensor]:
@@ -232,21 +202,13 @@ def _changes(visit: Visit, move: Move) -> list[Tensor]:
 
 
 def _divergence(visit: Visit, move: Move) -> Tensor:
-    return visit.runs.model.output_curvature(visit.batch, visit.results, _changes(visit, move)) / 2
+    return visit.runs.model.output_curvature(visit.batch, visit.outputs, _changes(visit, move)) / 2
 
 
 def _secant(visit: Visit, move: Move) -> Tensor:
     model, changes = visit.runs.model, _changes(visit, move)
-    slope = model.output_slope(visit.batch, visit.results, changes)
-    return slope + model.output_curvature(visit.batch, visit.results, changes) / 2
-
-
-def _calibrated(visit: Visit, move: Move) -> Tensor:
-    model, scale = visit.runs.model, visit.runs.scale
-    with torch.no_grad():
-        losses, outputs = model.at(visit.batch, move)
-    changes = [moved - before for moved, before in zip(outputs, visit.outputs, strict=True)]
-    return losses - visit.losses - model.output_slope(visit.batch, visit.results, changes, scale)
+    slope = model.output_slope(visit.batch, visit.outputs, changes)
+    return slope + model.output_curvature(visit.batch, visit.outputs, changes) / 2
 
 
 def _second(visit: Visit, move: Move) -> Tensor:
@@ -264,7 +226,6 @@ KINDS_OF: dict[str, Callable[[Visit, Move], Tensor]] = {
     "gauss-newton": _gauss_newton,
     "divergence": _divergence,
     "secant": _secant,
-    "calibrated": _calibrated,
     "second-order": _second,
     "loss": _loss,
 }

@@ -207,7 +207,7 @@ def _visit(case: _Case, visit: Visit, label: str, curvature: str) -> None:
     if curvature == "hessian":
         case.second.append(model.second(visit.batch, move) / 2)
     else:
-        case.second.append(model.output_curvature(visit.batch, visit.results, tangents) / 2)
+        case.second.append(model.output_curvature(visit.batch, visit.outputs, tangents) / 2)
     tensors: list[Tensor] = [model.parameters[name] for name in move.weights]
     tensors += [inputs for name in move.inputs for inputs in visit.seen[name]]
     case.error_square += sum(error.double().square().sum().item() for error in move.tensors())

@@ -50,6 +50,7 @@ class ShiftedModel:
         self.parameters = dict(self.model.named_parameters(remove_duplicate=False))
         self.layers = dict(self.model.named_modules(remove_duplicate=False))
         self._whole = _Whole(self.model)
+        self._results: list[Any] = []  # of the model's calls when it was last observed
 
     def batch(self, batch: Batch) -> Batch:
         """The batch in the model's floating-point type and on its device."""
@@ -96,8 +97,8 @@ class ShiftedModel:
             raise BadInput(f"the error of {name!r} is NaN or infinite: expected finite numbers")
         return moved
 
-    def observe(self, batch: Batch, layers: list[str], where: str) -> tuple[Tensor, list[Any], dict[str, Any]]:
-        """Losses (B,), results of the model's calls, and what ``layers`` are fed in each call, nothing being moved."""
+    def observe(self, batch: Batch, layers: list[str], where: str) -> tuple[Tensor, list[Tensor], dict[str, Any]]:
+        """Losses (B,), outputs, and what each of ``layers`` is fed in each of its calls, nothing being moved."""
         seen: dict[str, list[Tensor]] = {name: [] for name in layers}
 
         def watch(name: str) -> Callable[[Tensor], Tensor]:
@@ -108,9 +109,9 @@ class ShiftedModel:
             return see
 
         with torch.no_grad(), self._hooked({name: watch(name) for name in layers}):
-            losses, results = self._whole(batch, self.loss)
+            losses, self._results = self._whole(batch, self.loss)
         check_losses(losses, data.batch_size(batch), where)
-        return losses, results, seen
+        return losses, _floating_leaves(self._results), seen
 
     def at(
         self, batch: Batch, move: Move, t: Tensor | float = 1.0, loss: Loss | None = None
@@ -124,7 +125,7 @@ class ShiftedModel:
         weights = {f"model.{name}": self.parameters[name] + t * delta for name, delta in move.weights.items()}
         with self._hooked({name: push(errors) for name, errors in move.inputs.items()}):
             losses, results = functional_call(self._whole, weights, (batch, loss or self.loss))
-        return losses, floating_leaves(results)
+        return losses, _floating_leaves(results)
 
     def tangents(self, batch: Batch, move: Move) -> tuple[Tensor, list[Tensor]]:
         """Derivatives at t = 0 of the losses (B,) and of the outputs."""
@@ -134,26 +135,24 @@ class ShiftedModel:
         """Second derivatives at t = 0 of the losses, (B,): (δ, ε)ᵀ H (δ, ε) with all of the Hessian."""
         return second_along(lambda t: self.at(batch, move, t)[0], self.dtype)
 
-    def output_curvature(self, batch: Batch, results: list[Any], tangents: list[Tensor]) -> Tensor:
-        """(B,): dzᵀ (∂²ℓ/∂z²) dz of tangents dz of the outputs z among results, the Gauss-Newton form."""
-        return second_along(self._along(batch, results, tangents, 1.0), self.dtype)
+    def output_curvature(self, batch: Batch, outputs: list[Tensor], tangents: list[Tensor]) -> Tensor:
+        """(B,): dzᵀ (∂²ℓ/∂z²) dz of tangents dz of the outputs z, the Gauss-Newton form."""
+        return second_along(self._along(batch, outputs, tangents), self.dtype)
 
-    def output_slope(self, batch: Batch, results: list[Any], tangents: list[Tensor], scale: float = 1.0) -> Tensor:
-        """(B,): (∂ℓ/∂z)ᵀ dz, where the outputs z are ``scale`` times what they are."""
-        return along(self._along(batch, results, tangents, scale), self.dtype)
+    def output_slope(self, batch: Batch, outputs: list[Tensor], tangents: list[Tensor]) -> Tensor:
+        """(B,): (∂ℓ/∂z)ᵀ dz."""
+        return along(self._along(batch, outputs, tangents), self.dtype)
 
-    def _along(
-        self, batch: Batch, results: list[Any], tangents: list[Tensor], scale: float
-    ) -> Callable[[Tensor], Tensor]:
-        pairs = list(zip(floating_leaves(results), tangents, strict=True))
-        return lambda t: self.replay(batch, results, [scale * z + t * dz for z, dz in pairs])
+    def _along(self, batch: Batch, outputs: list[Tensor], tangents: list[Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda t: self.replay(batch, [z + t * dz for z, dz in zip(outputs, tangents, strict=True)])
 
-    def replay(self, batch: Batch, results: list[Any], outputs: list[Tensor]) -> Tensor:
-        """The losses (B,) if the model's calls returned these outputs among their results."""
-        pending, calls = iter(outputs), iter(results)
+    def replay(self, batch: Batch, outputs: list[Tensor]) -> Tensor:
+        """The losses (B,) if the model's calls returned these outputs."""
+        pending = iter(outputs)
+        results = iter(self._results)
 
         def answer(*args: Any, **kwargs: Any) -> Any:
-            return pytree.tree_map(lambda x: next(pending) if _floating(x) else x, next(calls))
+            return pytree.tree_map(lambda x: next(pending) if _floating(x) else x, next(results))
 
         self.model.forward = answer  # found before the class's own; everything else of the model stays in reach
         try:
@@ -190,8 +189,7 @@ class _Whole(nn.Module):
         return losses, results
 
 
-def floating_leaves(results: list[Any]) -> list[Tensor]:
-    """The outputs among the results of a model's calls."""
+def _floating_leaves(results: list[Any]) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(results) if _floating(leaf)]
 
 
