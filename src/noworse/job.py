@@ -18,7 +18,7 @@ from noworse.data import Batch
 from noworse.errors import BadInput
 from noworse.format import restamp, write
 from noworse.io import load_model
-from noworse.methods.lowrank.joint import Plans, climb, descend
+from noworse.methods.lowrank.joint import Plans, climb, descents
 from noworse.methods.lowrank.student import GRIDS_ALONE, Plan
 from noworse.options import Options
 from noworse.ranks import ALONE, Ranks
@@ -96,8 +96,8 @@ class Job:
             return dense
         rounded = replace(self.options, rounding="nearest")
 
-        def loss(plan: Plans) -> float:
-            return self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan), rounded).price(budget)
+        def loss(ease: float, plan: Plans) -> float:
+            return self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan), rounded).price(ease * budget)
 
         def tuned(plan: Plans) -> float:
             trial = self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan))
@@ -107,7 +107,7 @@ class Job:
             return trial.tuned_loss()
 
         def choose() -> Any:
-            return self.ranks.agree(climb(analyses, descend(analyses, loss), tuned))
+            return self.ranks.agree(climb(analyses, descents(analyses, loss), tuned))
 
         chosen = {name: (way, rank) for name, (way, rank) in self.work.note(note, choose).items()}
         if not chosen:

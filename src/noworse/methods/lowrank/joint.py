@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from noworse.methods.lowrank.candidates import Analysis
 from noworse.methods.lowrank.student import Choice
@@ -11,6 +12,7 @@ from noworse.methods.lowrank.student import Choice
 RANKS = 7  # that are offered of a layer: below break-even, each half of the one before
 NEAR = (0.75, 1.4)  # of the best of these: ranks that are tried then
 HOPELESS = 2.0  # times what the best plan loses: layers whose truncation alone is predicted to lose more are not tried
+RUINED, EASED = 0.1, 1.5  # of what grids lose: where the best plan loses more, one for so many times the bits, too
 WIDER, WIDEST = 1.5, 2.0  # times the ranks that rounding likes best: what tuning may prefer, as it prunes factors
 ALONE = 4  # most layers that are tried one at a time
 
@@ -22,6 +24,21 @@ def offered(analysis: Analysis, way: str) -> Sequence[int]:
     """Ranks to try, from just below break-even down."""
     most = analysis.most_rank(way)
     return sorted({most >> k for k in range(RANKS) if most >> k}, reverse=True)
+
+
+def descents(analyses: Mapping[str, Analysis], loss: Callable[[float, Plans], float]) -> list[dict[str, Choice]]:
+    """Plans of least loss by rounding alone, to a size, as ``loss(1, plan)`` tells, and perhaps to half as much again.
+
+    A size at which rounding ruins grids and factors alike, although tuning would mend them, tells ranks apart no more.
+    """
+    found = []
+    for ease in (1.0, EASED):
+        at = partial(loss, ease)
+        best = descend(analyses, at)
+        found.append(best)
+        if at(best) <= RUINED * at({}):
+            break
+    return [best for best in found if best]
 
 
 def descend(analyses: Mapping[str, Analysis], loss: Loss) -> dict[str, Choice]:
@@ -54,22 +71,23 @@ def _lowest(ranks: Sequence[int], loss: Callable[[int], float]) -> tuple[float, 
     return min(found, default=(math.inf, 0))
 
 
-def climb(analyses: Mapping[str, Analysis], best: Plans, tuned: Loss) -> dict[str, Choice]:
+def climb(analyses: Mapping[str, Analysis], bests: Sequence[Plans], tuned: Loss) -> dict[str, Choice]:
     """The plan of least loss after a little tuning.
 
-    No factors at all, the ``best`` plan by rounding alone and its wider kin are tried; then the largest layers of
-    ``best``, wider still, one after the other, each kept where it lowers the loss.
+    No factors at all, plans that are the best by rounding alone and their wider kin are tried; then the largest layers
+    of the best of these, wider still, one after the other, each kept where it lowers the loss.
     """
-    if not best:
+    if not bests:
         return {}
-    lost = [(tuned(plan), plan) for plan in ({}, dict(best), widened(analyses, best, WIDER))]
-    least, kept = lost[0]
+    least, kept = tuned({}), dict[str, Choice]()
+    found = [(tuned(plan), best, plan) for best in bests for plan in (best, widened(analyses, best, WIDER))]
+    lost, best, plan = min(found, key=lambda each: each[0])
     for name in list(best)[:ALONE]:
-        plan = {**kept, **widened(analyses, {name: best[name]}, WIDEST)}
-        trial = tuned(plan)
+        single = {**kept, **widened(analyses, {name: best[name]}, WIDEST)}
+        trial = tuned(single)
         if trial < least:
-            least, kept = trial, plan
-    return min([*lost, (least, kept)], key=lambda each: each[0])[1]
+            least, kept = trial, single
+    return kept if least <= lost else dict(plan)
 
 
 def widened(analyses: Mapping[str, Analysis], plan: Plans, times: float) -> dict[str, Choice]:
