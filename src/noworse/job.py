@@ -18,7 +18,7 @@ from noworse.data import Batch
 from noworse.errors import BadInput
 from noworse.format import restamp, write
 from noworse.io import load_model
-from noworse.methods.lowrank.joint import Plans, climb, descents
+from noworse.methods.lowrank.joint import Plans, climb, sought
 from noworse.methods.lowrank.student import GRIDS_ALONE, Plan
 from noworse.options import Options
 from noworse.ranks import ALONE, Ranks
@@ -107,7 +107,7 @@ class Job:
             return trial.tuned_loss()
 
         def choose() -> Any:
-            return self.ranks.agree(climb(analyses, descents(analyses, loss), tuned))
+            return self.ranks.agree(climb(analyses, sought(analyses, loss), tuned))
 
         chosen = {name: (way, rank) for name, (way, rank) in self.work.note(note, choose).items()}
         if not chosen:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from noworse.methods.lowrank.candidates import Candidate
-from noworse.methods.lowrank.joint import climb, descend, descents, offered
+from noworse.methods.lowrank.joint import EASED, climb, descend, offered, sought
 
 
 class Offer:
@@ -92,47 +92,33 @@ def test_plans_that_are_tuned_a_little_are_grids_the_best_wider_ones_and_single_
             tried.append(trial)
             return -gains.count(trial)
 
-        assert climb(analyses, [plan], tuned) == wanted
+        assert climb(analyses, plan, tuned) == wanted
         assert tried[:3] == [{}, plan, wide]
         assert len(tried) == 5
-    assert climb(analyses, [], lambda plan: 1 / 0) == {}
+    assert climb(analyses, {}, lambda plan: 1 / 0) == {}
 
 
 def test_the_largest_layers_alone_are_tried_one_at_a_time():
     names = "abcdef"
     analyses = {name: Offer(60, 60) for name in names}
     tried = []
-    climb(analyses, [dict.fromkeys(names, ("flat", 10))], lambda plan: tried.append(plan) or -len(tried))
+    climb(analyses, dict.fromkeys(names, ("flat", 10)), lambda plan: tried.append(plan) or -len(tried))
     assert [len(plan) for plan in tried] == [0, 6, 6, 1, 2, 3, 4]
 
 
-def test_where_rounding_ruins_everything_ranks_of_a_larger_file_are_told_too():
+def test_where_rounding_ruins_every_plan_ranks_are_told_apart_by_a_larger_file():
     analyses = {"a": Offer(60, 60)}
 
     def loss(wanted, grids, best):
         def of(ease, plan):
             rank = plan.get("a", ("flat", 60))[1]
-            return grids[ease] if rank == 60 else best[ease] + abs(rank - wanted[ease])
+            return grids.get(ease, 3.0) if rank == 60 else best.get(ease, 2.9) + abs(rank - wanted[ease])
 
         return of
 
-    alike, apart = {1.0: 3.0, 1.5: 3.0}, {1.0: 0.2, 1.5: 0.2}
-    assert descents(analyses, loss({1.0: 14}, alike, apart)) == [{"a": ("flat", 14)}]
-    ruined = {1.0: 2.9, 1.5: 0.2}
-    found = descents(analyses, loss({1.0: 29, 1.5: 14}, alike, ruined))
-    assert found == [{"a": ("flat", 29)}, {"a": ("flat", 14)}]
-    assert descents(analyses, loss({1.0: 29, 1.5: 14}, alike, {1.0: 9.0, 1.5: 0.2})) == [{"a": ("flat", 14)}]
-    assert descents(analyses, loss({1.0: 29, 1.5: 14}, alike, {1.0: 9.0, 1.5: 9.0})) == []
-
-
-def test_single_layers_are_those_of_the_better_plan():
-    analyses = {"a": Offer(60, 60), "b": Offer(60, 60)}
-    tried = []
-
-    def tuned(plan):
-        tried.append(plan)
-        return {1: 1.0, 8: 2.0, 12: 3.0}.get(plan.get("b", ("", 0))[1], 4.0)
-
-    assert climb(analyses, [{"a": ("flat", 10)}, {"b": ("flat", 8)}], tuned) == {"b": ("flat", 8)}
-    assert tried[-1] == {"b": ("flat", 16)}
-    assert len(tried) == 6
+    one, more, most = EASED
+    assert sought(analyses, loss({one: 14}, {}, {one: 0.2})) == {"a": ("flat", 14)}
+    assert sought(analyses, loss({one: 29, more: 14}, {}, {more: 0.2})) == {"a": ("flat", 14)}
+    assert sought(analyses, loss({one: 29, more: 29, most: 7}, {}, {})) == {"a": ("flat", 7)}
+    assert sought(analyses, loss({one: 14}, {one: 0.2}, {one: 0.1})) == {"a": ("flat", 14)}
+    assert sought(analyses, loss({one: 14}, {one: 0.2}, {one: 0.3})) == {}

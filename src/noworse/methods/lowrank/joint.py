@@ -12,7 +12,8 @@ from noworse.methods.lowrank.student import Choice
 RANKS = 7  # that are offered of a layer: below break-even, each half of the one before
 NEAR = (0.75, 1.4)  # of the best of these: ranks that are tried then
 HOPELESS = 2.0  # times what the best plan loses: layers whose truncation alone is predicted to lose more are not tried
-RUINED, EASED = 0.1, 1.5  # of what grids lose: where the best plan loses more, one for so many times the bits, too
+EASED = (1.0, 1.5, 2.0)  # times the bits: the first of these at which rounding does not ruin the best plan
+NOTHING, RUINED = 0.01, 0.1  # so few bits that nothing is left of the weights; the share of what that loses
 WIDER, WIDEST = 1.5, 2.0  # times the ranks that rounding likes best: what tuning may prefer, as it prunes factors
 ALONE = 4  # most layers that are tried one at a time
 
@@ -26,19 +27,18 @@ def offered(analysis: Analysis, way: str) -> Sequence[int]:
     return sorted({most >> k for k in range(RANKS) if most >> k}, reverse=True)
 
 
-def descents(analyses: Mapping[str, Analysis], loss: Callable[[float, Plans], float]) -> list[dict[str, Choice]]:
-    """Plans of least loss by rounding alone, to a size, as ``loss(1, plan)`` tells, and perhaps to half as much again.
+def sought(analyses: Mapping[str, Analysis], loss: Callable[[float, Plans], float]) -> dict[str, Choice]:
+    """The plan of least loss by rounding alone, which ``loss`` tells for so many times the bits of the file.
 
-    A size at which rounding ruins grids and factors alike, although tuning would mend them, tells ranks apart no more.
+    Where rounding to a size ruins every plan, although tuning would mend them, ranks are told apart by a larger one.
     """
-    found = []
-    for ease in (1.0, EASED):
+    best: dict[str, Choice] = {}
+    for ease in EASED:
         at = partial(loss, ease)
         best = descend(analyses, at)
-        found.append(best)
-        if at(best) <= RUINED * at({}):
+        if at(best) <= RUINED * loss(NOTHING, {}):
             break
-    return [best for best in found if best]
+    return best
 
 
 def descend(analyses: Mapping[str, Analysis], loss: Loss) -> dict[str, Choice]:
@@ -71,23 +71,22 @@ def _lowest(ranks: Sequence[int], loss: Callable[[int], float]) -> tuple[float, 
     return min(found, default=(math.inf, 0))
 
 
-def climb(analyses: Mapping[str, Analysis], bests: Sequence[Plans], tuned: Loss) -> dict[str, Choice]:
+def climb(analyses: Mapping[str, Analysis], best: Plans, tuned: Loss) -> dict[str, Choice]:
     """The plan of least loss after a little tuning.
 
-    No factors at all, plans that are the best by rounding alone and their wider kin are tried; then the largest layers
-    of the best of these, wider still, one after the other, each kept where it lowers the loss.
+    No factors at all, the ``best`` plan by rounding alone and its wider kin are tried; then the largest layers of
+    ``best``, wider still, one after the other, each kept where it lowers the loss.
     """
-    if not bests:
+    if not best:
         return {}
-    least, kept = tuned({}), dict[str, Choice]()
-    found = [(tuned(plan), best, plan) for best in bests for plan in (best, widened(analyses, best, WIDER))]
-    lost, best, plan = min(found, key=lambda each: each[0])
+    lost = [(tuned(plan), plan) for plan in ({}, dict(best), widened(analyses, best, WIDER))]
+    least, kept = lost[0]
     for name in list(best)[:ALONE]:
-        single = {**kept, **widened(analyses, {name: best[name]}, WIDEST)}
-        trial = tuned(single)
+        plan = {**kept, **widened(analyses, {name: best[name]}, WIDEST)}
+        trial = tuned(plan)
         if trial < least:
-            least, kept = trial, single
-    return kept if least <= lost else dict(plan)
+            least, kept = trial, plan
+    return min([*lost, (least, kept)], key=lambda each: each[0])[1]
 
 
 def widened(analyses: Mapping[str, Analysis], plan: Plans, times: float) -> dict[str, Choice]:
