@@ -63,7 +63,7 @@ def smallest(values: Values) -> str:
                 model, before, after, drop = PUBLISHED[net]
                 published = f"{model}: {drop} %, {after - before:+.4f}"
             lines.append([TITLES[net], what, f"{bits:.2f}", f"{weights:.1f} %", f"{file:.1f} %", f"{mean:+.4f}",
-                          f"{bound:+.4f}", f"{metric:+.2f}", published])  # fmt: skip
+                          f"{bound:+.4f}", f"{metric:+.2g}", published])  # fmt: skip
     head = ["net", "what", "bits", "drop of weights", "of the file", "loss", "bound", "metric", "LLC: drop, loss"]
     return markdown(head, lines)
 
