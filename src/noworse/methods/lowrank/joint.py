@@ -33,10 +33,11 @@ def sought(analyses: Mapping[str, Analysis], loss: Callable[[float, Plans], floa
     Where rounding to a size ruins every plan, although tuning would mend them, ranks are told apart by a larger one.
     """
     best: dict[str, Choice] = {}
+    ruined = RUINED * loss(NOTHING, {})
     for ease in EASED:
         at = partial(loss, ease)
         best = descend(analyses, at)
-        if at(best) <= RUINED * loss(NOTHING, {}):
+        if at(best) <= ruined:
             break
     return best
 
