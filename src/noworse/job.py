@@ -37,7 +37,6 @@ KNOBS = (("shift", 0.25), ("log_scale", 0.5), ("log_scale", 8.0))  # what may be
 BISECTIONS = 12
 ROUNDS, ROUND_SHARE = 3, 0.4  # of the search within a tolerance, and their iterations as a share of the whole
 BACK_OFF = 1.15  # growth of the budget after a verification that failed
-TRIAL_SHARE = 0.15  # of the iterations, by which plans of layers in factors are told apart
 FIRST_BITS = 2.0  # bits per weight where the search starts
 
 
@@ -99,11 +98,11 @@ class Job:
         def loss(ease: float, plan: Plans) -> float:
             return self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan), rounded).price(ease * budget)
 
-        def tuned(plan: Plans) -> float:
+        def tuned(plan: Plans, share: float) -> float:
             trial = self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan))
             trial.start(budget)
             with torch.random.fork_rng(devices=[]):  # all plans, and the run itself, see the same augmented batches
-                trial.tuner.run(budget, int(TRIAL_SHARE * self.options.iterations), note)
+                trial.tuner.run(budget, int(share * self.options.iterations), note)
             return trial.tuned_loss()
 
         def choose() -> Any:

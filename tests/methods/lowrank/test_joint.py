@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from noworse.methods.lowrank.candidates import Candidate
-from noworse.methods.lowrank.joint import EASED, climb, descend, offered, sought
+from noworse.methods.lowrank.joint import EASED, GLANCE, LOOK, climb, descend, offered, sought
 
 
 class Offer:
@@ -88,22 +88,47 @@ def test_plans_that_are_tuned_a_little_are_grids_the_best_wider_ones_and_single_
     ):
         tried = []
 
-        def tuned(trial, gains=gains, tried=tried):
+        def tuned(trial, share, gains=gains, tried=tried):
+            if share == LOOK:
+                return -sum(rank for _, rank in trial.values())
             tried.append(trial)
             return -gains.count(trial)
 
         assert climb(analyses, plan, tuned) == wanted
         assert tried[:3] == [{}, plan, wide]
         assert len(tried) == 5
-    assert climb(analyses, {}, lambda plan: 1 / 0) == {}
+    assert climb(analyses, {}, lambda plan, share: 1 / 0) == {}
 
 
 def test_the_largest_layers_alone_are_tried_one_at_a_time():
     names = "abcdef"
     analyses = {name: Offer(60, 60) for name in names}
     tried = []
-    climb(analyses, dict.fromkeys(names, ("flat", 10)), lambda plan: tried.append(plan) or -len(tried))
-    assert [len(plan) for plan in tried] == [0, 6, 6, 1, 2, 3, 4]
+    climb(analyses, dict.fromkeys(names, ("flat", 10)), lambda plan, share: tried.append((share, plan)) or -len(tried))
+    assert [len(plan) for share, plan in tried if share == GLANCE] == [0, 6, 6, 1, 2, 3, 4]
+
+
+def test_ranks_of_the_plan_that_is_found_are_lowered_as_long_as_a_longer_look_favours_that():
+    analyses = {"a": Offer(60, 60), "b": Offer(60, 60)}
+    for wanted, looks in ((27, [27, 18]), (18, [27, 18, 12]), (12, [27, 18, 12, 8]), (1, [27, 18, 12, 8, 5, 3, 2, 1])):
+        tried = []
+
+        def tuned(plan, share, wanted=wanted, tried=tried):
+            if share == GLANCE:
+                return abs(plan.get("a", ("flat", 60))[1] - 27)
+            tried.append(plan["a"][1])
+            return abs(plan["a"][1] - wanted)
+
+        found = climb(analyses, {"a": ("flat", 18), "b": ("spatial", 3)}, tuned)
+        assert found["a"] == ("flat", wanted)
+        assert tried == looks
+
+
+def test_where_no_factors_are_best_there_is_no_longer_look():
+    def tuned(plan, share):
+        return 1 / 0 if share == LOOK else len(plan)
+
+    assert climb({"a": Offer(60, 60)}, {"a": ("flat", 9)}, tuned) == {}
 
 
 def test_where_rounding_ruins_every_plan_ranks_are_told_apart_by_a_larger_file():

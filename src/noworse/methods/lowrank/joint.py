@@ -16,9 +16,12 @@ EASED = (1.0, 1.5, 2.0)  # times the bits: the first of these at which rounding 
 NOTHING, RUINED = 0.01, 0.1  # so few bits that nothing is left of the weights; the share of what that loses
 WIDER, WIDEST = 1.5, 2.0  # times the ranks that rounding likes best: what tuning may prefer, as it prunes factors
 ALONE = 4  # most layers that are tried one at a time
+NARROWER = 2 / 3  # times the ranks: factors that lose more at first and less in the end
+GLANCE, LOOK = 0.15, 0.4  # of the iterations, by which plans are told apart, and by which ranks are
 
 Plans = Mapping[str, Choice]
 Loss = Callable[[Plans], float]  # of a file of one size, whatever the plan
+Tuned = Callable[[Plans, float], float]  # the same after such a share of the iterations
 
 
 def offered(analysis: Analysis, way: str) -> Sequence[int]:
@@ -72,22 +75,34 @@ def _lowest(ranks: Sequence[int], loss: Callable[[int], float]) -> tuple[float, 
     return min(found, default=(math.inf, 0))
 
 
-def climb(analyses: Mapping[str, Analysis], best: Plans, tuned: Loss) -> dict[str, Choice]:
+def climb(analyses: Mapping[str, Analysis], best: Plans, tuned: Tuned) -> dict[str, Choice]:
     """The plan of least loss after a little tuning.
 
     No factors at all, the ``best`` plan by rounding alone and its wider kin are tried; then the largest layers of
-    ``best``, wider still, one after the other, each kept where it lowers the loss.
+    ``best``, wider still, one after the other, each kept where it lowers the loss. All ranks of the plan that is found
+    are lowered as long as that helps after a longer tuning.
     """
     if not best:
         return {}
-    lost = [(tuned(plan), plan) for plan in ({}, dict(best), widened(analyses, best, WIDER))]
+    lost = [(tuned(plan, GLANCE), plan) for plan in ({}, dict(best), widened(analyses, best, WIDER))]
     least, kept = lost[0]
     for name in list(best)[:ALONE]:
         plan = {**kept, **widened(analyses, {name: best[name]}, WIDEST)}
-        trial = tuned(plan)
+        trial = tuned(plan, GLANCE)
         if trial < least:
             least, kept = trial, plan
-    return min([*lost, (least, kept)], key=lambda each: each[0])[1]
+    return _narrowed(analyses, min([*lost, (least, kept)], key=lambda each: each[0])[1], tuned)
+
+
+def _narrowed(analyses: Mapping[str, Analysis], plan: dict[str, Choice], tuned: Tuned) -> dict[str, Choice]:
+    """The best of a plan and its narrower kin, by a longer look."""
+    least = tuned(plan, LOOK) if plan else 0.0
+    while (kin := widened(analyses, plan, NARROWER)) != plan:
+        lost = tuned(kin, LOOK)
+        if lost >= least:
+            break
+        least, plan = lost, kin
+    return plan
 
 
 def widened(analyses: Mapping[str, Analysis], plan: Plans, times: float) -> dict[str, Choice]:
