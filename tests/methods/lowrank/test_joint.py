@@ -124,6 +124,16 @@ def test_ranks_of_the_plan_that_is_found_are_lowered_as_long_as_a_longer_look_fa
         assert tried == looks
 
 
+def test_ranks_that_truncation_would_ruin_are_not_lowered():
+    analyses = {"a": Offer(60, 60), "b": Offer(60, 60, lost=lambda rank: 3 / rank)}  # 18 loses .17, 12 .25
+
+    def tuned(plan, share):
+        return plan["a"][1] / 200 if plan else 1.0
+
+    found = climb(analyses, {"a": ("flat", 18), "b": ("flat", 18)}, tuned)
+    assert found == {"a": ("flat", 1), "b": ("flat", 18)}
+
+
 def test_where_no_factors_are_best_there_is_no_longer_look():
     def tuned(plan, share):
         return 1 / 0 if share == LOOK else len(plan)

@@ -11,7 +11,7 @@ from noworse.methods.lowrank.student import Choice
 
 RANKS = 7  # that are offered of a layer: below break-even, each half of the one before
 NEAR = (0.75, 1.4)  # of the best of these: ranks that are tried then
-HOPELESS = 2.0  # times what the best plan loses: layers whose truncation alone is predicted to lose more are not tried
+HOPELESS = 2.0  # times what the best plan loses: ranks whose truncation alone is predicted to lose more are not tried
 EASED = (1.0, 1.5, 2.0)  # times the bits: the first of these at which rounding does not ruin the best plan
 NOTHING, RUINED = 0.01, 0.1  # so few bits that nothing is left of the weights; the share of what that loses
 WIDER, WIDEST = 1.5, 2.0  # times the ranks that rounding likes best: what tuning may prefer, as it prunes factors
@@ -95,14 +95,17 @@ def climb(analyses: Mapping[str, Analysis], best: Plans, tuned: Tuned) -> dict[s
 
 
 def _narrowed(analyses: Mapping[str, Analysis], plan: dict[str, Choice], tuned: Tuned) -> dict[str, Choice]:
-    """The best of a plan and its narrower kin, by a longer look."""
+    """The best of a plan and its narrower kin, by a longer look. Ranks that truncation alone would ruin stay."""
     least = tuned(plan, LOOK) if plan else 0.0
-    while (kin := widened(analyses, plan, NARROWER)) != plan:
+    while True:
+        less = widened(analyses, plan, NARROWER)
+        kin = {n: less[n] if analyses[n].candidate(*less[n]).loss <= HOPELESS * least else plan[n] for n in plan}
+        if kin == plan:
+            return plan
         lost = tuned(kin, LOOK)
         if lost >= least:
-            break
+            return plan
         least, plan = lost, kin
-    return plan
 
 
 def widened(analyses: Mapping[str, Analysis], plan: Plans, times: float) -> dict[str, Choice]:
