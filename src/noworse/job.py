@@ -37,7 +37,6 @@ KNOBS = (("shift", 0.25), ("log_scale", 0.5), ("log_scale", 8.0))  # what may be
 BISECTIONS = 12
 ROUNDS, ROUND_SHARE = 3, 0.4  # of the search within a tolerance, and their iterations as a share of the whole
 BACK_OFF = 1.15  # growth of the budget after a verification that failed
-HELD_BACK = 0.25  # of calib: where plans of layers in factors are compared
 FIRST_BITS = 2.0  # bits per weight where the search starts
 
 
@@ -88,24 +87,23 @@ class Job:
     def _allocated(self, dense: Workspace, calib: list[Batch], tolerance: float, budget: float, note: str) -> Workspace:
         """The workspace to tune in towards ``budget`` bits: ``dense``, or one with layers in factors.
 
-        Plans are compared by what rounding to a file of that size loses; a little tuning decides among the best, on a
-        part of calib that it does not see. Where no layer gains by factors, the file is the one that grids alone make.
+        Plans are compared by what rounding to a file of that size loses; a little tuning decides among the best. Where
+        no layer gains by factors, the file is the one that grids alone make.
         """
         analyses = dense.plan.analyses
         if not analyses:
             return dense
         rounded = replace(self.options, rounding="nearest")
-        shown, held_back = data.split(calib, HELD_BACK, self.options.seed)
 
         def loss(ease: float, plan: Plans) -> float:
             return self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan), rounded).price(ease * budget)
 
         def tuned(plan: Plans, share: float) -> float:
-            trial = self._workspace(shown, tolerance, NOWHERE, Plan(analyses, plan))
+            trial = self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan))
             trial.start(budget)
             with torch.random.fork_rng(devices=[]):  # all plans, and the run itself, see the same augmented batches
                 trial.tuner.run(budget, int(share * self.options.iterations), note)
-            return trial.tuned_loss(held_back)
+            return trial.tuned_loss()
 
         def choose() -> Any:
             return self.ranks.agree(climb(analyses, sought(analyses, loss), tuned))

@@ -352,14 +352,13 @@ class Workspace:
         correct_means(self.student, self.grids, self.tuner.values, self._untuned, run)
 
     @torch.no_grad()
-    def tuned_loss(self, unseen: list[Batch]) -> float:
-        """What is to be low in the end, on samples that were not tuned on, of the weights as they would be rounded now.
+    def tuned_loss(self) -> float:
+        """What is to be low in the end, on samples of calib as they are, of the weights as they would be rounded now.
 
         That is what tuning lowers, but for labels: where they count, theirs is the loss that the file is judged by.
         """
         self.grids.quantise(self.tuner.values)
-        batches = data.first_samples(unseen, MOMENT_SAMPLES, min(SENSITIVITY_BATCH, self.options.batch))
-        seen = ((batch, self.objective.observe(self.teacher, batch)) for batch in batches)
+        seen = ((batch, self.objective.observe(self.teacher, batch)) for batch in self._samples(MOMENT_SAMPLES))
         return float(torch.cat([self.objective.judged(self.student, *each) for each in seen]).mean())
 
     @torch.no_grad()
