@@ -79,15 +79,15 @@ def climb(analyses: Mapping[str, Analysis], best: Plans, tuned: Tuned) -> dict[s
     """The plan of least loss after a little tuning.
 
     No factors at all, the ``best`` plan by rounding alone and its wider kin are tried; then the largest layers of
-    ``best``, wider still, one after the other, each kept where it lowers the loss. All ranks of the plan that is found
-    are lowered as long as that helps after a longer tuning.
+    ``best``, wider still, one after the other, each kept where it lowers the loss. Ranks of the plan that is found are
+    lowered as long as that helps after a longer tuning.
     """
     if not best:
         return {}
-    lost = [(tuned(plan, GLANCE), plan) for plan in ({}, dict(best), widened(analyses, best, WIDER))]
+    lost = [(tuned(plan, GLANCE), plan) for plan in ({}, dict(best), scaled(analyses, best, WIDER))]
     least, kept = lost[0]
     for name in list(best)[:ALONE]:
-        plan = {**kept, **widened(analyses, {name: best[name]}, WIDEST)}
+        plan = {**kept, **scaled(analyses, {name: best[name]}, WIDEST)}
         trial = tuned(plan, GLANCE)
         if trial < least:
             least, kept = trial, plan
@@ -98,7 +98,7 @@ def _narrowed(analyses: Mapping[str, Analysis], plan: dict[str, Choice], tuned: 
     """The best of a plan and its narrower kin, by a longer look. Ranks that truncation alone would ruin stay."""
     least = tuned(plan, LOOK) if plan else 0.0
     while True:
-        less = widened(analyses, plan, NARROWER)
+        less = scaled(analyses, plan, NARROWER)
         kin = {n: less[n] if analyses[n].candidate(*less[n]).loss <= HOPELESS * least else plan[n] for n in plan}
         if kin == plan:
             return plan
@@ -108,6 +108,6 @@ def _narrowed(analyses: Mapping[str, Analysis], plan: dict[str, Choice], tuned: 
         least, plan = lost, kin
 
 
-def widened(analyses: Mapping[str, Analysis], plan: Plans, times: float) -> dict[str, Choice]:
+def scaled(analyses: Mapping[str, Analysis], plan: Plans, times: float) -> dict[str, Choice]:
     """The plan with so many times its ranks, below break-even."""
     return {n: (way, min(round(times * rank), analyses[n].most_rank(way))) for n, (way, rank) in plan.items()}
