@@ -7,7 +7,6 @@ import functools
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from noworse.data import Batch
 from noworse.errors import BadInput
 from noworse.format import restamp, write
 from noworse.io import load_model
-from noworse.methods.lowrank.joint import Plans, climb, sought
+from noworse.methods.lowrank.joint import Plans, climb
 from noworse.methods.lowrank.student import GRIDS_ALONE, Plan
 from noworse.options import Options
 from noworse.ranks import ALONE, Ranks
@@ -87,16 +86,12 @@ class Job:
     def _allocated(self, dense: Workspace, calib: list[Batch], tolerance: float, budget: float, note: str) -> Workspace:
         """The workspace to tune in towards ``budget`` bits: ``dense``, or one with layers in factors.
 
-        Plans are compared by what rounding to a file of that size loses; a little tuning decides among the best. Where
-        no layer gains by factors, the file is the one that grids alone make.
+        A knapsack over the bits and the predicted loss of each layer's grids and products makes plans; a little tuning
+        decides among them. Where no layer gains by factors, the file is the one that grids alone make.
         """
         analyses = dense.plan.analyses
         if not analyses:
             return dense
-        rounded = replace(self.options, rounding="nearest")
-
-        def loss(ease: float, plan: Plans) -> float:
-            return self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan), rounded).price(ease * budget)
 
         def tuned(plan: Plans, share: float) -> float:
             trial = self._workspace(calib, tolerance, NOWHERE, Plan(analyses, plan))
@@ -106,7 +101,9 @@ class Job:
             return trial.tuned_loss()
 
         def choose() -> Any:
-            return self.ranks.agree(climb(analyses, sought(analyses, loss), tuned))
+            weights = sum(analysis.weight.numel() for analysis in analyses.values())
+            limit = dense.code_bits(budget) * weights / dense.grids.count
+            return self.ranks.agree(climb(analyses, limit, tuned))
 
         chosen = {name: (way, rank) for name, (way, rank) in self.work.note(note, choose).items()}
         if not chosen:

@@ -285,12 +285,9 @@ class Workspace:
         del self.student
         trim()
 
-    def price(self, budget: float) -> float:
-        """Distillation loss of nearest rounding to ``budget`` bits: what plans are compared by."""
-        self.grids.restore(self._untuned)
-        floor = 8 * self.floor()
-        start_at(self.grids, self.sensitivity, max(budget - floor, 0.5 * budget), self.tuner.values)
-        return self.start_loss()
+    def code_bits(self, budget: float) -> float:
+        """What the codes may take of a file of ``budget`` bits."""
+        return max(budget - 8 * self.floor(), 0.5 * budget)
 
     def _start_compensated(self, wanted: float, floor: float) -> bool:
         """Start from compensated rounding, and tell whether it loses less than nearest rounding of as many bits.

@@ -18,3 +18,9 @@ def segment_entropy(counts: Tensor, owner: Tensor) -> Tensor:
     totals = zeros.index_add(0, owner, counts.double())
     parts = zeros.index_add(0, owner, torch.xlogy(counts.double(), counts.double()))
     return (torch.xlogy(totals, totals) - parts).clamp_(min=0) / math.log(2)
+
+
+def code_bits(codes: Tensor) -> float:
+    """Ideal order-0 code length in bits, n·H, of integer codes of any shape."""
+    counts = torch.bincount(codes.flatten().long() - int(codes.min()))
+    return float(segment_entropy(counts, torch.zeros(len(counts), dtype=torch.long)))

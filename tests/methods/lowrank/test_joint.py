@@ -1,159 +1,120 @@
 from __future__ import annotations
 
+import itertools
+
+import pytest
 import torch
 
-from noworse.methods.lowrank.candidates import Candidate
-from noworse.methods.lowrank.joint import EASED, GLANCE, LOOK, climb, descend, offered, sought
+from noworse.methods.lowrank.joint import CUT, GAIN, GLANCE, LARGEST, LOOK, climb
+from tests.methods.lowrank.test_proposals import linear, redundant
+
+LIMIT = 1.0  # bits a weight
 
 
-class Offer:
-    """What a layer of this shape offers: ranks below break-even whose truncation is predicted to lose ``lost``."""
-
-    def __init__(self, *shape, ways=("flat",), lost=lambda rank: 0.0):
-        self.layer, self.ways, self.lost = torch.nn.Linear(shape[1], shape[0]), ways, lost
-
-    def most_rank(self, way):
-        m, n = self.layer.weight.shape
-        return (m * n - 1) // (m + n)
-
-    def candidate(self, way, rank):
-        return Candidate(way, (rank,), 0, 0.0, self.lost(rank))
+def layers(*names, rank=3):
+    """Layers of one low rank, whatever their size; what they are worth as products is up to the test."""
+    return {name: linear(redundant(rank=rank)) for name in names}
 
 
-def test_descent_takes_the_best_rank_of_each_layer_in_turn():
-    analyses = {"a": Offer(60, 60), "b": Offer(40, 40)}
-    assert offered(analyses["a"], "flat")[0] == 29
-
-    def loss(plan):
-        a, b = (plan.get(name, ("flat", size))[1] for name, size in (("a", 60), ("b", 40)))
-        return 1 + abs(a - 15) + abs(b - 40)
-
-    best = descend(analyses, loss)
-    assert set(best) == {"a"}
-    assert abs(best["a"][1] - 15) <= 1
-    assert loss(best) <= min(loss({"a": ("flat", rank)}) for rank in offered(analyses["a"], "flat"))
+def climbed(analyses, tuned):
+    return climb(analyses, LIMIT * sum(a.weight.numel() for a in analyses.values()), tuned)
 
 
-def test_the_better_way_is_taken():
-    analyses = {"a": Offer(60, 60, ways=("flat", "spatial"))}
-    assert descend(analyses, lambda plan: 2.0 - (plan.get("a", ("", 0))[0] == "spatial"))["a"][0] == "spatial"
-
-
-def test_ranks_near_the_best_stay_below_break_even():
+@pytest.mark.parametrize("wanted", [set(some) for n in range(4) for some in itertools.combinations("abc", n)])
+def test_layers_become_products_where_that_helps_whatever_was_predicted(wanted):
     tried = []
 
-    def loss(plan):
-        tried.append(plan.get("a", ("flat", 99))[1])
-        return 1 / (2 + plan.get("a", ("flat", -1))[1])
+    def tuned(plan, share):
+        if share == LOOK:
+            return 1.0
+        tried.append(plan)
+        return len(set(plan) ^ wanted)
 
-    assert descend({"a": Offer(10, 500)}, loss) == {"a": ("flat", 9)}
-    assert max(rank for rank in tried if rank != 99) == 9
+    assert set(climbed(layers("a", "b", "c"), tuned)) == wanted
+    assert tried[0] == {}
+    assert all(tried.count(plan) == 1 for plan in tried)
 
 
-def test_ranks_that_lose_more_than_the_plan_by_truncation_alone_are_not_tried():
+def test_what_the_knapsack_picks_is_tried_before_single_layers():
+    """One layer is of low rank, one is not."""
+    full = torch.randn(60, 60, generator=torch.Generator().manual_seed(1))
     tried = []
-
-    def loss(plan):
-        tried.append(plan.get("a", ("flat", 99))[1])
-        return 1.0
-
-    descend({"a": Offer(60, 60, lost=lambda rank: 30 / rank)}, loss)
-    assert tried == [99, 29]  # 14 would lose 2.1
-
-
-def test_the_descent_of_ranks_ends_behind_the_best():
-    tried = []
-
-    def loss(plan):
-        tried.append(plan.get("a", ("flat", 60))[1])
-        return 1 + abs(tried[-1] - 14)
-
-    assert descend({"a": Offer(60, 60)}, loss) == {"a": ("flat", 14)}
-    assert tried == [60, 29, 14, 7, 10, 20]
-
-
-def test_plans_that_are_tuned_a_little_are_grids_the_best_wider_ones_and_single_layers():
-    analyses = {"a": Offer(60, 60), "b": Offer(60, 60)}
-    plan = {"a": ("flat", 10), "b": ("flat", 18)}
-    wide, a, b = {"a": ("flat", 15), "b": ("flat", 27)}, {"a": ("flat", 20)}, {"b": ("flat", 29)}  # below break-even
-    for gains, wanted in (
-        ((), {}),
-        ([{}], {}),
-        ([plan], plan),
-        ([wide], wide),
-        ([a], a),
-        ([b], b),
-        ([a, {**a, **b}, {**a, **b}], {**a, **b}),
-        ([wide, b, b], b),
-    ):
-        tried = []
-
-        def tuned(trial, share, gains=gains, tried=tried):
-            if share == LOOK:
-                return -sum(rank for _, rank in trial.values())
-            tried.append(trial)
-            return -gains.count(trial)
-
-        assert climb(analyses, plan, tuned) == wanted
-        assert tried[:3] == [{}, plan, wide]
-        assert len(tried) == 5
-    assert climb(analyses, {}, lambda plan, share: 1 / 0) == {}
+    climbed({"low": linear(redundant()), "full": linear(full)}, lambda plan, share: tried.append(plan) or len(plan))
+    assert [set(plan) for plan in tried[:2]] == [set(), {"low"}]
+    assert {"low": ("flat", 3)} in tried
 
 
 def test_the_largest_layers_alone_are_tried_one_at_a_time():
-    names = "abcdef"
-    analyses = {name: Offer(60, 60) for name in names}
+    analyses = layers(*"abcdefghij")
     tried = []
-    climb(analyses, dict.fromkeys(names, ("flat", 10)), lambda plan, share: tried.append((share, plan)) or -len(tried))
-    assert [len(plan) for share, plan in tried if share == GLANCE] == [0, 6, 6, 1, 2, 3, 4]
+    climbed(analyses, lambda plan, share: tried.append(plan) or 1 - (len(tried) == 1) * 2)  # grids alone stay the best
+    single = [next(iter(plan)) for plan in tried if len(plan) == 1]
+    assert single == list(analyses)[:LARGEST]
 
 
-def test_ranks_of_the_plan_that_is_found_are_lowered_as_long_as_a_longer_look_favours_that():
-    analyses = {"a": Offer(60, 60), "b": Offer(60, 60)}
-    for wanted, looks in ((27, [27, 18]), (18, [27, 18, 12]), (12, [27, 18, 12, 8]), (1, [27, 18, 12, 8, 5, 3, 2, 1])):
-        tried = []
+@pytest.mark.parametrize(("gain", "changes"), [(0.8 * GAIN, False), (1.2 * GAIN, True)])
+def test_a_layer_changes_where_that_gains_more_than_chance(gain, changes):
+    """It is a grid in what the knapsack picks."""
+    full = linear(torch.randn(60, 60, generator=torch.Generator().manual_seed(1)))
 
-        def tuned(plan, share, wanted=wanted, tried=tried):
-            if share == GLANCE:
-                return abs(plan.get("a", ("flat", 60))[1] - 27)
-            tried.append(plan["a"][1])
-            return abs(plan["a"][1] - wanted)
+    def tuned(plan, share):
+        return 1.0 if share == LOOK else 1 + ("low" not in plan) - gain * ("full" in plan)
 
-        found = climb(analyses, {"a": ("flat", 18), "b": ("spatial", 3)}, tuned)
-        assert found["a"] == ("flat", wanted)
-        assert tried == looks
+    assert ("full" in climbed({"low": linear(redundant()), "full": full}, tuned)) == changes
+
+
+def test_layers_without_a_rank_below_break_even_stay_grids():
+    row = linear(redundant(1, 60, 1))
+    assert climbed({"row": row}, lambda plan, share: len(plan)) == {}
+
+
+def narrower(rank):
+    """Ranks from this one on, each two thirds of the one before."""
+    ladder = [rank]
+    while ladder[-1] > 1:
+        ladder.append(round(ladder[-1] * 2 / 3))
+    return ladder
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+def test_ranks_of_the_plan_that_is_found_are_lowered_as_long_as_a_longer_look_favours_that(steps):
+    looks = []
+
+    def tuned(plan, share):
+        if share == GLANCE:
+            return -len(plan)
+        looks.append(plan["a"][1])
+        return 1e6 + abs(looks[-1] - narrower(looks[0])[steps])  # far above what cuts are predicted to lose
+
+    found = climbed(layers("a", rank=14), tuned)
+    assert looks == narrower(looks[0])[: steps + 2]
+    assert found == {"a": ("flat", looks[steps])}
+
+
+def test_ranks_reach_one_at_last():
+    found = climbed(layers("a"), lambda plan, share: -len(plan) if share == GLANCE else 1e6 + plan["a"][1])
+    assert found == {"a": ("flat", 1)}
 
 
 def test_ranks_that_truncation_would_ruin_are_not_lowered():
-    analyses = {"a": Offer(60, 60), "b": Offer(60, 60, lost=lambda rank: 3 / rank)}  # 18 loses .17, 12 .25
+    analyses = {"a": linear(redundant(rank=3)), "b": linear(redundant(rank=60))}
+    looks = []
 
     def tuned(plan, share):
-        return plan["a"][1] / 200 if plan else 1.0
+        if share == GLANCE:
+            return -len(plan)
+        looks.append(plan)
+        way, rank = looks[0]["b"]
+        cut = analyses["b"].candidate(way, round(rank * 2 / 3)).loss
+        return 0.9 * cut / CUT + plan["a"][1] * 1e-9
 
-    found = climb(analyses, {"a": ("flat", 18), "b": ("flat", 18)}, tuned)
-    assert found == {"a": ("flat", 1), "b": ("flat", 18)}
+    found = climbed(analyses, tuned)
+    assert found["a"][1] < looks[0]["a"][1]
+    assert found["b"] == looks[0]["b"]
 
 
 def test_where_no_factors_are_best_there_is_no_longer_look():
     def tuned(plan, share):
         return 1 / 0 if share == LOOK else len(plan)
 
-    assert climb({"a": Offer(60, 60)}, {"a": ("flat", 9)}, tuned) == {}
-
-
-def test_where_rounding_ruins_every_plan_ranks_are_told_apart_by_a_larger_file():
-    analyses = {"a": Offer(60, 60)}
-
-    def loss(wanted, grids, best):
-        def of(ease, plan):
-            rank = plan.get("a", ("flat", 60))[1]
-            return grids.get(ease, 3.0) if rank == 60 else best.get(ease, 2.9) + abs(rank - wanted[ease])
-
-        return of
-
-    one, more, most = EASED
-    assert sought(analyses, loss({one: 14}, {}, {one: 0.2})) == {"a": ("flat", 14)}
-    assert sought(analyses, loss({one: 29, more: 14}, {}, {more: 0.2})) == {"a": ("flat", 14)}
-    assert sought(analyses, loss({one: 29, more: 29, most: 7}, {}, {})) == {"a": ("flat", 7)}
-    assert sought(analyses, loss({one: 14}, {one: 0.2}, {one: 0.1})) == {"a": ("flat", 14)}
-    assert sought(analyses, loss({one: 14}, {one: 0.2}, {one: 0.3})) == {}
+    assert climbed(layers("a"), tuned) == {}

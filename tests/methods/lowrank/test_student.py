@@ -74,10 +74,9 @@ def test_layers_too_small_for_products_stay_grids(tmp_path):
     assert "low rank" not in str(grids)
 
 
-def test_plans_that_lose_leave_the_file_that_grids_alone_make(tmp_path, monkeypatch):
+def test_plans_that_lose_leave_the_file_that_grids_alone_make(tmp_path):
     model = tiny.mlp(256)  # of full rank
     noisy = tiny.task(model, augment=lambda x: x + 0.1 * torch.randn_like(x))
-    monkeypatch.setattr("noworse.job.sought", lambda analyses, loss: {"0": ("flat", 1)})
     for methods in ("auto", "grids"):
         report = tiny.run(noisy, tmp_path / methods, target=6, methods=methods)
         assert not report.products

@@ -111,6 +111,14 @@ class Analysis:
         found = Candidate(way, (rank,), rank * (m + n), rank * (m + n) / (m * n), loss)
         return replace(found, loss=self._exact(found)) if way == SPATIAL else found
 
+    def lost(self, value: Tensor) -> float:
+        """½ tr(R δ C δᵀ) in nats, with δ the error of ``value`` (O, ...) in place of the weight."""
+        rows, columns = self.metrics()
+        error = (value - self.weight).flatten(1)
+        right = error if columns is None else error @ _full(columns)
+        left = error if rows is None else _full(rows) @ error
+        return 0.5 * float((left * right).sum())
+
     def _matrices(self, way: str) -> Iterator[Candidate]:
         return (self.candidate(way, rank) for rank in thinned(self.most_rank(way)))
 
@@ -124,12 +132,8 @@ class Analysis:
                 yield Candidate(TUCKER, ranks, count, draft.work, self._exact(draft))
 
     def _exact(self, candidate: Candidate) -> float:
-        """½ tr(R δ C δᵀ) of one candidate."""
-        rows, columns = self.metrics()
-        error = (dense(candidate.way, self.factors(candidate)) - self.weight).flatten(1)
-        right = error if columns is None else error @ _full(columns)
-        left = error if rows is None else _full(rows) @ error
-        return 0.5 * float((left * right).sum())
+        """The loss of one candidate, before damping."""
+        return self.lost(dense(candidate.way, self.factors(candidate)))
 
     def _tucker(self, out: int, into: int) -> list[Tensor]:
         """Tucker-2 by whitened higher-order SVD: output channels from the flat split, input channels from their own."""

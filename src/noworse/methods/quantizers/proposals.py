@@ -22,7 +22,7 @@ from noworse.methods.means import output_means, with_means
 from noworse.methods.obs import Layer
 from noworse.methods.quantizers.rounding import Rounded, fit_steps, round_weights
 from noworse.methods.quantizers.sites import Site
-from noworse.rate.entropy import segment_entropy
+from noworse.rate.entropy import code_bits
 from noworse.representation import Grid
 
 FULL = 32  # bits of a weight that is not quantised
@@ -48,9 +48,7 @@ class Proposal:
         """Ideal code length of the codes, n·H in bits: what an entropy coder takes, about."""
         if self.rounded is None:
             return self.bits
-        codes = self.rounded.codes.flatten().long()
-        counts = torch.bincount(codes - codes.min())
-        return float(segment_entropy(counts, torch.zeros(len(counts), dtype=torch.long)))
+        return code_bits(self.rounded.codes)
 
     @property
     def representation(self) -> Grid | None:
