@@ -40,7 +40,7 @@ FIRST = {  # what the first version had to reach
     "resnet20": Case(FASHION + "resnet20", 24.3, {"iterations": 600}, drop=0.3, seconds=300),
     "resnet20 seed 1": Case(FASHION + "resnet20", 24.3, {"iterations": 600, "seed": 1}, drop=0.3, seconds=300),
     "resnet20 seed 2": Case(FASHION + "resnet20", 24.3, {"iterations": 600, "seed": 2}, drop=0.3, seconds=300),
-    "resnet20 at 30": Case(FASHION + "resnet20", 30.3, {"iterations": 1000}, drop=1.0),
+    "resnet20 at 30": Case(FASHION + "resnet20", 30.3, {"iterations": 1000, "methods": "auto"}, drop=1.0),
     "vgg_small": Case(FASHION + "vgg_small", 25.3, {"iterations": 300}),
     "vit_tiny": Case(FASHION + "vit_tiny", 12.2, {"iterations": 300}),
     "mobilenetv2": Case(FASHION + "mobilenetv2", 10.2, {"iterations": 200}),
@@ -58,7 +58,7 @@ NO_WORSE = {
     "gcn at 20": Case(GCN, 20.3, {"iterations": 300, "batch": 797}),
 }
 MINOR_LOSS = {
-    "resnet20 at 42": Case(FASHION + "resnet20", 42.3, {"iterations": 1500}, None, 1.0),
+    "resnet20 at 42": Case(FASHION + "resnet20", 42.3, {"iterations": 1500, "methods": "auto"}, None, 1.0),
     "vgg_small at 60": Case(FASHION + "vgg_small", 60.3, {"iterations": 800, "methods": "auto"}, None, 1.0),
 }
 MEASURED = {  # no targets

@@ -101,7 +101,7 @@ class Job:
             return trial.tuned_loss()
 
         def choose() -> Any:
-            weights = sum(analysis.weight.numel() for analysis in analyses.values())
+            weights = sum(analysis.layer.weight.numel() for analysis in analyses.values())
             limit = dense.code_bits(budget) * weights / dense.grids.count
             return self.ranks.agree(climb(analyses, limit, tuned))
 

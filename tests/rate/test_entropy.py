@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from noworse.rate.entropy import segment_entropy
+from noworse.rate.entropy import code_bits, segment_entropy
 
 
 def test_known_entropies() -> None:
@@ -18,3 +18,8 @@ def test_against_torch_distributions() -> None:
     owner = torch.arange(3).repeat_interleave(8)
     expected = torch.distributions.Categorical(counts.double()).entropy() / math.log(2) * counts.sum(1)
     assert torch.allclose(segment_entropy(counts.flatten(), owner), expected)
+
+
+def test_bits_of_codes() -> None:
+    assert code_bits(torch.tensor([[-3, 0, 0], [0, 5, 5]])) == pytest.approx(3 * 1 + 2 * math.log2(3) + math.log2(6))
+    assert code_bits(torch.full((4, 2), -7, dtype=torch.int32)) == 0
