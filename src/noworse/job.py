@@ -112,11 +112,9 @@ class Job:
         workspace.settings |= dense.settings
         return workspace
 
-    def _workspace(
-        self, calib: list[Batch], tolerance: float, work: Work, plan: Plan = GRIDS_ALONE, options: Options | None = None
-    ) -> Workspace:
+    def _workspace(self, calib: list[Batch], tolerance: float, work: Work, plan: Plan = GRIDS_ALONE) -> Workspace:
         """A workspace whose measurements include a verdict as long as any of these samples can be."""
-        workspace = Workspace(self.task, calib, options or self.options, self.progress, self.ranks, work, plan)
+        workspace = Workspace(self.task, calib, self.options, self.progress, self.ranks, work, plan)
         unknown = ["compressed_loss", "mean_difference", "upper_bound", "lower_bound"]
         unknown += ["metric_original", "metric_compressed"] if self.task.metric is not None else []
         unknown += ["changed", "mean_kl"] if self.task.distill == "kl" else []
