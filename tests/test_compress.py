@@ -120,9 +120,8 @@ def test_the_callers_model_is_not_touched(done: Callable[..., Any], name: str) -
 
 def test_a_context_coded_file_lands_on_its_target(tmp_path: Path) -> None:
     model = mlp()
-    report = run(task(model), tmp_path / "x.nwt", 8, coder="max")
-    kept_free = 40  # bytes for the longest verdict, of which this one leaves about twenty
-    assert 0.99 * report.original_size / 8 - kept_free < report.size <= report.original_size / 8
+    report = run(task(model), tmp_path / "x.nwt", 4, coder="max")  # of smaller files the verdict's digits are 3 %
+    assert 0.97 * report.original_size / 4 < report.size <= report.original_size / 4
     with File(tmp_path / "x.nwt") as file:
         assert file.settings["coder"] == "max"
         assert any(stream.in_context for stream in file.index.streams)
