@@ -41,13 +41,15 @@ Table = Mapping[str, Sequence[Proposal]]
 def proposals(analysis: Analysis) -> list[Proposal]:
     """All that is proposed for one layer; each choice also with no bits at all, so that there is one for any size."""
     shape = analysis.weight.shape
-    found = _rounded(analysis, None, [analysis.weight], lambda parts: parts[0])
+    nothing = analysis.lost(torch.zeros(shape, dtype=torch.float64))
+    found = [Proposal(None, 0.0, nothing), *_rounded(analysis, None, [analysis.weight], lambda parts: parts[0])]
     for way in analysis.ways:
         for rank in offered(analysis.most_rank(way)):
 
             def product(parts: Sequence[Tensor], way: str = way) -> Tensor:
                 return dense(way, shaped(way, shape, parts[0], parts[1]))
 
+            found.append(Proposal((way, rank), 0.0, nothing))
             found += _rounded(analysis, (way, rank), analysis.spectrum(way).factors(rank), product)
     return found
 
@@ -70,7 +72,7 @@ def _rounded(
     analysis: Analysis, choice: Choice | None, parts: Sequence[Tensor], joined: Callable[[Sequence[Tensor]], Tensor]
 ) -> list[Proposal]:
     """Proposals of the grids of ``parts``, which decode to the weight ``joined`` makes of them."""
-    found = [Proposal(choice, 0.0, analysis.lost(torch.zeros_like(analysis.weight)))]
+    found = []
     sizes = [float(part.square().mean().sqrt()) for part in parts]
     for step in steps():
         own = [step * size for size in sizes]
