@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 
@@ -18,6 +18,7 @@ class Row:
     value: float
     unit: str
     target: str = ""
+    section: str = ""  # of a benchmark that has several
 
     @property
     def ok(self) -> bool | None:
@@ -59,7 +60,7 @@ def run_sections(sections: Mapping[str, Section], description: str) -> None:
     before = stored(options.json) if options.only and options.json else []
     rows: list[Row] = []
     for name in options.only or sections:
-        rows += available(name, sections[name], options.quick)
+        rows += [replace(row, section=name) for row in available(name, sections[name], options.quick)]
         if options.json:
             store(merged(before, rows), options.json)
     show(rows)
@@ -70,13 +71,17 @@ def stored(path: Path) -> list[Row]:
     """The rows of a file, none where there is no such file."""
     if not path.exists():
         return []
-    return [Row(row["name"], row["value"], row["unit"], row["target"]) for row in json.loads(path.read_text())]
+    rows = json.loads(path.read_text())
+    return [Row(row["name"], row["value"], row["unit"], row["target"], row.get("section", "")) for row in rows]
 
 
 def merged(before: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
-    """Rows of before in their order, replaced by rows of the same name, then the others."""
-    new = {row.name: row for row in rows}
-    kept = [new.pop(row.name, row) for row in before]
+    """Rows of before in their order, replaced by rows of the same name, then the others.
+
+    Of sections that were measured anew, nothing else stays: names may hold what was reached.
+    """
+    new, again = {row.name: row for row in rows}, {row.section for row in rows} - {""}
+    kept = [new.pop(row.name, row) for row in before if row.name in new or row.section not in again]
     return [*kept, *new.values()]
 
 
@@ -101,7 +106,11 @@ def finish(rows: Sequence[Row], options: argparse.Namespace) -> None:
 
 def store(rows: Sequence[Row], path: Path) -> None:
     """Write the rows to a file."""
-    path.write_text(json.dumps([{**asdict(row), "ok": row.ok} for row in rows], indent=1) + "\n")
+    found = [{**asdict(row), "ok": row.ok} for row in rows]
+    for row in found:
+        if not row["section"]:
+            del row["section"]
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def check(rows: Sequence[Row], options: argparse.Namespace) -> None:

@@ -38,10 +38,15 @@ def test_a_missed_row_ends_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rows_of_other_sections_stay_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.json"
-    store([Row("a", 9.0, "x", ">= 2"), Row("b", 3.0, "", "")], path)
+    old = Row("a at 7x", 9.0, "x", section="good")
+    store([Row("a", 9.0, "x", ">= 2"), old, Row("b", 3.0, "", ""), Row("c", 4.0, "", section="absent")], path)
     monkeypatch.setattr(sys, "argv", ["benchmark", "--json", str(path), "--only", "good"])
     run_sections({"good": good, "absent": absent}, "A benchmark.")
-    assert stored(path) == [Row("a", 1.0, "x", ">= 2"), Row("b", 3.0, "", "")]
+    new = Row("a", 1.0, "x", ">= 2", "good")
+    assert stored(path) == [new, Row("b", 3.0, "", ""), Row("c", 4.0, "", section="absent")]
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--json", str(path), "--only", "absent"])
+    run_sections({"good": good, "absent": absent}, "A benchmark.")
+    assert stored(path) == [new, Row("b", 3.0, "", ""), Row("c", 4.0, "", section="absent")]
     monkeypatch.setattr(sys, "argv", ["benchmark", "--json", str(path)])
     run_sections({"good": good, "absent": absent}, "A benchmark.")
-    assert stored(path) == [Row("a", 1.0, "x", ">= 2")]
+    assert stored(path) == [new]
