@@ -32,6 +32,7 @@ GPT, DETECTOR, GCN = ZOO + "language.py:char_gpt", ZOO + "detection.py:detector"
 LITE = ZOO + "efficientnet.py:efficientnet_lite0"
 HOT = {"rounding": "compensated", "temperature": 4.0}
 NEAREST = {"rounding": "nearest"}  # where development images say that many iterations end lower from there
+FASTER = {"lr_weights": 0.004}  # and where they say that compensated rounding ends lower by this
 BITS: dict[str, Any] = {"unit": "bits per character", "rising": True}
 
 FIRST = {  # what the first version had to reach
@@ -47,7 +48,7 @@ FIRST = {  # what the first version had to reach
     "minilm": Case(MINILM, 8.1, {"iterations": 60, "batch": 16}, None, 0.01, 1800, 6),
 }
 NO_WORSE = {
-    "lenet5 at 55": Case(FASHION + "lenet5", 55.3, {"iterations": 1500, "batch": 64, "methods": "auto"}),
+    "lenet5 at 55": Case(FASHION + "lenet5", 55.3, {"iterations": 1500, "batch": 64, "methods": "auto", **FASTER}),
     "vgg_small at 40": Case(FASHION + "vgg_small", 40.3, {"iterations": 1100, "methods": "auto"}),
     "vit_tiny at 16": Case(FASHION + "vit_tiny", 16.2, {"iterations": 800}),
     "vit_tiny at 18": Case(FASHION + "vit_tiny", 18.6, {"iterations": 1200}),  # half of what NNCodec takes

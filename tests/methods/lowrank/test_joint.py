@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -20,6 +21,11 @@ def climbed(analyses, tuned):
     return climb(analyses, LIMIT * sum(a.weight.numel() for a in analyses.values()), tuned)
 
 
+def ahead(tuned):
+    """The same losses, but for no factors at all after a longer look: they are far behind."""
+    return lambda plan, share: tuned(plan, share) if plan or share == GLANCE else math.inf
+
+
 @pytest.mark.parametrize("wanted", [set(some) for n in range(4) for some in itertools.combinations("abc", n)])
 def test_layers_become_products_where_that_helps_whatever_was_predicted(wanted):
     tried = []
@@ -30,7 +36,7 @@ def test_layers_become_products_where_that_helps_whatever_was_predicted(wanted):
         tried.append(plan)
         return len(set(plan) ^ wanted)
 
-    assert set(climbed(layers("a", "b", "c"), tuned)) == wanted
+    assert set(climbed(layers("a", "b", "c"), ahead(tuned))) == wanted
     assert tried[0] == {}
     assert all(tried.count(plan) == 1 for plan in tried)
 
@@ -60,7 +66,7 @@ def test_a_layer_changes_where_that_gains_more_than_chance(gain, changes):
     def tuned(plan, share):
         return 1.0 if share == LOOK else 1 + ("low" not in plan) - gain * ("full" in plan)
 
-    assert ("full" in climbed({"low": linear(redundant()), "full": full}, tuned)) == changes
+    assert ("full" in climbed({"low": linear(redundant()), "full": full}, ahead(tuned))) == changes
 
 
 def test_layers_without_a_rank_below_break_even_stay_grids():
@@ -86,13 +92,13 @@ def test_ranks_of_the_plan_that_is_found_are_lowered_as_long_as_a_longer_look_fa
         looks.append(plan["a"][1])
         return 1e6 + abs(looks[-1] - narrower(looks[0])[steps])  # far above what cuts are predicted to lose
 
-    found = climbed(layers("a", rank=14), tuned)
+    found = climbed(layers("a", rank=14), ahead(tuned))
     assert looks == narrower(looks[0])[: steps + 2]
     assert found == {"a": ("flat", looks[steps])}
 
 
 def test_ranks_reach_one_at_last():
-    found = climbed(layers("a"), lambda plan, share: -len(plan) if share == GLANCE else 1e6 + plan["a"][1])
+    found = climbed(layers("a"), ahead(lambda plan, share: -len(plan) if share == GLANCE else 1e6 + plan["a"][1]))
     assert found == {"a": ("flat", 1)}
 
 
@@ -108,7 +114,7 @@ def test_ranks_that_truncation_would_ruin_are_not_lowered():
         cut = analyses["b"].candidate(way, round(rank * 2 / 3)).loss
         return 0.9 * cut / CUT + plan["a"][1] * 1e-9
 
-    found = climbed(analyses, tuned)
+    found = climbed(analyses, ahead(tuned))
     assert found["a"][1] < looks[0]["a"][1]
     assert found["b"] == looks[0]["b"]
 
@@ -118,3 +124,16 @@ def test_where_no_factors_are_best_there_is_no_longer_look():
         return 1 / 0 if share == LOOK else len(plan)
 
     assert climbed(layers("a"), tuned) == {}
+
+
+@pytest.mark.parametrize(("grids", "kept"), [(0.9, True), (1.0, True), (1.1, False)])
+def test_grids_that_are_ahead_only_after_a_longer_look_are_kept(grids, kept):
+    looks = {}
+
+    def tuned(plan, share):
+        if share == GLANCE:
+            return -len(plan)
+        return looks.setdefault(bool(plan), 1.0 if plan else grids)
+
+    assert (climbed(layers("a"), tuned) == {}) == kept
+    assert set(looks) == {True, False}

@@ -26,7 +26,8 @@ def climb(analyses: Mapping[str, Analysis], limit: float, tuned: Tuned) -> dict[
 
     No factors at all and what the knapsack picks are tried; then each of the largest layers changes, from a grid to
     the product that the knapsack picks or back, and stays changed where that lowers the loss by more than chance.
-    Ranks of the plan that is found are lowered as long as that helps after a longer tuning.
+    Ranks of the plan that is found are lowered as long as that helps after a longer tuning, after which it must still
+    be ahead of no factors at all: grids may need more time.
     """
     table = {name: proposals(analysis) for name, analysis in analyses.items()}
     plans: list[dict[str, Choice]] = [{}]
@@ -39,7 +40,10 @@ def climb(analyses: Mapping[str, Analysis], limit: float, tuned: Tuned) -> dict[
         lost = math.inf if plan in plans else tuned(plan, GLANCE)
         if lost < least - GAIN * abs(least):
             least, best = lost, plan
-    return _narrowed(analyses, best, tuned)
+    if not best:
+        return best
+    least, best = _narrowed(analyses, best, tuned)
+    return best if least < tuned({}, LOOK) else {}
 
 
 def _changed(table: Table, plan: Plans, name: str) -> Table:
@@ -51,17 +55,17 @@ def _changed(table: Table, plan: Plans, name: str) -> Table:
     return {layer: [proposal for proposal in row if fits(layer, proposal)] for layer, row in table.items()}
 
 
-def _narrowed(analyses: Mapping[str, Analysis], plan: dict[str, Choice], tuned: Tuned) -> dict[str, Choice]:
+def _narrowed(
+    analyses: Mapping[str, Analysis], plan: dict[str, Choice], tuned: Tuned
+) -> tuple[float, dict[str, Choice]]:
     """The best of a plan and its narrower kin, by a longer look. Ranks whose cut alone loses too much stay."""
-    least = tuned(plan, LOOK) if plan else 0.0
+    least = tuned(plan, LOOK)
     while True:
         less = {name: (way, round(NARROWER * rank)) for name, (way, rank) in plan.items()}
         kin = {n: less[n] if _serves(analyses[n], less[n], CUT * least) else plan[n] for n in plan}
-        if kin == plan:
-            return plan
-        lost = tuned(kin, LOOK)
+        lost = math.inf if kin == plan else tuned(kin, LOOK)
         if lost >= least:
-            return plan
+            return least, plan
         least, plan = lost, kin
 
 
