@@ -81,3 +81,31 @@ def test_more_bits_than_entropy_can_show() -> None:
     grids.quantise(values)
     assert 0.7 * 60 * math.log2(60) < float(grids.bits.sum()) < 60 * math.log2(60)
     assert grids.latent.abs().max() < 1000
+
+
+@pytest.mark.parametrize("factor", [1e-24, 1e-12, 1.0, 1e12, 1e24])
+def test_the_bits_asked_for_however_far_sensitivities_are_from_one(factor: float) -> None:
+    """The unit of the loss changes no step: a net that knows its data by heart has sensitivities of almost nothing."""
+    steps = []
+    for scale in (1.0, factor):
+        torch.manual_seed(0)
+        specs = [GridSpec(name, shape, "float32") for name, shape in SHAPES.items()]
+        grids = GridSet(specs, {name: 0.3 * torch.randn(shape) for name, shape in SHAPES.items()}, 0.6)
+        values = torch.empty(grids.count)
+        start_at(grids, {name: scale * (value or 7.0) for name, value in SENSITIVITY.items()}, 3.0 * grids.count, values)
+        grids.quantise(values)
+        assert float(grids.bits.sum()) == pytest.approx(3.0 * grids.count, rel=0.001)
+        steps.append(grids.steps())
+    assert torch.allclose(*steps, rtol=0.01)
+
+
+def test_sensitivities_far_apart() -> None:
+    torch.manual_seed(0)
+    specs = [GridSpec(name, (100, 100), "float32") for name in ("near", "far")]
+    weights = {"near": torch.randn(100, 100), "far": torch.randn(100, 100)}
+    grids = GridSet(specs, weights, 0.5)
+    values = torch.empty(grids.count)
+    start_at(grids, {"near": 1e8, "far": 1e-8}, 4.0 * 10_000, values)
+    grids.quantise(values)
+    assert float(grids.bits[0]) == pytest.approx(4.0 * 10_000, rel=0.01)
+    assert grids.steps()[1].item() == pytest.approx(COARSEST, rel=0.05)

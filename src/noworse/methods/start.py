@@ -13,6 +13,7 @@ from noworse.methods.grid import LARGEST_CODE, GridSet
 COARSEST = 2.5  # largest step at the start from nearest rounding, in units of the tensor's root mean square
 UNUSED = 0.5  # the same for tensors that the calibration data never reach
 BISECTIONS = 18
+TINY = 1e-300  # a scale below all that steps are limited to, as its inverse is above
 REACHABLE = 0.85  # of n·log2 n bits, which the empirical entropy of n codes cannot exceed
 
 
@@ -43,9 +44,7 @@ def start_at(
     λ is in loss units per (bit per weight): the slope of loss against rate is ln 2 · F·s²/12 per bit.
     """
     most = REACHABLE * sum(n * math.log2(n) for n, spec in zip(grids.sizes, grids.specs, strict=True) if spec.tuned)
-    known = [f for f in sensitivity.values() if f > 0]
-    middle = -0.5 * math.log(sum(known) / len(known))
-    low, high = middle - 15, middle + 15
+    low, high = _scales(grids, sensitivity, coarsest)
     for _ in range(BISECTIONS):
         scale = 0.5 * (low + high)
         grids.log_step.copy_(equal_slope_steps(grids, sensitivity, math.exp(scale), coarsest).log())
@@ -55,3 +54,15 @@ def start_at(
     slopes = [sensitivity[spec.name] * float(s) ** 2 for spec, s in zip(grids.specs, grids.steps(), strict=True)]
     weighted = sum(n * x for n, x in zip(grids.sizes, slopes, strict=True))
     return math.log(2) * weighted / 12
+
+
+def _scales(grids: GridSet, sensitivity: Mapping[str, float], coarsest: float) -> tuple[float, float]:
+    """ln of the scales at which all tuned tensors have their finest and their coarsest step: all that a search needs.
+
+    However far sensitivities are from 1 or from each other, the scale of any number of bits that steps can reach lies
+    between the two.
+    """
+    fine, coarse = (equal_slope_steps(grids, sensitivity, scale, coarsest) for scale in (TINY, 1 / TINY))
+    roots = [math.sqrt(sensitivity[spec.name]) if spec.tuned else math.nan for spec in grids.specs]
+    ends = [[float(s) * root for s, root in zip(steps, roots, strict=True) if root > 0] for steps in (fine, coarse)]
+    return math.log(min(ends[0])), math.log(max(ends[1]))
