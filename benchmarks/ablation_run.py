@@ -77,7 +77,9 @@ def measure(run: Run, quick: bool = False) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.nwt"
         settings = nw.Options.from_json(json.dumps(options))
-        report = nw.compress_task(chosen, path, target=NETS[run.net].ratio, options=settings, progress=None)
+        report = nw.compress_task(
+            chosen, path, target=NETS[run.net].ratio, tolerance=None, options=settings, progress=None
+        )
         seconds = time.monotonic() - begin
         verdict = report.verdict if chosen is task else nw.verify(path, task.model, task.loss, task.verify)
     return {

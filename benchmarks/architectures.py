@@ -136,7 +136,12 @@ def run_compress(name: str, quick: bool, folder: Path) -> dict[str, Any]:
     before = resident()
     begin = time.monotonic()
     report = nw.compress_task(
-        task, path, target=RATIO, options=options, progress=lambda step: stamps.append((step.stage, time.monotonic()))
+        task,
+        path,
+        target=RATIO,
+        tolerance=None,
+        options=options,
+        progress=lambda step: stamps.append((step.stage, time.monotonic())),
     )
     seconds, most = time.monotonic() - begin, peak()
     opened = time.monotonic()

@@ -131,7 +131,7 @@ def rows_of(name: str, options: argparse.Namespace) -> Iterator[Row]:
     for ratio in options.ratios:
         path = options.folder / f"{name}_{ratio:g}.nwt"
         begin = time.monotonic()
-        report = nw.compress_task(task, path, target=ratio, options=settings)
+        report = nw.compress_task(task, path, target=ratio, tolerance=None, options=settings)
         title, verdict = f"{name} at {ratio:g}", report.verdict
         before, after = verdict.metric_original, verdict.metric_compressed
         assert before is not None

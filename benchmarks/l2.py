@@ -39,7 +39,7 @@ def run_case(name: str, case: Case, quick: bool, folder: Path) -> dict[str, Any]
     options = replace(base, **{**case.options, **(QUICK if quick and base.iterations else {})})
     begin = time.monotonic()
     path = folder / f"{name.replace(' ', '_')}.nwt"
-    report = nw.compress_task(task, path, target=case.ratio, options=options)
+    report = nw.compress_task(task, path, target=case.ratio, tolerance=None, options=options)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {**json.loads(report.to_json()), "seconds": time.monotonic() - begin, "memory": memory}
 
@@ -62,7 +62,7 @@ def overhead(folder: Path, quick: bool) -> list[Row]:
     task = nw.load_task(FASHION + "resnet20")
     path = folder / "overhead.nwt"
     options = nw.Options(iterations=20 if quick else 100, batch=64)
-    report = nw.compress_task(task, path, target=OVERHEAD_RATIO, options=options)
+    report = nw.compress_task(task, path, target=OVERHEAD_RATIO, tolerance=None, options=options)
     with File(path) as file:
         shares = file.attribution()
         size = file.size

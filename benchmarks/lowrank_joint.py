@@ -58,7 +58,7 @@ def compress(task: Task, ratio: float, case: Case, methods: str, quick: bool) ->
     """One file."""
     settings = {**case.options, "methods": methods, **({"iterations": 20} if quick else {})}
     with tempfile.TemporaryDirectory() as folder:
-        return compress_task(task, Path(folder) / "a.nwt", target=ratio, options=Options(**settings))
+        return compress_task(task, Path(folder) / "a.nwt", target=ratio, tolerance=None, options=Options(**settings))
 
 
 def rows_of(net: str, case: Case, task: Task, quick: bool) -> list[Row]:

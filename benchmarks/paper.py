@@ -55,7 +55,7 @@ def run(name: str, preset: str, ratio: float, options: Any) -> dict[str, Any]:
     task = fashion_mnist.build(case.net, "development" if options.quick else "test")
     settings = replace(PRESETS[preset], iterations=iterations, batch=PRESETS["default"].batch)
     path = options.folder / f"{case.net}_{preset}_{ratio:.1f}.nwt"
-    return json.loads(nw.compress_task(task, path, target=ratio, options=settings).to_json())  # type: ignore[no-any-return]
+    return json.loads(nw.compress_task(task, path, target=ratio, tolerance=None, options=settings).to_json())  # type: ignore[no-any-return]
 
 
 def stored(name: str, preset: str, ratio: float, options: Any) -> dict[str, Any]:

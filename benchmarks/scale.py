@@ -33,7 +33,7 @@ CHECKPOINTED = "mobilenetv2"
 
 def command(folder: Path, name: str, iterations: int, *extra: str) -> list[str]:
     """The arguments of ``python`` for one compression."""
-    words = ["-m", "noworse", "compress", TASK, "-o", str(folder / f"{name}.nwt"), "--target", TARGET]
+    words = ["-m", "noworse", "compress", TASK, "-o", str(folder / f"{name}.nwt"), "--target", TARGET, "--no-gate"]
     return [*words, "--iterations", str(iterations), "--set", f"batch={BATCH}", "--json", *extra]
 
 

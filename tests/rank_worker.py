@@ -71,7 +71,13 @@ def outcome(name: str, folder: Path, rank: int) -> dict[str, Any]:
         folder_for_work = folder / "work" if name in ("stopped", "resumed") else None
         options = Options(iterations=40, batch=1 if name == "single" else 30)
         report = compress_task(
-            job(name.split("-")[0], rank), out, target=14, options=options, progress=None, work=folder_for_work
+            job(name.split("-")[0], rank),
+            out,
+            target=14,
+            tolerance=None,
+            options=options,
+            progress=None,
+            work=folder_for_work,
         )
     except (NoWorseError, ZeroDivisionError) as error:
         return {"error": type(error).__name__, "message": str(error), "left": sorted(p.name for p in folder.iterdir())}

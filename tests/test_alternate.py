@@ -115,7 +115,9 @@ def test_a_compression_by_the_paper_preset(tmp_path: Path) -> None:
     from noworse import compress_task
 
     options = replace(PRESETS["paper"], iterations=39)
-    report = compress_task(task(mlp()), tmp_path / "m.nwt", target="5 bits", options=options, progress=None)
+    report = compress_task(
+        task(mlp()), tmp_path / "m.nwt", target="5 bits", tolerance=None, options=options, progress=None
+    )
     assert report.size == (tmp_path / "m.nwt").stat().st_size
     with File(tmp_path / "m.nwt") as file:
         file.check()
@@ -142,7 +144,9 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path: Path) -> None:
             if kill and getattr(step, "iteration", 0) == 50:
                 raise Killed
 
-        compress_task(task(mlp()), tmp_path / name, target="5 bits", options=options, progress=progress, **given)
+        compress_task(
+            task(mlp()), tmp_path / name, target="5 bits", tolerance=None, options=options, progress=progress, **given
+        )
         return (tmp_path / name).read_bytes()
 
     whole = run("whole")

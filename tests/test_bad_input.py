@@ -228,7 +228,7 @@ def test_interruption(out: Path, stage: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compress_task(task(mlp()), out, target=8, options=Options(iterations=30), progress=interrupt)
+        compress_task(task(mlp()), out, target=8, tolerance=None, options=Options(iterations=30), progress=interrupt)
 
 
 def test_failures_leave_an_older_file_alone(tmp_path: Path) -> None:

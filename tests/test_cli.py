@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file as load_safetensors
 
 from noworse.cli import main
-from noworse.format import File, pack
+from noworse.format import File, pack, restamp
 from noworse.io import load_file, save_file
 from noworse.representation import Constant, Grid, Raw, Tied, pack_step
 
@@ -163,6 +163,20 @@ def test_missed_tolerance_writes_nothing(folder: Path, noworse: Callable[..., Ru
     assert not list(folder.glob("*z.nwt*"))
 
 
+@pytest.mark.slow
+def test_a_worse_file_is_no_success_unless_asked_for(folder: Path, noworse: Callable[..., Run]) -> None:
+    """One per cent of the original's loss is the default tolerance also where a target is given."""
+    words = ["compress", "tasks.py:tiny", "--target", "400B", "-o", "w.nwt", "--iterations", 5, "--json", "--quiet"]
+    gated = noworse(*words)
+    assert gated.returncode == 3
+    assert single_object(gated)["verdict"]["verdict"] == "worse"
+    assert not (folder / "w.nwt").exists()
+    free = noworse(*words, "--no-gate")
+    assert free.returncode == 0
+    assert single_object(free)["verdict"]["verdict"] == "worse"
+    assert (folder / "w.nwt").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -189,13 +203,12 @@ def test_compress_bad_input(
 
 
 @pytest.mark.slow
-def test_verify_counts_looks(folder: Path, compressed: Run, noworse: Callable[..., Run]) -> None:
+def test_verify_judges_by_what_it_is_asked(folder: Path, compressed: Run, noworse: Callable[..., Run]) -> None:
     before = (folder / "x.nwt").read_bytes()
     with File(before) as file:
         stored = file.verdict
     assert stored is not None
-    assert stored["looks"] == 1
-    found = noworse("verify", "tasks.py:tiny", "x.nwt", "--tolerance", "10", "--json")
+    found = noworse("verify", "tasks.py:tiny", "x.nwt", "--tolerance", "10", "--look", "2", "--looks", "2", "--json")
     assert found.returncode == 0
     verdict = single_object(found)
     assert (verdict["verdict"], verdict["looks"], verdict["tolerance"]) == ("no worse", 2, 10.0)
@@ -203,9 +216,11 @@ def test_verify_counts_looks(folder: Path, compressed: Run, noworse: Callable[..
     assert verdict["mean_difference"] == pytest.approx(stored["mean_difference"], rel=1e-5)
     assert (folder / "x.nwt").read_bytes() == before
     (folder / "r.nwt").write_bytes(before)
-    strict = noworse("verify", "tasks.py:tiny", "r.nwt", "--tolerance", "0%", "--record")
+    restamp(folder / "r.nwt", {**stored, "tolerance": 1e6, "confidence": 0.51, "verdict": "no worse"})
+    strict = noworse("verify", "tasks.py:tiny", "r.nwt", "--tolerance", "0%", "--look", "2", "--looks", "2", "--record")
     assert strict.returncode == 3
-    assert "look 2 at these samples" in strict.stdout
+    assert "look 2 of 2 at these samples" in strict.stdout
+    assert "The file claims: no worse" in strict.stdout
     with File(folder / "r.nwt") as file:
         assert file.verdict is not None
         assert (file.verdict["looks"], file.verdict["tolerance"]) == (2, 0.0)

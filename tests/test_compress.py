@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import pickle
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from noworse import Options, compress, load_file, load_model, verify
-from noworse.errors import TargetMissed
+from noworse.compress import compress_task
+from noworse.errors import BadInput, TargetMissed
 from noworse.format import File
 from noworse.representation import Constant, Grid, Raw, Tied
 from noworse.task import Task
@@ -268,14 +270,30 @@ def test_a_tolerance_decides_the_size(tmp_path: Path) -> None:
         report = run(job, tmp_path / "x.nwt", tolerance=tolerance, iterations=60)
         assert report.verdict.passed
         assert report.verdict.upper_bound <= report.verdict.tolerance
-        assert 1 <= report.verdict.looks <= Options().looks
+        assert 1 <= report.verdict.look <= report.verdict.looks == Options().looks
         again = verify(
             tmp_path / "x.nwt", job.model, loss, job.verify,
-            tolerance=report.verdict.tolerance, looks=report.verdict.looks,
+            tolerance=report.verdict.tolerance, look=report.verdict.look, looks=report.verdict.looks,
         )  # fmt: skip
         assert again == report.verdict
         sizes.append(report.size)
     assert sizes[1] < sizes[0]
+
+
+def test_a_worse_file_is_an_error_unless_no_tolerance_is_asked_for(tmp_path: Path) -> None:
+    job = task(mlp())
+    given = {"target": "450B", "options": Options(iterations=5), "progress": None}
+    with pytest.raises(TargetMissed) as raised:
+        compress_task(job, tmp_path / "x.nwt", **given)
+    assert not raised.value.report.passed
+    again = pickle.loads(pickle.dumps(raised.value))  # across a process boundary, as pools and launchers send it
+    assert (str(again), again.file) == (str(raised.value), raised.value.file)
+    report = compress_task(job, tmp_path / "x.nwt", **given, tolerance=None)
+    assert not report.passed
+    assert not report.verdict
+    assert (tmp_path / "x.nwt").read_bytes() != b""
+    with pytest.raises(BadInput, match="neither target nor tolerance"):
+        compress_task(job, tmp_path / "x.nwt", tolerance=None)
 
 
 @pytest.mark.parametrize("target", [16, None])
@@ -290,15 +308,16 @@ def test_a_tolerance_that_cannot_be_met(tmp_path: Path, target: float | None) ->
     assert report.size == len(raised.value.file)
     (tmp_path / "best.nwt").write_bytes(raised.value.file)
     looks = 1 if target else Options().looks
-    assert report.verdict.looks == looks
-    assert verify(tmp_path / "best.nwt", job.model, loss, job.verify, tolerance=0, looks=looks) == report.verdict
+    assert report.verdict.look == report.verdict.looks == looks
+    again = verify(tmp_path / "best.nwt", job.model, loss, job.verify, tolerance=0, look=looks, looks=looks)
+    assert again == report.verdict
 
 
 def test_the_functions_of_the_package_take_keywords(tmp_path: Path) -> None:
     model, job = mlp(), task(mlp())
     steps: list[Any] = []
     report = compress(
-        model, loss=loss, calib=job.calib, verify=job.verify, out=tmp_path / "x.nwt", target="800B",
+        model, loss=loss, calib=job.calib, verify=job.verify, out=tmp_path / "x.nwt", target="800B", tolerance=None,
         options=Options(iterations=30), progress=steps.append,
     )  # fmt: skip
     assert callable(verify)

@@ -122,7 +122,8 @@ def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
     task_file = tmp_path / "net.py"
     task_file.write_text("from tests.tiny import mlp, task\n\ndef job():\n    return task(mlp())\n")
     words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port(), "-m", "noworse"]
-    words += ["compress", f"{task_file}:job", "-o", str(tmp_path / "x.nwt"), "--target", "14", "--iterations", "20"]
+    words += ["compress", f"{task_file}:job", "-o", str(tmp_path / "x.nwt"), "--target", "14", "--no-gate"]
+    words += ["--iterations", "20"]
     done = subprocess.run(
         [sys.executable, *words, "--json"], capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=300
     )

@@ -36,7 +36,7 @@ def test_refused(options: Options | None, preset: str, message: str) -> None:
 @pytest.mark.parametrize("target", [4, 7])
 def test_fast_lands_without_training(tmp_path: Path, target: float) -> None:
     job = task(ConvNet(), 1, 12, 12)
-    report = compress_task(job, tmp_path / "x.nwt", target=target, preset="fast", progress=None)
+    report = compress_task(job, tmp_path / "x.nwt", target=target, tolerance=None, preset="fast", progress=None)
     size = report.original_size / target
     assert 0.99 * size - 24 <= report.size <= size
     assert report.spent["net"] == 0.0
@@ -47,7 +47,7 @@ def test_fast_through_compress_repeats_itself(tmp_path: Path) -> None:
     found = []
     for name in ("a.nwt", "b.nwt"):
         arguments = {"loss": loss, "calib": job.calib, "verify": job.verify, "out": tmp_path / name}
-        compress(job.model, **arguments, target=5, preset="fast", progress=None)  # type: ignore[arg-type]
+        compress(job.model, **arguments, target=5, tolerance=None, preset="fast", progress=None)  # type: ignore[arg-type]
         found.append((tmp_path / name).read_bytes())
     assert found[0] == found[1]
     weights = load_file(tmp_path / "a.nwt")

@@ -63,7 +63,7 @@ def compress(folder: Path, name: str, draws: int = 0, stop: str = "", **given: A
             raise Killed
 
     job = dataclasses.replace(task(mlp()), augment=killing(draws) if draws else jitter)
-    settings: dict[str, Any] = {"target": 14, "options": OPTIONS, **given}
+    settings: dict[str, Any] = {"target": 14, "tolerance": None, "options": OPTIONS, **given}
     compress_task(job, folder / f"{name}.nwt", **{"work": folder / "work", "progress": progress, **settings})
     return (folder / f"{name}.nwt").read_bytes()
 
@@ -154,7 +154,9 @@ def test_another_model_or_other_data_is_refused(tmp_path: Path) -> None:
         model[0].bias[0] += 1e-6  # type: ignore[index, operator]
     job = Task(model, task(mlp()).loss, list(task(mlp()).calib)[::-1], task(mlp()).verify)
     with pytest.raises(BadInput, match="another run, whose the model and calib differ"):
-        compress_task(job, tmp_path / "x.nwt", target=14, options=OPTIONS, work=tmp_path / "work", progress=None)
+        compress_task(
+            job, tmp_path / "x.nwt", target=14, tolerance=None, options=OPTIONS, work=tmp_path / "work", progress=None
+        )
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "header", "empty", "other"])

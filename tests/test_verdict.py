@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from noworse.errors import BadInput
-from noworse.verdict import MINIMUM_SAMPLES, VERDICTS, Verdict, judge, parse_tolerance, upper_bound
+from noworse.verdict import (
+    MINIMUM_SAMPLES,
+    VERDICTS,
+    Verdict,
+    chance_of_error,
+    judge,
+    parse_tolerance,
+    upper_bound,
+)
 
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Array]
@@ -106,15 +114,33 @@ def test_bound_is_never_below_student(sample: Array, alpha: float) -> None:
     assert upper_bound(sample, alpha) >= student - 1e-9
 
 
-@given(samples_of, st.floats(0, 50), st.integers(1, 20))
-def test_looks_split_the_chance_of_error(sample: Array, tolerance: float, looks: int) -> None:
-    zeros = np.zeros(len(sample))
-    several = judge(zeros, sample, tolerance, confidence=0.9, looks=looks)
-    single = judge(zeros, sample, tolerance, confidence=1 - 0.1 / looks)
+@given(samples_of, st.floats(0, 50), st.integers(1, 20), st.data())
+def test_looks_split_the_chance_of_error(sample: Array, tolerance: float, looks: int, data: st.DataObject) -> None:
+    zeros, look = np.zeros(len(sample)), data.draw(st.integers(1, looks))
+    several = judge(zeros, sample, tolerance, 0.9, look, looks)
+    share = 1.0 if looks == 1 else 0.8 if look == 1 else 0.2 / (looks - 1)
+    single = judge(zeros, sample, tolerance, confidence=1 - 0.1 * share)
     assert several.upper_bound == pytest.approx(single.upper_bound)
     assert several.lower_bound == pytest.approx(single.lower_bound)
-    assert several.looks == looks
+    assert (several.look, several.looks) == (look, looks)
     assert several.confidence == 0.9
+    assert sum(chance_of_error(0.9, k, looks) for k in range(1, looks + 1)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.8, 0.95])
+def test_three_looks_err_together_in_no_more_than_one(correlation: float) -> None:
+    """A loss difference that is exactly the tolerance should pass at any of three looks in at most 5 % of trials."""
+    draws, trials, samples = np.random.default_rng(7), 2000, 60
+    passed = 0
+    for _ in range(trials):
+        shared = draws.standard_normal(samples)
+        for look in (1, 2, 3):
+            own = draws.standard_normal(samples)
+            differences = 1 + math.sqrt(correlation) * shared + math.sqrt(1 - correlation) * own
+            if judge(np.zeros(samples), differences, 1.0, look=look, looks=3).passed:
+                passed += 1
+                break
+    assert passed / trials <= 0.055
 
 
 @given(samples_of, st.floats(0, 50))
@@ -162,7 +188,8 @@ def test_identical_losses_are_no_worse_even_without_tolerance() -> None:
         (np.zeros(40), np.zeros(40), {"tolerance": -0.1}, "tolerance -0.1"),
         (np.zeros(40), np.zeros(40), {"tolerance": math.nan}, "tolerance nan"),
         (np.zeros(40), np.zeros(40), {"confidence": 1.0}, "confidence 1.0"),
-        (np.zeros(40), np.zeros(40), {"looks": 0}, "looks is 0"),
+        (np.zeros(40), np.zeros(40), {"looks": 0}, "look 1 of 0"),
+        (np.zeros(40), np.zeros(40), {"look": 3, "looks": 2}, "look 3 of 2"),
         (np.zeros(40), np.r_[1e300, -1e300, np.zeros(38)], {}, "overflow"),
     ],
 )
@@ -175,7 +202,13 @@ def test_losses_that_cannot_be_judged(original: object, compressed: object, opti
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 maybe = st.none() | numbers
 verdicts = st.builds(
-    Verdict, st.sampled_from(VERDICTS), st.integers(30, 10**9), *[numbers] * 7, st.integers(1, 99), *[maybe] * 4
+    Verdict,
+    st.sampled_from(VERDICTS),
+    st.integers(30, 10**9),
+    *[numbers] * 7,
+    st.integers(1, 9),
+    st.integers(9, 99),
+    *[maybe] * 4,
 )
 
 
@@ -211,9 +244,10 @@ def test_verdict_fields_are_checked() -> None:
 
 
 def test_text_holds_what_a_reader_needs() -> None:
-    verdict = Verdict("no worse", 9999, 0.25, 0.2525, 0.0025, 0.004, 0.001, 0.01, 0.95, 3, 91.5, 91.25, 0.0125, 0.003)
+    losses = 0.25, 0.2525, 0.0025, 0.004, 0.001, 0.01
+    verdict = Verdict("no worse", 9999, *losses, 0.95, 2, 3, 91.5, 91.25, 0.0125, 0.003)
     text = str(verdict)
-    for part in ("no worse", "9,999", "0.2525", "0.25 ", "+0.0025", "+0.004", "+0.001", "0.01", "95 %", "look 3"):
+    for part in ("no worse", "9,999", "0.2525", "0.25 ", "+0.0025", "+0.004", "+0.001", "0.01", "95 %", "look 2 of 3"):
         assert part in text
     for part in ("91.5", "91.25", "1.25 %", "0.003 nats", "1 in 3,333"):
         assert part in text

@@ -56,9 +56,9 @@ def test_verdict_is_that_of_the_written_file(tmp_path: Path, batches: list[Any])
     model = net().train()
     state = copy.deepcopy(model.state_dict())
     path, candidate = saved(tmp_path / "x.nwt", 0.05)
-    found = verify(path, model, loss, batches, tolerance=0.05, metric=accuracy, looks=2)
+    found = verify(path, model, loss, batches, tolerance=0.05, metric=accuracy, look=2, looks=2)
     pairs = compare(model, candidate, loss, batches)
-    expected = judge(pairs.original, pairs.compressed, 0.05, looks=2)
+    expected = judge(pairs.original, pairs.compressed, 0.05, look=2, looks=2)
     for name in ("verdict", "samples", "mean_difference", "upper_bound", "lower_bound", "tolerance", "looks"):
         assert getattr(found, name) == getattr(expected, name)
     assert found.samples == 600

@@ -34,6 +34,7 @@ from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
 from noworse.search import Predictor
 from noworse.sensitivity.moments import input_moments
 from noworse.task import Task
+from noworse.verdict import chance_of_error
 
 DEFAULT, PAPER = "default", "paper"
 TRUE = "loss"  # the cost of the default preset
@@ -47,7 +48,7 @@ HELD_BACK = 0.25  # of calib: where the search measures
 BISECTIONS = 9
 MARGIN = 0.7  # of the tolerance is used on calib
 BACK_OFF_SHARE = 0.05  # of all bits that a failed verification adds
-CONFIDENCE = 0.95
+CONFIDENCE, LOOKS = 0.95, 3
 
 
 @dataclass(frozen=True)
@@ -310,7 +311,7 @@ class Search:
 
         Where the verdict on it is not good enough: with 5 % more bits each time, spent where they help most.
         """
-        predictor = Predictor(self.task, self, self.held_back, samples, CONFIDENCE)
+        predictor = Predictor(self.task, self, self.held_back, samples, 1 - chance_of_error(CONFIDENCE, 1, LOOKS))
         low = sum(min(row) for row in self.choices.sizes) / self._count
         high, best = float(FULL), [len(row) - 1 for row in self.proposals]
         for _ in range(BISECTIONS):

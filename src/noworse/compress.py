@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.data import Batch
-from noworse.errors import TargetMissed
+from noworse.errors import BadInput, TargetMissed
 from noworse.job import Job
 from noworse.options import Options
 from noworse.presets import choose
@@ -35,7 +35,7 @@ def compress(
     verify: Iterable[Batch],
     out: str | os.PathLike[str],
     target: float | str | None = None,
-    tolerance: float | str | None = None,
+    tolerance: float | str | None = "1%",
     options: Options | None = None,
     preset: str = "default",
     work: str | os.PathLike[str] | None = None,
@@ -47,7 +47,8 @@ def compress(
     ``loss(model, batch)`` returns per-sample losses (B,). ``calib`` holds unlabelled batches that choose, ``verify``
     held-out ones that judge. ``target`` is a ratio, "400KB" or "1.6 bits" per weight; ``tolerance`` the mean loss
     difference to stay under, in the loss's unit or "1%" of the original's mean loss (the default), and what decides
-    the size where there is no target. ``preset`` names settings (see presets.py) where ``options`` are not given.
+    the size where there is no target; with None a file of the target size is written whatever the verdict.
+    ``preset`` names settings (see presets.py) where ``options`` are not given.
     ``work`` is a folder for checkpoints: the same call goes on there after it was interrupted, to the same file.
     ``extras`` are further fields of ``Task``: metric, forward, distill, augment, keep.
 
@@ -64,7 +65,7 @@ def compress_task(
     out: str | os.PathLike[str],
     *,
     target: float | str | None = None,
-    tolerance: float | str | None = None,
+    tolerance: float | str | None = "1%",
     options: Options | None = None,
     preset: str = "default",
     work: str | os.PathLike[str] | None = None,
@@ -73,6 +74,8 @@ def compress_task(
     """``compress`` for a Task."""
     begin, options = time.monotonic(), choose(options, preset)
     with together() if options.parallel else nullcontext(ALONE) as ranks:
+        if target is None and tolerance is None:
+            raise BadInput("neither target nor tolerance was given: expected one that decides the size of the file")
         job = Job(task, out, options, progress or (lambda step: None), ranks)
         job.begin(work, target, tolerance)
         return _run(job, target, tolerance, begin)
@@ -85,7 +88,7 @@ def _run(job: Job, target: float | str | None, tolerance: float | str | None, be
             torch.default_generator.manual_seed(job.options.seed)
             verdict = job.within(limit) if target is None else job.at_target(target, limit)
         report = job.report(verdict, time.monotonic() - begin)
-        if not verdict.passed and (tolerance is not None or target is None):
+        if not verdict.passed and tolerance is not None:
             missed = TargetMissed(f"the tolerance was not met: {verdict}", report, job.content())
             job.work.clean()
             raise missed

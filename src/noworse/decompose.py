@@ -34,7 +34,7 @@ from noworse.model.tensors import float32_copy
 from noworse.search import Predictor
 from noworse.sensitivity.kronecker import Curvature, measure
 from noworse.task import Task
-from noworse.verdict import Verdict, parse_tolerance
+from noworse.verdict import Verdict, chance_of_error, parse_tolerance
 from noworse.verify import verify_module
 
 PAPER = "paper"
@@ -140,9 +140,12 @@ def decompose_task(
         results = iter([search.at_drop(drop)])
     else:
         results = (search.within(MEMORISED * limit * BACK_OFF**look, samples) for look in range(LOOKS))
+    looks = LOOKS if drop is None and preset != PAPER else 1
     for look, (trial, chosen) in enumerate(results, 1):
         module = search.finish(trial, chosen)
-        verdict = verify_module(module, judged, held_out, tolerance=limit, looks=look, confidence=CONFIDENCE)
+        verdict = verify_module(
+            module, judged, held_out, tolerance=limit, look=look, looks=looks, confidence=CONFIDENCE
+        )
         if verdict.passed:
             break
     settings = {"preset": preset, "tolerance": str(tolerance), "drop": drop, "seed": seed}
@@ -248,7 +251,7 @@ class Search:
 
     def within(self, limit: float, samples: int) -> tuple[nn.Module, Chosen]:
         """As few parameters as keep the predicted bound of a test on so many ``samples`` within ``limit``."""
-        predictor = Predictor(self.task, self, self.held_back, samples, CONFIDENCE)
+        predictor = Predictor(self.task, self, self.held_back, samples, 1 - chance_of_error(CONFIDENCE, 1, LOOKS))
         low, high = -40.0, 5.0  # of ln(price)
         best: Chosen = {}
         for _ in range(BISECTIONS):

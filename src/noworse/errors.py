@@ -29,6 +29,9 @@ class TargetMissed(NoWorseError):
     """
 
     def __init__(self, message: str, report: Any, file: bytes) -> None:
-        super().__init__(message)
+        super().__init__(message, report, file)  # all of them: unpickling calls this again
         self.report = report
         self.file = file
+
+    def __str__(self) -> str:
+        return str(self.args[0])

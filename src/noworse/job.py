@@ -27,6 +27,7 @@ from noworse.search import Predictor, next_budget
 from noworse.target import parse_target
 from noworse.task import Task
 from noworse.tune import Progress, Step
+from noworse.verdict import chance_of_error
 from noworse.verify import Verdict, mean_loss, parse_tolerance, verify_module
 from noworse.work import NOWHERE, Work
 from noworse.workspace import Workspace
@@ -65,6 +66,7 @@ class Job:
         self.calib, self.verify = data.disjoint(task.calib, task.verify)
         self.samples = sum(data.batch_size(batch) for batch in self.verify)
         self.work = Work(None, {}, ranks)
+        self.looks = 1  # at verify, declared before the first
         self.judged = task.remembering()  # what it makes of verify is needed again at the end
         self.original_loss = ranks.lead(lambda: mean_loss(self.judged.model, task.loss, self.verify))
 
@@ -120,7 +122,8 @@ class Job:
         unknown += ["changed", "mean_kl"] if self.task.distill == "kl" else []
         known = {"original_loss": self.original_loss, "tolerance": tolerance, "confidence": self.options.confidence}
         digits = {name: (-1) ** k * (1.23457 + 0.10351 * k) * 1e-5 for k, name in enumerate(unknown)}
-        workspace.verdict = Verdict("inconclusive", self.samples, looks=self.options.looks, **known, **digits).record()
+        verdict = Verdict("inconclusive", self.samples, look=self.looks, looks=self.looks, **known, **digits)
+        workspace.verdict = verdict.record()
         return workspace
 
     def at_target(self, target: float | str, tolerance: float | str) -> Verdict:
@@ -134,7 +137,7 @@ class Job:
         workspace.start(8.0 * AIM * size)
         workspace.forget_start()
         workspace.tuner.run(8.0 * AIM * size, self.options.iterations)
-        return self._judge(workspace, land(workspace, size), limit, 1, last=True)
+        return self._judge(workspace, land(workspace, size), limit)
 
     def within(self, tolerance: float | str) -> Verdict:
         """Find the smallest size whose predicted bound stays under the tolerance, and judge it; back off on failure.
@@ -142,11 +145,11 @@ class Job:
         The prediction is made on the part of calib that tuning does not see; a verification chooses nothing but
         whether to back off, and each further one is counted against the confidence.
         """
-        limit = parse_tolerance(tolerance, self.original_loss)
+        limit, self.looks = parse_tolerance(tolerance, self.original_loss), self.options.looks
         tune_on, held_back = data.split(self.calib, self.options.development, self.options.seed)
         workspace = self._workspace(tune_on, limit, self.work)
         workspace.settings["tolerance"] = str(tolerance)
-        predictor = Predictor(self.task, workspace, held_back, self.samples, self.options.confidence)
+        predictor = Predictor(self.task, workspace, held_back, self.samples, self._certainty())
         budget = FIRST_BITS * workspace.grids.count + 8.0 * workspace.floor()
         dense = workspace
         for round_ in range(1, ROUNDS + 1):
@@ -154,7 +157,7 @@ class Job:
             workspace.start(budget)
             workspace.tuner.run(budget, int(ROUND_SHARE * self.options.iterations), f"search {round_}/{ROUNDS}")
             budget = self.work.note(f"budget {round_}", functools.partial(self._next, workspace, predictor, limit))
-        for look in range(1, self.options.looks + 1):
+        for look in range(1, self.looks + 1):
             if f"look {look}" in self.work.notes:
                 budget *= BACK_OFF
                 continue
@@ -167,6 +170,10 @@ class Job:
             budget *= BACK_OFF
         return verdict
 
+    def _certainty(self) -> float:
+        """The confidence of the first look, which is to pass."""
+        return 1 - chance_of_error(self.options.confidence, 1, self.looks)
+
     def _next(self, workspace: Workspace, predictor: Predictor, limit: float) -> float:
         """The budget in bits after a round of the search."""
         found = next_budget(workspace.tuner.bits(), predictor.bound(), limit, 8.0 * workspace.floor())
@@ -177,16 +184,15 @@ class Job:
         workspace: Workspace,
         items: Mapping[str, Representation],
         tolerance: float,
-        looks: int,
-        last: bool = False,
+        look: int = 1,
     ) -> Verdict:
         def judged() -> list[Any]:
             self.progress(Step("write and verify", 0, 1, 0, 0, 0, 0))
             write(self.partial, items, workspace.settings, coder=self.options.coder)
-            if last:  # two further models are to be held: the decoded tensors, and the module they are loaded into
+            if self.looks == 1:  # two further models are to be held: the decoded tensors, and the module they go into
                 workspace.release()
             candidate = load_model(copy.deepcopy(self.task.model), self.partial)
-            settings: dict[str, Any] = {"looks": looks, "confidence": self.options.confidence}
+            settings: dict[str, Any] = {"look": look, "looks": self.looks, "confidence": self.options.confidence}
             verdict = verify_module(candidate, self.judged, self.verify, tolerance=tolerance, **settings)
             return [verdict.to_json(), restamp(self.partial, verdict.record())]
 

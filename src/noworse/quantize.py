@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from noworse import data
-from noworse.bit_search import CONFIDENCE, DEFAULT, LEVELS, LayerBits, Search
+from noworse.bit_search import CONFIDENCE, DEFAULT, LEVELS, LOOKS, LayerBits, Search
 from noworse.compare import mean_loss
 from noworse.data import Batch
 from noworse.errors import BadInput
@@ -30,7 +30,7 @@ from noworse.task import Task
 from noworse.verdict import Verdict, parse_tolerance
 from noworse.verify import verify_module
 
-ACTIVATION_BITS, LOOKS = 8, 3
+ACTIVATION_BITS = 8
 
 Bits = float | Mapping[str, int]
 
@@ -134,9 +134,12 @@ def run(search: Search, held_out: list[Batch], bits: Bits | None, tolerance: flo
         choices = search.within(limit, sum(map(data.batch_size, held_out)))
     else:
         choices = iter([search.fixed(bits) if isinstance(bits, Mapping) else search.at(bits)])
+    looks = LOOKS if bits is None else 1
     for look, chosen in enumerate(choices, 1):
         module = search.build(chosen)
-        verdict = verify_module(module, judged, held_out, tolerance=limit, looks=look, confidence=CONFIDENCE)
+        verdict = verify_module(
+            module, judged, held_out, tolerance=limit, look=look, looks=looks, confidence=CONFIDENCE
+        )
         if verdict.passed or look == LOOKS:
             break
     settings: dict[str, Any] = {"method": "quantize", "preset": search.preset, "cost": search.cost}

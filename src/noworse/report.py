@@ -25,6 +25,11 @@ class Report(Sized):
     products: dict[str, int] | None = None  # layers written as a product of two grids, and its rank; None: not tried
     families: dict[str, int] = field(default_factory=dict)  # where tried: layers by grid, flat or spatial product
 
+    @property
+    def passed(self) -> bool:
+        """Whether the file is no worse within the tolerance, or better."""
+        return self.verdict.passed
+
     def __str__(self) -> str:
         text = f"{self.path}: {self.size:,} bytes, {self.ratio:.2f} times smaller than {self.original_size:,}"
         text += f" ({self.seconds:.0f} s)\n{self.verdict}"

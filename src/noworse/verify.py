@@ -37,6 +37,7 @@ def verify(
     *,
     tolerance: float | str = "1%",
     task: Task | None = None,
+    look: int = 1,
     looks: int = 1,
     confidence: float = 0.95,
     **extras: Any,
@@ -44,15 +45,17 @@ def verify(
     """Judge the .nwt file at ``path`` against the original ``model`` on held-out ``data`` of at least 30 samples.
 
     ``loss(model, batch)`` returns one loss per sample, (B,); ``tolerance`` is in its unit, or "1%" of the original's
-    mean loss. ``looks`` counts how often these samples have judged, this time included. Samples are taken to be
-    independent. ``extras`` are further fields of ``Task``: metric, forward, distill; or ``task`` gives them. Batches
-    are read one at a time. Raises BadInput for data or losses that cannot be used, CorruptFile, MismatchedModule.
+    mean loss. This is number ``look`` of the ``looks`` at these samples that were declared before the first; they
+    share the chance of error. Samples are taken to be independent. ``extras`` are further fields of ``Task``
+    (metric, forward, distill); or ``task`` gives them. Batches are read one at a time. Raises BadInput for data or
+    losses that cannot be used, CorruptFile, MismatchedModule.
     """
     task = task or Task(model=model, loss=loss, calib=(), verify=(), **extras)
     # read twice for a metric: an iterator would be empty the second time
     batches = list(data) if task.metric is not None and isinstance(data, Iterator) else data
     candidate = load_model(copy.deepcopy(model), path)
-    return verify_module(candidate, task, batches, tolerance=tolerance, looks=looks, confidence=confidence)
+    settings: dict[str, Any] = {"look": look, "looks": looks, "confidence": confidence}
+    return verify_module(candidate, task, batches, tolerance=tolerance, **settings)
 
 
 def verify_module(
@@ -61,6 +64,7 @@ def verify_module(
     batches: Iterable[Batch],
     *,
     tolerance: float | str = "1%",
+    look: int = 1,
     looks: int = 1,
     confidence: float = 0.95,
 ) -> Verdict:
@@ -74,7 +78,7 @@ def verify_module(
     found = compare(model, candidate, loss, checked, task.forward, task.distill)
     batches_of.require(len(found.original), "verify", MINIMUM_SAMPLES)
     limit = parse_tolerance(tolerance, float(found.original.mean()))
-    verdict = judge(found.original, found.compressed, limit, confidence, looks)
+    verdict = judge(found.original, found.compressed, limit, confidence, look, looks)
     with evaluating(model, candidate):
         metrics = [_metric(task, each, batches) for each in (model, candidate)]
     return replace(

@@ -103,7 +103,9 @@ def test_precision_of_the_log(task: Task) -> None:
 def test_a_compression_from_task_to_verdict(task: Task, tmp_path: Path) -> None:
     small = Task(**{**vars(task), "calib": task.calib[:1], "verify": task.verify[:1]})
     options = nw.Options(iterations=10, batch=16, rounding="nearest")
-    report = nw.compress_task(small, tmp_path / "detector.nwt", target=8, options=options, progress=None)
+    report = nw.compress_task(
+        small, tmp_path / "detector.nwt", target=8, tolerance=None, options=options, progress=None
+    )
     verdict = report.verdict
     assert report.ratio >= 8
     assert verdict.mean_difference < 0.5 * verdict.original_loss

@@ -79,7 +79,7 @@ def test_accuracy_and_loss_of_the_log(task: Task) -> None:
 @pytest.mark.slow
 def test_a_compression_from_task_to_verdict(task: Task, tmp_path: Path) -> None:
     options = nw.Options(iterations=20, batch=797, rounding="nearest")
-    report = nw.compress_task(task, tmp_path / "gcn.nwt", target=15, options=options, progress=None)
+    report = nw.compress_task(task, tmp_path / "gcn.nwt", target=15, tolerance=None, options=options, progress=None)
     assert report.ratio >= 15
     assert report.verdict.upper_bound < 0.02
     assert abs(report.verdict.metric_original - report.verdict.metric_compressed) < 1

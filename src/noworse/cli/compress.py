@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from noworse.options import Options
 
 HELP = "compress the model of a task and judge it on held-out data, or a model file without any data"
-TASK_ONLY = ("tolerance", "work", "seed", "iterations", "coder", "preset", "keep", "options", "settings")
+TASK_ONLY = ("tolerance", "no_gate", "work", "seed", "iterations", "coder", "preset", "keep", "options", "settings")
 FILE_ONLY = ("lossless", "max_error")
 
 
@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", type=_number, help="a ratio such as 20, '400KB', or '1.6 bits' per weight")
     parser.add_argument(
         "--tolerance", type=_number, help="most mean loss added: 0.01, or 1%% of the original's loss (the default)"
+    )
+    parser.add_argument(
+        "--no-gate", action="store_true", help="write a file of the target size whatever the verdict on it"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="same seed, same bytes")
     parser.add_argument("--iterations", type=int, metavar="N", help="of tuning")
@@ -62,13 +65,16 @@ def run(arguments: argparse.Namespace) -> int:
     from noworse.ranks import is_first
     from noworse.task import load_task
 
+    if arguments.no_gate and arguments.tolerance is not None:
+        raise BadInput("--no-gate was given with --tolerance: expected one of them")
+    tolerance = None if arguments.no_gate else "1%" if arguments.tolerance is None else arguments.tolerance
     task = load_task(arguments.task)
     try:
         report = compress_task(
             replace(task, keep=[*task.keep, *arguments.keep]),
             arguments.out,
             target=arguments.target,
-            tolerance=arguments.tolerance,
+            tolerance=tolerance,
             options=settings,
             work=arguments.work,
             progress=None if arguments.quiet else show_progress,

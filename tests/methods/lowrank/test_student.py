@@ -114,7 +114,9 @@ def test_names_of_factors_become_those_of_the_file():
 
 def test_compress_task_takes_options(tmp_path):
     options = Options(iterations=2, methods="auto")
-    report = compress_task(tiny.task(redundant()), tmp_path / "a.nwt", target=10, options=options, progress=None)
+    report = compress_task(
+        tiny.task(redundant()), tmp_path / "a.nwt", target=10, tolerance=None, options=options, progress=None
+    )
     assert report.settings["methods"] == "auto"
 
 
