@@ -121,13 +121,16 @@ def joinable(batches: Sequence[Batch]) -> bool:
     )
 
 
-def to_float32(batch: Batch) -> Batch:
-    """The batch with every floating-point tensor in float32; images get channels-last memory, which CPUs prefer."""
+def to_float32(batch: Batch, channels_last: bool = True) -> Batch:
+    """Return the batch with every floating-point tensor in float32, images with channels last where that is asked for.
+
+    CPUs prefer that layout; a model whose forward calls ``view`` may not take it (model/layout.py).
+    """
 
     def convert(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
-        layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+        layout = torch.channels_last if channels_last and tensor.ndim == 4 else torch.preserve_format
         return tensor.to(torch.float32, memory_format=layout)
 
     return apply(batch, convert)

@@ -75,7 +75,7 @@ class Objective:
         losses: Any = None
         with self.cast(), watching(module, [*self.features.names, ""]) as calls:
             if labelled and self.loss is not None:
-                losses = self.loss(module, data.to_float32(batch))
+                losses = self.loss(module, batch)
             if losses is not None and self.own_call and len(calls.get("", ())) == 1:
                 outputs = data.output_tensor(calls[""][0])
             else:
@@ -113,7 +113,7 @@ class Objective:
         if self.weights.labels == 0 or self.loss is None:
             return
         try:
-            losses = self.loss(module, data.to_float32(batch))
+            losses = self.loss(module, batch)
         except Exception as error:  # the caller's code, on a batch that may lack what it needs
             found = f"the task's loss fails on calib ({type(error).__name__}: {error})"
             raise BadInput(f"{found}: expected batches with labels where label_weight is set") from error

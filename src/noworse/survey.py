@@ -52,7 +52,10 @@ class Known:
 
 
 def grid_specs(
-    chosen: Mapping[str, Tensor], originals: Mapping[str, Tensor], sensitivity: Mapping[str, float]
+    chosen: Mapping[str, Tensor],
+    originals: Mapping[str, Tensor],
+    sensitivity: Mapping[str, float],
+    channels_last: bool = True,
 ) -> list[GridSpec]:
     """The specs of the tensors with a grid, from the smallest on; BadInput for a dtype that has none."""
     specs = []
@@ -60,7 +63,7 @@ def grid_specs(
         kind = str(originals[name].dtype).removeprefix("torch.")
         if kind not in GRID_DTYPES:
             raise BadInput(f"parameter {name!r} has dtype {kind}: expected one of {', '.join(GRID_DTYPES)}")
-        specs.append(GridSpec(name, tuple(parameter.shape), kind, sensitivity[name] > 0))
+        specs.append(GridSpec(name, tuple(parameter.shape), kind, sensitivity[name] > 0, channels_last))
     return specs
 
 

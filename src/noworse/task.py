@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,8 +22,10 @@ from noworse import data
 from noworse.data import Batch
 from noworse.distill import parts
 from noworse.errors import BadInput, NoWorseError
+from noworse.model.layout import takes_channels_last
 from noworse.replay import remembering
 
+PROBE = 4  # samples on which the layout is tried
 REMEMBERED = 1 << 24  # bytes of outputs that an original keeps while it is compressed, or a quarter of its weights
 
 
@@ -45,14 +47,15 @@ class Task:
     augment: Callable[[Any], Batch] | None = None  # a random variation of calibration samples
     keep: Sequence[str] = ()  # patterns of tensors that are stored losslessly, such as "head.*"
     name: str = ""
+    _layout: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)  # once it is known
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
             raise BadInput(f"the model of a task is {type(self.model).__name__}: expected a torch.nn.Module")
-        for field in ("loss", "metric", "forward", "augment"):
-            value = getattr(self, field)
-            if not callable(value) and (value is not None or field == "loss"):
-                raise BadInput(f"{field} of a task is {type(value).__name__}: expected a function")
+        for name in ("loss", "metric", "forward", "augment"):
+            value = getattr(self, name)
+            if not callable(value) and (value is not None or name == "loss"):
+                raise BadInput(f"{name} of a task is {type(value).__name__}: expected a function")
         try:
             parts(self.distill)
         except BadInput as error:
@@ -62,17 +65,35 @@ class Task:
 
     def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
         """Outputs (B, ..., K) of ``module`` on a batch in float32, by ``forward`` where there is one."""
-        return (self.forward or data.forward)(module, data.to_float32(batch))
+        return (self.forward or data.forward)(module, self.prepared(batch))
+
+    def prepared(self, batch: Batch) -> Batch:
+        """Return a batch as models are fed it while they are compressed: float32, images in the layout that is faster.
+
+        Which layout the model takes is tried on the first batch that is asked for.
+        """
+        return data.to_float32(batch, self.channels_last(batch))
+
+    def channels_last(self, batch: Batch) -> bool:
+        """Whether images and kernels are laid out with channels last (model/layout.py)."""
+        if not self._layout:
+            probe = data.select(batch, slice(0, PROBE))
+            self._layout.append(takes_channels_last(self.model, probe, self.forward or data.forward))
+        return self._layout[0]
 
     def remembering(self) -> Task:
         """The same task, with a model that calls little twice of what it is judged on (replay.py)."""
         weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
         return replace(self, model=remembering(self.model, max(REMEMBERED, weights // 4)))
 
+    def prepared_loss(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Return the task's losses (B,) of a model on a batch as ``prepared``."""
+        return self.loss(module, self.prepared(batch))
+
     def labelled_losses(self, module: nn.Module, batch: Batch, what: str) -> Tensor:
         """Losses (B,) on a batch of calib in float32; BadInput that names ``what`` needs labels where they fail."""
         try:
-            return self.loss(module, data.to_float32(batch))
+            return self.prepared_loss(module, batch)
         except Exception as error:  # anything may come out of the caller's code; the cause stays attached
             raise BadInput(f"{what} needs calib with labels: the loss fails on it: {error}") from error
 

@@ -81,7 +81,8 @@ class Workspace:
         self.student, self.folded = fold_norms(self.teacher, run, self.kept)
         if options.features:  # folding changes what inner modules return, and with them what is to be learnt
             self.teacher = copy.deepcopy(self.student)
-        if task.augment is not None:  # it runs in every iteration: worth a copy in the memory format that is faster
+        self.channels_last = task.channels_last(probe)
+        if task.augment is not None and self.channels_last:  # it runs in every iteration: worth a copy that is faster
             self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if options.checkpointing:
             recompute_blocks(self.student)
@@ -132,7 +133,8 @@ class Workspace:
         self.distiller = distiller_of(kind, outputs)  # what measures; tuning looks at unlikely classes, too
         distiller = distiller_of(kind, outputs, options.temperature)
         own = task.forward is None
-        made = Objective(distiller, self.forward, weights, Features(names), task.loss, own, self.precision.cast)
+        cast = self.precision.cast
+        made = Objective(distiller, self.forward, weights, Features(names), task.prepared_loss, own, cast)
         if names:
             with torch.no_grad():
                 made.features = Features(names, variances(made.observe(self.teacher, batch).features))
@@ -190,7 +192,7 @@ class Workspace:
         if len(self.unused) == len(chosen):
             raise BadInput("no parameter influences the model's outputs on calib: expected a differentiable model")
         self.order = [entry.name for entry in entries]
-        specs = grid_specs(chosen, self.originals, self.sensitivity)
+        specs = grid_specs(chosen, self.originals, self.sensitivity, self.channels_last)
         fixed = fixed_items(entries, self.originals, self.kept, chosen)
         return grid_set(self.options, specs, chosen), fixed
 

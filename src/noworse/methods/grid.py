@@ -42,20 +42,25 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class GridSpec:
-    """One tensor of the set: name, shape, dtype of the model, and whether its step and zone are tuned."""
+    """One tensor of the set: name, shape, dtype of the model, whether its step and zone are tuned, and its layout."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     tuned: bool = True
+    channels_last: bool = True  # in the flat vector, of kernels of convolutions: CPUs prefer that
+
+    @property
+    def _moved(self) -> bool:
+        return self.channels_last and len(self.shape) == 4
 
     def flatten(self, tensor: Tensor) -> Tensor:
-        """The tensor as a row of the flat vector: kernels of convolutions channels last, as CPUs prefer them."""
-        return (tensor.permute(0, 2, 3, 1) if len(self.shape) == 4 else tensor).reshape(-1)
+        """The tensor as a row of the flat vector."""
+        return (tensor.permute(0, 2, 3, 1) if self._moved else tensor).reshape(-1)
 
     def unflatten(self, row: Tensor) -> Tensor:
         """The inverse of ``flatten``, as a view."""
-        if len(self.shape) == 4:
+        if self._moved:
             out, channels, height, width = self.shape
             return row.view(out, height, width, channels).permute(0, 3, 1, 2)
         return row.view(self.shape)
