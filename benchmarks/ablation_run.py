@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import noworse as nw
 from benchmarks.ablation_cases import GROUPS, NETS, Run, runs_of
-from noworse.task import Task
+from noworse.task.task import Task
 from zoo import data
 from zoo.fashion_mnist import CALIB_BATCH, dev_task
 

@@ -104,7 +104,7 @@ def run_plain(name: str, folder: Path) -> dict[str, Any]:
     At the peak of a backward pass most gradients do not exist yet: to subtract all of them would be too much. Images
     are in the memory format in which ``compress`` passes them on, which decides what convolutions need beside them.
     """
-    from noworse.data import to_float32
+    from noworse.task.data import to_float32
 
     model, calib, _held_out = model_and_batches(name)  # kept, so that its end is not taken for memory that was gained
     for parameter in model.parameters():

@@ -37,7 +37,7 @@ def cases(files: list[Path], quick: bool) -> Iterator[tuple[str, dict[str, Repre
     """What is written: names and tensors."""
     from safetensors.numpy import load_file
 
-    from noworse.task import TaskUnavailable
+    from noworse.task.task import TaskUnavailable
     from zoo.packages import package_folder
 
     for name in NETS[:1] if quick else NETS:

@@ -12,9 +12,9 @@ import time
 import torch
 
 from benchmarks.table import Row, finish, parser
-from noworse.methods.grid import GridSet, GridSpec
-from noworse.methods.transformed import TransformedGrids
-from noworse.methods.transforms import TRANSFORMS
+from noworse.papers.l2.transformed import TransformedGrids
+from noworse.papers.l2.transforms import TRANSFORMS
+from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.rate.kernels import KERNELS, Relaxation
 
 LIMIT = 20  # ns per weight

@@ -21,9 +21,9 @@ from torch.nn import functional as F
 import noworse as nw
 from benchmarks import table
 from benchmarks.table import Row
-from noworse.compare import compare
 from noworse.datafree import slope
-from noworse.task import Task, TaskUnavailable
+from noworse.judge.compare import compare
+from noworse.task.task import Task, TaskUnavailable
 from zoo import fashion_mnist
 from zoo.fitting import WEIGHTS
 

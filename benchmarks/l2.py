@@ -32,7 +32,7 @@ COUNTING = {MINILM: "<= 40"}  # per cent of tuning that is not the net's passes
 def run_case(name: str, case: Case, quick: bool, folder: Path) -> dict[str, Any]:
     """Compress one case in this process and return what was measured."""
     import noworse as nw
-    from noworse.presets import PRESETS
+    from noworse.tune.presets import PRESETS
 
     task = nw.load_task(case.task)
     base = PRESETS[case.preset]
@@ -130,7 +130,7 @@ def measured(
     options = options_of.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.case:
-        from noworse.task import TaskUnavailable
+        from noworse.task.task import TaskUnavailable
 
         try:
             print(json.dumps(run_case(options.case, cases[options.case], options.quick, options.folder)))

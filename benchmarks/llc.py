@@ -18,9 +18,9 @@ import numpy as np
 from benchmarks import llc_calibration, llc_equal, llc_integers, llc_neighborhood, llc_sensitivity
 from benchmarks.llc_nets import EIGHT, NETS
 from benchmarks.table import Row, Section, run_sections
-from noworse.allocate import Choices, knapsack
-from noworse.quantize import quantize_task
-from noworse.task import load_task
+from noworse.allocate.knapsack import Choices, knapsack
+from noworse.jobs.quantize import quantize_task
+from noworse.task.task import load_task
 
 MINILM_BITS = 7.5  # per weight: its calibration data has no pairs of texts, on which a tolerance could be tried
 LEE = 0.01  # what the correlation may fall by

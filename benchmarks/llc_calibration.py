@@ -15,8 +15,8 @@ from torch import Tensor
 
 from benchmarks.llc_nets import EIGHT, Judge, paper_search
 from benchmarks.table import Row
-from noworse.methods.quantizers.costs import gradient_sums
-from noworse.task import TaskUnavailable
+from noworse.propose.bits.costs import gradient_sums
+from noworse.task.task import TaskUnavailable
 from zoo import data
 from zoo.classify import loss
 

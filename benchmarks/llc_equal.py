@@ -19,10 +19,10 @@ from torch import nn
 
 from benchmarks.llc_nets import ASKED, EIGHT, Judge, against, labelled_calib, paper_search, search_of, task_of
 from benchmarks.table import Row
-from noworse.allocate import allocate
-from noworse.bit_search import Search
-from noworse.methods.quantizers.costs import COSTS
-from noworse.quantize import Quantization, run
+from noworse.allocate.knapsack import allocate
+from noworse.jobs.bit_search import Search
+from noworse.jobs.quantize import Quantization, run
+from noworse.propose.bits.costs import COSTS
 
 TOLERANCE = 0.01  # nats
 SIZES = (4.5, 3.5, 3.0)  # bits per weight

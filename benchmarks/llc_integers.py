@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.llc_nets import search_of, task_of
 from benchmarks.table import Row
-from noworse.onnx_export import export_onnx
-from noworse.quantize import Quantization, run
+from noworse.export.onnx import export_onnx
+from noworse.jobs.quantize import Quantization, run
 
 NETS = ("lenet5", "resnet20", "vgg_small")
 BATCH, REPEATS = 100, 5

@@ -18,10 +18,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.table import Row, finish, parser
-from noworse import data
 from noworse.sensitivity.curves import Curve, Neighborhood
 from noworse.sensitivity.neighborhood import neighborhood
-from noworse.task import Task, TaskUnavailable, load_task
+from noworse.task.task import Task, TaskUnavailable, data, load_task
 from zoo import data as images
 from zoo import fashion_mnist
 from zoo.classify import loss

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.table import Row
-from noworse.bit_search import DEFAULT, PAPER, TRUE, Search
-from noworse.compare import contrast
-from noworse.task import Task
+from noworse.jobs.bit_search import DEFAULT, PAPER, TRUE, Search
+from noworse.judge.compare import contrast
+from noworse.task.task import Task
 from zoo import data, fashion_mnist
 
 ASKED = ("lenet5", "resnet20", "vgg_small", "mobilenetv2")  # nets of which targets are told

@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from benchmarks.table import Row, finish, parser
-from noworse.compare import contrast
+from noworse.judge.compare import contrast
 from noworse.sensitivity.errors import weight_rounding
 from noworse.sensitivity.measure import DEFAULT, Runs, measure
 from noworse.sensitivity.shifted import Shift

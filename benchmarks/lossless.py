@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from benchmarks import table
 from benchmarks.table import Row
 from noworse.checkpoint import open_checkpoint
+from noworse.checkpoint.storage import lossless
 from noworse.format import File, pack
 from noworse.representation import from_float32
-from noworse.storage import lossless
 from zoo.packages import package_folder
 
 ROUNDS = 7

@@ -25,13 +25,13 @@ from torch.nn import functional as F
 from benchmarks import lowrank_joint
 from benchmarks.lowrank_joint import JUDGED, MEASURES
 from benchmarks.table import Row, Section, run_sections
-from noworse.decompose import Decomposition, Search, decompose_task
-from noworse.methods.lowrank.candidates import Analysis
-from noworse.methods.lowrank.spectrum import KRONECKER, PLAIN
+from noworse.jobs.decompose import Decomposition, Search, decompose_task
+from noworse.judge.verify import Verdict, verify_module
 from noworse.model.factorised import FLAT
-from noworse.sensitivity.kronecker import measure
-from noworse.task import Task
-from noworse.verify import Verdict, verify_module
+from noworse.propose.ranks.candidates import Analysis
+from noworse.propose.ranks.spectrum import KRONECKER, PLAIN
+from noworse.survey.kronecker import measure
+from noworse.task.task import Task
 from zoo import data, fashion_mnist
 
 NETS = ("lenet5", "vgg_small", "lenet300")

@@ -15,10 +15,10 @@ from typing import Any
 from benchmarks.cases import FASTER, NEAREST
 from benchmarks.paper import ratio_at
 from benchmarks.table import Row
-from noworse.compress import compress_task
-from noworse.options import Options
-from noworse.report import Report
-from noworse.task import Task
+from noworse.jobs.compress import compress_task
+from noworse.jobs.report import Report
+from noworse.task.task import Task
+from noworse.tune.options import Options
 from zoo import data
 
 BATCH = 250  # of labelled calibration images

@@ -47,7 +47,7 @@ CASES = {
 def run(name: str, preset: str, ratio: float, options: Any) -> dict[str, Any]:
     """One compression, in this process."""
     import noworse as nw
-    from noworse.presets import PRESETS
+    from noworse.tune.presets import PRESETS
     from zoo import fashion_mnist
 
     case = CASES[name]

@@ -87,7 +87,7 @@ def merged(before: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
 
 def available(name: str, section: Section, quick: bool) -> list[Row]:
     """The rows of a section, none where its packages are absent."""
-    from noworse.task import TaskUnavailable  # with torch, which other benchmarks measure without
+    from noworse.task.task import TaskUnavailable  # with torch, which other benchmarks measure without
 
     try:
         return section(quick)

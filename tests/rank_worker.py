@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noworse import BadInput, NoWorseError, Options, work
-from noworse.compress import compress_task
-from noworse.task import Task
+from noworse import BadInput, NoWorseError, Options
+from noworse.jobs.compress import compress_task
+from noworse.run import resume as work
+from noworse.task.task import Task
 from tests.tiny import mlp, task
 
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.compress import compress_task
 from noworse.errors import BadInput, CorruptFile, MismatchedModule, NoWorseError
 from noworse.format import File
 from noworse.io import load_file, load_model
-from noworse.options import Options
-from noworse.task import Task
-from noworse.tune import Step
-from noworse.verify import verify
+from noworse.jobs.compress import compress_task
+from noworse.judge.verify import verify
+from noworse.task.task import Task
+from noworse.tune.options import Options
+from noworse.tune.tuner import Step
 from tests.tiny import loss, mlp, run, task
 
 

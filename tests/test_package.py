@@ -14,8 +14,8 @@ import types
 import noworse.io, noworse.verdict
 from noworse import compress, compress_task, load_model, verify
 assert all(isinstance(name, types.FunctionType) for name in (compress, compress_task, load_model, verify))
-import noworse.verify, noworse.compress
-from noworse.verify import judge
+import noworse.judge.verify, noworse.compress
+from noworse.judge.verify import judge
 assert noworse.verify is verify and noworse.compress is compress
 """
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.compress import compress_task
-from noworse.options import Options
-from noworse.report import Report
-from noworse.task import Task
+from noworse.jobs.compress import compress_task
+from noworse.jobs.report import Report
+from noworse.task.task import Task
+from noworse.tune.options import Options
 
 
 def mlp(width: int = 64) -> nn.Module:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.task import Task, TaskUnavailable
+from noworse.task.task import Task, TaskUnavailable
 from zoo import scenes
 from zoo.fitting import Recipe, fit, restore, save
 from zoo.precision import mean_average_precision, suppress

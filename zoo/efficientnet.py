@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from noworse.task import Task
+from noworse.task.task import Task
 from zoo.classify import Labelled, loss
 from zoo.imagenet import pixels
 from zoo.packages import package_folder

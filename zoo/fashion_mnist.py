@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from noworse.errors import BadInput
-from noworse.task import Task, TaskUnavailable
+from noworse.task.task import Task, TaskUnavailable
 from zoo import data
 from zoo.classify import accuracy_percent, loss
 from zoo.fitting import restore

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.task import TaskUnavailable
+from noworse.task.task import TaskUnavailable
 
 WEIGHTS = Path(__file__).parent / "weights"
 

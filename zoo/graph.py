@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.task import Task
+from noworse.task.task import Task
 from zoo.classify import accuracy_percent, loss
 from zoo.fitting import Recipe, fit, restore, save
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.task import Task
+from noworse.task.task import Task
 from zoo import texts
 from zoo.fitting import Recipe, fit, restore, save
 from zoo.nets import TransformerBlock

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.task import Task
+from noworse.task.task import Task
 from zoo import texts
 from zoo.packages import package_folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from noworse.task import TaskUnavailable
+from noworse.task.task import TaskUnavailable
 
 REQUIREMENTS = Path(__file__).with_name("requirements-pretrained.txt")
 

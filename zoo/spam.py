@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.task import Task, TaskUnavailable
+from noworse.task.task import Task, TaskUnavailable
 from zoo.fitting import Recipe, fit, restore, save
 from zoo.minilm import TOKENS, SentenceEncoder, load_encoder, tokeniser
 

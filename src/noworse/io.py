@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.checkpoint.storage import (
+    dtype_name,
+    import_torch,
+    lossless,
+    numpy_key,
+    numpy_storage,
+    torch_key,
+    torch_storage,
+)
 from noworse.errors import BadInput, MismatchedModule
 from noworse.format import File, write
 from noworse.representation import Representation, Tied, to_numpy
-from noworse.storage import dtype_name, import_torch, lossless, numpy_key, numpy_storage, torch_key, torch_storage
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,7 +63,7 @@ def load_model(module: Module, path: str | Path, factorised: bool = False) -> Mo
     tensor; CorruptFile for a damaged file.
     """
     tensors: dict[str, Tensor] = load_file(path)
-    from noworse.factors import into_factors  # imports torch, which load_file has found
+    from noworse.model.products import into_factors  # imports torch, which load_file has found
 
     tensors = into_factors(module, path, tensors, factorised)
     state = {name: value for name, value in module.state_dict().items() if hasattr(value, "shape")}

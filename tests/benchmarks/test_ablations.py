@@ -12,7 +12,7 @@ import pytest
 from benchmarks.ablation_cases import BASELINE, GROUPS, Run, runs_of
 from benchmarks.ablation_report import by_seed, lines_of, publish, spread_of, verdict
 from benchmarks.ablations import gather, put_known
-from noworse.options import Options
+from noworse.tune.options import Options
 
 
 def result(run: Run, kl: float) -> dict[str, Any]:

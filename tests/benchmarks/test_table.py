@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.table import Row, run_sections, store, stored
-from noworse.task import TaskUnavailable
+from noworse.task.task import TaskUnavailable
 
 
 def good(quick: bool) -> list[Row]:

@@ -8,7 +8,7 @@ import pytest
 
 from noworse.cli.compress import read_options
 from noworse.errors import BadInput
-from noworse.presets import PRESETS
+from noworse.tune.presets import PRESETS
 
 
 def options(**given: Any) -> Any:

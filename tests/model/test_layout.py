@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import noworse as nw
-from noworse.data import forward
 from noworse.model.layout import takes_channels_last
+from noworse.task.data import forward
 from tests.tiny import task
 
 

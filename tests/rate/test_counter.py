@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from noworse.methods import deadzone
+from noworse.propose.grids import deadzone
 from noworse.rate import counter
 from noworse.rate.kernels import KERNELS, Relaxation
 

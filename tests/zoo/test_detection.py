@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import noworse as nw
-from noworse.data import shared_samples
-from noworse.task import Task, load_task
+from noworse.task.data import shared_samples
+from noworse.task.task import Task, load_task
 from zoo import detection, scenes
 from zoo.fitting import WEIGHTS
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from noworse.data import shared_samples
-from noworse.task import Task, TaskUnavailable, load_task
+from noworse.task.data import shared_samples
+from noworse.task.task import Task, TaskUnavailable, load_task
 from zoo import classify, efficientnet
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from noworse.data import shared_samples
 from noworse.errors import BadInput
-from noworse.task import Task, TaskUnavailable, load_task
+from noworse.task.data import shared_samples
+from noworse.task.task import Task, TaskUnavailable, load_task
 from zoo import data, fashion_mnist
 from zoo.fitting import WEIGHTS
 from zoo.nets import NETS
@@ -126,6 +126,6 @@ def test_development_task_is_judged_on_other_images(lenet: Task) -> None:
 
 
 def test_task_from_another_folder(tmp_path: Path) -> None:
-    code = f"from noworse.task import load_task; print(load_task({f'{FILE}:lenet300'!r}).name)"
+    code = f"from noworse.task.task import load_task; print(load_task({f'{FILE}:lenet300'!r}).name)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "fashion_mnist:lenet300"), done.stderr

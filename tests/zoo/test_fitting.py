@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from noworse.errors import BadInput
-from noworse.task import TaskUnavailable
+from noworse.task.task import TaskUnavailable
 from zoo import fitting
 from zoo.fitting import WEIGHTS, Recipe, fit, restore, save
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import noworse as nw
-from noworse.data import shared_samples
-from noworse.task import Task, load_task
+from noworse.task.data import shared_samples
+from noworse.task.task import Task, load_task
 from zoo import graph
 from zoo.fitting import WEIGHTS
 

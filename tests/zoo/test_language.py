@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import noworse as nw
-from noworse.data import shared_samples
-from noworse.task import Task, load_task
+from noworse.task.data import shared_samples
+from noworse.task.task import Task, load_task
 from zoo import language, texts
 from zoo.fitting import WEIGHTS
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noworse.task import Task, TaskUnavailable, load_task
+from noworse.task.task import Task, TaskUnavailable, load_task
 from zoo import minilm
 
 

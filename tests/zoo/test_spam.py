@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from noworse.data import shared_samples
-from noworse.task import Task, TaskUnavailable, load_task
+from noworse.task.data import shared_samples
+from noworse.task.task import Task, TaskUnavailable, load_task
 from zoo import spam
 
 MAIL = """Received: from somewhere

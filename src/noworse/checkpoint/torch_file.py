@@ -11,8 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from noworse.checkpoint.base import Checkpoint, Header
+from noworse.checkpoint.storage import dtype_name, import_torch, torch_key, torch_storage
 from noworse.errors import BadInput
-from noworse.storage import dtype_name, import_torch, torch_key, torch_storage
 
 WRAPPER = "state_dict"  # the key under which trainers put the tensors beside other things
 

@@ -23,14 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    from noworse.bench import measure
+    from noworse.report.bench import measure
 
     if arguments.rounds < 1:
         raise BadInput(f"--rounds {arguments.rounds}: expected 1 or more")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(arguments.file)
         if is_checkpoint(arguments.file):
-            from noworse.tensor_files import compress_file
+            from noworse.datafree.files import compress_file
 
             path = Path(folder) / "lossless.nwt"
             compress_file(arguments.file, path, lossless=True)

@@ -13,7 +13,7 @@ from noworse.checkpoint import ENDINGS, is_checkpoint
 from noworse.errors import BadInput, TargetMissed
 
 if TYPE_CHECKING:
-    from noworse.options import Options
+    from noworse.tune.options import Options
 
 HELP = "compress the model of a task and judge it on held-out data, or a model file without any data"
 TASK_ONLY = ("tolerance", "no_gate", "work", "seed", "iterations", "coder", "preset", "keep", "options", "settings")
@@ -60,10 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
         return _run_file(arguments)
     _refuse(arguments, FILE_ONLY, f"a task: {arguments.task} is no model file, which ends in {', '.join(ENDINGS)}")
     settings = read_options(arguments)
-    from noworse.compress import compress_task
-    from noworse.progress import show_progress
-    from noworse.ranks import is_first
-    from noworse.task import load_task
+    from noworse.jobs.compress import compress_task
+    from noworse.jobs.progress import show_progress
+    from noworse.run.processes import is_first
+    from noworse.task.task import load_task
 
     if arguments.no_gate and arguments.tolerance is not None:
         raise BadInput("--no-gate was given with --tolerance: expected one of them")
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run_file(arguments: argparse.Namespace) -> int:
     """The same for a model file."""
-    from noworse.tensor_files import compress_file
+    from noworse.datafree.files import compress_file
 
     _refuse(arguments, TASK_ONLY, "a model file: it is for tasks, which have data")
     chosen = [arguments.lossless, arguments.target is not None, arguments.max_error is not None]
@@ -118,8 +118,8 @@ def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> No
 
 def read_options(arguments: argparse.Namespace) -> Options:
     """Options from ``--preset`` or ``--options``, ``--set``, then ``--seed`` and so on; BadInput for what is wrong."""
-    from noworse.options import Options
-    from noworse.presets import choose
+    from noworse.tune.options import Options
+    from noworse.tune.presets import choose
 
     given = None
     if arguments.options is not None:

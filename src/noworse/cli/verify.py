@@ -6,7 +6,7 @@ import argparse
 
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import File, restamp
-from noworse.verdict import Verdict
+from noworse.judge.verdict import Verdict
 
 HELP = "judge a .nwt file against the original model on the held-out data of a task"
 MISSED = 3
@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Judge the file by what the command line asks for, whatever the file claims; 3 where it does not pass."""
     claimed = read_verdict(arguments.file)
-    from noworse.task import load_task
-    from noworse.verify import verify
+    from noworse.judge.verify import verify
+    from noworse.task.task import load_task
 
     task = load_task(arguments.task)
     asked = {name: getattr(arguments, name) for name in ("tolerance", "confidence", "look", "looks")}

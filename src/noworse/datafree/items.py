@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.checkpoint import Checkpoint
+from noworse.checkpoint.storage import lossless
 from noworse.datafree.quantise import squared_error
 from noworse.datafree.survey import Ties
 from noworse.representation import Grid, Representation, Tied
-from noworse.storage import lossless
 
 Coarsen = Callable[[NDArray[Any], str], Grid | None]  # stored elements and their dtype; None: keep them as they are
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noworse.data import Batch, leaves, to_float32
 from noworse.model.tensors import float32_copy
+from noworse.task.data import Batch, leaves, to_float32
 
 CLOSE = 1e-3  # of the largest output: how far rounding may move outputs between the two layouts
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.globs import matching
+from noworse.task.patterns import matching
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from noworse import data
-from noworse.compare import Forward, Loss
-from noworse.data import Batch
-from noworse.distill import Distiller, distiller_of
 from noworse.errors import BadInput
+from noworse.judge.compare import Forward, Loss
 from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel
+from noworse.task import data
+from noworse.task.data import Batch
+from noworse.task.distances import Distiller, distiller_of
 
 KINDS = ("first-order", "quadratic", "gauss-newton", "divergence", "secant", "second-order", "fisher", "loss")
 DEFAULT = "divergence"

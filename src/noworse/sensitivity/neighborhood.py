@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noworse import data as batches_of
-from noworse.compare import Forward, Loss
-from noworse.data import Batch
 from noworse.errors import BadInput
+from noworse.judge.compare import Forward, Loss
 from noworse.sensitivity.coverage import Coverage, coverage
 from noworse.sensitivity.curves import FLOOR, Neighborhood, Point, curve
 from noworse.sensitivity.errors import input_rounding, truncation, weight_rounding
 from noworse.sensitivity.measure import Runs, Visit, mean_slopes
 from noworse.sensitivity.shifted import Error, Shift
+from noworse.task import data as batches_of
+from noworse.task.data import Batch
 
 SIZES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 BITS = (2, 4, 8)

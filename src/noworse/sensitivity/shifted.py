@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from noworse import data
-from noworse.compare import Loss, check_losses
-from noworse.data import Batch
 from noworse.errors import BadInput
+from noworse.judge.compare import Loss, check_losses
 from noworse.sensitivity.derivatives import along, second_along
+from noworse.task import data
+from noworse.task.data import Batch
 
 Error: TypeAlias = Tensor | Callable[[Tensor], Tensor]  # or what makes it of the tensor, such as x -> round(x) - x
 Shift: TypeAlias = Mapping[str, Error]  # several places that are moved together

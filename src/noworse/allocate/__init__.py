@@ -1,0 +1,1 @@
+"""The knapsack, and the search within a tolerance."""

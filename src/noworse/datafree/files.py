@@ -1,0 +1,145 @@
+"""A model file to a .nwt file: bit for bit, or coarser without looking at any data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from noworse.checkpoint import Checkpoint, open_checkpoint
+from noworse.datafree.items import Coarsen, Items
+from noworse.datafree.land import Grids, land
+from noworse.datafree.quantise import UNIFORM, quantise, within
+from noworse.datafree.slope import Choice, Curve
+from noworse.datafree.survey import Ties, profile
+from noworse.errors import BadInput
+from noworse.format import packed_size, write
+from noworse.task.sized import Sized
+from noworse.task.target import parse_target
+
+
+@dataclass(frozen=True)
+class FileReport(Sized):
+    """What became of a model file; sizes in bytes, ``original_size`` of its tensors with equal ones counted once."""
+
+    source: str
+    path: str
+    size: int
+    original_size: int
+    elements: int
+    tensors: int
+    lossless: int  # tensors that are bit for bit the original's
+    relative_error: float  # root of the squared error of all others over their squares; 0 where there is none
+    settings: dict[str, Any]
+
+    def __str__(self) -> str:
+        bits = 8 * self.size / max(self.elements, 1)
+        text = f"{self.path}: {self.size:,} bytes, {self.ratio:.2f} times smaller than {self.original_size:,}"
+        text += f"; {bits:.2f} bits per element\n"
+        if self.lossless == self.tensors:
+            return text + f"all {self.tensors} tensors are stored bit for bit"
+        changed = self.tensors - self.lossless
+        text += f"{changed} of {self.tensors} tensors are coarser, by {100 * self.relative_error:.3g} % of their "
+        return text + "root mean square.\nNo loss was verified: how good the model still is, nobody has measured."
+
+
+def compress_file(
+    source: str | Path,
+    out: str | Path,
+    *,
+    lossless: bool = False,
+    target: float | str | None = None,
+    max_error: float | str | None = None,
+) -> FileReport:
+    """Compress a model file, tensor by tensor, in exactly one of three ways.
+
+    ``source`` is a .safetensors file, the .index.json of a sharded one, a folder with either, or a state dict that
+    torch saved. ``lossless``: bit for bit. ``target``: at most this size and at least 99 % of it (a ratio, "400KB",
+    "4 bits" per element). ``max_error``: no element of any tensor is off by more, as a number (0.01) or relative to the
+    largest magnitude of its tensor ("1%"). The latter two need no data, and nothing is known of the loss they cause.
+
+    Raises BadInput for what cannot be read or asked for, TargetMissed for a size that cannot be reached.
+    """
+    if [lossless, target is not None, max_error is not None].count(True) != 1:
+        raise BadInput("a model file is compressed with exactly one of lossless, target and max_error")
+    checkpoint = open_checkpoint(source)
+    settings: dict[str, Any] = {"mode": "lossless" if lossless else "data-free, no loss verified"}
+    coarse: Mapping[str, Coarsen] = {}
+    if target is not None:
+        settings["target"] = str(target)
+        coarse = _to_size(checkpoint, target, settings)
+    if max_error is not None:
+        settings["max_error"] = str(max_error)
+        coarse = _to_error(checkpoint, max_error)
+    items = Items(checkpoint, coarse, measure=True)
+    size = write(out, items, settings)
+    tied = items.ties.found
+    own = [header for name, header in checkpoint.headers.items() if name not in tied]
+    return FileReport(
+        str(source),
+        str(out),
+        size,
+        sum(header.nbytes for header in own),
+        sum(header.size for header in own),
+        len(checkpoint.headers),
+        len(checkpoint.headers) - len(items.grids) - sum(first in items.grids for first in tied.values()),
+        items.relative_error,
+        settings,
+    )
+
+
+def _survey(checkpoint: Checkpoint) -> tuple[dict[str, Curve], dict[str, str]]:
+    """Curves of all tensors that may become coarser, and the names of tensors that equal others."""
+    ties, curves = Ties(checkpoint), {}
+    for name in checkpoint.headers:
+        stored = checkpoint.read(name)
+        if ties.find(name, stored) is None:
+            found = profile(checkpoint.headers[name], stored)
+            if not isinstance(found, str):
+                curves[name] = Curve(found)
+    if not curves:
+        raise BadInput("the file has no tensor of finite floating-point numbers that could become coarser")
+    return curves, ties.found
+
+
+def _to_size(checkpoint: Checkpoint, target: float | str, settings: dict[str, Any]) -> Mapping[str, Coarsen]:
+    """Grids for a size of the file, given the ``settings`` that it will hold."""
+    curves, tied = _survey(checkpoint)
+    own = [header for name, header in checkpoint.headers.items() if name not in tied]
+    size = parse_target(target, sum(header.nbytes for header in own), sum(header.size for header in own))
+
+    def coarse(grids: Grids) -> dict[str, Coarsen]:
+        return {name: partial(quantise, step=step, edge=edge) for name, (step, edge) in grids.items()}
+
+    def measure(grids: Grids) -> int:
+        return packed_size(Items(checkpoint, coarse(grids)), settings, None)
+
+    other = sum(header.nbytes for name, header in checkpoint.headers.items() if name not in {*tied, *curves})
+    return coarse(land(curves, size, other, measure))
+
+
+def _to_error(checkpoint: Checkpoint, max_error: float | str) -> Mapping[str, Coarsen]:
+    """Grids for a bound of the error, where they are estimated to be smaller than the tensors as they are."""
+    bound, relative = _parse_bound(max_error)
+    coarse: dict[str, Coarsen] = {}
+    for name, curve in _survey(checkpoint)[0].items():
+        own = bound * (curve.profile.largest if relative else 1.0)
+        step = min(2 * own, curve.coarsest)
+        if curve.checked(Choice(step, UNIFORM, *curve.cost(step, UNIFORM))).step:
+            coarse[name] = partial(within, bound=own, coarsest=curve.coarsest)
+    return coarse
+
+
+def _parse_bound(max_error: float | str) -> tuple[float, bool]:
+    """A number and whether it is relative."""
+    text = str(max_error).strip()
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = math.nan
+    if not (value > 0 and math.isfinite(value)):
+        raise BadInput(f"max_error {max_error!r} is not understood: expected a positive number such as 0.01, or '1%'")
+    return value, text.endswith("%")

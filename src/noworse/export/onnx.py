@@ -1,0 +1,116 @@
+"""A quantised module as an ONNX file that runs as integers: weights as int8 or int4 with DequantizeLinear, inputs of
+layers through QuantizeLinear and DequantizeLinear.
+
+PyTorch's TorchScript exporter traces a copy of the module; its float weights are then replaced by their codes, which
+are found by shape and value, because exporters fold and rename. Needs onnx (``pip install noworse[onnx]``).
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from noworse.errors import BadInput
+from noworse.jobs.quantize import Quantization
+from noworse.model.quantized import Quantizer, Range, activation_ranges, attach, detach
+from noworse.propose.bits.rounding import Rounded
+
+TRACED_OPSET, OPSET = 17, 21  # int4 needs 21
+EIGHT = 8  # bits of inputs that QuantizeLinear has
+CLOSE = 1e-4  # of the largest weight: what folding of norms may change
+
+
+class _Traced(Quantizer):
+    """The same rounding in an operator that the exporter knows."""
+
+    def rounded(self, values: Tensor) -> Tensor:
+        """What passes on."""
+        return torch.fake_quantize_per_tensor_affine(values, self.range.scale, self.range.zero, 0, 2**EIGHT - 1)
+
+
+def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
+    """Write a quantised module to an ONNX file and return its bytes; ``example`` (B, ...) is a batch of its input.
+
+    The batch size stays free. Weights of more than 8 bits stay float32. BadInput for inputs that are not rounded to
+    nearest with 8 bits.
+    """
+    try:
+        import onnx
+        from onnx import version_converter
+    except ImportError as error:
+        raise BadInput("export to ONNX needs onnx: pip install noworse[onnx]") from error
+    for name, values in activation_ranges(found.module).items():
+        if values.bits != EIGHT or values.rounding != "nearest":
+            has = f"{values.bits} bits, rounded {values.rounding}"
+            raise BadInput(f"inputs of layer {name!r} have {has}: expected 8 bits, rounded to nearest")
+    model = version_converter.convert_version(onnx.load_from_string(_trace(found, example)), OPSET)
+    for proposal in found.proposals:
+        if proposal.rounded is not None and proposal.rounded.bits <= 8:
+            _replace(model.graph, proposal.name, proposal.rounded)
+    onnx.checker.check_model(model)
+    return Path(path).write_bytes(model.SerializeToString())
+
+
+def _trace(found: Quantization, example: Tensor) -> bytes:
+    module = copy.deepcopy(found.module).eval()
+    ranges: dict[str, Range] = activation_ranges(module)
+    detach(module)
+    attach(module, ranges, _Traced)
+    out: Any = io.BytesIO()  # a file object serves, whatever the exporter's annotation says
+    free = {"input": {0: "batch"}, "output": {0: "batch"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        torch.onnx.export(
+            module, (example,), out, dynamo=False, opset_version=TRACED_OPSET, input_names=["input"],
+            output_names=["output"], dynamic_axes=free,
+        )  # fmt: skip
+    traced: bytes = out.getvalue()
+    return traced
+
+
+def _replace(graph: Any, name: str, rounded: Rounded) -> None:
+    """Put the codes in the place of every initialiser that holds the decoded weight, or its transpose."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    wanted: NDArray[np.float32] = rounded.decode().numpy()
+    codes = rounded.codes.reshape(rounded.shape).numpy()
+    scales = rounded.steps.values().float().numpy()
+    kind = TensorProto.INT4 if rounded.bits <= 4 else TensorProto.INT8
+    hits = 0
+    for initializer in list(graph.initializer):
+        for turned in (False, True)[: 1 + (wanted.ndim == 2)]:
+            target = wanted.T if turned else wanted
+            if tuple(initializer.dims) != target.shape or initializer.data_type != TensorProto.FLOAT:
+                continue
+            if not np.allclose(numpy_helper.to_array(initializer), target, rtol=0, atol=CLOSE * np.abs(wanted).max()):
+                continue
+            own = initializer.name
+            laid = np.ascontiguousarray(codes.T if turned else codes)
+            graph.initializer.remove(initializer)
+            graph.initializer.append(_packed(f"{own}.codes", laid, kind))
+            one = len(scales) == 1
+            graph.initializer.append(numpy_helper.from_array(scales[0] if one else scales, f"{own}.scale"))
+            axis: dict[str, Any] = {} if one else {"axis": int(turned)}
+            given = [f"{own}.codes", f"{own}.scale"]
+            graph.node.insert(0, helper.make_node("DequantizeLinear", given, [own], name=f"{own}.decoded", **axis))
+            hits += 1
+            break
+    if not hits:
+        raise BadInput(f"the exporter left no tensor that holds {name!r}: expected its decoded values")
+
+
+def _packed(name: str, codes: NDArray[np.int8], kind: int) -> Any:
+    from onnx import TensorProto, helper
+
+    if kind == TensorProto.INT8:
+        return helper.make_tensor(name, kind, codes.shape, codes.tobytes(), raw=True)
+    flat = np.append(codes.reshape(-1), np.zeros(codes.size % 2, np.int8)).view(np.uint8) & 0xF
+    return helper.make_tensor(name, kind, codes.shape, (flat[::2] | (flat[1::2] << 4)).tobytes(), raw=True)

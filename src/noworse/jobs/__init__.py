@@ -1,0 +1,1 @@
+"""The three stories: compress, quantize, decompose."""

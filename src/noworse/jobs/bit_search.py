@@ -1,0 +1,343 @@
+"""The search for bits: proposals for every weight of a net, what they cost alone and together, and choices among them.
+
+Rounding to few bits is fitted to the samples that it sees, and loses less there than elsewhere. So what proposals cost
+is measured on other samples. Sums over layers, and even pairs, are predictions: several allocations of one size, and
+small changes of the best of them, are put into the net as a whole, and the one that loses least is taken.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from noworse.allocate.knapsack import Choices, allocate, back_off, settle
+from noworse.allocate.predict import Predictor
+from noworse.errors import BadInput
+from noworse.judge.verdict import chance_of_error
+from noworse.model.flops import count_flops
+from noworse.model.norms import fold_norms
+from noworse.model.quantized import OUTPUT, Range, attach
+from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
+from noworse.propose.bits import clip
+from noworse.propose.bits.costs import COSTS, fisher_diagonals, gradient_sums, paper_cost, simple_costs
+from noworse.propose.bits.proposals import FULL, Proposal, propose, true_costs
+from noworse.propose.bits.sites import Survey, survey
+from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
+from noworse.survey.moments import input_moments
+from noworse.task import data
+from noworse.task.data import Batch
+from noworse.task.distances import Distiller, distiller_of
+from noworse.task.task import Task
+
+DEFAULT, PAPER = "default", "paper"
+TRUE = "loss"  # the cost of the default preset
+CLIPPINGS = ("mse", "max")  # of activations
+LEVELS = {DEFAULT: (2, 3, 4, 6, 8, 16), PAPER: (2, 4, 8, 16)}
+COST_SAMPLES, FEWEST, MOMENT_SAMPLES, RANGE_SAMPLES, AT_A_TIME = 256, 32, 4096, 512, 64
+WORK = 2e12  # operations for measuring costs: large nets are measured on fewer samples, FEWEST at least
+JOINT_SAMPLES = 1024  # on which whole allocations are tried
+TRIES = 12  # changes of the best allocation that are tried
+HELD_BACK = 0.25  # of calib: where the search measures
+BISECTIONS = 9
+MARGIN = 0.7  # of the tolerance is used on calib
+BACK_OFF_SHARE = 0.05  # of all bits that a failed verification adds
+CONFIDENCE, LOOKS = 0.95, 3
+
+
+@dataclass(frozen=True)
+class LayerBits:
+    """One row of the table: bits of a layer's weights and of its inputs (None: not quantised), how they are rounded."""
+
+    name: str
+    weights: int
+    count: int
+    activations: int | None
+    rounding: str
+    cost: float  # predicted loss of this weight alone, nats
+
+
+class Search:
+    """The original with norms folded, its proposals and what they cost; ``student`` is the choice being measured."""
+
+    def __init__(
+        self, task: Task, calib: list[Batch], activation_bits: int | None, preset: str, cost: str, seed: int
+    ) -> None:
+        self.task, self.calib, self.activation_bits = task, calib, activation_bits
+        self.preset, self.cost, self.seed = preset, cost, seed
+        self.shown, self.held_back = data.split(calib, HELD_BACK, seed)
+        original = float32_copy(task.model)
+        kept = kept_tensors(state_tensors(original), task.keep) if task.keep else set()
+        first = next(self._batches(8))
+        self.teacher, _ = fold_norms(original, lambda module: self.forward(module, first), kept)
+        self.student = self.teacher
+        runs = (functools.partial(self.forward, self.teacher, batch) for batch in self._batches(RANGE_SAMPLES))
+        self.survey: Survey = survey(self.teacher, runs, kept)
+        self.sites = {site.key: site for site in self.survey.sites}
+
+    def rounding_inputs(self, bits: int | None) -> Search:
+        """The same search with inputs of so many bits, None: as they are; what is known of weights stays known."""
+        _ = self.choices  # measured once, for both
+        other = copy.copy(self)
+        other.activation_bits = bits
+        return other
+
+    @torch.no_grad()
+    def forward(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
+        return self.task.outputs(module, batch)
+
+    def _batches(self, most: int) -> Iterator[Batch]:
+        """The first samples of those that rounding and ranges are fitted to, a few at a time."""
+        return data.first_samples(self.shown, most, AT_A_TIME)
+
+    def _unseen(self, most: int) -> list[Batch]:
+        """At most so many samples that nothing is fitted to; ``FEWEST`` though, where calib is small."""
+        here = max(FEWEST, sum(map(data.batch_size, self.held_back)))
+        return list(data.first_samples([*self.held_back, *self.shown], min(most, here), AT_A_TIME))
+
+    @functools.cached_property
+    def distiller(self) -> Distiller:
+        """The loss between the outputs of two models."""
+        return distiller_of(self.task.distill, self.forward(self.teacher, next(self._batches(AT_A_TIME))))
+
+    @functools.cached_property
+    def proposals(self) -> list[list[Proposal]]:
+        """What may be chosen for each site, without costs."""
+        if self.preset == PAPER:
+            return [propose(site, LEVELS[PAPER], None, "laplace", False) for site in self.survey.sites]
+        runs = (functools.partial(self.forward, self.teacher, batch) for batch in self._batches(MOMENT_SAMPLES))
+        weights = {site.key: site.weight for site in self.survey.sites}
+        moments = input_moments(self.teacher, weights, runs)
+        return [propose(site, LEVELS[DEFAULT], moments.get(site.key)) for site in self.survey.sites]
+
+    @functools.cached_property
+    def choices(self) -> Choices:
+        """The proposals with what they cost."""
+        return self.priced(self.cost)
+
+    @functools.cache  # noqa: B019  (a search lives as long as its costs)
+    def priced(self, cost: str) -> Choices:
+        """The proposals with what they cost in one way of ``COSTS``."""
+        flat = [proposal for row in self.proposals for proposal in row]
+        pairs = None
+        if self.preset == PAPER:
+            costs = self._published(flat)
+        elif cost == TRUE:
+            batches = self._unseen(self._cost_samples(len(flat)))
+            costs, pairs = true_costs(self.teacher, self.forward, batches, self.sites, flat, self.distiller)
+        else:
+            costs = simple_costs(cost, self.sites, flat, {} if cost == "mse" else self._diagonals)
+        ends = np.cumsum([len(row) for row in self.proposals]).tolist()
+        rows = [costs[end - len(row) : end] for end, row in zip(ends, self.proposals, strict=True)]
+        return Choices(rows, [[p.bits for p in row] for row in self.proposals], pairs)
+
+    def _cost_samples(self, proposals: int) -> int:
+        """How many samples the true cost of so many proposals is measured on."""
+        batch = next(self._batches(1))
+        operations = count_flops(self.teacher, functools.partial(self.forward, batch=batch), data.batch_size(batch))
+        return min(COST_SAMPLES, max(FEWEST, int(WORK / max(operations * proposals, 1))))
+
+    @functools.cached_property
+    def _diagonals(self) -> dict[str, Tensor]:
+        for site in self.survey.sites:
+            site.weight.requires_grad_(True)
+        outputs = ((self.task.outputs(self.teacher, b), data.batch_size(b)) for b in self._batches(COST_SAMPLES))
+        found = fisher_diagonals(self.sites, outputs, self.distiller, self.seed)
+        self.teacher.requires_grad_(False)
+        return found
+
+    def losses(self) -> Tensor:
+        """Per-sample losses of the teacher with the labels of calib."""
+        batches = self._batches(COST_SAMPLES)
+        return torch.cat([self.task.labelled_losses(self.teacher, b, "the preset 'paper'") for b in batches])
+
+    def _published(self, proposals: Sequence[Proposal]) -> list[float]:
+        return [
+            paper_cost(
+                self.teacher, (site := self.sites[p.name]), p, self._ranges(p).get(site.layers[0]),
+                self.survey.inputs.get(site.layers[0]), self.losses,
+            )
+            for p in proposals
+        ]  # fmt: skip
+
+    @functools.cached_property
+    def directions(self) -> dict[str, str]:
+        """Which way the inputs of each layer are rounded."""
+        if self.preset != PAPER:
+            return dict.fromkeys(self.survey.inputs, "nearest")
+        sums = gradient_sums(self.teacher, self.survey.inputs, self.losses)
+        return {name: "up" if total < 0 else "down" for name, total in sums.items()}
+
+    def _ranges(self, proposal: Proposal) -> dict[str, Range]:
+        """The ranges of the inputs of a weight's layers; as wide as the weight's codes in LLC."""
+        bits = self.activation_bits
+        if bits is not None and self.preset == PAPER:
+            bits = proposal.width if proposal.rounded else None
+        if bits is None:
+            return {}
+        found = {}
+        for name in self.sites[proposal.name].layers:
+            if name in self.survey.inputs:
+                found[name] = self._range(name, bits)
+        return found
+
+    def _sums(self) -> dict[str, Range]:
+        """The ranges of outputs that end in sums."""
+        bits = None if self.preset == PAPER else self.activation_bits
+        return {} if bits is None else {name + OUTPUT: self._range(name + OUTPUT, bits) for name in self.survey.sums}
+
+    def _range(self, name: str, bits: int) -> Range:
+        way = "laplace" if self.preset == PAPER else self._clipping(bits)
+        return self._clipped(name, bits, way)
+
+    @functools.cache  # noqa: B019  (a search lives as long as its ranges)
+    def _clipped(self, name: str, bits: int, way: str) -> Range:
+        ends = name.endswith(OUTPUT)
+        seen = self.survey.sums[name.removesuffix(OUTPUT)] if ends else self.survey.inputs[name]
+        limits = clip.limits(seen.sample, bits, way, (seen.low, seen.high))
+        return Range.covering(*limits, bits, self.directions.get(name, "nearest"))
+
+    @functools.cache  # noqa: B019
+    @torch.no_grad()
+    def _clipping(self, bits: int) -> str:
+        """Ranges of least squared error, or those that clip nothing, by what rounding activations alone loses.
+
+        Few large values say little in the squared error, and may mean much: those of transformers do.
+        """
+        places = [*self.survey.inputs, *(name + OUTPUT for name in self.survey.sums)]
+        batches = [(b, self.forward(self.teacher, b)) for b in self._batches(2 * AT_A_TIME)]
+        losses = {}
+        for way in CLIPPINGS:
+            ranges = {name: self._clipped(name, bits, way) for name in places}
+            module = attach(copy.deepcopy(self.teacher), ranges)
+            found = [self.distiller(self.forward(module, b), original) for b, original in batches]
+            losses[way] = float(torch.cat(found).double().mean())
+        return min(CLIPPINGS, key=losses.__getitem__)
+
+    @torch.no_grad()
+    def build(self, chosen: Sequence[Proposal]) -> nn.Module:
+        """The teacher with the chosen weights, hooks that round inputs of layers, and biases that make up for both."""
+        module = copy.deepcopy(self.teacher)
+        ranges = self._sums()
+        for proposal in chosen:
+            if proposal.rounded is not None:
+                module.get_parameter(proposal.name).copy_(proposal.rounded.decode())
+            ranges |= self._ranges(proposal)
+        attach(module, ranges)
+        return module if self.preset == PAPER else self._corrected(module)
+
+    def _corrected(self, module: nn.Module) -> nn.Module:
+        """The module with biases that bring means of outputs back, if on the samples of these it loses less."""
+        batch, original, means = self._means
+        moved = copy.deepcopy(module)
+        run = functools.partial(self.forward, moved, batch)
+        outputs = self.forward(module, batch), correct_biases(moved, means, run)
+        kept, corrected = (float(self.distiller(z, original).double().mean()) for z in outputs)
+        return moved if corrected < kept else module
+
+    @functools.cached_property
+    def _means(self) -> tuple[Batch, Tensor, Means]:
+        """Samples, what the original makes of them, and the means of what its layers return."""
+        count = samples_of(self.shown[0])
+        batch = next(data.first_samples(self.shown, count, count))
+        layers = {name for site in self.survey.sites for name in site.layers}
+        return batch, *output_means(self.teacher, layers, functools.partial(self.forward, self.teacher, batch))
+
+    def pick(self, indices: Sequence[int]) -> list[Proposal]:
+        """The proposals of these numbers, one per site."""
+        return [row[j] for row, j in zip(self.proposals, indices, strict=True)]
+
+    @property
+    def _count(self) -> int:
+        return sum(site.weight.numel() for site in self.survey.sites)
+
+    def at(self, bits: float) -> list[Proposal]:
+        """The allocation within ``bits`` per weight on average."""
+        if not isinstance(bits, (int, float)) or not math.isfinite(bits) or bits <= 0:
+            raise BadInput(f"bits is {bits!r}: expected a positive number of bits per weight, or a mapping")
+        return self.pick(self.settled(bits * self._count))
+
+    def settled(self, limit: float) -> list[int]:
+        """Of several allocations within ``limit`` bits the one that loses least as a whole, for true costs."""
+        if self.preset == PAPER or self.cost != TRUE:
+            return allocate(self.choices, limit)
+        starts = [allocate(self.choices, limit), allocate(replace(self.choices, pairs=None), limit)]
+        starts += [allocate(self.priced(cost), limit) for cost in COSTS if cost != TRUE]
+        starts += self._uniform(limit)
+        return settle(self.choices, starts, limit, self.joint_loss, TRIES)
+
+    def _uniform(self, limit: float) -> list[list[int]]:
+        """The largest bit-width for all layers alike that fits, if any."""
+        fits = [[j] * len(self.proposals) for j in range(len(LEVELS[self.preset]) + 1)]
+        return [chosen for chosen in fits if self.choices.size(chosen) <= limit][-1:]
+
+    @torch.no_grad()
+    def joint_loss(self, indices: Sequence[int]) -> float:
+        """The mean distillation loss with all these choices in place."""
+        module, losses = self.build(self.pick(indices)), []
+        for batch, original in self._joint:
+            losses.append(self.distiller(self.forward(module, batch), original))
+        return float(torch.cat(losses).double().mean())
+
+    @functools.cached_property
+    def _joint(self) -> list[tuple[Batch, Tensor]]:
+        samples = min(JOINT_SAMPLES, 4 * self._cost_samples(sum(map(len, self.proposals))))
+        return [(b, self.forward(self.teacher, b)) for b in self._unseen(samples)]
+
+    def fixed(self, bits: Mapping[str, int]) -> list[Proposal]:
+        """The bits that are given for each layer; layers without are left as they are."""
+        names = {site.name: k for k, site in enumerate(self.survey.sites)}
+        unknown = [name for name in bits if name not in names]
+        if unknown:
+            raise BadInput(f"bits names {', '.join(unknown)}: expected layers among {', '.join(names)}")
+        found = []
+        for name, k in names.items():
+            widths = {p.width: p for p in self.proposals[k]}
+            wanted = bits.get(name, FULL)
+            if wanted not in widths:
+                raise BadInput(f"bits of {name!r} are {wanted!r}: expected one of {', '.join(map(str, widths))}")
+            found.append(widths[wanted])
+        return found
+
+    def within(self, limit: float, samples: int) -> Iterator[list[Proposal]]:
+        """The smallest allocation whose predicted bound of a test on ``samples`` stays within ``limit``.
+
+        Where the verdict on it is not good enough: with 5 % more bits each time, spent where they help most.
+        """
+        predictor = Predictor(self.task, self, self.held_back, samples, 1 - chance_of_error(CONFIDENCE, 1, LOOKS))
+        low = sum(min(row) for row in self.choices.sizes) / self._count
+        high, best = float(FULL), [len(row) - 1 for row in self.proposals]
+        for _ in range(BISECTIONS):
+            middle = math.sqrt(low * high)  # finer where bits are few
+            trial = allocate(self.choices, middle * self._count)
+            self.student = self.build(self.pick(trial))
+            if predictor.bound() <= MARGIN * limit:
+                high, best = middle, trial
+            else:
+                low = middle
+        best = self.settled(self.choices.size(best))
+        yield self.pick(best)
+        more = self.choices.size(best)
+        for indices in back_off(self.choices, best):
+            if self.choices.size(indices) >= (1 + BACK_OFF_SHARE) * more:
+                more = self.choices.size(indices)
+                yield self.pick(indices)
+
+    def table(self, chosen: Sequence[Proposal]) -> list[LayerBits]:
+        """A row for each site."""
+        rows = []
+        for k, (site, proposal) in enumerate(zip(self.survey.sites, chosen, strict=True)):
+            ranges = list(self._ranges(proposal).values())
+            rows.append(LayerBits(
+                site.name, proposal.width, site.weight.numel(), ranges[0].bits if ranges else None,
+                proposal.rounded.rounding if proposal.rounded else "none",
+                self.choices.costs[k][self.proposals[k].index(proposal)] if "choices" in self.__dict__ else math.nan,
+            ))  # fmt: skip
+        return rows

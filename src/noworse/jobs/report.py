@@ -1,0 +1,43 @@
+"""What ``compress`` returns: the file, its size, the verdict, and how it came about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from noworse.judge.verify import Verdict
+from noworse.task.sized import Sized
+
+
+@dataclass(frozen=True)
+class Report(Sized):
+    """The outcome of a compression: sizes in bytes, ``ratio`` = original size / file size, the verdict, seconds."""
+
+    path: str
+    size: int
+    original_size: int
+    verdict: Verdict
+    seconds: float
+    settings: dict[str, Any]
+    folded: tuple[str, ...] = ()  # norms folded into their neighbours
+    unused: tuple[str, ...] = ()  # parameters that the calibration data never reached: kept at a fixed coarse step
+    spent: dict[str, float] = field(default_factory=dict)  # seconds of tuning in the net and in the grids
+    products: dict[str, int] | None = None  # layers written as a product of two grids, and its rank; None: not tried
+    families: dict[str, int] = field(default_factory=dict)  # where tried: layers by grid, flat or spatial product
+
+    @property
+    def passed(self) -> bool:
+        """Whether the file is no worse within the tolerance, or better."""
+        return self.verdict.passed
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.size:,} bytes, {self.ratio:.2f} times smaller than {self.original_size:,}"
+        text += f" ({self.seconds:.0f} s)\n{self.verdict}"
+        if self.products is not None:
+            ranks = ", ".join(f"{name} of rank {rank}" for name, rank in self.products.items())
+            text += f"\nlow rank: {ranks or 'never better than a grid here'}"
+            never = [family for family, layers in self.families.items() if not layers]
+            text += f" (never best: {', '.join(never)})" if ranks and never else ""
+        if self.unused:
+            text += f"\nnot reached by calib, kept at a fixed step: {', '.join(self.unused)}"
+        return text

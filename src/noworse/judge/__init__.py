@@ -1,0 +1,1 @@
+"""The judge: statistics of the verdict, and verification of files."""

@@ -1,0 +1,108 @@
+"""The judge: is the model decoded from a written file no worse than the original on held-out data?
+
+What is judged is the file, not the model in memory that it was made from. Loss alone can hide damage, so the share of
+changed predictions and the KL divergence to the original are reported beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from noworse.errors import BadInput
+from noworse.io import load_model
+from noworse.judge.compare import Comparison, Loss, compare, evaluating, mean_loss
+from noworse.judge.replay import remembering
+from noworse.judge.verdict import MINIMUM_SAMPLES, Verdict, judge, parse_tolerance
+from noworse.task import data as batches_of
+from noworse.task.data import Batch
+from noworse.task.task import Task
+
+__all__ = ["Comparison", "Verdict", "compare", "judge", "mean_loss", "parse_tolerance", "verify"]
+
+
+def verify(
+    path: str | Path,
+    model: nn.Module,
+    loss: Loss,
+    data: Iterable[Batch],
+    *,
+    tolerance: float | str = "1%",
+    task: Task | None = None,
+    look: int = 1,
+    looks: int = 1,
+    confidence: float = 0.95,
+    **extras: Any,
+) -> Verdict:
+    """Judge the .nwt file at ``path`` against the original ``model`` on held-out ``data`` of at least 30 samples.
+
+    ``loss(model, batch)`` returns one loss per sample, (B,); ``tolerance`` is in its unit, or "1%" of the original's
+    mean loss. This is number ``look`` of the ``looks`` at these samples that were declared before the first; they
+    share the chance of error. Samples are taken to be independent. ``extras`` are further fields of ``Task``
+    (metric, forward, distill); or ``task`` gives them. Batches are read one at a time. Raises BadInput for data or
+    losses that cannot be used, CorruptFile, MismatchedModule.
+    """
+    task = task or Task(model=model, loss=loss, calib=(), verify=(), **extras)
+    # read twice for a metric: an iterator would be empty the second time
+    batches = list(data) if task.metric is not None and isinstance(data, Iterator) else data
+    candidate = load_model(copy.deepcopy(model), path)
+    settings: dict[str, Any] = {"look": look, "looks": looks, "confidence": confidence}
+    return verify_module(candidate, task, batches, tolerance=tolerance, **settings)
+
+
+def verify_module(
+    candidate: nn.Module,
+    task: Task,
+    batches: Iterable[Batch],
+    *,
+    tolerance: float | str = "1%",
+    look: int = 1,
+    looks: int = 1,
+    confidence: float = 0.95,
+) -> Verdict:
+    """The same for a module in memory, against the model of ``task``; ``batches`` can be read more than once.
+
+    Where they are tensors in memory, each model passes over them once. Of an original from ``replay.remembering`` that
+    has seen them before, nothing is computed again.
+    """
+    model, candidate, loss = remembering(task.model), remembering(candidate), task.loss
+    checked = batches_of.checked(batches, "verify")
+    found = compare(model, candidate, loss, checked, task.forward, task.distill)
+    batches_of.require(len(found.original), "verify", MINIMUM_SAMPLES)
+    limit = parse_tolerance(tolerance, float(found.original.mean()))
+    verdict = judge(found.original, found.compressed, limit, confidence, look, looks)
+    with evaluating(model, candidate):
+        metrics = [_metric(task, each, batches) for each in (model, candidate)]
+    return replace(
+        verdict,
+        metric_original=metrics[0],
+        metric_compressed=metrics[1],
+        changed=_mean(found.changed),
+        mean_kl=_mean(found.kl),
+    )
+
+
+def _metric(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float | None:
+    if task.metric is None:
+        return None
+    value: Any = task.metric(model, batches)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"metric returned {type(value).__name__}: expected one number") from error
+    return number if math.isfinite(number) else None
+
+
+def _mean(values: NDArray[np.float64] | None) -> float | None:
+    if values is None:
+        return None
+    mean = float(values.mean())
+    return mean if math.isfinite(mean) else None

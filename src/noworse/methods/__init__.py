@@ -1,1 +1,0 @@
-"""How ŵ is found: one file per family of cheaper tensors."""

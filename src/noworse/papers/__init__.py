@@ -1,0 +1,1 @@
+"""Both papers as published, plugged into the seams that every user has."""

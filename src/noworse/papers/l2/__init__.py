@@ -1,0 +1,1 @@
+"""L2 (Shi et al., ICCV 2023) as published."""

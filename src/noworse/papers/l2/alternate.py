@@ -1,0 +1,137 @@
+"""The official schedule of L², beside the default one: three rounds of first transforms, then weights, one fixed.
+
+    transforms   e, s by Adam(1e-4) on  λ·R̂ + MSE(logits),  λ = 1e-6 per bit while the size is above the target, else
+                 a hundredth of it                                                     300 of 1,300 iterations a round
+    weights      w by Adam(5e-6) on distillation alone, without a rate               1,000 of 1,300
+
+e = r·s and s are learned in weight units, as they are, from e = s = (max w − min w)/256; vectors are uniform, e = s/2.
+Moments persist over the rounds; there is no warm-up and no decay. The published schedule has 3,900 iterations in all;
+with fewer, learning rates grow in proportion, so that parameters can move as far. Where it ends is not where the target
+is: the official code reports whatever size weights have drifted to, here the file then settles like any other.
+
+What is not theirs: norms are folded first (and their statistics stay), the size that switches λ is the measured one,
+and weights learn from outputs and features without labels unless the options say otherwise.
+
+Source: Shi et al., L² compression (ICCV 2023), and ModelTC/L2_Compression, train_final.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noworse.propose.grids.grid import EDGE_MIN, ZONE_MIN, GridSet
+from noworse.representation import EDGE_UNITS, MAX_EDGE
+from noworse.tune.adam import Adam
+from noworse.tune.objective import Weights
+from noworse.tune.tuner import Tuner
+
+ROUNDS = 3
+TRANSFORM_SHARE = 300 / 1300
+PUBLISHED = 3900  # iterations
+TRANSFORM_RATE, WEIGHT_RATE = 1e-4, 5e-6
+PER_BIT, IDLE = 1e-6, 0.01  # λ, and its factor while the size is below the target
+LEVELS = 256
+SMALLEST = 1e-12
+
+
+@torch.no_grad()
+def official_start(grids: GridSet) -> None:
+    """Steps of a 256th of each tensor's range, and zero bins as wide as two of them (of vectors: as one)."""
+    rows = [grids.weights(k) for k in range(len(grids.specs))]
+    steps = torch.stack([(w.max() - w.min()) / LEVELS for w in rows])
+    grids.log_step.copy_(steps.clamp(min=SMALLEST).log())
+    zones = torch.tensor([1.0 if len(spec.shape) > 1 else 0.5 for spec in grids.specs])
+    grids.log_zone.copy_((zones - ZONE_MIN).log())
+    grids.rebase()
+
+
+class AlternatingTuner(Tuner):
+    """A ``Tuner`` whose ``run`` alternates."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.both = self.objective.weights  # of outputs, features and labels, while weights learn
+        self.matrices = torch.tensor([len(spec.shape) > 1 for spec in self.grids.specs])
+
+    def run(self, budget: float, iterations: int, stage: str = "tune") -> None:
+        """Alternate for ``iterations`` with a target of ``budget`` bits, from the present size."""
+        if self.passed(stage):
+            return
+        grids = self.grids
+        self.step, self.weight = grids.steps(), torch.empty(grids.count)
+        self.edge = self.step * grids.zones()
+        for k in range(len(grids.specs)):
+            self.weight[grids.offsets[k] : grids.offsets[k + 1]] = grids.weights(k)
+        faster = max(1.0, PUBLISHED / max(iterations, 1))
+        self.adams = (
+            Adam([{"params": [self.step, self.edge], "lr": TRANSFORM_RATE * faster}]),
+            Adam([{"params": [self.weight], "lr": WEIGHT_RATE * faster}]),
+        )
+        super().run(budget, iterations, stage)
+        self.objective.weights = self.both
+        grids.rebase()  # settling moves weights in units of the steps as they are now
+
+    def _optimisers(self) -> Sequence[Adam]:
+        return self.optimiser, *self.adams
+
+    def _beside(self) -> dict[str, Tensor]:
+        return {"step": self.step, "edge": self.edge, "weight": self.weight}
+
+    def _turn(self, iteration: int, iterations: int, start: float, budget: float) -> tuple[float, float]:
+        within = (iteration * ROUNDS / iterations) % 1
+        transforms = within < TRANSFORM_SHARE
+        self.objective.weights = Weights() if transforms else self.both
+        begin = time.perf_counter()
+        self.grids.quantise(self.values, self.options.relaxation, on_weights=False)
+        self.seconds["grids"] += time.perf_counter() - begin
+        begin = time.perf_counter()
+        loss = self.learn()
+        self.seconds["net"] += time.perf_counter() - begin
+        begin = time.perf_counter()
+        # the distillation loss is divided by a variance, theirs is not
+        multiplier = PER_BIT / self.objective.distiller.scale * (1.0 if self.bits() >= budget else IDLE)
+        self.grids.gradients(self.values, self.gradient, multiplier if transforms else 0.0, False)
+        if self.scaler.usable:
+            (self._step_transforms if transforms else self._step_weights)()
+        self.seconds["grids"] += time.perf_counter() - begin
+        return loss, budget
+
+    @torch.no_grad()
+    def _step_transforms(self) -> None:
+        """Adam on s and e, from the gradients by ln s and r that the grids have, with r = e/s."""
+        grids = self.grids
+        by_ln_step, by_ln_zone = grids.log_step.grad, grids.log_zone.grad
+        assert by_ln_step is not None
+        assert by_ln_zone is not None
+        by_ratio = torch.where(self.matrices, by_ln_zone / grids.log_zone.exp(), 0.0)
+        self.step.grad = (by_ln_step - by_ratio * self.edge / self.step) / self.step
+        self.edge.grad = by_ratio / self.step
+        self.adams[0].step()
+        self.step.abs_().clamp_(min=SMALLEST)
+        self.edge.abs_()
+        self.edge.copy_(torch.where(self.matrices, self.edge, self.step / 2))
+        grids.log_step.copy_(self.step.log())
+        ratio = (self.edge / self.step).clamp(EDGE_MIN / EDGE_UNITS, MAX_EDGE / EDGE_UNITS)
+        grids.log_zone.copy_((ratio - ZONE_MIN).log())
+
+    @torch.no_grad()
+    def _step_weights(self) -> None:
+        grids = self.grids
+        gradient = grids.latent.grad
+        assert gradient is not None
+        pieces = [slice(a, b) for a, b in pairwise(grids.offsets)]
+        self.weight.grad = gradient.clone()
+        for rows, unit in zip(pieces, grids.unit, strict=True):
+            self.weight.grad[rows] /= unit
+        self.adams[1].step()
+        for rows, unit in zip(pieces, grids.unit, strict=True):
+            torch.div(self.weight[rows], unit, out=grids.latent[rows])
+
+
+SCHEDULES: Mapping[str, type[Tuner]] = {"joint": Tuner, "alternating": AlternatingTuner}

@@ -1,0 +1,1 @@
+"""LLC (2024) as published."""

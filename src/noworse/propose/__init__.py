@@ -1,0 +1,1 @@
+"""Representations of each tensor, each with its bits and predicted loss."""

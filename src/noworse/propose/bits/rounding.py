@@ -1,0 +1,165 @@
+"""Weights to integer codes of b bits with one step per row or one for all, and which way they are rounded.
+
+Codes are symmetric, −(2ᵇ⁻¹ − 1) … 2ᵇ⁻¹ − 1, and steps are those that a file can hold (minifloats; rows are sixteenths
+of an octave apart), so that what is measured is what is stored. Directions of rounding:
+
+    nearest      the least error of every weight alone
+    up, down     all weights one way; ``directed`` takes that of the least measured ⟨G, ŵ − w⟩ (LLC)
+    adaptive     each weight so that errors of a row undo each other at the layer's output (obs.py), where a gradient G
+                 of the loss is known around w − t H⁻¹ G instead of w: the second-order minimum with its linear term
+
+One direction for all weights shifts them by half a step Δ on average. On a quadratic with gradient sum s = |gᵀ1| and
+c = 1ᵀH1 it loses less than rounding to nearest if and only if Δ < 4 s/c (``coherent``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noworse.errors import BadInput
+from noworse.propose.bits import clip
+from noworse.propose.grids.compensated import Layer
+from noworse.representation import Form, Grid, pack_step
+from noworse.representation.form import CHANNEL_UNITS
+from noworse.representation.minifloat import MAX_STEP
+
+ROUNDINGS = ("nearest", "up", "down", "adaptive")
+UNIFORM_EDGE = 32  # of 64: all bins are equally wide
+FINER = 24  # steps that are tried below the largest weight's, sixteenths of an octave each: down to 0.35 of it
+REACH = 127  # of the byte that tells a row's step
+TRUST = 0.5  # steps by which the linear term may move a weight
+
+
+def largest_code(bits: int) -> int:
+    """2ᵇ⁻¹ − 1; BadInput unless 2 to 16 bits."""
+    if not (isinstance(bits, int) and 2 <= bits <= 16):
+        raise BadInput(f"codes of {bits!r} bits: expected 2 to 16")
+    return int(2 ** (bits - 1) - 1)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A step's packed number for all rows, and what each row adds in sixteenths of an octave (empty: nothing)."""
+
+    number: int
+    rows: tuple[int, ...] = ()
+
+    def values(self) -> Tensor:
+        """The steps (R,), or (1,) where all rows share one; float64, exactly what a file holds."""
+        numbers = self.number + CHANNEL_UNITS * np.array(self.rows or (0,), np.int64)
+        return torch.from_numpy((numbers.astype(np.uint32) << np.uint32(15)).view(np.float32).astype(np.float64))
+
+
+def fit_steps(rows: Tensor, bits: int, clipping: str, per_channel: bool, energy: Tensor | None = None) -> Steps:
+    """The steps of weights (R, I); with ``clipping`` "mse" errors count by the inputs' ``energy`` (1, I) or (R, I)."""
+    wide = rows.detach().double()
+    if not per_channel:
+        wide = wide.reshape(1, -1)
+        energy = None if energy is None else energy.double().expand(rows.shape).reshape(1, -1)
+    most = largest_code(bits)
+    numbers = _numbers(clip.symmetric(wide, bits, "max" if clipping == "mse" else clipping))
+    base = int(numbers.median())
+    offsets = ((numbers - base).double() / CHANNEL_UNITS).round().clamp(-REACH, REACH).long()
+    if clipping == "mse":
+        weight = torch.ones_like(wide[:1]) if energy is None else energy.double()
+        best = torch.full((len(wide),), torch.inf, dtype=torch.float64)
+        start = offsets.clone()
+        for k in range(-1, FINER):
+            tried = (start - k).clamp(-REACH, REACH)
+            steps = _values(base + CHANNEL_UNITS * tried)[:, None]
+            errors = ((wide / steps).round().clamp_(-most, most) * steps - wide).square_().mul_(weight).sum(1)
+            better = errors < best
+            offsets, best = torch.where(better, tried, offsets), torch.where(better, errors, best)
+    if not per_channel:
+        return Steps(base + CHANNEL_UNITS * int(offsets[0]))
+    return Steps(base, tuple(offsets.tolist()))
+
+
+def _numbers(steps: Tensor) -> Tensor:
+    """Packed numbers of positive steps; zero rows get the least step of the others."""
+    positive = steps[steps > 0]
+    floor = float(positive.min()) if len(positive) else 1.0
+    lowest = REACH * CHANNEL_UNITS  # leaves room for every row
+    found = [min(max(pack_step(float(s)), lowest), MAX_STEP - lowest) for s in steps.clamp(min=floor)]
+    return torch.tensor(found)
+
+
+def _values(numbers: Tensor) -> Tensor:
+    raw = numbers.clamp(1, MAX_STEP).numpy().astype(np.uint32) << np.uint32(15)
+    return torch.from_numpy(raw.view(np.float32).astype(np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """Weights as integer ``codes`` (R, I) of ``bits`` bits times ``steps``; ``decode`` has the weights' own shape."""
+
+    codes: Tensor
+    steps: Steps
+    bits: int
+    rounding: str
+    shape: tuple[int, ...]
+
+    def decode(self) -> Tensor:
+        """ŵ in float32, bit for bit what a file gives back."""
+        return (self.codes.double() * self.steps.values()[:, None]).float().reshape(self.shape)
+
+    def grid(self) -> Grid:
+        """What is written: a grid whose bins are all equally wide."""
+        channels = np.array(self.steps.rows, np.int8).tobytes()
+        codes = np.ascontiguousarray(self.codes.reshape(-1).numpy().astype(np.int32))
+        return Grid(codes, self.steps.number, UNIFORM_EDGE, self.shape, "float32", Form(channels=channels))
+
+    @property
+    def size(self) -> int:
+        """Bits of the codes, b for each weight, as LLC counts."""
+        return self.bits * self.codes.numel()
+
+
+def round_weights(
+    weights: Tensor, bits: int, steps: Steps, rounding: str = "nearest", layer: Layer | None = None
+) -> Rounded:
+    """Weights (R, ...) rounded one way; "adaptive" needs the ``layer``'s input moments."""
+    most = largest_code(bits)
+    rows = weights.detach().double().flatten(1)
+    scaled = rows / steps.values()[:, None]
+    if rounding == "adaptive":
+        if layer is None:
+            raise BadInput("adaptive rounding without a layer: expected the moments of its inputs")
+        # rows are independent: a row divided by its step is rounded with step 1
+        scaled = layer.compensated(scaled.reshape(weights.shape), 1.0, 0.5, most=most).double().flatten(1)
+    elif rounding not in ROUNDINGS:
+        raise BadInput(f"unknown rounding {rounding!r}: expected one of {', '.join(ROUNDINGS)}")
+    way = {"up": torch.ceil, "down": torch.floor}.get(rounding, torch.round)
+    codes = way(scaled).clamp_(-most, most).to(torch.int8 if bits <= 8 else torch.int16)
+    return Rounded(codes, steps, bits, rounding, tuple(weights.shape))
+
+
+def directed(weights: Tensor, bits: int, steps: Steps, gradient: Tensor) -> Rounded:
+    """Of nearest, up and down what has the least measured ⟨G, ŵ − w⟩, for the mean gradient G of the loss."""
+    tried = [round_weights(weights, bits, steps, way) for way in ROUNDINGS[:3]]
+    return min(tried, key=lambda r: float(((r.decode() - weights).double() * gradient.double()).sum()))
+
+
+def newton_target(weights: Tensor, gradient: Tensor, moments: Tensor, energy: float, steps: Steps) -> Tensor:
+    """w − H⁻¹ G with H = energy · X for each row, moved by at most half a step: around this rounding is least loss.
+
+    ``weights`` and ``gradient`` are (R, ...), ``moments`` X (I, I), ``energy`` the curvature of the loss in an output.
+    """
+    damped = moments.double() + 0.01 * moments.double().diagonal().mean() * torch.eye(len(moments)).double()
+    shift = torch.linalg.solve(energy * damped, gradient.double().flatten(1).T).T
+    bound = TRUST * steps.values()[:, None]
+    target: Tensor = weights.double().flatten(1) - torch.maximum(torch.minimum(shift, bound), -bound)
+    return target.reshape(weights.shape).float()
+
+
+def coherent(step: float, gradient: Tensor, curvature: Tensor) -> bool:
+    """Whether rounding all values one way, the right one, is expected to lose less than to nearest: Δ < 4 s/c.
+
+    ``gradient`` (n,), ``curvature`` (n, n); fractions of values are taken to be uniform.
+    """
+    c = float(curvature.sum())
+    return c <= 0 or step < 4 * abs(float(gradient.sum())) / c

@@ -1,0 +1,1 @@
+"""Grids: steps, dead zones, compensated rounding, bias correction."""

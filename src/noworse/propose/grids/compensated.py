@@ -1,0 +1,234 @@
+"""Rounding that makes up for its own error: optimal brain surgeon, one column after the other.
+
+The error of a layer's output is Σ_rows (ŵ − w)ᵀ X (ŵ − w) with X = E[x xᵀ] of its inputs. When column j is rounded,
+the columns behind it move so that they undo as much of that error as they can:
+
+    w_k  ←  w_k − (w_j − ŵ_j) · U_jk / U_jj   for k > j,        UᵀU = X⁻¹  (Cholesky, U upper triangular)
+
+Columns of large input energy go first, while there are many left to make up for them. What is returned are the weights
+as they stood when their turn came: rounding each of them to its nearest grid point gives the codes, and they are where
+tuning starts.
+
+With a rate term, a code is the one of least (w_j − ŵ_j)²/U_jj² + price · code length among the nearest, the one below
+it in magnitude, and zero; code lengths are those of the codes of the pass before. Weights that get another code than
+their nearest are returned at its grid point.
+
+Source: Hassibi and Stork, Optimal brain surgeon (1993); Frantar et al., GPTQ (ICLR 2023), the order of columns; Conzel
+et al., CERWU (2025), the rate term.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noworse.propose.grids import deadzone
+from noworse.propose.grids.grid import GridSet
+from noworse.propose.grids.start import start_at
+
+DAMPING = 0.01  # of the mean input energy, added to each unless told otherwise: calibration samples are few
+BLOCK = 64  # columns whose corrections are applied to the rest at once
+AT_ONCE = 1024  # blocks of a layer that are rounded together
+FACTORED = 1 << 20  # elements of moments that are factored together
+ATTEMPTS, SLACK = 8, 0.003  # at a start, and how far from its bits that may stay, as a logarithm
+COARSEST = 8.0  # largest step in root mean squares: what a tensor of mostly zeros loses, few others make up for
+PASSES = 3  # with a rate term, each with the code lengths of the one before
+
+
+def nearest(weights: Tensor, step: float, zone: float, most: float = math.inf) -> Tensor:
+    """ŵ on the grid of step s with zero bin ±``zone``·s and codes up to ±``most``, for weights of any shape."""
+    magnitude = deadzone.magnitude(weights.abs() / step - zone).clamp_(max=most)
+    return torch.copysign(deadzone.decode(magnitude, zone) * step, weights)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What bits cost: ``price`` in squared errors of a layer's output per bit, ``bits`` (2M + 1,) of codes −M..M.
+
+    Larger codes take as many as the largest.
+    """
+
+    price: float
+    bits: Tensor
+
+    def choose(self, weights: Tensor, step: float, zone: float, curvature: Tensor) -> Tensor:
+        """ŵ of least ``curvature``·(w − ŵ)² + price·bits for one column (G, R) of curvature (G, 1)."""
+        most = len(self.bits) // 2
+        scaled = weights.abs() / step
+        first = deadzone.magnitude(scaled - zone)
+        codes = torch.stack([first, (first - 1).clamp_(min=0), torch.zeros_like(first)])  # (3, G, R)
+        errors = (scaled - deadzone.decode(codes.clone(), zone)).mul_(step)
+        signed = torch.copysign(codes.clamp(max=most), weights).long() + most
+        cost = errors.square_().mul_(curvature).add_(self.bits[signed], alpha=self.price)
+        chosen = codes.gather(0, cost.argmin(0, keepdim=True))[0]
+        return torch.copysign(deadzone.decode(chosen, zone) * step, weights)
+
+
+def signed_codes(weights: Tensor, step: float, zone: float) -> Tensor:
+    """The code of each weight, int32."""
+    return torch.copysign(deadzone.magnitude(weights.abs() / step - zone), weights).int()
+
+
+def code_lengths(codes: Tensor) -> Tensor:
+    """Ideal code lengths in bits (2M + 1,) float64 of codes −M..M by how often each comes up, and half a time more."""
+    most = int(codes.abs().max())
+    counts = torch.bincount(codes.flatten() + most, minlength=2 * most + 1) + 0.5
+    return (counts.sum() / counts).log2().double()
+
+
+def compensated(
+    weights: Tensor, factor: Tensor, step: float, zone: float, rate: Rate | None = None, most: float = math.inf
+) -> Tensor:
+    """Move weights (G, R, I) to where they stand when they are rounded, for the factors U (G, I, I) of their G groups.
+
+    They are overwritten and returned. Without a rate codes may be limited to ±``most``.
+    """
+    rows, size = weights, weights.shape[2]
+    for start in range(0, size, BLOCK):
+        end = min(start + BLOCK, size)
+        errors = torch.zeros_like(rows[:, :, start:end])
+        for j in range(start, end):
+            pivot, column = factor[:, None, j, j], rows[:, :, j]
+            rounded = nearest(column, step, zone, most)
+            if rate is not None:
+                chosen = rate.choose(column, step, zone, pivot**-2)
+                error = (column - chosen) / pivot
+                column.copy_(torch.where(chosen == rounded, column, chosen))
+            else:
+                error = (column - rounded) / pivot
+            rows[:, :, j + 1 : end] -= error[:, :, None] * factor[:, None, j, j + 1 : end]
+            errors[:, :, j - start] = error
+        rows[:, :, end:] -= errors @ factor[:, start:end, end:]
+    return rows
+
+
+class Layer:
+    """How one layer's weights of ``shape`` (O, ...) are rounded, from moments X (G·B, I/B, I/B) of its inputs.
+
+    The rows of a group are cut into B blocks of columns, which know nothing of each other. ``damping`` is a share of
+    the mean input energy, added to each: the more, the less a weight may move to make up for others.
+    """
+
+    def __init__(self, shape: Sequence[int], moments: Tensor, damping: float = DAMPING) -> None:
+        self.shape = tuple(shape)
+        self.blocks = math.prod(self.shape[1:]) // moments.shape[1]
+        energy = moments.diagonal(dim1=1, dim2=2)  # (G·B, I/B)
+        self.used, self.energy = energy > 0, float(energy.mean())
+        groups = len(moments) // self.blocks
+        ranked = energy.reshape(groups, self.blocks, -1).sum(0).argsort(descending=True, stable=True)
+        self.order = ranked.repeat(groups, 1)  # (G·B, I/B)
+        size = self.order.shape[1]
+        at_once = max(1, FACTORED // size**2)  # few, since they are float64
+        self._upper = moments.new_empty(len(moments), size * (size + 1) // 2)
+        for start in range(0, len(moments), at_once):
+            part, order = slice(start, start + at_once), self.order[start : start + at_once]
+            rows = torch.take_along_dim(moments[part], order[:, :, None], 1)
+            factor = _factor(torch.take_along_dim(rows, order[:, None], 2).double(), damping)
+            self._upper[part] = factor[:, _triangle(size)].to(moments.dtype)
+
+    def factor(self, part: slice = slice(None)) -> Tensor:
+        """U (G·B, I/B, I/B) of some blocks, of which only what is not zero is kept."""
+        kept, size = self._upper[part], self.order.shape[1]
+        found = kept.new_zeros(len(kept), size, size)
+        found[:, _triangle(size)] = kept
+        return found
+
+    def curvature(self) -> float:
+        """Geometric mean of 1/U_jj² as a share of the mean input energy: how much of an error is left in the end.
+
+        Equal slopes of loss against rate need it: a step s costs ½ F·s²/12 per weight times this share.
+        """
+        rows = torch.arange(self.order.shape[1])
+        diagonal = self._upper[:, rows * len(rows) - rows * (rows - 1) // 2]  # each row is shorter by one
+        pivots = diagonal[torch.take_along_dim(self.used, self.order, 1)]
+        return float(pivots.double().log().mean().mul(-2).exp()) / self.energy if len(pivots) else 1.0
+
+    def compensated(
+        self, weights: Tensor, step: float, zone: float, price: float = 0.0, most: float = math.inf
+    ) -> Tensor:
+        """The weights as they stand when they are rounded, in their own shape; ``price`` as in ``Rate``.
+
+        Without a price codes may be limited to ±``most``.
+        """
+        count, size = self.order.shape
+        split = weights.reshape(count // self.blocks, -1, self.blocks, size)  # (G, O/G, B, I/B)
+        rows = split.transpose(1, 2).flatten(0, 1)
+        moved, rate = torch.empty_like(rows), None
+        for _ in range(PASSES if price > 0 else 0):
+            swept = self._sweep(rows, moved, step, zone, rate, most)
+            rate = Rate(price, code_lengths(torch.cat([signed_codes(found, step, zone).flatten() for found in swept])))
+        for _ in self._sweep(rows, moved, step, zone, rate, most):
+            pass
+        joined = moved.reshape(count // self.blocks, self.blocks, -1, size).transpose(1, 2)
+        return joined.reshape(self.shape).float()
+
+    def _sweep(
+        self, rows: Tensor, moved: Tensor, step: float, zone: float, rate: Rate | None, most: float
+    ) -> Iterator[Tensor]:
+        """Fill ``moved`` (G·B, O/G, I/B) from ``rows``, a few blocks in float64 at a time; yields these, reordered."""
+        for start in range(0, len(rows), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            order = self.order[part, None]
+            wanted = torch.take_along_dim(rows[part] * self.used[part, None], order, 2)  # idle inputs mean nothing
+            found = compensated(wanted.double(), self.factor(part).double(), step, zone, rate, most)
+            moved[part] = torch.take_along_dim(found, order.argsort(2), 2)
+            yield found
+
+
+def _triangle(size: int) -> Tensor:
+    """Where an upper triangular matrix is not zero, (I, I)."""
+    return torch.ones(size, size, dtype=torch.bool).triu_()
+
+
+def _factor(moments: Tensor, damping: float) -> Tensor:
+    """U (G, I, I), upper triangular with UᵀU = X⁻¹, of damped X, which is overwritten."""
+    diagonal = moments.diagonal(dim1=1, dim2=2)
+    mean = diagonal.mean(1, keepdim=True)
+    diagonal += torch.where(mean > 0, damping * mean, 1.0)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor
+
+
+@torch.no_grad()
+def start_compensated(
+    grids: GridSet,
+    sensitivity: Mapping[str, float],
+    layers: Mapping[str, Layer],
+    bits: float,
+    scratch: Tensor,
+    cost: Callable[[], float],
+    originals: tuple[Tensor, ...],
+    rate: float = 0.0,
+) -> tuple[float, float]:
+    """``start_at``, with the weights of all ``layers`` moved to where rounding compensates itself.
+
+    ``originals`` is the state of the grids (``GridSet.state``) to start from; ``rate`` is the price of a bit as a
+    multiple of what one saves at high rates.
+    ``cost()`` tells the bits of the codes as they are written. Moved weights take more of them: that is tried again
+    with larger steps, until the codes take about ``bits`` bits. Returns the multiplier λ, and the bits they take.
+    """
+    grids.restore(originals)
+    known = [(k, spec, layers[spec.name]) for k, spec in enumerate(grids.specs) if spec.name in layers]
+    remaining = {spec.name: layer.curvature() for _, spec, layer in known}
+    slopes = {name: value * remaining.get(name, 1.0) for name, value in sensitivity.items()}
+    asked = bits
+    for _ in range(ATTEMPTS):
+        grids.restore(originals)
+        multiplier = start_at(grids, slopes, asked, scratch, COARSEST)
+        steps, zones = grids.steps().tolist(), grids.zones().tolist()
+        for k, spec, layer in known:
+            loss = sensitivity[spec.name]
+            price = 2 * rate * multiplier / grids.count * layer.energy / loss if loss > 0 else 0.0
+            weights = spec.unflatten(grids.weights(k))
+            grids.set_weights(k, layer.compensated(weights, steps[k], zones[k], price))
+        grids.quantise(scratch)
+        found = cost()
+        if abs(math.log(found / bits)) <= SLACK:
+            break
+        asked *= bits / found
+    return multiplier, found

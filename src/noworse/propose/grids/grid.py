@@ -1,0 +1,292 @@
+"""All dead-zone grids of a model on one flat vector: latent weights, steps and zones, and their gradients.
+
+Latent weights are kept in code units, v = w/s₀ with s₀ the step at the start, so that one learning rate fits all
+tensors. Work is done in chunks that stay in the cache: several small tensors together, or a part of a large one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noworse.format.lazy import Lazy
+from noworse.propose.grids import deadzone
+from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
+from noworse.rate.kernels import Relaxation
+from noworse.representation import EDGE_UNITS, MAX_EDGE, Grid, pack_step
+
+CHUNK = 1 << 16  # weights processed at a time
+SMALL = 1 << 13  # tensors below this size are processed together
+LARGEST_CODE = 2_000  # eleven bits of the largest weight: no net here gains from more
+EDGE_MIN = 26  # in 1/64 of a step
+ZONE_MIN = 0.4
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Consecutive weights: rows of the flat vector and the tensors (a range of them) they belong to."""
+
+    rows: slice
+    tensors: slice
+    owner: Tensor | None  # (n,) int64 index of each weight's tensor; None where there is only one
+
+    def pick(self, values: Tensor) -> Tensor:
+        """One value of a (K,) vector per weight, or a single one that broadcasts."""
+        return values[self.tensors] if self.owner is None else values[self.owner]
+
+
+@dataclass(frozen=True)
+class GridSpec:
+    """One tensor of the set: name, shape, dtype of the model, whether its step and zone are tuned, and its layout."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    tuned: bool = True
+    channels_last: bool = True  # in the flat vector, of kernels of convolutions: CPUs prefer that
+
+    @property
+    def _moved(self) -> bool:
+        return self.channels_last and len(self.shape) == 4
+
+    def flatten(self, tensor: Tensor) -> Tensor:
+        """The tensor as a row of the flat vector."""
+        return (tensor.permute(0, 2, 3, 1) if self._moved else tensor).reshape(-1)
+
+    def unflatten(self, row: Tensor) -> Tensor:
+        """The inverse of ``flatten``, as a view."""
+        if self._moved:
+            out, channels, height, width = self.shape
+            return row.view(out, height, width, channels).permute(0, 3, 1, 2)
+        return row.view(self.shape)
+
+
+class GridSet:
+    """The grids of K tensors with N weights in all; ``latent`` (N,), ``log_step`` and ``log_zone`` (K,) are the leaves.
+
+    ``bits`` (K,) holds the ideal code lengths of the hard codes, in bits, as of the last ``quantise``.
+    """
+
+    tunes_zones = True
+    remakes = True  # whether gradients() can do without ŵ
+
+    def __init__(self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float) -> None:
+        self.specs = specs
+        self.sizes = [weights[s.name].numel() for s in specs]
+        self.offsets = np.concatenate([[0], np.cumsum(self.sizes)]).tolist()
+        self.largest = [float(weights[s.name].detach().abs().max()) for s in specs]
+        self.rms = []
+        self.unit = torch.tensor(self.largest)  # until rebase()
+        self.latent = torch.empty(self.count)
+        for k, spec in enumerate(specs):  # one copy of one tensor at a time: large models barely fit twice
+            flat = spec.flatten(weights[spec.name].detach()).float()
+            self.rms.append(float(flat.double().square().mean().sqrt()))
+            torch.div(flat, self.largest[k], out=self.latent[self.offsets[k] : self.offsets[k + 1]])
+        self.log_step = self.unit.log()
+        zones = torch.tensor([zone if len(s.shape) > 1 else 0.5 for s in specs])
+        self.log_zone = (zones - ZONE_MIN).log()
+        self.tuned = torch.tensor([s.tuned for s in specs])
+        self.finest, self.coarsest = torch.zeros(len(specs)), torch.full((len(specs),), torch.inf)  # steps at the start
+        self.bits = torch.zeros(len(specs), dtype=torch.float64)
+        self._chunks = list(self._cut())
+        self._slopes = Slopes(torch.zeros(0), torch.zeros(len(specs)), torch.zeros(len(specs)))
+        self._cells: Cells | None = None
+        self._quantised = self.steps(), self.zones()  # of the last quantise()
+
+    @property
+    def leaves(self) -> list[tuple[str, Tensor]]:
+        """What is tuned, each with the option that is its learning rate."""
+        return [("lr_weights", self.latent), ("lr_steps", self.log_step), ("lr_zones", self.log_zone)]
+
+    @property
+    def count(self) -> int:
+        """Weights in all."""
+        return int(self.offsets[-1])
+
+    def _cut(self) -> list[_Chunk]:
+        chunks, first = [], 0
+        while first < len(self.sizes):
+            last = first + 1
+            while last < len(self.sizes) and max(self.sizes[first : last + 1]) < SMALL:
+                last += 1
+            begin, end = self.offsets[first], self.offsets[last]
+            if last - first > 1:
+                owner = torch.repeat_interleave(torch.arange(first, last), torch.tensor(self.sizes[first:last]))
+                chunks.append(_Chunk(slice(begin, end), slice(first, last), owner))
+            else:
+                cuts = range(begin, end, CHUNK)
+                chunks += [_Chunk(slice(a, min(a + CHUNK, end)), slice(first, last), None) for a in cuts]
+            first = last
+        return chunks
+
+    def steps(self) -> Tensor:
+        """Step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
+        wanted = self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=1e-30)
+        return stored_steps(wanted)
+
+    def zones(self) -> Tensor:
+        """Half widths r (K,) of the zero bins in steps, as the file holds them."""
+        units = (self.log_zone.exp() + ZONE_MIN).mul(EDGE_UNITS).round()
+        return units.clamp(EDGE_MIN, MAX_EDGE) / EDGE_UNITS
+
+    def weights(self, k: int) -> Tensor:
+        """The latent weights of tensor k in weight units, as a row of the flat vector."""
+        return self.latent[self.offsets[k] : self.offsets[k + 1]] * self.unit[k]
+
+    @torch.no_grad()
+    def set_weights(self, k: int, tensor: Tensor) -> None:
+        """Replace the latent weights of tensor k by ``tensor``, of its own shape and in weight units."""
+        self.latent[self.offsets[k] : self.offsets[k + 1]] = self.specs[k].flatten(tensor) / self.unit[k]
+
+    def state(self) -> tuple[Tensor, ...]:
+        """Copies of what ``restore`` brings back: weights, their unit, steps and zones."""
+        return tuple(t.clone() for t in self.tensors)
+
+    @torch.no_grad()
+    def restore(self, state: tuple[Tensor, ...]) -> None:
+        """Go back to a state, in place."""
+        for tensor, value in zip(self.tensors, state, strict=True):
+            tensor.copy_(value)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that is changed in tuning: weights, their unit, steps and zones."""
+        return self.latent, self.unit, self.log_step, self.log_zone
+
+    @torch.no_grad()
+    def rebase(self) -> None:
+        """Make the present steps the unit of the latents."""
+        steps = self.steps()
+        for k, ratio in enumerate((self.unit / steps).tolist()):
+            self.latent[self.offsets[k] : self.offsets[k + 1]] *= ratio
+        self.unit.copy_(steps)
+
+    @torch.no_grad()
+    def quantise(self, out: Tensor, relaxation: Relaxation | None = None, on_weights: bool = True) -> None:
+        """Write ŵ (N,) into ``out`` and refresh ``bits``; with a ``relaxation`` also the soft entropy's gradient.
+
+        Without ``on_weights`` only that by steps and zones is kept, which takes no memory.
+        """
+        self._quantised = steps, zones = self.steps(), self.zones()
+        ratio = self.unit / steps
+        reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))) * ratio
+        cells = lay_out(reach, zones, CELLS if relaxation else 1)
+        counts = torch.zeros(cells.total)
+        for chunk in self._chunks:
+            scaled = self.latent[chunk.rows] * chunk.pick(ratio)
+            r = chunk.pick(zones)
+            excess = scaled.abs().sub_(r)
+            _decoded(chunk, scaled, excess, steps, r, out[chunk.rows])
+            first = int(cells.base[chunk.tensors.start])
+            found = torch.bincount(_cell(chunk, cells, scaled, excess))
+            counts[first : first + len(found)] += found
+        bins = locate(cells, zones)
+        self.bits = hard_bits(counts, bins)
+        if relaxation:
+            self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, relaxation)
+            if not on_weights:
+                self._cells, self._slopes = None, replace(self._slopes, code=torch.zeros(0))
+
+    @torch.no_grad()
+    def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
+        """Set ``.grad`` of the three leaves for the loss L + ``multiplier`` · R, with R the soft entropy in bits.
+
+        ``values`` (N,) are ŵ as ``quantise`` wrote them and ``grad`` (N,) is ∂L/∂ŵ there, which is overwritten: it
+        becomes the gradient of the latents. Where both are one vector, it holds the latter, and ŵ is made again.
+        """
+        zones = self.zones()
+        ratio = self.unit / self.steps()
+        step_grad, zone_grad = multiplier * self._slopes.log_step, multiplier * self._slopes.zone
+        for chunk in self._chunks:
+            g, unit = grad[chunk.rows], chunk.pick(self.unit)
+            quantised = values[chunk.rows] if grad is not values else self._again(chunk)
+            error = (quantised - self.latent[chunk.rows] * unit).mul_(g)  # g·(ŵ − w)
+            g.mul_(unit)
+            _add(step_grad, chunk, error)
+            _add(zone_grad, chunk, error.mul_(quantised == 0).div_(chunk.pick(zones)))
+            if on_weights:
+                g += self._rate_slope(chunk, zones, ratio).mul_(multiplier)
+        self.latent.grad = grad
+        self.log_step.grad = step_grad * self.tuned
+        self.log_zone.grad = zone_grad * self.log_zone.exp() * (self.tuned & self.tunes_zones)
+
+    def _again(self, chunk: _Chunk) -> Tensor:
+        """ŵ of a chunk as the last ``quantise`` wrote it."""
+        steps, zones = self._quantised
+        scaled, r = self.latent[chunk.rows] * chunk.pick(self.unit / steps), chunk.pick(zones)
+        return _decoded(chunk, scaled, scaled.abs().sub_(r), steps, r, torch.empty_like(scaled))
+
+    def _rate_slope(self, chunk: _Chunk, zones: Tensor, ratio: Tensor) -> Tensor:
+        """The soft entropy's gradient by the latents of a chunk, in bits, as of the last ``quantise`` that relaxed."""
+        assert self._cells is not None, "quantise() comes first, and keeps what is asked for here"
+        scaled, r = self.latent[chunk.rows] * chunk.pick(ratio), chunk.pick(zones)
+        excess = scaled.abs().sub_(r)
+        outer = torch.where(excess >= 0, 1.0, 0.5 / r) * chunk.pick(ratio)
+        first = int(self._cells.base[chunk.tensors.start])
+        slope = self._slopes.code[_cell(chunk, self._cells, scaled, excess).add_(first)].mul_(outer)
+        return torch.copysign(slope, slope * scaled)
+
+    def representations(self, shift: float = 0.0, log_scale: float = 0.0) -> Mapping[str, Grid]:
+        """The grids as they would be written now, steps and zones rounded to what the file can hold.
+
+        Codes get cheaper with a positive ``shift`` (in steps), which moves every rounding boundary outwards, and with a
+        positive ``log_scale``, the logarithm of a factor on all tuned steps. Codes are made when a grid is asked for,
+        of the weights as they are then.
+        """
+        with torch.no_grad():
+            steps, zones = stored_steps(self.steps() * (log_scale * self.tuned).exp()), self.zones()
+        makers = {
+            spec.name: functools.partial(self._representation, k, steps[k], zones[k], shift)
+            for k, spec in enumerate(self.specs)
+        }
+        return Lazy(makers)
+
+    @torch.no_grad()
+    def turn(self, shift: float = 0.0, log_scale: float = 0.0) -> None:
+        """Make what ``representations`` would give with these settings what it gives without them."""
+        self.log_step += log_scale * self.tuned
+        for k, ratio in enumerate((self.unit / self.steps()).tolist()):
+            row = self.latent[self.offsets[k] : self.offsets[k + 1]]
+            torch.copysign(row.abs().sub_(shift / ratio).clamp_(min=0), row, out=row)
+
+    @torch.no_grad()
+    def _representation(self, k: int, step: Tensor, zone: Tensor, shift: float) -> Grid:
+        spec = self.specs[k]
+        scaled = self.latent[self.offsets[k] : self.offsets[k + 1]] * (self.unit[k] / step)
+        magnitudes = deadzone.magnitude(scaled.abs() - (zone + shift))
+        codes = spec.unflatten(torch.copysign(magnitudes, scaled).int()).reshape(-1).numpy()
+        return Grid(codes, pack_step(float(step)), round(float(zone) * EDGE_UNITS), spec.shape, spec.dtype)
+
+
+def stored_steps(steps: Tensor) -> Tensor:
+    """The nearest step sizes that a file can hold (see representation/grid.py), for steps of any shape, float32."""
+    dropped = 15  # bits of the mantissa
+    nearest = (steps.view(torch.int32) + (1 << (dropped - 1))) >> dropped << dropped
+    return nearest.view(torch.float32)
+
+
+def _decoded(chunk: _Chunk, scaled: Tensor, excess: Tensor, steps: Tensor, r: Tensor, out: Tensor) -> Tensor:
+    """ŵ of a chunk of w/s = ``scaled`` with ``excess`` |w|/s − r, written to ``out``."""
+    values = deadzone.decode(deadzone.magnitude(excess), r).mul_(chunk.pick(steps))
+    return torch.copysign(values, scaled, out=out)
+
+
+def _cell(chunk: _Chunk, cells: Cells, scaled: Tensor, excess: Tensor) -> Tensor:
+    """Cell of each weight of a chunk (int64), counted from the first of the chunk; ``excess`` is overwritten."""
+    cell = excess.mul_(chunk.pick(cells.resolution)).floor_().long()
+    cell += chunk.pick(cells.base + cells.zero) - int(cells.base[chunk.tensors.start])
+    cell += (scaled < 0) * chunk.pick(cells.width)
+    return cell
+
+
+def _add(total: Tensor, chunk: _Chunk, values: Tensor) -> None:
+    """Add the sums of ``values`` over each tensor of the chunk to ``total`` (K,)."""
+    if chunk.owner is None:
+        total[chunk.tensors] += values.sum()
+    else:
+        total.index_add_(0, chunk.owner, values)

@@ -1,0 +1,92 @@
+"""What a survey of model and data leads to: which tensors get a grid, how the others are kept, and known outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from noworse.errors import BadInput
+from noworse.io import represent
+from noworse.model.tensors import StateTensor
+from noworse.papers.l2.transformed import TransformedGrids
+from noworse.papers.l2.transforms import TRANSFORMS
+from noworse.propose.grids.grid import GridSet, GridSpec
+from noworse.representation import Representation, Tied
+from noworse.task.data import Batch
+from noworse.tune.options import Options
+
+GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
+KNOWN_BYTES = 1 << 24  # of outputs that are kept
+
+
+def usable(outputs: Tensor, samples: int) -> Tensor:
+    """The outputs as they are, of this many samples; BadInput where they cannot be distilled."""
+    real = isinstance(outputs, Tensor) and outputs.is_floating_point() and outputs.dim() > 1
+    if not real or len(outputs) != samples:
+        found = f"{tuple(outputs.shape)} {outputs.dtype}" if isinstance(outputs, Tensor) else type(outputs).__name__
+        expected = f"floating-point outputs (B, ..., K), here of B = {samples} samples"
+        raise BadInput(f"the model's outputs on calib are {found}: expected {expected}")
+    if not bool(torch.isfinite(outputs).all()):
+        raise BadInput("the model's outputs on calib hold NaN or infinite values: expected finite outputs")
+    return outputs
+
+
+class Known:
+    """Outputs of the original on samples that are looked at several times: kept up to 16 MiB, then made again."""
+
+    def __init__(self, run: Callable[[Batch], Tensor]) -> None:
+        self.run, self.kept, self.left = run, dict[int, Tensor](), KNOWN_BYTES
+
+    def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """Each of the batches, which are the same every time, and what the original makes of it."""
+        for number, batch in enumerate(batches):
+            found = self.kept.get(number)
+            if found is None:
+                found = self.run(batch)
+                if found.nbytes <= self.left:
+                    self.left -= found.nbytes
+                    self.kept[number] = found
+            yield batch, found
+
+
+def grid_specs(
+    chosen: Mapping[str, Tensor],
+    originals: Mapping[str, Tensor],
+    sensitivity: Mapping[str, float],
+    channels_last: bool = True,
+) -> list[GridSpec]:
+    """The specs of the tensors with a grid, from the smallest on; BadInput for a dtype that has none."""
+    specs = []
+    for name, parameter in sorted(chosen.items(), key=lambda item: item[1].numel()):  # small ones share chunks
+        kind = str(originals[name].dtype).removeprefix("torch.")
+        if kind not in GRID_DTYPES:
+            raise BadInput(f"parameter {name!r} has dtype {kind}: expected one of {', '.join(GRID_DTYPES)}")
+        specs.append(GridSpec(name, tuple(parameter.shape), kind, sensitivity[name] > 0, channels_last))
+    return specs
+
+
+def fixed_items(
+    entries: Sequence[StateTensor], originals: Mapping[str, Tensor], kept: Collection[str], chosen: Collection[str]
+) -> dict[str, Representation]:
+    """How tensors without a grid are stored; those of the names ``kept`` as they were given."""
+    fixed: dict[str, Representation] = {}
+    for entry in entries:
+        original = originals[entry.name]
+        tensor = original if entry.name in kept else entry.tensor.detach().to(original.dtype)
+        if entry.tied_to is not None:
+            fixed[entry.name] = Tied(entry.tied_to, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        elif entry.name not in chosen:
+            fixed[entry.name] = represent(entry.name, tensor)
+    return fixed
+
+
+def grid_set(options: Options, specs: list[GridSpec], weights: Mapping[str, Tensor]) -> GridSet:
+    """The grids of the transform that is asked for; straight lines per tensor have the fast implementation."""
+    transform = TRANSFORMS[options.transform]
+    if transform.curve != "linear" or options.per_channel or options.rate != "soft":
+        return TransformedGrids(specs, weights, options.zone, options.transform, options.per_channel, options.rate)
+    grids = GridSet(specs, weights, options.zone if transform.tunes_zone else 0.5)
+    grids.tunes_zones = transform.tunes_zone
+    return grids

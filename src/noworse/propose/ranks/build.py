@@ -1,0 +1,87 @@
+"""From chosen ranks to a module: layers replaced one after the other, each made for what the ones before feed it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace as changed
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noworse.model.factorised import factorised, replace
+from noworse.propose.ranks.candidates import Analysis, Candidate
+from noworse.propose.ranks.spectrum import DAMPING
+from noworse.survey.kronecker import add_inputs, fresh
+from noworse.survey.moments import patches
+
+Run = Callable[[nn.Module], Tensor]  # the module on some fixed batch
+
+
+def put(module: nn.Module, name: str, analysis: Analysis, candidate: Candidate) -> None:
+    """Replace one layer of ``module`` by its factors."""
+    layer = module.get_submodule(name)
+    factors = analysis.factors(candidate)
+    replace(module, layer, factorised(layer, candidate.way, factors, analysis.bias(factors, candidate.way)))
+
+
+def build(
+    original: nn.Module,
+    analyses: Mapping[str, Analysis],
+    chosen: Mapping[str, Candidate],
+    runs: Sequence[Run] = (),
+) -> nn.Module:
+    """A copy of ``original`` in which the ``chosen`` layers are factors.
+
+    With ``runs`` every layer is made anew for the inputs that it gets from the layers replaced before it, in the order
+    in which they are used: its factors approximate what the original's layer does with the original's inputs.
+    """
+    module = copy.deepcopy(original)
+    done = False
+    for name in chosen:
+        analysis = analyses[name]
+        refresh = done and len(runs) > 0 and not isinstance(analysis.layer, nn.Embedding)
+        put(module, name, refreshed(original, module, name, analysis, runs) if refresh else analysis, chosen[name])
+        done = True
+    return module
+
+
+def refreshed(original: nn.Module, module: nn.Module, name: str, known: Analysis, runs: Sequence[Run]) -> Analysis:
+    """The analysis of one layer for its inputs x̂ in ``module`` in place of the original's x.
+
+    With moments about the mean where the bias takes it, the target is W + W (E[x x̂ᵀ] − X̂)(X̂ + λ)⁻¹: the map of x̂
+    that is nearest to W x, drawn towards W.
+    """
+    layer: Any = module.get_submodule(name)
+    inputs = fresh(layer)
+    size = len(inputs.sums)
+    cross, sums = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+    with torch.no_grad():
+        for run in runs:
+            before, after = (_captured(m, name, run) for m in (original, module))
+            add_inputs(inputs, layer, after)
+            x, moved = patches(layer, before)[0], patches(layer, after)[0]
+            cross += (x @ moved.T).double()
+            sums += x.sum(1).double()
+    now = changed(inputs, gradients=known.known.gradients, samples=known.known.samples)
+    mean, second, cross = sums / now.places, now.second, cross / now.places
+    if known.centred:
+        second = second - torch.outer(now.mean, now.mean)
+        cross = cross - torch.outer(mean, now.mean)
+    ridge = DAMPING * second.diagonal().mean().clamp(min=1e-30) * torch.eye(size, dtype=torch.float64)
+    shift = torch.linalg.solve(second + ridge, (cross - second).T).T
+    weight = known.layer.weight.detach().double()
+    target = (weight.flatten(1) + weight.flatten(1) @ shift).reshape(weight.shape)
+    return Analysis(known.layer, now, known.weighting, known.spread, target=target, mean=mean)
+
+
+def _captured(module: nn.Module, name: str, run: Run) -> Tensor:
+    """What a layer is fed in one run; where it is called several times, all of it."""
+    seen: list[Tensor] = []
+    hook = module.get_submodule(name).register_forward_pre_hook(lambda layer, args: seen.append(args[0].detach()))
+    try:
+        run(module)
+    finally:
+        hook.remove()
+    return seen[0] if len(seen) == 1 else torch.cat([x.flatten(0, -2) if x.dim() != 4 else x for x in seen])

@@ -1,0 +1,90 @@
+"""Proposals for a file with products: each layer as one grid or as two, at several steps and ranks, and the knapsack.
+
+A proposal has the bits of its codes and what it is predicted to lose: ½ tr(G δ X δᵀ) (see sensitivity/kronecker.py),
+with δ the error of the decoded weight, be it of rounding or of a cut. One proposal is taken for each layer.
+
+Source: LLC (2024), Eq. 9, here with ranks among the choices; L² (ICCV 2023) for the rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noworse.allocate.knapsack import Choices, allocate
+from noworse.model.factorised import dense, shaped
+from noworse.propose.grids.compensated import nearest, signed_codes
+from noworse.propose.ranks.candidates import Analysis
+from noworse.propose.ranks.student import Choice
+from noworse.rate.entropy import code_bits
+
+FINEST, OCTAVES, COARSEST = 0.1, 0.5, 3.0  # steps in root mean squares of what is rounded, and how far they lie apart
+ZONE = 0.6  # half of the zero bin in steps: near the best at these rates
+SHARES = (4, 3)  # quarters of break-even: the ranks that are proposed, and halves of these, and so on
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One way to write a layer: as a product (``choice``) or as one grid (None)."""
+
+    choice: Choice | None
+    bits: float  # ideal code length of all codes
+    loss: float  # predicted, nats
+
+
+Table = Mapping[str, Sequence[Proposal]]
+
+
+def proposals(analysis: Analysis) -> list[Proposal]:
+    """All that is proposed for one layer; each choice also with no bits at all, so that there is one for any size."""
+    shape = analysis.weight.shape
+    nothing = analysis.lost(torch.zeros(shape, dtype=torch.float64))
+    found = [Proposal(None, 0.0, nothing), *_rounded(analysis, None, [analysis.weight], lambda parts: parts[0])]
+    for way in analysis.ways:
+        for rank in offered(analysis.most_rank(way)):
+
+            def product(parts: Sequence[Tensor], way: str = way) -> Tensor:
+                return dense(way, shaped(way, shape, parts[0], parts[1]))
+
+            found.append(Proposal((way, rank), 0.0, nothing))
+            found += _rounded(analysis, (way, rank), analysis.spectrum(way).factors(rank), product)
+    return found
+
+
+def offered(most: int) -> list[int]:
+    """Ranks below break-even, about a third apart, the largest first."""
+    return sorted({share * most // 4 >> k for share in SHARES for k in range(most.bit_length())} - {0}, reverse=True)
+
+
+def steps() -> Iterator[float]:
+    """In root mean squares, the finest first."""
+    step = FINEST
+    while step <= COARSEST:
+        yield step
+        step *= 2**OCTAVES
+
+
+@torch.no_grad()
+def _rounded(
+    analysis: Analysis, choice: Choice | None, parts: Sequence[Tensor], joined: Callable[[Sequence[Tensor]], Tensor]
+) -> list[Proposal]:
+    """Proposals of the grids of ``parts``, which decode to the weight ``joined`` makes of them."""
+    found = []
+    sizes = [float(part.square().mean().sqrt()) for part in parts]
+    for step in steps():
+        own = [step * size for size in sizes]
+        bits = sum(code_bits(signed_codes(part, s, ZONE)) for part, s in zip(parts, own, strict=True))
+        decoded = [nearest(part, s, ZONE) for part, s in zip(parts, own, strict=True)]
+        found.append(Proposal(choice, bits, analysis.lost(joined(decoded))))
+    return found
+
+
+def picked(table: Table, limit: float) -> dict[str, Choice]:
+    """The layers in factors of the allocation that is predicted to lose least within ``limit`` bits."""
+    rows = list(table.values())
+    choices = Choices([[p.loss for p in row] for row in rows], [[p.bits for p in row] for row in rows])
+    taken = {name: row[j].choice for name, row, j in zip(table, rows, allocate(choices, limit), strict=True)}
+    return {name: choice for name, choice in taken.items() if choice is not None}

@@ -1,0 +1,123 @@
+"""Layers of a student in factors while it is tuned, and their way into the file as products under their own names."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from noworse.model.factorised import SPATIAL, SPLITS
+from noworse.propose.ranks.build import put
+from noworse.propose.ranks.candidates import Analysis, Candidate
+from noworse.propose.ranks.sites import find_sites
+from noworse.propose.ranks.spectrum import KRONECKER
+from noworse.representation import Grid, Product, Representation
+from noworse.survey.kronecker import measure
+
+LEAST = 4096  # weights of a layer that is worth a look
+GRID = "grid"  # the way of a layer that stays as it is
+
+Choice = tuple[str, int]  # the way of seeing a weight as a matrix (model/factorised.py), and the rank
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Entries of a student's state whose product is a tensor of ``shape``, seen as a matrix in this ``way``."""
+
+    left: str
+    right: str
+    way: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Factored:
+    """Which entries of a student's state make up which of the file."""
+
+    products: dict[str, Factors] = field(default_factory=dict)  # by name in the file
+    renamed: dict[str, str] = field(default_factory=dict)  # entry of the student: name in the file
+
+    def order(self, names: Iterable[str]) -> list[str]:
+        """Names in the file for entries of the student, in their order."""
+        homes = {factors.left: name for name, factors in self.products.items()}
+        right = {factors.right for factors in self.products.values()}
+        return [homes.get(name, self.renamed.get(name, name)) for name in names if name not in right]
+
+    def item(self, name: str, made: Callable[[str], Representation]) -> Representation:
+        """What the file holds under ``name``; ``made`` gives the representation of an entry of the student."""
+        if name not in self.products:
+            back = {new: old for old, new in self.renamed.items()}
+            return made(back.get(name, name))
+        factors = self.products[name]
+        left, right = made(factors.left), made(factors.right)
+        assert isinstance(left, Grid)
+        assert isinstance(right, Grid)
+        if factors.way == SPATIAL:  # (O, r, 1, W) to (O, W, 1, r), whose rows are those of the matrix
+            left = _with_codes(left, left.codes.reshape(left.shape).transpose(0, 3, 2, 1))
+        rank = right.shape[0]
+        left = _with_codes(left, left.codes.reshape(-1, rank))
+        right = _with_codes(right, right.codes.reshape(rank, -1))
+        return Product(left, right, SPLITS[factors.way], factors.shape, left.dtype)
+
+
+def _with_codes(grid: Grid, codes: NDArray[np.int32]) -> Grid:
+    """The same grid with codes of another order and shape."""
+    return replace(grid, codes=np.ascontiguousarray(codes).reshape(-1), shape=codes.shape)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Layers that may be in factors, largest first, and what is chosen for those that are."""
+
+    analyses: Mapping[str, Analysis] = field(default_factory=dict)
+    chosen: Mapping[str, Choice] = field(default_factory=dict)
+
+    def ranks(self) -> dict[str, int]:
+        """Of the layers in factors."""
+        return {name: rank for name, (_, rank) in self.chosen.items()}
+
+    def families(self) -> dict[str, int]:
+        """How many of these layers are written in each of the ways that were open to them."""
+        open_ = dict.fromkeys(way for analysis in self.analyses.values() for way in (GRID, *analysis.ways))
+        taken = Counter(self.chosen[name][0] if name in self.chosen else GRID for name in self.analyses)
+        return {way: taken[way] for way in open_}
+
+
+GRIDS_ALONE = Plan()
+
+
+def factor(student: nn.Module, plan: Plan) -> Factored:
+    """Replace layers of ``student``, in place, by factors of the planned ranks."""
+    found = Factored()
+    for name, (way, rank) in plan.chosen.items():
+        layer = plan.analyses[name].layer
+        put(student, name, plan.analyses[name], Candidate(way, (rank,), 0, 0.0, 0.0))
+        shape = tuple(layer.weight.shape)
+        found.products[f"{name}.weight"] = Factors(f"{name}.1.weight", f"{name}.0.weight", way, shape)
+        if getattr(layer, "bias", None) is not None:
+            found.renamed[f"{name}.1.bias"] = f"{name}.bias"
+    return found
+
+
+def analyse(
+    student: nn.Module,
+    kept: Iterable[str],
+    runs: Iterable[tuple[Callable[[], Tensor], int]],
+    probe: Callable[[Tensor], Tensor],
+) -> dict[str, Analysis]:
+    """The layers of ``student`` that may be worth factors, the largest first; ``kept`` weights are not."""
+    untouched = set(kept)
+    sites = find_sites(student, lambda name, layer: isinstance(layer, (nn.Linear, nn.Conv2d))).layers
+    large = {n: v for n, v in sites.items() if v.weight.numel() >= LEAST and bool(v.weight.any())}
+    layers = {name: layer for name, layer in large.items() if f"{name}.weight" not in untouched}
+    for layer in layers.values():
+        layer.weight.requires_grad_(True)
+    known = measure(student, layers, runs, probe)
+    student.requires_grad_(False)
+    found = {name: Analysis(copy.deepcopy(layers[name]), known[name], KRONECKER) for name in known}
+    return dict(sorted(found.items(), key=lambda item: -item[1].layer.weight.numel()))

@@ -1,0 +1,173 @@
+"""A folder in which a run that was killed goes on: one checkpoint, written whole or not at all.
+
+A resumed run repeats what comes before tuning, which is a function of its inputs, passes over the stages that the
+checkpoint has behind it, and goes on within the stage where it was made. The file is in the safetensors format, with
+the rest as JSON in its metadata and a digest over everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from noworse.errors import BadInput, CorruptFile
+from noworse.format.atomic import atomic_file
+from noworse.run.processes import ALONE, Ranks
+
+NAME = "run.safetensors"
+EVERY, SHARE = 30.0, 0.05  # seconds between checkpoints at least, and the most of the time that they may take
+LONGEST_HEADER = 1 << 24  # bytes
+KINDS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return flat.numpy().data
+
+
+def _digest(entries: Mapping[str, Any], values: str, parts: Iterable[memoryview | bytes]) -> str:
+    state = hashlib.blake2b(json.dumps([entries, values], sort_keys=True).encode(), digest_size=16)
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    """Write tensors and JSON values to ``path`` as one safetensors file, in place of what is there."""
+    parts = {name: _bytes(tensor) for name, tensor in tensors.items()}
+    entries, end = {}, 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + parts[name].nbytes
+        entries[name] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(values)
+    metadata = {"values": text, "digest": _digest(entries, text, parts.values())}
+    header = json.dumps({"__metadata__": metadata, **entries}).encode()
+    header += b" " * (-len(header) % 8)
+    with atomic_file(path) as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for part in parts.values():
+            file.write(part)
+
+
+class Checkpoint:
+    """A checkpoint that was found: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                self._read(file)
+        except OSError as error:
+            raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # what JSON of another form leads to
+            raise self._damaged() from error
+
+    def _read(self, file: BinaryIO) -> None:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(LONGEST_HEADER, os.fstat(file.fileno()).st_size):
+            raise self._damaged()
+        self._entries = json.loads(file.read(length))
+        metadata = self._entries.pop("__metadata__")
+        self._start = 8 + length
+        if _digest(self._entries, metadata["values"], iter(lambda: file.read(1 << 20), b"")) != metadata["digest"]:
+            raise self._damaged()
+        self.values: dict[str, Any] = json.loads(metadata["values"])
+
+    def _damaged(self) -> CorruptFile:
+        expected = "expected one as noworse wrote it; a run without one starts anew"
+        return CorruptFile(f"{self.path} is a damaged checkpoint: {expected}")
+
+    def read_into(self, name: str, tensor: Tensor) -> None:
+        """Fill ``tensor`` with that of this name; CorruptFile where it is of another kind or shape."""
+        entry = self._entries.get(name, {})
+        if entry.get("dtype") != KINDS[tensor.dtype] or entry.get("shape") != list(tensor.shape):
+            raise self._damaged()
+        content = bytearray(tensor.nbytes)
+        with self.path.open("rb") as file:
+            file.seek(self._start + entry["data_offsets"][0])
+            if file.readinto(content) != len(content):
+                raise self._damaged()
+        if content:
+            tensor.copy_(torch.frombuffer(content, dtype=tensor.dtype).view(tensor.shape))
+
+
+class Work:
+    """The checkpoints of one run in ``folder``; nothing is kept where that is None.
+
+    ``prints`` says by name what the run was given: BadInput where the folder holds a run that was given other things.
+    Of several ranks the first one reads and writes.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None, prints: Mapping[str, Any], ranks: Ranks = ALONE) -> None:
+        self.ranks, self.prints = ranks, dict(prints)
+        self.path = None if folder is None else Path(folder) / NAME
+        self._found: Checkpoint | None = None
+        self.notes: dict[str, Any] = {}
+        self.position: dict[str, Any] | None = None  # of the checkpoint that is to be gone on from
+        if self.path is not None:
+            self._open(self.path)
+        self._due = time.monotonic() + EVERY
+
+    def _open(self, path: Path) -> None:
+        def find() -> dict[str, Any] | None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise BadInput(f"cannot use {path.parent} to work in: {error.strerror or error}") from error
+            if not path.exists():
+                return None
+            self._found = Checkpoint(path)
+            held = self._found.values["prints"]
+            differs = [name for name in self.prints if held.get(name) != self.prints[name]]
+            if differs:
+                what = f"{' and '.join(differs)} differ{'s' * (len(differs) == 1)}"
+                raise BadInput(f"{path.parent} holds another run, whose {what}: expected the same, or an empty folder")
+            return self._found.values
+
+        values = self.ranks.lead(find)
+        if values is not None:
+            self.notes, self.position = values["notes"], values["position"]
+
+    def note(self, name: str, action: Callable[[], Any]) -> Any:
+        """The result, of JSON's types, of an action that is not repeated once a checkpoint has it behind it."""
+        if self.path is None:
+            return action()
+        if name not in self.notes:
+            self.notes[name] = action()
+        return self.notes[name]
+
+    def read_into(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill tensors of every rank from the checkpoint that was found, which is then behind this run."""
+        for name, tensor in tensors.items():
+            if self._found is not None:
+                self._found.read_into(name, tensor)
+            self.ranks.copy_([tensor])
+        self._found = self.position = None
+
+    def offer(self, state: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]], now: bool = False) -> None:
+        """Write a checkpoint of what ``state()`` gives, tensors and position, if it is time for one."""
+        if self.path is None or not self.ranks.first or not (now or time.monotonic() >= self._due):
+            return
+        begin = time.monotonic()
+        tensors, position = state()
+        write_checkpoint(self.path, tensors, {"prints": self.prints, "notes": self.notes, "position": position})
+        self._due = time.monotonic() + max(EVERY, (time.monotonic() - begin) / SHARE) * (EVERY > 0)
+
+    def clean(self) -> None:
+        """Remove the checkpoint, and the folder if nothing else is in it: the run is done."""
+        if self.path is not None and self.ranks.first:
+            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # other files are in it
+                self.path.parent.rmdir()
+
+
+NOWHERE = Work(None, {})

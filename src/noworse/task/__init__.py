@@ -1,0 +1,1 @@
+"""What a job names: batches, the task, distances between outputs, sizes, patterns."""

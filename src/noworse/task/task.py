@@ -1,0 +1,194 @@
+"""A task: what a job names. A model, its per-sample loss, calibration samples that choose, held-out samples that judge.
+
+A command-line job names a task as ``path/file.py:object`` or ``package.module:object``, where the object is a ``Task``
+or a function without arguments that returns one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from noworse.errors import BadInput, NoWorseError
+from noworse.judge.replay import remembering
+from noworse.model.layout import takes_channels_last
+from noworse.task import data
+from noworse.task.data import Batch
+from noworse.task.distances import parts
+
+PROBE = 4  # samples on which the layout is tried
+REMEMBERED = 1 << 24  # bytes of outputs that an original keeps while it is compressed, or a quarter of its weights
+
+
+class TaskUnavailable(NoWorseError):
+    """A task cannot be built here, because a package or a file that it needs is absent."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a compression job needs; BadInput where a part has the wrong type."""
+
+    model: nn.Module  # in any mode; never changed
+    loss: Callable[[nn.Module, Any], Tensor]  # -> (B,), one loss per sample
+    calib: Iterable[Batch]  # chooses: a few hundred samples or more, labels not needed
+    verify: Iterable[Batch]  # judges: disjoint from calib
+    metric: Callable[[nn.Module, Iterable[Any]], float] | None = None  # accuracy or the like, for reading only
+    forward: Callable[[nn.Module, Any], Tensor] | None = None  # outputs to distil; noworse.task.data.forward if None
+    distill: str = "kl"  # "kl": logits along the last dimension; "mse"; "cosine"; or parts of it: "kl:11+mse:4"
+    augment: Callable[[Any], Batch] | None = None  # a random variation of calibration samples
+    keep: Sequence[str] = ()  # patterns of tensors that are stored losslessly, such as "head.*"
+    name: str = ""
+    _layout: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)  # once it is known
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise BadInput(f"the model of a task is {type(self.model).__name__}: expected a torch.nn.Module")
+        for name in ("loss", "metric", "forward", "augment"):
+            value = getattr(self, name)
+            if not callable(value) and (value is not None or name == "loss"):
+                raise BadInput(f"{name} of a task is {type(value).__name__}: expected a function")
+        try:
+            parts(self.distill)
+        except BadInput as error:
+            raise BadInput(f"distill of a task is {error}") from error
+        if isinstance(self.keep, str) or not all(isinstance(pattern, str) for pattern in self.keep):
+            raise BadInput(f"keep of a task is {self.keep!r}: expected a list of patterns such as 'head.*'")
+
+    def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Outputs (B, ..., K) of ``module`` on a batch in float32, by ``forward`` where there is one."""
+        return (self.forward or data.forward)(module, self.prepared(batch))
+
+    def prepared(self, batch: Batch) -> Batch:
+        """Return a batch as models are fed it while they are compressed: float32, images in the layout that is faster.
+
+        Which layout the model takes is tried on the first batch that is asked for.
+        """
+        return data.to_float32(batch, self.channels_last(batch))
+
+    def channels_last(self, batch: Batch) -> bool:
+        """Whether images and kernels are laid out with channels last (model/layout.py)."""
+        if not self._layout:
+            probe = data.select(batch, slice(0, PROBE))
+            self._layout.append(takes_channels_last(self.model, probe, self.forward or data.forward))
+        return self._layout[0]
+
+    def remembering(self) -> Task:
+        """The same task, with a model that calls little twice of what it is judged on (judge/replay.py)."""
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return replace(self, model=remembering(self.model, max(REMEMBERED, weights // 4)))
+
+    def prepared_loss(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Return the task's losses (B,) of a model on a batch as ``prepared``."""
+        return self.loss(module, self.prepared(batch))
+
+    def labelled_losses(self, module: nn.Module, batch: Batch, what: str) -> Tensor:
+        """Losses (B,) on a batch of calib in float32; BadInput that names ``what`` needs labels where they fail."""
+        try:
+            return self.prepared_loss(module, batch)
+        except Exception as error:  # anything may come out of the caller's code; the cause stays attached
+            raise BadInput(f"{what} needs calib with labels: the loss fails on it: {error}") from error
+
+
+def load_task(address: str) -> Task:
+    """The task at ``path/file.py:object`` or ``package.module:object``; BadInput says what is wrong with it.
+
+    TaskUnavailable passes through. Imports resolve as they would for ``python path/file.py`` (the file's folder, or
+    the folder around its package), or for ``python -m package.module`` in the working directory.
+    """
+    place, separator, attribute = address.rpartition(":")
+    if not separator or not place or not attribute:
+        raise BadInput(f"{address!r} names no task: expected path/file.py:object or package.module:object")
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place, Path.cwd())
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise BadInput(f"{place} has no {attribute!r}: expected one of {_candidates(module)}")
+        found = getattr(found, part)
+    task = found if isinstance(found, Task) else _build(found, address)
+    return task if task.name else replace(task, name=address)
+
+
+def _build(found: Any, address: str) -> Task:
+    if not callable(found):
+        raise BadInput(f"{address} is {type(found).__name__}: expected a Task or a function returning one")
+    try:
+        inspect.signature(found).bind()
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{address} cannot be called without arguments: {error}") from error
+    try:
+        task = found()
+    except NoWorseError:
+        raise
+    except Exception as error:  # anything may come out of the caller's code; the cause stays attached
+        raise BadInput(f"{address} failed with {type(error).__name__}: {error}") from error
+    if not isinstance(task, Task):
+        raise BadInput(f"{address} returned {type(task).__name__}: expected a Task")
+    return task
+
+
+def _candidates(module: ModuleType) -> str:
+    own = [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (isinstance(value, Task) or (inspect.isfunction(value) and value.__module__ == module.__name__))
+    ]
+    return ", ".join(sorted(own)) or "(nothing: the module defines no tasks)"
+
+
+def _import_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    if not path.is_file():
+        raise BadInput(f"{path} is no file: expected the Python file of a task")
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").is_file():
+        parts.insert(0, root.name)
+        root = root.parent
+    if len(parts) > 1:
+        module = _import_module(".".join(parts), root)
+        if Path(module.__file__ or "").resolve() != path:
+            raise BadInput(f"{'.'.join(parts)} was imported from {module.__file__}: expected {path}")
+        return module
+    return _import_lone_file(path)
+
+
+def _import_lone_file(path: Path) -> ModuleType:
+    # a private name: a task file called data.py or json.py must neither shadow nor be shadowed
+    name = f"_noworse_task_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise BadInput(f"{path} cannot be imported: expected a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pickling to data-loading workers looks it up
+    _prepend(path.parent)
+    _guard(lambda: spec.loader.exec_module(module), str(path))  # type: ignore[union-attr]
+    return module
+
+
+def _import_module(name: str, root: Path) -> ModuleType:
+    _prepend(root)
+    module: ModuleType = _guard(lambda: importlib.import_module(name), name)
+    return module
+
+
+def _guard(action: Callable[[], Any], what: str) -> Any:
+    try:
+        return action()
+    except NoWorseError:
+        raise
+    except Exception as error:  # anything may come out of the caller's code; the cause stays attached
+        raise BadInput(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _prepend(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))

@@ -1,0 +1,1 @@
+"""Tuning by gradient: weights, steps and zones together, at a given size."""

@@ -1,0 +1,72 @@
+"""Floors and caps on the bits per weight of chosen tensors, held by their steps.
+
+The entropy of a tensor's codes falls by at most about 1.44 bits per weight when ln s grows by 1 (at high rates by just
+that). So ln s grows by half of the bits that are in excess of the cap, and shrinks by half of those that the floor
+lacks, in each iteration: this closes in on the limit from any side. Bits are those of ideal order-0 codes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from noworse.propose.grids.grid import GridSet
+from noworse.propose.grids.start import REACHABLE
+from noworse.task.patterns import matching
+
+GAIN = 0.5  # of ln s, per bit per weight
+LARGEST_MOVE = 0.5  # of ln s in one iteration
+BISECTIONS = 16
+
+
+class BitLimits:
+    """Least and most bits per weight (K,) of the tensors of a set; the last pattern that matches a tensor holds."""
+
+    def __init__(self, layer_bits: Mapping[str, tuple[float, float]], grids: GridSet) -> None:
+        names = [spec.name for spec in grids.specs]
+        self.sizes = torch.tensor(grids.sizes, dtype=torch.float64)
+        self.low, self.high = torch.zeros_like(self.sizes), torch.full_like(self.sizes, math.inf)
+        for pattern, (low, high) in layer_bits.items():
+            for name in matching([pattern], names, "no quantised tensor for layer_bits"):
+                k = names.index(name)
+                self.low[k], self.high[k] = min(low, REACHABLE * math.log2(grids.sizes[k])), high
+        self.active = bool(layer_bits)
+
+    def excess(self, bits: Tensor) -> Tensor:
+        """Bits per weight beyond the cap (> 0) or below the floor (< 0), of tensors that take ``bits`` (K,)."""
+        found = bits / self.sizes
+        return found - found.clamp(self.low, self.high)
+
+    def floor(self, grids: GridSet) -> float:
+        """Bits that the floors take in all; a tensor that calib does not reach has none."""
+        return float((self.low * self.sizes * grids.tuned).sum())
+
+    @torch.no_grad()
+    def hold(self, grids: GridSet) -> None:
+        """Move the steps of tensors outside their limits, by the bits of the last ``quantise``."""
+        if self.active:
+            move = (GAIN * self.excess(grids.bits)).clamp(-LARGEST_MOVE, LARGEST_MOVE)
+            grids.log_step += (move * grids.tuned).to(grids.log_step)
+
+    @torch.no_grad()
+    def bound_steps(self, grids: GridSet, scratch: Tensor) -> None:
+        """Tell ``grids`` the finest and coarsest steps within the limits for its present weights."""
+        if not self.active:
+            return
+        kept = grids.log_step.clone()
+        bounds = []
+        for limit in (self.high, self.low):
+            fine, coarse = grids.unit.log() - 12, grids.unit.log() + 2
+            for _ in range(BISECTIONS):
+                middle = 0.5 * (fine + coarse)
+                grids.log_step.copy_(middle)
+                grids.quantise(scratch)
+                over = grids.bits / self.sizes > limit
+                fine, coarse = torch.where(over, middle, fine), torch.where(over, coarse, middle)
+            bounds.append(coarse.exp())
+        grids.finest = torch.where(self.high < math.inf, bounds[0], 0.0)
+        grids.coarsest = torch.where(self.low > 0, bounds[1], math.inf).maximum(grids.finest)
+        grids.log_step.copy_(kept)

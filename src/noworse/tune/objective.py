@@ -1,0 +1,122 @@
+"""What tuning lowers besides the rate: a weighted sum of distillation and, where there are labels, the task's own loss.
+
+    D = a·D_out(outputs, original outputs) + b·mean over k of ‖f_k − f_k'‖² / (n_k·Var f_k') + c·ℓ(outputs, labels)
+
+D_out is one of distill.py, f_k are intermediate features (features.py), primes are the original's, and ℓ is the loss of
+the task on calibration batches with labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from noworse.errors import BadInput
+from noworse.judge.compare import Loss, check_losses
+from noworse.task import data
+from noworse.task.data import Batch
+from noworse.task.distances import Distiller
+from noworse.tune.features import feature, watching
+
+
+class Seen(NamedTuple):
+    """What one model made of one batch: outputs (B, ..., K), features (B, ...), and losses (B,) where asked for."""
+
+    outputs: Tensor
+    features: tuple[Tensor, ...] = ()
+    losses: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """Submodules by name, and the variance of what each returns in the original."""
+
+    names: Sequence[str] = ()
+    variances: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the parts of the objective: a, b and c above."""
+
+    outputs: float = 1.0
+    features: float = 0.0
+    labels: float = 0.0
+
+
+class Objective:
+    """The per-sample loss of tuning.
+
+    ``forward(module, batch)`` gives outputs to distil; ``loss`` is the task's own, needed for a weight of labels alone.
+    With ``own_call`` outputs are those of the model's one call within ``loss``, and ``forward`` is not asked for them.
+    ``cast()`` surrounds all that models compute (mixed precision); what comes out is float32.
+    """
+
+    def __init__(
+        self,
+        distiller: Distiller,
+        forward: Callable[[nn.Module, Batch], Tensor],
+        weights: Weights = Weights(),
+        features: Features = Features(),
+        loss: Loss | None = None,
+        own_call: bool = False,
+        cast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self.distiller, self.forward, self.weights, self.features = distiller, forward, weights, features
+        self.loss, self.own_call, self.cast = loss, own_call, cast
+
+    def observe(self, module: nn.Module, batch: Batch, labelled: bool = False) -> Seen:
+        """Outputs and features of a model on a batch, in one pass; with ``labelled`` the task's losses too."""
+        losses: Any = None
+        with self.cast(), watching(module, [*self.features.names, ""]) as calls:
+            if labelled and self.loss is not None:
+                losses = self.loss(module, batch)
+            if losses is not None and self.own_call and len(calls.get("", ())) == 1:
+                outputs = data.output_tensor(calls[""][0])
+            else:
+                calls.clear()
+                outputs = self.forward(module, batch)
+        found = [feature(calls.get(name, ())) for name in self.features.names]
+        missing = [name for name, tensor in zip(self.features.names, found, strict=True) if tensor is None]
+        if missing:
+            raise BadInput(f"module {missing[0]!r} was not called once on a batch of calib: expected features of it")
+        features = tuple(tensor.float() for tensor in found if tensor is not None)
+        return Seen(outputs.float(), features, None if losses is None else losses.float())
+
+    def __call__(self, module: nn.Module, batch: Batch, original: Seen) -> Tensor:
+        """Per-sample loss (B,) of ``module`` on a batch, of which the original made ``original``."""
+        seen = self.observe(module, batch, self.weights.labels > 0)
+        total = self.weights.outputs * self.distiller(seen.outputs, original.outputs)
+        if self.features.names:
+            total = total + self.weights.features * self._feature_loss(seen.features, original.features)
+        return total if seen.losses is None else total + self.weights.labels * seen.losses
+
+    def judged(self, module: nn.Module, batch: Batch, original: Seen) -> Tensor:
+        """Per-sample losses (B,) at the labels where they have a weight, else those of tuning."""
+        losses = self.observe(module, batch, True).losses if self.weights.labels > 0 else None
+        return self(module, batch, original) if losses is None else losses
+
+    def _feature_loss(self, features: Sequence[Tensor], originals: Sequence[Tensor]) -> Tensor:
+        parts = [
+            (found - wanted).square().flatten(1).mean(1) / variance
+            for found, wanted, variance in zip(features, originals, self.features.variances, strict=True)
+        ]
+        return torch.stack(parts).mean(0)
+
+    def check(self, module: nn.Module, batch: Batch) -> None:
+        """BadInput where labels have a weight and the task's loss cannot be had on this batch of calib."""
+        if self.weights.labels == 0 or self.loss is None:
+            return
+        try:
+            losses = self.loss(module, batch)
+        except Exception as error:  # the caller's code, on a batch that may lack what it needs
+            found = f"the task's loss fails on calib ({type(error).__name__}: {error})"
+            raise BadInput(f"{found}: expected batches with labels where label_weight is set") from error
+        check_losses(losses, data.batch_size(batch), "calib, which label_weight needs,")
+        if not losses.requires_grad:
+            raise BadInput("the task's loss has no gradient: expected a differentiable one where label_weight is set")

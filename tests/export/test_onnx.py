@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from noworse.errors import BadInput
+from noworse.export.onnx import export_onnx
+from noworse.jobs.quantize import Quantization, quantize_task
+from tests.tiny import ConvNet, mlp, task
+
+onnx = pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+
+
+def run(path: Path, x: Tensor, integers: bool = True) -> Tensor:
+    options = runtime.SessionOptions()
+    if integers:  # exact sums on processors with AVX2 alone, whose faster instruction saturates
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return torch.from_numpy(runtime.InferenceSession(str(path), options).run(None, {"input": x.numpy()})[0])
+
+
+@pytest.mark.parametrize("activations", [True, False])
+def test_the_file_predicts_what_the_module_does(tmp_path: Path, activations: bool) -> None:
+    job = task(ConvNet(), 1, 12, 12)
+    found = quantize_task(job, bits={"conv1": 8, "conv2": 4, "fc": 6}, activations=activations)
+    size = export_onnx(found, torch.zeros(2, 1, 12, 12), tmp_path / "a.onnx")
+    assert size == (tmp_path / "a.onnx").stat().st_size
+    x = torch.randn(10_000, 1, 12, 12)
+    with torch.no_grad():
+        same = (run(tmp_path / "a.onnx", x, activations).argmax(1) == found.module(x).argmax(1)).float().mean()
+    assert float(same) >= 0.999
+
+
+def weights_of(path: Path) -> int:
+    kinds = {onnx.TensorProto.INT8: 8, onnx.TensorProto.INT4: 4}
+    return sum(kinds.get(i.data_type, 0) * int(np.prod(i.dims)) for i in onnx.load(path).graph.initializer)
+
+
+def test_a_file_is_as_small_as_its_bits(tmp_path: Path) -> None:
+    job = task(mlp(512))
+    sizes = {}
+    for bits in (4, 8):
+        found: Quantization = quantize_task(job, bits={"0": bits, "2": bits})
+        sizes[bits] = export_onnx(found, torch.zeros(2, 20), tmp_path / "a.onnx")
+        assert weights_of(tmp_path / "a.onnx") == bits * (20 * 512 + 512 * 4)
+    assert abs(sizes[8] - sizes[4] - (20 * 512 + 512 * 4) // 2) <= 8  # lengths of lengths
+
+
+def test_what_integers_cannot_do_is_refused(tmp_path: Path) -> None:
+    found = quantize_task(task(mlp()), bits=8, activations=6)
+    with pytest.raises(BadInput, match="6 bits, rounded nearest: expected 8"):
+        export_onnx(found, torch.zeros(2, 20), tmp_path / "a.onnx")

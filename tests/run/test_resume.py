@@ -1,0 +1,251 @@
+"""Runs that are interrupted anywhere and go on from their work directory: the same bytes as without."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noworse import BadInput, CorruptFile, Options, TargetMissed
+from noworse.jobs.compress import compress_task
+from noworse.run import resume as work
+from noworse.run.resume import NAME, Checkpoint, Work, write_checkpoint
+from noworse.task.task import Task
+from noworse.tune.tuner import Step
+from tests.tiny import loss, mlp, task
+
+OPTIONS = Options(iterations=30, batch=32, coder="fast")
+ROOT = Path(__file__).parents[2]
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing in the package may handle it."""
+
+
+@pytest.fixture(autouse=True)
+def _a_checkpoint_after_every_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "EVERY", 0.0)
+
+
+def jitter(batch: Tensor) -> Tensor:
+    return batch + 0.05 * torch.randn_like(batch)
+
+
+def killing(draws: int) -> Callable[[Tensor], Tensor]:
+    """``jitter`` that ends everything at its ``draws``-th call."""
+    seen: list[int] = []
+
+    def augment(batch: Tensor) -> Tensor:
+        seen.append(1)
+        if len(seen) == draws:
+            raise Killed
+        return jitter(batch)
+
+    return augment
+
+
+def compress(folder: Path, name: str, draws: int = 0, stop: str = "", **given: Any) -> bytes:
+    """The file of a run in ``folder``, killed at a draw of calibration data or at a stage, if asked for."""
+
+    def progress(step: Step) -> None:
+        if stop and step.stage == stop:
+            raise Killed
+
+    job = dataclasses.replace(task(mlp()), augment=killing(draws) if draws else jitter)
+    settings: dict[str, Any] = {"target": 14, "tolerance": None, "options": OPTIONS, **given}
+    compress_task(job, folder / f"{name}.nwt", **{"work": folder / "work", "progress": progress, **settings})
+    return (folder / f"{name}.nwt").read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_run_killed_several_times_gives_the_same_file(precision: str, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, precision=precision)
+    whole = compress(tmp_path, "whole", options=options)
+    for draws in (1, 4, 9, 9, 7):  # since the last checkpoint: the first time there is none yet
+        with pytest.raises(Killed):
+            compress(tmp_path, "x", draws=draws, options=options)
+        assert not list(tmp_path.glob("*.partial")), "nothing half-written is left"
+    with pytest.raises(Killed):
+        compress(tmp_path, "x", stop="write and verify", options=options)
+    assert compress(tmp_path, "x", options=options) == whole
+    assert not (tmp_path / "work").exists(), "a finished run cleans up"
+
+
+def test_the_search_within_a_tolerance_goes_on(tmp_path: Path) -> None:
+    settings = {"target": None, "tolerance": 0.02, "options": OPTIONS}
+
+    def outcome(name: str, **given: Any) -> bytes:
+        try:
+            return compress(tmp_path, name, **settings, **given)
+        except TargetMissed as missed:
+            return missed.file
+
+    whole = outcome("whole")
+    for stop in ("search 1/3", "search 3/3", "tune, look 1", "write and verify"):
+        with pytest.raises(Killed):
+            outcome("x", stop=stop)
+    assert outcome("x") == whole
+
+
+def test_looks_that_failed_are_not_repeated(tmp_path: Path) -> None:
+    """A loss that forgives no change passes no look: a run killed in the second one goes on there."""
+    original = mlp()[0].weight.clone()  # type: ignore[index, union-attr, operator]
+
+    def strict(model: nn.Module, batch: Any) -> Tensor:
+        return loss(model, batch) + float(not torch.equal(model[0].weight, original))  # type: ignore[index]
+
+    harder = task(mlp(), loss=strict)
+    settings: dict[str, Any] = {"tolerance": 0.1, "options": dataclasses.replace(OPTIONS, looks=2)}
+
+    def fail(name: str, stop: str = "") -> tuple[bytes, list[str]]:
+        stages: list[str] = []
+
+        def progress(step: Step) -> None:
+            stages.append(step.stage)
+            if step.stage == stop:
+                raise Killed
+
+        with pytest.raises(TargetMissed) as missed:
+            compress_task(harder, tmp_path / name, progress=progress, work=tmp_path / f"{name} work", **settings)
+        return missed.value.file, stages
+
+    whole, _ = fail("whole")
+    with pytest.raises(Killed):
+        fail("x", stop="tune, look 2")
+    again, stages = fail("x")
+    assert again == whole
+    assert set(stages) == {"tune, look 2", "write and verify"}
+    assert not (tmp_path / "x work").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"options": dataclasses.replace(OPTIONS, iterations=31)}, "options differs"),
+        ({"target": 13, "options": dataclasses.replace(OPTIONS, seed=1)}, "options and target differ:"),
+        ({"tolerance": 0.5}, "tolerance differs"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused(change: dict[str, Any], what: str, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        compress(tmp_path, "x", draws=3)
+    before = (tmp_path / "work" / NAME).read_bytes()
+    with pytest.raises(BadInput, match=f"work holds another run, whose {what}"):
+        compress(tmp_path, "x", **change)
+    assert (tmp_path / "work" / NAME).read_bytes() == before
+
+
+def test_another_model_or_other_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        compress(tmp_path, "x", draws=3)
+    model = mlp()
+    with torch.no_grad():
+        model[0].bias[0] += 1e-6  # type: ignore[index, operator]
+    job = Task(model, task(mlp()).loss, list(task(mlp()).calib)[::-1], task(mlp()).verify)
+    with pytest.raises(BadInput, match="another run, whose the model and calib differ"):
+        compress_task(
+            job, tmp_path / "x.nwt", target=14, tolerance=None, options=OPTIONS, work=tmp_path / "work", progress=None
+        )
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "header", "empty", "other"])
+def test_a_damaged_checkpoint_is_named(damage: str, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        compress(tmp_path, "x", draws=3)
+    path = tmp_path / "work" / NAME
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[-7] ^= 4
+    elif damage == "header":
+        content[content.index(b'"iteration\\"')] ^= 1
+    path.write_bytes({"truncated": content[:-3], "empty": b"", "other": b"\2" + bytes(7) + b"{}"}.get(damage, content))
+    with pytest.raises(CorruptFile, match=rf"work/{NAME} is a damaged checkpoint"):
+        compress(tmp_path, "x")
+
+
+def test_a_checkpoint_is_a_safetensors_file(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    tensors = {"a": torch.randn(3, 5), "b": torch.arange(4), "none": torch.zeros(0, dtype=torch.uint8)}
+    write_checkpoint(tmp_path / "x.safetensors", tensors, {"x": [1, 0.1, None]})
+    found = load_file(tmp_path / "x.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    checkpoint = Checkpoint(tmp_path / "x.safetensors")
+    assert checkpoint.values == {"x": [1, 0.1, None]}
+    read = torch.empty(3, 5)
+    checkpoint.read_into("a", read)
+    assert torch.equal(read, tensors["a"])
+    for name, wrong in (("a", torch.empty(5, 3)), ("a", torch.empty(3, 5).long()), ("c", torch.empty(1))):
+        with pytest.raises(CorruptFile):
+            checkpoint.read_into(name, wrong)
+
+
+def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    found = Work(tmp_path, {})
+    found.offer(lambda: ({}, {"stage": "tune"}))
+    assert (tmp_path / NAME).exists()
+    found.clean()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_without_a_folder_nothing_is_kept_between_runs(tmp_path: Path) -> None:
+    first, second = work.NOWHERE, Work(None, {})
+    noted = [each.note("budget 1", functools.partial(int, k)) for k, each in enumerate((first, first, second))]
+    assert noted == [0, 1, 2]
+
+    def size(tolerance: float) -> int:
+        try:
+            return len(compress(tmp_path, "x", target=None, tolerance=tolerance, options=OPTIONS, work=None))
+        except TargetMissed as missed:
+            return len(missed.file)
+
+    assert size(0.01) > size(0.5)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match=r"cannot use .*file/work to work in"):
+        Work(tmp_path / "file" / "work", {})
+
+
+@pytest.mark.slow
+def test_a_process_killed_for_good_goes_on_from_the_command_line(tmp_path: Path) -> None:
+    text = ["from noworse import work", "from tests.tiny import loss, mlp, task", "work.EVERY = 0"]
+    (tmp_path / "net.py").write_text("\n".join([*text, "def job():", "    return task(mlp())", ""]))
+    given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+    def start(name: str) -> subprocess.Popen[str]:
+        words = [sys.executable, "-m", "noworse", "compress", f"{tmp_path}/net.py:job", "-o", str(tmp_path / name)]
+        words += ["--target", "14", "--iterations", "200", "--coder", "fast", "--json"]
+        words += ["--work", str(tmp_path / f"{name} work")]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=given, cwd=ROOT)
+
+    killed = start("x.nwt")
+    checkpoint = tmp_path / "x.nwt work" / NAME
+    while not checkpoint.exists() and killed.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert checkpoint.exists(), "killed in the middle"
+    assert not (tmp_path / "x.nwt").exists()
+    for name in ("x.nwt", "whole.nwt"):
+        process = start(name)
+        printed, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert json.loads(printed)["size"] == (tmp_path / name).stat().st_size
+    assert (tmp_path / "x.nwt").read_bytes() == (tmp_path / "whole.nwt").read_bytes()

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noworse.survey.moments import COLUMNS, blocks, input_moments, widest
+
+
+def output_energy(layer: nn.Module, change: Tensor, inputs: Tensor) -> float:
+    """Mean over places of Σ over outputs of (δ · input)², by running the layer with δ in place of its weights."""
+    with torch.no_grad():
+        layer.weight.copy_(change)
+        out = layer(inputs)
+    places = out.numel() / change.shape[0]
+    return float(out.double().square().sum() / places)
+
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(6, 4, bias=False), (5, 3, 6)),
+    "plain": (lambda: nn.Conv2d(3, 4, 3, bias=False), (2, 3, 8, 9)),
+    "strided": (lambda: nn.Conv2d(4, 6, (3, 2), 2, (1, 0), bias=False), (2, 4, 9, 8)),
+    "dilated": (lambda: nn.Conv2d(2, 3, 3, padding=2, dilation=2, bias=False), (2, 2, 8, 8)),
+    "grouped": (lambda: nn.Conv2d(4, 6, 3, padding=1, groups=2, bias=False), (2, 4, 6, 6)),
+    "depthwise": (lambda: nn.Conv2d(4, 4, 3, groups=4, bias=False), (2, 4, 6, 6)),
+    "same": (lambda: nn.Conv2d(2, 3, 3, padding="same", bias=False), (2, 2, 5, 5)),
+    "reflect": (lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect", bias=False), (2, 2, 5, 5)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_moments_give_the_output_error_of_any_change_of_weights(kind: str) -> None:
+    torch.manual_seed(0)
+    make, shape = LAYERS[kind]
+    layer, inputs = make(), torch.randn(shape)
+    moments = input_moments(layer, {"weight": layer.weight}, [partial(layer, inputs)])["weight"]
+    change = torch.randn_like(layer.weight)
+    rows = change.double().reshape(len(moments), -1, moments.shape[1])  # (G, O/G, I)
+    expected = float((rows @ moments.double() * rows).sum())
+    assert output_energy(layer, change, inputs) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_layer_used_twice_is_measured_over_both_uses_and_an_unused_one_left_out() -> None:
+    layer, idle = nn.Linear(3, 3), nn.Linear(3, 3)
+    module = nn.ModuleList([layer, idle])
+    a, b = torch.randn(4, 3), torch.randn(12, 3)
+    found = input_moments(module, {"a": layer.weight, "b": idle.weight}, [partial(layer, a), partial(layer, b)])
+    both = torch.cat([a, b]).double()
+    assert list(found) == ["a"]
+    torch.testing.assert_close(found["a"][0].double(), both.T @ both / 16, atol=1e-6, rtol=1e-6)
+    assert not layer._forward_pre_hooks
+
+
+def test_hooks_go_even_where_the_model_fails() -> None:
+    layer = nn.Linear(3, 3)
+    with pytest.raises(RuntimeError):
+        input_moments(layer, {"w": layer.weight}, [partial(layer, torch.randn(4, 2))])
+    assert not layer._forward_pre_hooks
+
+
+def test_large_feature_maps_are_not_unfolded_whole() -> None:
+    layer = nn.Conv2d(1, 1, 3, padding=1)
+    seen = input_moments(layer, {"w": layer.weight}, [partial(layer, torch.ones(64, 1, 64, 64))])["w"]
+    assert 2 * COLUMNS < 64 * 64 * 64  # so that the bound matters
+    assert float(seen.max()) == pytest.approx(1.0)  # a mean, whatever the number of places
+
+
+def test_where_memory_is_short_moments_are_those_of_blocks_of_channels() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(48, 8, 3, padding=1, groups=2), nn.Flatten(), nn.Linear(8 * 16, 4))
+    inputs, weights = torch.randn(6, 48, 4, 4), {"conv": module[0].weight, "linear": module[2].weight}
+    bound = 4.0 * (4 * 108**2 + 2 * 64**2)
+    whole, cut = (input_moments(module, weights, [partial(module, inputs)], limit) for limit in (float("inf"), bound))
+    assert whole["conv"].shape == (2, 216, 216)
+    assert cut["conv"].shape == (4, 108, 108)
+    assert cut["linear"].shape == (2, 64, 64)
+    for block in range(4):
+        columns = slice(108 * (block % 2), 108 * (block % 2) + 108)
+        torch.testing.assert_close(cut["conv"][block], whole["conv"][block // 2][columns, columns])
+
+
+def test_blocks_divide_the_channels() -> None:
+    assert blocks(nn.Conv2d(512, 4, 3), 1152) == 4
+    assert blocks(nn.Linear(3072, 4), 1200) == 3
+    assert blocks(nn.Conv2d(7, 4, 5), 100) == 7
+    assert widest([nn.Linear(100, 3)], 0) == 50
+    assert widest([], 0) == 1
+
+def test_it_ends_when_every_layer_has_seen_enough() -> None:
+    layer, calls = nn.Linear(4, 2), []
+
+    def run() -> None:
+        calls.append(layer(torch.randn(8, 4)))
+
+    for least, expected in ((0, 3), (6, 6), (99, 12)):  # 5 inputs for each of 4 weights are 20: three batches of 8
+        calls.clear()
+        input_moments(layer, {"w": layer.weight}, [run] * 12, least=least)
+        assert len(calls) == expected
