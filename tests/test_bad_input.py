@@ -20,6 +20,7 @@ from noworse.format import File
 from noworse.io import load_file, load_model
 from noworse.jobs.compress import compress_task
 from noworse.judge.verify import verify
+from noworse.task import data
 from noworse.task.task import Task
 from noworse.tune.options import Options
 from noworse.tune.tuner import Step
@@ -50,7 +51,7 @@ def test_weights_that_are_no_numbers(out: Path, value: float) -> None:
 
 
 def test_weights_that_are_no_numbers_spoil_the_loss_first(out: Path) -> None:
-    with pytest.raises(BadInput, match=r"loss of the model in batch 0 is NaN or infinite for 200 of 200 samples"):
+    with pytest.raises(BadInput, match=r"loss of the original model in batch 0 is NaN or infinite for 200 of 200 samples"):
         run(with_weight(torch.nan), out, 8)
 
 
@@ -83,7 +84,7 @@ LOSSES: list[tuple[Callable[..., Any], str]] = [
 
 @pytest.mark.parametrize(("bad", "message"), LOSSES, ids=["one number", "NaN", "one short", "list"])
 def test_losses(out: Path, bad: Callable[..., Any], message: str) -> None:
-    with pytest.raises(BadInput, match="loss of the model in batch 0 " + message):
+    with pytest.raises(BadInput, match="loss of the original model in batch 0 " + message):
         run(replace(task(mlp()), loss=bad), out, 8)
 
 
@@ -161,14 +162,14 @@ OUTPUTS: list[tuple[Callable[[Tensor], Any], str]] = [
     (lambda logits: logits.reshape(-1, 2), r"are \(16, 2\) torch.float32: .* here of B = 8 samples"),
     (lambda logits: logits * torch.nan, "outputs on calib hold NaN or infinite values: expected finite outputs"),
     (lambda logits: logits.detach(), "no parameter influences the model's outputs on calib"),
-    (lambda logits: logits.tolist(), "are list: expected floating-point"),
+    (lambda logits: logits.tolist(), "the model returned list: expected a tensor"),
 ]
 
 
 @pytest.mark.parametrize(("spoil", "message"), OUTPUTS, ids=[message for _, message in OUTPUTS])
 def test_outputs(out: Path, spoil: Callable[[Tensor], Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        run(task(mlp(), forward=lambda model, batch: spoil(model(batch))), out, 8)
+        run(task(mlp(), forward=lambda model, batch: spoil(model(data.inputs(batch)))), out, 8)
 
 
 @pytest.mark.parametrize("augment", [None, lambda batch: batch])
@@ -234,7 +235,7 @@ def test_interruption(out: Path, stage: str) -> None:
 def test_failures_leave_an_older_file_alone(tmp_path: Path) -> None:
     path = tmp_path / "x.nwt"
     path.write_bytes(b"precious")
-    for bad in (replace(task(mlp()), loss=fail_in_verification("late")), task(mlp(), forward=lambda m, b: b.long())):
+    for bad in (replace(task(mlp()), loss=fail_in_verification("late")), task(mlp(), forward=lambda m, b: data.inputs(b).long())):
         with pytest.raises((ArithmeticError, BadInput)):
             run(bad, path, 8)
     with pytest.raises(NoWorseError):

@@ -11,10 +11,10 @@ import noworse
 
 CHECK = """
 import types
-import noworse.io, noworse.verdict
+import noworse.io, noworse.judge.verdict
 from noworse import compress, compress_task, load_model, verify
 assert all(isinstance(name, types.FunctionType) for name in (compress, compress_task, load_model, verify))
-import noworse.judge.verify, noworse.compress
+import noworse.judge.verify, noworse.jobs.compress
 from noworse.judge.verify import judge
 assert noworse.verify is verify and noworse.compress is compress
 """

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
-from noworse.judge.compare import compare, contrast, mean_loss, observe
+from noworse.judge.compare import compare, contrast
 
 
 class Counted(nn.Module):
@@ -160,8 +159,6 @@ def test_large_outputs_are_contrasted_in_parts(monkeypatch: pytest.MonkeyPatch) 
 def test_losses_that_cannot_be_used(pair: Any, batches: list[Any], loss: Any, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         compare(*pair, loss, batches)
-    with pytest.raises(BadInput):
-        mean_loss(pair[0], loss, batches)
     assert pair[0].training
     assert not pair[0]._forward_hooks
 
@@ -192,17 +189,3 @@ def test_model_that_only_the_loss_can_call(batches: list[Any]) -> None:
     found = compare(model, model, loss, batches, forward=lambda m, b: m.body(b[0]))
     assert found.kl is not None
     assert not found.kl.any()
-
-
-def test_mean_loss(pair: Any, batches: list[Any]) -> None:
-    assert mean_loss(pair[0], cross_entropy, iter(batches)) == pytest.approx(reference(pair, batches)[0].mean())
-    with pytest.raises(BadInput, match="no batches"):
-        mean_loss(pair[0], cross_entropy, [])
-
-
-def test_observe_gives_double_precision_worthy_losses() -> None:
-    model = nn.Linear(2, 3).half()
-    losses, logits = observe(model, lambda m, b: m(b).float().sum(1), torch.ones(4, 2).half(), None, True, "it")
-    assert logits is not None
-    assert logits.shape == (4, 3)
-    assert math.isfinite(float(losses.sum()))

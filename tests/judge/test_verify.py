@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from noworse.errors import BadInput, CorruptFile, MismatchedModule
 from noworse.io import save_file
+from noworse.judge.compare import compare
 from noworse.judge.verdict import judge
-from noworse.judge.verify import compare, verify
+from noworse.judge.verify import verify
 from noworse.task.task import Task
 
 
@@ -134,6 +135,21 @@ def test_metric_that_is_not_finite_is_left_out(tmp_path: Path, batches: list[Any
     path, _ = saved(tmp_path / "x.nwt", 0.05)
     found = verify(path, net(), loss, batches, metric=lambda m, b: np.float32("nan"))
     assert (found.metric_original, found.metric_compressed) == (None, None)
+
+
+def test_a_metric_that_fails_on_the_file_alone_is_a_warning(tmp_path: Path, batches: list[Any]) -> None:
+    path, _ = saved(tmp_path / "x.nwt", 0.05)
+    model = net()
+
+    def metric(module: nn.Module, data: Any) -> float:
+        if module is not model:
+            raise RuntimeError("of all models only the original has a cache")
+        return 1.0
+
+    with pytest.warns(UserWarning, match="only the original has a cache"):
+        found = verify(path, model, loss, batches, metric=metric)
+    assert (found.metric_original, found.metric_compressed) == (1.0, None)
+    assert found.samples == 600
 
 
 def test_files_that_do_not_fit_or_are_damaged(tmp_path: Path, batches: list[Any]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
-from noworse.judge.verify import compare
+from noworse.judge.compare import compare
 from noworse.task.data import Batch
 from noworse.task.distances import per_sample
 from noworse.task.task import Task

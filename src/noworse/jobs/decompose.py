@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from noworse.allocate.predict import Predictor
 from noworse.errors import BadInput
-from noworse.judge.compare import mean_loss
+from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, chance_of_error, parse_tolerance
 from noworse.judge.verify import verify_module
 from noworse.model.attention import Attention, openable
@@ -131,8 +131,8 @@ def decompose_task(
     if drop is not None and preset == PAPER:
         raise BadInput("drop was given with the preset 'paper', which stops where the loss says: expected one of them")
     calib, held_out = data.disjoint(task.calib, task.verify)
-    judged = task.remembering()
-    limit = parse_tolerance(tolerance, mean_loss(judged.model, task.loss, held_out))
+    original = Original(task, held_out)
+    limit = parse_tolerance(tolerance, original.mean_loss)
     search = Search(task, calib, only, preset, seed)
     samples = sum(map(data.batch_size, held_out))
     if preset == PAPER:
@@ -144,9 +144,7 @@ def decompose_task(
     looks = LOOKS if drop is None and preset != PAPER else 1
     for look, (trial, chosen) in enumerate(results, 1):
         module = search.finish(trial, chosen)
-        verdict = verify_module(
-            module, judged, held_out, tolerance=limit, look=look, looks=looks, confidence=CONFIDENCE
-        )
+        verdict = verify_module(module, original, tolerance=limit, look=look, looks=looks, confidence=CONFIDENCE)
         if verdict.passed:
             break
     settings = {"preset": preset, "tolerance": str(tolerance), "drop": drop, "seed": seed}

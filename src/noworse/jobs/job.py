@@ -18,8 +18,9 @@ from noworse.format import restamp, write
 from noworse.io import load_model
 from noworse.jobs.report import Report
 from noworse.jobs.workspace import Workspace
-from noworse.judge.verdict import chance_of_error
-from noworse.judge.verify import Verdict, mean_loss, parse_tolerance, verify_module
+from noworse.judge.original import Original
+from noworse.judge.verdict import Verdict, chance_of_error, parse_tolerance
+from noworse.judge.verify import verify_module
 from noworse.propose.ranks.joint import Plans, climb
 from noworse.propose.ranks.student import GRIDS_ALONE, Plan
 from noworse.representation import Representation
@@ -68,8 +69,9 @@ class Job:
         self.samples = sum(data.batch_size(batch) for batch in self.verify)
         self.work = Work(None, {}, ranks)
         self.looks = 1  # at verify, declared before the first
-        self.judged = task.remembering()  # what it makes of verify is needed again at the end
-        self.original_loss = ranks.lead(lambda: mean_loss(self.judged.model, task.loss, self.verify))
+        self.original = Original(task, self.verify)
+        # a metric that fails is better known before the work than after it
+        self.original_loss, _ = ranks.lead(lambda: [self.original.mean_loss, self.original.metric])
 
     def begin(self, folder: str | os.PathLike[str] | None, target: object, tolerance: object) -> None:
         """Make sure that all ranks were given the same; keep checkpoints in ``folder``, and go on from one there.
@@ -194,7 +196,7 @@ class Job:
                 workspace.release()
             candidate = load_model(copy.deepcopy(self.task.model), self.partial)
             settings: dict[str, Any] = {"look": look, "looks": self.looks, "confidence": self.options.confidence}
-            verdict = verify_module(candidate, self.judged, self.verify, tolerance=tolerance, **settings)
+            verdict = verify_module(candidate, self.original, tolerance=tolerance, **settings)
             return [verdict.to_json(), restamp(self.partial, verdict.record())]
 
         verdict, self.size = self.ranks.lead(judged)

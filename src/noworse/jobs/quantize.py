@@ -19,7 +19,7 @@ from noworse.errors import BadInput
 from noworse.format import write
 from noworse.io import Lossless, load_model, safe_open
 from noworse.jobs.bit_search import CONFIDENCE, DEFAULT, LEVELS, LOOKS, LayerBits, Search
-from noworse.judge.compare import mean_loss
+from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, parse_tolerance
 from noworse.judge.verify import verify_module
 from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
@@ -127,8 +127,8 @@ def quantize_task(
 def run(search: Search, held_out: list[Batch], bits: Bits | None, tolerance: float | str) -> Quantization:
     """``quantize`` for a search, which may be used again: what it has measured it keeps."""
     begin, task = time.monotonic(), search.task
-    judged = task.remembering()
-    limit = parse_tolerance(tolerance, mean_loss(judged.model, task.loss, held_out))
+    original = Original(task, held_out)
+    limit = parse_tolerance(tolerance, original.mean_loss)
     choices: Iterator[list[Proposal]]
     if bits is None:
         choices = search.within(limit, sum(map(data.batch_size, held_out)))
@@ -137,9 +137,7 @@ def run(search: Search, held_out: list[Batch], bits: Bits | None, tolerance: flo
     looks = LOOKS if bits is None else 1
     for look, chosen in enumerate(choices, 1):
         module = search.build(chosen)
-        verdict = verify_module(
-            module, judged, held_out, tolerance=limit, look=look, looks=looks, confidence=CONFIDENCE
-        )
+        verdict = verify_module(module, original, tolerance=limit, look=look, looks=looks, confidence=CONFIDENCE)
         if verdict.passed or look == LOOKS:
             break
     settings: dict[str, Any] = {"method": "quantize", "preset": search.preset, "cost": search.cost}

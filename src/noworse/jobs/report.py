@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from noworse.judge.verify import Verdict
+from noworse.judge.verdict import Verdict
 from noworse.task.sized import Sized
 
 

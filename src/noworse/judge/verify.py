@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +20,12 @@ from torch import nn
 
 from noworse.errors import BadInput
 from noworse.io import load_model
-from noworse.judge.compare import Comparison, Loss, compare, evaluating, mean_loss
-from noworse.judge.replay import remembering
+from noworse.judge.compare import paired
+from noworse.judge.original import Observer, Original, evaluating, metric_of
 from noworse.judge.verdict import MINIMUM_SAMPLES, Verdict, judge, parse_tolerance
 from noworse.task import data as batches_of
 from noworse.task.data import Batch
-from noworse.task.task import Task
-
-__all__ = ["Comparison", "Verdict", "compare", "judge", "mean_loss", "parse_tolerance", "verify"]
+from noworse.task.task import Loss, Task
 
 
 def verify(
@@ -55,50 +54,42 @@ def verify(
     batches = list(data) if task.metric is not None and isinstance(data, Iterator) else data
     candidate = load_model(copy.deepcopy(model), path)
     settings: dict[str, Any] = {"look": look, "looks": looks, "confidence": confidence}
-    return verify_module(candidate, task, batches, tolerance=tolerance, **settings)
+    return verify_module(candidate, Original(task, batches, limit=0), tolerance=tolerance, **settings)
 
 
 def verify_module(
     candidate: nn.Module,
-    task: Task,
-    batches: Iterable[Batch],
+    original: Original,
     *,
     tolerance: float | str = "1%",
     look: int = 1,
     looks: int = 1,
     confidence: float = 0.95,
 ) -> Verdict:
-    """The same for a module in memory, against the model of ``task``; ``batches`` can be read more than once.
-
-    Where they are tensors in memory, each model passes over them once. Of an original from ``replay.remembering`` that
-    has seen them before, nothing is computed again.
-    """
-    model, candidate, loss = remembering(task.model), remembering(candidate), task.loss
-    checked = batches_of.checked(batches, "verify")
-    found = compare(model, candidate, loss, checked, task.forward, task.distill)
+    """Judge a module in memory against the ``original`` of a task on the batches that this one looks at."""
+    task, batches = original.task, original.batches
+    observer = Observer(candidate, task.loss, task.forward, task.distill == "kl", "the compressed model")
+    with evaluating(task.model):
+        found = paired(original, observer, batches_of.checked(batches, "verify"))
     batches_of.require(len(found.original), "verify", MINIMUM_SAMPLES)
     limit = parse_tolerance(tolerance, float(found.original.mean()))
     verdict = judge(found.original, found.compressed, limit, confidence, look, looks)
-    with evaluating(model, candidate):
-        metrics = [_metric(task, each, batches) for each in (model, candidate)]
     return replace(
         verdict,
-        metric_original=metrics[0],
-        metric_compressed=metrics[1],
+        metric_original=original.metric,
+        metric_compressed=_metric(task, candidate, batches),
         changed=_mean(found.changed),
         mean_kl=_mean(found.kl),
     )
 
 
-def _metric(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float | None:
-    if task.metric is None:
-        return None
-    value: Any = task.metric(model, batches)
+def _metric(task: Task, candidate: nn.Module, batches: Iterable[Batch]) -> float | None:
+    """Return the metric of the candidate; where it fails that is a warning, as no file should be lost to it."""
     try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BadInput(f"metric returned {type(value).__name__}: expected one number") from error
-    return number if math.isfinite(number) else None
+        return metric_of(task, candidate, batches)
+    except BadInput as error:
+        warnings.warn(f"of the compressed model, which is judged without it, {error}", stacklevel=2)
+        return None
 
 
 def _mean(values: NDArray[np.float64] | None) -> float | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.task.patterns import matching
+from noworse.model.patterns import matching
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from noworse.judge.compare import Loss
 from noworse.task.data import Batch
+from noworse.task.task import Loss
 
 
 @dataclass(frozen=True)

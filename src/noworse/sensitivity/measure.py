@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.judge.compare import Forward, Loss
 from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.distances import Distiller, distiller_of
+from noworse.task.task import Forward, Loss
 
 KINDS = ("first-order", "quadratic", "gauss-newton", "divergence", "secant", "second-order", "fisher", "loss")
 DEFAULT = "divergence"

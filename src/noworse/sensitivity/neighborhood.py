@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.judge.compare import Forward, Loss
 from noworse.sensitivity.coverage import Coverage, coverage
 from noworse.sensitivity.curves import FLOOR, Neighborhood, Point, curve
 from noworse.sensitivity.errors import input_rounding, truncation, weight_rounding
@@ -25,6 +24,7 @@ from noworse.sensitivity.measure import Runs, Visit, mean_slopes
 from noworse.sensitivity.shifted import Error, Shift
 from noworse.task import data as batches_of
 from noworse.task.data import Batch
+from noworse.task.task import Forward, Loss
 
 SIZES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 BITS = (2, 4, 8)

@@ -19,10 +19,11 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from noworse.errors import BadInput
-from noworse.judge.compare import Loss, check_losses
+from noworse.judge.original import check_losses
 from noworse.sensitivity.derivatives import along, second_along
 from noworse.task import data
 from noworse.task.data import Batch
+from noworse.task.task import Loss
 
 Error: TypeAlias = Tensor | Callable[[Tensor], Tensor]  # or what makes it of the tensor, such as x -> round(x) - x
 Shift: TypeAlias = Mapping[str, Error]  # several places that are moved together

@@ -88,6 +88,11 @@ def select(batch: Batch, rows: Tensor | slice) -> Batch:
     return apply(batch, lambda tensor: tensor[rows])
 
 
+def copied(batch: Batch) -> Batch:
+    """Return the batch with a copy of every tensor, for whoever may write into it."""
+    return apply(batch, torch.clone)
+
+
 def to_device(batch: Batch, device: torch.device | str) -> Batch:
     """The batch with every tensor on the given device."""
     return apply(batch, lambda tensor: tensor.to(device))
@@ -124,14 +129,16 @@ def joinable(batches: Sequence[Batch]) -> bool:
 def to_float32(batch: Batch, channels_last: bool = True) -> Batch:
     """Return the batch with every floating-point tensor in float32, images with channels last where that is asked for.
 
-    CPUs prefer that layout; a model whose forward calls ``view`` may not take it (model/layout.py).
+    Its tensors are nowhere the caller's own: a forward may write into what it is given. CPUs prefer images in that
+    layout; a model whose forward calls ``view`` may not take it (task/layout.py).
     """
 
     def convert(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
-            return tensor
+            return tensor.clone()
         layout = torch.channels_last if channels_last and tensor.ndim == 4 else torch.preserve_format
-        return tensor.to(torch.float32, memory_format=layout)
+        found = tensor.to(torch.float32, memory_format=layout)
+        return found.clone() if found is tensor else found
 
     return apply(batch, convert)
 

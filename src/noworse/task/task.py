@@ -19,14 +19,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from noworse.errors import BadInput, NoWorseError
-from noworse.judge.replay import remembering
-from noworse.model.layout import takes_channels_last
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.distances import parts
+from noworse.task.layout import takes_channels_last
 
 PROBE = 4  # samples on which the layout is tried
-REMEMBERED = 1 << 24  # bytes of outputs that an original keeps while it is compressed, or a quarter of its weights
+Loss = Callable[[nn.Module, Any], Tensor]
+Forward = Callable[[nn.Module, Any], Tensor]
 
 
 class TaskUnavailable(NoWorseError):
@@ -75,16 +75,11 @@ class Task:
         return data.to_float32(batch, self.channels_last(batch))
 
     def channels_last(self, batch: Batch) -> bool:
-        """Whether images and kernels are laid out with channels last (model/layout.py)."""
+        """Whether images and kernels are laid out with channels last (task/layout.py)."""
         if not self._layout:
             probe = data.select(batch, slice(0, PROBE))
             self._layout.append(takes_channels_last(self.model, probe, self.forward or data.forward))
         return self._layout[0]
-
-    def remembering(self) -> Task:
-        """The same task, with a model that calls little twice of what it is judged on (judge/replay.py)."""
-        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        return replace(self, model=remembering(self.model, max(REMEMBERED, weights // 4)))
 
     def prepared_loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the task's losses (B,) of a model on a batch as ``prepared``."""

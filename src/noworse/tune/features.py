@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.model.hooks import removing
+from noworse.model.patterns import matching
 from noworse.task.data import output_tensor
-from noworse.task.patterns import matching
 
 AUTO = "auto"
 FEATURES = 3  # chosen automatically: of a net of stages, the last ones before its head

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from noworse.model.patterns import matching
 from noworse.propose.grids.grid import GridSet
 from noworse.propose.grids.start import REACHABLE
-from noworse.task.patterns import matching
 
 GAIN = 0.5  # of ln s, per bit per weight
 LARGEST_MOVE = 0.5  # of ln s in one iteration

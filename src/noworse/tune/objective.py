@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.judge.compare import Loss, check_losses
+from noworse.judge.original import check_losses
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.distances import Distiller
+from noworse.task.task import Loss
 from noworse.tune.features import feature, watching
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from noworse.errors import BadInput
-from noworse.task.patterns import matching
+from noworse.model.patterns import matching
 
 NAMES = ["head.weight", "head.bias", "body.0.weight"]
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import noworse as nw
-from noworse.model.layout import takes_channels_last
 from noworse.task.data import forward
+from noworse.task.layout import takes_channels_last
 from tests.tiny import task
 
 

@@ -1,0 +1,184 @@
+"""Models on held-out batches: what they lose and return, and the original's share of it as plain data."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from noworse.errors import BadInput
+from noworse.task import data
+from noworse.task.data import Batch
+from noworse.task.task import Forward, Loss, Task
+
+Seen: TypeAlias = tuple[Tensor, Tensor | None]  # losses (B,), and logits (B, ..., K) or None
+KEPT = 1 << 24  # bytes of logits that are kept of the original, or a quarter of its weights
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Put models into eval mode without gradients for a block; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@dataclass(frozen=True)
+class Observer:
+    """A model, how its losses are computed, and whether its logits are wanted; called on a batch it tells both.
+
+    Models are given copies of batches: one that writes into its input changes neither the caller's data nor what the
+    next model sees.
+    """
+
+    model: nn.Module
+    loss: Loss
+    forward: Forward | None = None
+    wanted: bool = True
+    what: str = "the model"
+
+    def __call__(self, index: int, batch: Batch) -> Seen:
+        """Return losses (B,) and logits on batch number ``index``; BadInput that names it where losses are unusable."""
+        given = data.copied(data.to_device(batch, device_of(self.model)))
+        return observe(self.model, self.loss, given, self.forward, self.wanted, f"{self.what} in batch {index}")
+
+
+class Original:
+    """The original model of a task on batches: losses, logits and metric, computed once and then kept as plain data.
+
+    Logits beyond ``limit`` bytes are computed again whenever they are needed.
+    """
+
+    def __init__(self, task: Task, batches: Iterable[Batch], limit: int | None = None) -> None:
+        self.task, self.batches = task, batches
+        weights = sum(p.numel() * p.element_size() for p in task.model.parameters())
+        self._left = max(KEPT, weights // 4) if limit is None else limit
+        self._known: dict[int, Seen] = {}
+        self.observer = Observer(task.model, task.loss, task.forward, task.distill == "kl", "the original model")
+
+    def __call__(self, index: int, batch: Batch) -> Seen:
+        """Return losses (B,) and logits on batch number ``index``, as ``Observer`` does."""
+        if index in self._known:
+            return self._known[index]
+        losses, logits = seen = self.observer(index, batch)
+        size = losses.nbytes + (0 if logits is None else logits.nbytes)
+        if size <= self._left:
+            self._left -= size
+            self._known[index] = (losses, None if logits is None else logits.clone())
+        return seen
+
+    @functools.cached_property
+    def mean_loss(self) -> float:
+        """The mean loss over all samples; BadInput where there are none."""
+        with evaluating(self.task.model):
+            parts = [self(index, batch)[0] for index, batch in enumerate(self.batches)]
+        if not parts:
+            raise BadInput("no batches to compute a mean loss on: expected at least one")
+        return float(torch.cat([part.double().cpu() for part in parts]).mean())
+
+    @functools.cached_property
+    def metric(self) -> float | None:
+        """The task's metric of the original, None where there is none; BadInput where it fails."""
+        return metric_of(self.task, self.task.model, self.batches)
+
+
+def metric_of(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float | None:
+    """Return the task's metric of a model on batches, None where there is no metric or it is not finite.
+
+    BadInput where the metric fails or returns something else than one number.
+    """
+    if task.metric is None:
+        return None
+    try:
+        with evaluating(model):
+            value: Any = task.metric(model, Copies(batches))
+    except Exception as error:  # anything may come out of the caller's code; the cause stays attached
+        raise BadInput(f"metric fails with {type(error).__name__}: {error}") from error
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"metric returned {type(value).__name__}: expected one number") from error
+    return number if math.isfinite(number) else None
+
+
+class Copies(Sequence[Batch]):
+    """Batches as copies, made when one is asked for: whoever writes into one leaves the caller's as they are."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches: Any = batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (data.copied(batch) for batch in self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._batches[index]
+        return Copies(found) if isinstance(index, slice) else data.copied(found)
+
+
+def observe(model: nn.Module, loss: Loss, batch: Batch, forward: Forward | None, wanted: bool, where: str) -> Seen:
+    """Return per-sample losses (B,) and, if wanted and there are any, logits (B, ..., K) of a model on one batch."""
+    calls: list[Any] = []
+    hook = model.register_forward_hook(lambda module, args, result: calls.append(result))
+    try:
+        losses = check_losses(loss(model, batch), data.batch_size(batch), where)
+    finally:
+        hook.remove()
+    if not wanted:
+        return losses, None
+    if forward is None and len(calls) == 1:
+        return losses, _logits(calls[0], len(losses))
+    try:
+        result = (forward or data.forward)(model, batch)
+    except (TypeError, RuntimeError) as error:  # also NotImplementedError
+        if forward is not None:
+            raise
+        raise BadInput(
+            f"the loss does not call the model exactly once, and the model cannot be called on its inputs ({error}): "
+            "expected forward=, or distill='mse' where outputs are no logits"
+        ) from error
+    return losses, _logits(result, len(losses))
+
+
+def _logits(result: Any, samples: int) -> Tensor | None:
+    tensor = data.output_tensor(result)
+    usable = tensor.is_floating_point() and tensor.ndim >= 2 and len(tensor) == samples and tensor.shape[-1] >= 2
+    return tensor if usable and tensor.numel() else None
+
+
+def check_losses(losses: Any, samples: int, where: str) -> Tensor:
+    """Return losses (B,) without their graph; BadInput naming ``where`` unless they are a finite number per sample."""
+    expected = f"expected one loss per sample, shape ({samples},)"
+    if not isinstance(losses, Tensor):
+        raise BadInput(f"loss of {where} is {type(losses).__name__}: {expected}")
+    if losses.ndim == 0:
+        raise BadInput(f"loss of {where} is a single number: {expected} (reduction='none')")
+    if losses.shape != (samples,):
+        raise BadInput(f"loss of {where} has shape {tuple(losses.shape)}: {expected}")
+    if losses.is_complex():
+        raise BadInput(f"loss of {where} is {losses.dtype}: expected real numbers")
+    bad = samples - int(torch.isfinite(losses).sum())
+    if bad:
+        raise BadInput(f"loss of {where} is NaN or infinite for {bad} of {samples} samples: expected finite losses")
+    return losses.detach()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model's first parameter or buffer; the CPU where it has none."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noworse.errors import BadInput
+from noworse.judge.original import Copies, Observer, Original, metric_of, observe
+from noworse.task.task import Task
+
+
+class Counted(nn.Module):
+    """A linear net that counts its calls, and writes into its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.calls = nn.Linear(6, 5), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.linear(x.add_(1))  # type: ignore[no-any-return]
+
+
+def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return F.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+
+def accuracy(model: nn.Module, batches: Any) -> float:
+    return float(torch.cat([model(x).argmax(1) == y for x, y in batches]).float().mean())
+
+
+@pytest.fixture
+def task() -> Task:
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(50, 6, generator=generator), torch.randint(0, 5, (50,), generator=generator)
+    return Task(Counted(), cross_entropy, [], list(zip(x.split(16), y.split(16), strict=True)), metric=accuracy)
+
+
+def reference(task: Task) -> Tensor:
+    linear: Any = task.model.linear
+    x, y = (torch.cat(column) for column in zip(*task.verify, strict=True))
+    return F.cross_entropy(linear(x + 1), y, reduction="none").detach()
+
+
+def test_what_the_original_loses_is_computed_once(task: Task) -> None:
+    original = Original(task, task.verify)
+    for _ in range(2):
+        assert original.mean_loss == pytest.approx(float(reference(task).mean()), rel=1e-6)
+        seen = [original(k, batch) for k, batch in enumerate(task.verify)]
+    assert torch.cat([losses for losses, _ in seen]) == pytest.approx(reference(task))
+    assert all(logits is not None and logits.shape == (len(losses), 5) for losses, logits in seen)
+    assert task.model.calls == 4
+    assert original.metric == original.metric
+    assert task.model.calls == 8
+
+
+def test_beyond_its_limit_it_is_computed_again(task: Task) -> None:
+    bytes_of_two = 2 * (16 * 4 + 16 * 5 * 4)
+    original = Original(task, task.verify, limit=bytes_of_two)
+    for _ in range(3):
+        for k, batch in enumerate(task.verify):
+            original(k, batch)
+    assert task.model.calls == 4 + 2 * 2
+
+
+def test_a_forward_that_writes_into_its_input_changes_nobodys_batches(task: Task) -> None:
+    before = [x.clone() for x, _ in task.verify]
+    original = Original(task, task.verify)
+    assert original.metric == pytest.approx(accuracy(task.model, Copies(task.verify)))
+    observer = Observer(task.model, task.loss)
+    for k, batch in enumerate(task.verify):
+        assert torch.equal(observer(k, batch)[0], original(k, batch)[0])
+    assert all(torch.equal(x, y) for x, (y, _) in zip(before, task.verify, strict=True))
+
+
+def test_copies_are_a_sequence(task: Task) -> None:
+    copies = Copies(task.verify)
+    assert len(copies) == 4
+    assert torch.equal(copies[0][0], task.verify[0][0])  # type: ignore[index]
+    assert copies[0][0] is not task.verify[0][0]  # type: ignore[index]
+    assert [len(x) for x, _ in copies[2:]] == [16, 2]
+
+
+def test_losses_and_metrics_that_cannot_be_used(task: Task) -> None:
+    with pytest.raises(BadInput, match="no batches"):
+        _ = Original(task, []).mean_loss
+    broken = Original(Task(task.model, lambda m, b: m(b[0]), [], task.verify), task.verify)
+    with pytest.raises(BadInput, match=r"original model in batch 0 has shape \(16, 5\)"):
+        _ = broken.mean_loss
+    failing = Task(task.model, cross_entropy, [], task.verify, metric=lambda m, b: {}["accuracy"])
+    with pytest.raises(BadInput, match="metric fails with KeyError: 'accuracy'"):
+        metric_of(failing, task.model, task.verify)
+
+
+def test_modes_are_left_as_they_were(task: Task) -> None:
+    task.model.train()
+    _ = Original(task, task.verify).mean_loss
+    assert task.model.training
+    assert not task.model._forward_hooks
+
+
+def test_observe_gives_double_precision_worthy_losses() -> None:
+    model = nn.Linear(2, 3).half()
+    losses, logits = observe(model, lambda m, b: m(b).float().sum(1), torch.ones(4, 2).half(), None, True, "it")
+    assert logits is not None
+    assert logits.shape == (4, 3)
+    assert math.isfinite(float(losses.sum()))
