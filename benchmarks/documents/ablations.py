@@ -53,7 +53,7 @@ def by_seed(results: Results, net: str, case: Case) -> dict[int, Mapping[str, fl
 def lines_of(results: Results, group: Group, net: str) -> list[Line]:
     """The baseline and then the cases of a group, as far as there are results."""
     base = by_seed(results, net, BASELINE)
-    cases = group.cases if group.curve else (BASELINE, *group.cases)
+    cases = (BASELINE, *group.cases) if group.baseline else group.cases
     lines = [Line(case, by_seed(results, net, case), base) for case in cases]
     return [line for line in lines if line.found]
 
@@ -100,7 +100,7 @@ def readable(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if wide else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), numticks=99))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
-    axis.set_tick_params(labelrotation=45 if axis.axis_name == "x" else 0)
+    axis.set_tick_params(labelrotation=45)
 
 
 def dots(axes: Axes, lines: list[Line]) -> None:
@@ -111,7 +111,7 @@ def dots(axes: Axes, lines: list[Line]) -> None:
         axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.55, markersize=5)
         mean = math.exp(fmean(map(math.log, values)))
         axes.plot([mean, mean], [place - 0.3, place + 0.3], "-", color=colour, linewidth=2)
-    axes.axvline(math.exp(fmean(math.log(r["kl"]) for r in lines[0].found.values())), color="#bbbbbb", zorder=0)
+    axes.axvline(math.exp(fmean(math.log(r["kl"]) for r in lines[0].base.values())), color="#bbbbbb", zorder=0)
     axes.set_yticks(range(len(lines)), [line.case.label for line in lines])
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xscale("log")
@@ -121,34 +121,13 @@ def dots(axes: Axes, lines: list[Line]) -> None:
     axes.set_xlabel("KL to the original, nats")
 
 
-def curve(axes: Axes, lines: list[Line], label: str) -> None:
-    """The KL against the number that the case's label is."""
-    for line in lines:
-        axes.plot([int(line.case.label)] * len(line.found), [r["kl"] for r in line.found.values()], "o",
-                  color="#2f6f9f", alpha=0.55, markersize=5)  # fmt: skip
-    means = [math.exp(fmean(math.log(r["kl"]) for r in line.found.values())) for line in lines]
-    axes.plot([int(line.case.label) for line in lines], means, "-", color="#2f6f9f")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xticks([int(line.case.label) for line in lines], [line.case.label for line in lines])
-    axes.xaxis.set_minor_locator(NullLocator())
-    readable(axes.yaxis)
-    axes.set_xlabel(label)
-    axes.set_ylabel("KL to the original, nats")
-
-
 def draw(results: Results, group: Group, out: Path) -> None:
     """One picture of a group: a panel for each net."""
     panels = [(net, lines) for net in group.nets if (lines := lines_of(results, group, net))]
-    tall = 2.8 if group.curve else 1.1 + 0.3 * max(len(lines) for _, lines in panels)
-    shape = (1, len(panels)) if not group.curve else (1, 1)
-    figure, axes = plt.subplots(*shape, figsize=(5.2 + 2.6 * (len(panels) - 1), tall), layout="constrained",
-                                squeeze=False, sharey=not group.curve)  # fmt: skip
+    size = 5.2 + 2.6 * (len(panels) - 1), 1.1 + 0.3 * max(len(lines) for _, lines in panels)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False, sharey=True)
     for (net, lines), panel in zip(panels, axes[0], strict=True):
-        if group.curve:
-            curve(panel, lines, group.curve)
-        else:
-            dots(panel, lines)
+        dots(panel, lines)
         panel.set_title(f"{NETS[net].title} at {NETS[net].ratio:g}x", fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=110)

@@ -1,7 +1,4 @@
-"""A case in a process of its own, whose peak memory, threads and libraries are not those of other cases.
-
-``python -m benchmarks.harness.case MODULE FUNCTION ARGUMENTS`` prints what the function returns, both as JSON.
-"""
+"""A case in a process of its own, whose peak memory, threads and libraries are not those of other cases."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+PROGRAM = "from benchmarks.harness.case import main; main()"
 UNAVAILABLE = 77  # exit code where the packages or data of a case are absent
 
 
@@ -37,7 +35,7 @@ def in_own_process(
     module = function.__module__
     if module == "__main__":
         module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
-    words = ["-m", "benchmarks.harness.case", module, function.__name__, json.dumps(arguments)]
+    words = ["-c", PROGRAM, module, function.__name__, json.dumps(arguments)]
     done = subprocess.run(
         [sys.executable, *words], stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
     )
@@ -51,6 +49,7 @@ def in_own_process(
 
 
 def main() -> None:
+    """Print what a function returns, both its arguments and that as JSON: the program of such a process."""
     module, function, arguments = sys.argv[1:]
     try:
         print(json.dumps(getattr(importlib.import_module(module), function)(*json.loads(arguments))))
@@ -59,7 +58,3 @@ def main() -> None:
             raise
         print(error, file=sys.stderr)
         sys.exit(UNAVAILABLE)
-
-
-if __name__ == "__main__":
-    main()

@@ -40,12 +40,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that answer one question, on some nets; the first case of each table is the baseline."""
+    """Cases that answer one question, on some nets; the first line of a table is the baseline."""
 
     question: str
     cases: tuple[Case, ...]
     nets: tuple[str, ...] = ("resnet20",)
-    curve: str = ""  # label of the horizontal axis where the labels of the cases are numbers
+    baseline: bool = True  # whether the baseline is a line of its own, not one of the cases by another name
 
 
 BASELINE = Case("baseline")
@@ -124,7 +124,7 @@ GROUPS = {
             Case("4000"),
             Case("10000", samples=10000, seeds=2),
         ),
-        curve="calibration images",
+        baseline=False,
     ),
     "iterations": Group(
         "Iterations of tuning",
@@ -133,7 +133,7 @@ GROUPS = {
             Case("100"),
             *(Case(str(n), {"iterations": n}, seeds=1) for n in (200, 400)),
         ),
-        curve="iterations",
+        baseline=False,
     ),
     "refinement": Group(
         "Second-order (OBS) rounding at the start, and tuning after it",

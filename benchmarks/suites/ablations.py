@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import noworse as nw
-from benchmarks.harness.row import Row, read
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Row, Run, Suite, main
+from benchmarks.harness.row import read
 from benchmarks.suites.ablation_cases import GROUPS, NETS, Trial, trials_of
 from noworse.task import Task
 from zoo import data

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.harness.row import Row, stored, values_of
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Row, Suite, main
+from benchmarks.harness.row import stored, values_of
 from benchmarks.suites.l2 import measured_cases
 
 LIMIT = 0.01  # nats

@@ -21,9 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Row, Run, Suite, main
 from benchmarks.suites.l2 import share_of_grids
 from zoo import classify
 from zoo.architectures import ARCHITECTURES, build

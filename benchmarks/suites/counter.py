@@ -12,9 +12,7 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Row, Run, Suite, main
 from noworse.methods.grid import GridSet, GridSpec
 from noworse.methods.transformed import TransformedGrids
 from noworse.methods.transforms import TRANSFORMS

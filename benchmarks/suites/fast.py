@@ -6,7 +6,7 @@ original and of the decoded file included; the targets are meant for two idle co
 
 from __future__ import annotations
 
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Suite, main
 from benchmarks.suites.l2 import sections_of
 
 SUITE = Suite("fast", __doc__, sections_of("fast"), quick=("lenet5", "resnet20", "vit_tiny"))

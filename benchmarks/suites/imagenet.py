@@ -25,10 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import noworse as nw
-from benchmarks.harness import suite
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite
+from benchmarks.harness import Row, Run, Suite, suite
+from benchmarks.suites.codec_symbols import entropy_bits
 from noworse.checkpoint import open_checkpoint
 from noworse.errors import BadInput
 from noworse.format import File
@@ -65,9 +63,8 @@ def narrow_ratio(path: Path) -> float:
             count = int(np.prod(item.shape))
             elements += count
             if isinstance(item, Grid):
-                found = np.unique(item.codes, return_counts=True)[1]
-                entropy = float(-(found * np.log2(found / count)).sum())
-                bits += WORD * int(np.ceil(entropy / WORD)) + SYMBOL_BITS * len(found)
+                words = int(np.ceil(entropy_bits(item.codes) / WORD))
+                bits += WORD * words + SYMBOL_BITS * len(np.unique(item.codes))
             else:
                 bits += SYMBOL_BITS if isinstance(item, Constant) else 8 * file.tensor_bytes(name)
     return 32 * elements / bits

@@ -15,9 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Section, Suite, main
+from benchmarks.harness import Row, Run, Section, Suite, main
 from benchmarks.suites.l2_cases import CASES, FASHION, FAST, MINILM, Case
 
 TABLES = {"l2": CASES, "fast": FAST}

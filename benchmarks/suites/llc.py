@@ -12,9 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Section, Suite, main
+from benchmarks.harness import Row, Run, Section, Suite, main
 from benchmarks.suites import llc_calibration, llc_equal, llc_integers, llc_neighborhood, llc_sensitivity
 from benchmarks.suites.llc_nets import EIGHT, NETS
 from noworse.allocate import Choices, knapsack

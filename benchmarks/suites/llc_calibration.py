@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
+from benchmarks.harness import Row, Run
 from benchmarks.suites.llc_nets import EIGHT, Judge, paper_search
 from noworse.methods.quantizers.costs import gradient_sums
 from noworse.task import TaskUnavailable

@@ -17,8 +17,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import nn
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
+from benchmarks.harness import Row, Run
 from benchmarks.suites.llc_nets import ASKED, EIGHT, Judge, against, labelled_calib, paper_search, search_of, task_of
 from noworse.allocate import allocate
 from noworse.bit_search import Search

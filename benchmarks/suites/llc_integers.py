@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
+from benchmarks.harness import Row, Run, rounds
 from benchmarks.suites.llc_nets import search_of, task_of
 from noworse.onnx_export import export_onnx
 from noworse.quantize import Quantization
@@ -32,14 +31,9 @@ def session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def seconds(run_once: Any) -> float:
-    """The median of some calls."""
-    times = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        run_once()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+def run_all(net: Any, batches: list[Any]) -> list[Any]:
+    """The net's outputs for each batch."""
+    return [net.run(None, {"input": batch})[0] for batch in batches]
 
 
 def rows(run: Run) -> list[Row]:
@@ -67,9 +61,9 @@ def _net(net: str, results: dict[str, Quantization], images: torch.Tensor) -> li
             size = export_onnx(result, images[:2], path)
             run_net = session(path)
             batches = [x.numpy() for x in images.split(BATCH)]
-            predicted = np.concatenate([run_net.run(None, {"input": x})[0].argmax(1) for x in batches])
-            spent[name] = seconds(lambda run_net=run_net, batches=batches: [run_net.run(None, {"input": x}) for x in
-                                                                             batches[:10]])  # fmt: skip
+            predicted = np.concatenate([logits.argmax(1) for logits in run_all(run_net, batches)])
+            forward = partial(run_all, run_net, batches[:10])
+            spent[name] = statistics.median(rounds({name: forward}, REPEATS)[name])
             with torch.no_grad():
                 own = torch.cat([result.module(x).argmax(1) for x in images.split(250)]).numpy()
             what = f"{net}, onnx {name}"

@@ -15,10 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.harness import Row, Run, Suite, main
 from benchmarks.harness.page import ROOT
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
 from noworse import data
 from noworse.sensitivity.curves import Curve, Neighborhood
 from noworse.sensitivity.neighborhood import neighborhood

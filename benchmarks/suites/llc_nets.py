@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.harness.row import Row
+from benchmarks.harness import Row
 from noworse.bit_search import DEFAULT, PAPER, TRUE, Search
 from noworse.compare import contrast
 from noworse.task import Task

@@ -20,9 +20,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Row, Run, Suite, main
 from noworse.compare import contrast
 from noworse.sensitivity.errors import weight_rounding
 from noworse.sensitivity.measure import DEFAULT, Runs, measure

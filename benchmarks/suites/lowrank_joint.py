@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.row import Row
+from benchmarks.harness import Row
 from benchmarks.suites.l2_cases import FASTER, NEAREST
 from benchmarks.suites.paper import ratio_at
 from noworse.compress import compress_task

@@ -18,9 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Row, Run, Suite, main
 
 LADDER = (0.35, 0.5, 0.7, 0.85)  # of the default's ratio
 GAIN = 1.5  # must be reached

@@ -13,17 +13,14 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import Row, Run, Suite, main
 from benchmarks.harness.case import CaseFailed, in_own_process
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
 
 TASK, TARGET = "zoo/fashion_mnist.py:resnet20", "24"
 ITERATIONS, QUICK, BATCH = 200, 20, 64
@@ -49,11 +46,7 @@ def compress(
     """The report of one compression, by torchrun where there are several processes, with the digest of its file."""
     words = command(folder, name, iterations, *extra)
     if processes > 1:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", port]
-        words = [*launch, *words]
+        words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *words]
     done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, env=environment())
     if done.returncode:
         raise CaseFailed(f"the process of {name} ended with {done.returncode}")

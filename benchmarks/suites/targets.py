@@ -6,9 +6,7 @@ import tempfile
 from pathlib import Path
 
 import noworse as nw
-from benchmarks.harness.row import Row
-from benchmarks.harness.run import Run
-from benchmarks.harness.suite import Suite, main
+from benchmarks.harness import Row, Run, Suite, main
 
 TARGETS, LOWEST, HIGHEST = 20, 4.0, 60.0
 
