@@ -15,7 +15,7 @@ from benchmarks.harness.case import CaseFailed, is_unavailable
 from benchmarks.harness.row import RESULTS, Row, merged, read, text_of, write
 from benchmarks.harness.run import Run
 
-QUICK_SECONDS = 110  # after which a quick run is cut off: two minutes with start and end
+QUICK_SECONDS = 100  # after which a quick run is cut off: two minutes with start and end
 Section = Callable[[Run], Iterable[Row]]
 
 
@@ -67,7 +67,8 @@ def main(suite: Suite, arguments: Sequence[str] | None = None) -> None:
         rows = [row for row in read(options.json or stored) if not options.only or row.section in options.only]
     else:
         rows, failed = measure(suite, options)
-    print(text_of(rows))
+    if rows:
+        print(text_of(rows))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
     if options.check:
@@ -77,11 +78,11 @@ def main(suite: Suite, arguments: Sequence[str] | None = None) -> None:
 def measure(suite: Suite, options: argparse.Namespace) -> tuple[list[Row], list[str]]:
     """The rows of the chosen sections, stored after each, and the names of sections that failed.
 
-    Where sections are chosen, rows that the file holds of others stay there.
+    Rows that the file holds of other sections, not chosen or not to be had here, stay there.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
     run = Run(options.quick, options.folder, options.fresh, 1 if options.quick else options.workers, options)
-    before = read(options.json) if options.only and options.json else []
+    before = [row for row in read(options.json) if row.section in suite.sections] if options.json else []
     rows: dict[str, Row] = {}
     failed: list[str] = []
     with time_limit(QUICK_SECONDS if options.quick else 0):

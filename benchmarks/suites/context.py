@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import Row, Run, Suite, main
+from benchmarks.harness.page import ROOT
 from benchmarks.suites.codec_symbols import entropy_bits, minilm_path
 from noworse.format import File, pack
 from noworse.representation import Grid, Representation, pack_step
 
-WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights"
+WEIGHTS = ROOT / "zoo" / "weights"
 NETS = ["lenet300", "lenet5", "resnet20", "vgg_small", "vit_tiny", "mobilenetv2", "minilm"]
 
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -59,11 +58,13 @@ def kill_once(folder: Path, name: str, iterations: int, work: Path) -> None:
     program = "from noworse import work; work.EVERY = 0; from noworse.cli import main; main()"
     words = [sys.executable, "-c", program, *command(folder, name, iterations, "--work", str(work))[2:]]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
-    while not list(work.glob("*.safetensors")) and process.poll() is None:
-        time.sleep(0.01)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        while not list(work.glob("*.safetensors")) and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(0.2)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def parallel_rows(alone: dict[str, Any], two: dict[str, Any], again: dict[str, Any]) -> list[Row]:
