@@ -9,7 +9,7 @@ and every tensor takes the step s and the edge r that minimise a D + lambda R fo
 for Gaussian tensors this is reverse water-filling). At high rates D = s^2 / 12, so that s is proportional to
 sqrt(n^BALANCE P): relative to its tensor's magnitude, and coarser for larger tensors. BALANCE = 0 counts relative
 errors per element, 1 per tensor: a layer's output feels the relative error of its weights, however many they are. At 3
-bits per weight, development data of all four nets of benchmarks/datafree.py prefer 1 to 0 and to 1/2.
+bits per weight, development data of all four nets of benchmarks.datafree prefer 1 to 0 and to 1/2.
 """
 
 from __future__ import annotations
