@@ -16,7 +16,6 @@ import numpy as np
 from noworse.checkpoint.names import TO_SAFETENSORS
 from noworse.errors import BadInput
 from noworse.format import File
-from noworse.format.index import TIED
 from noworse.representation import find_dtype
 
 ALIGNMENT = 8  # of the data in the file, by spaces behind the header
@@ -38,7 +37,7 @@ def _layout(file: File) -> tuple[bytes, dict[str, int], int]:
     entries = {name: file.entry(name) for name in file.names}
     signatures = {name: entry.signature for name, entry in entries.items()}
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    ties = {name: file.names[entry.target] for name, entry in entries.items() if entry.signature.kind == TIED}
+    ties = {name: file.names[entry.target] for name, entry in entries.items() if entry.signature.kind.refers}
     if ties:
         header["__metadata__"]["noworse.ties"] = json.dumps(ties)
     starts: dict[str, int] = {}

@@ -8,7 +8,7 @@ summed in the order of the inner dimension, each product and each sum rounded.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Representation
-from noworse.representation.dtypes import find_dtype, from_float32
+from noworse.representation.base import Representation, Signature
+from noworse.representation.dtypes import DType, find_dtype, from_float32
 from noworse.representation.form import PLAIN
-from noworse.representation.grid import EDGE_UNITS, Grid
+from noworse.representation.grid import EDGE_UNITS, FLOATS, Grid
 from noworse.representation.minifloat import unpack_step
 
 FLAT, SPATIAL = range(2)  # splits of a tensor's dimensions into those of the rows and those of the columns
@@ -54,6 +54,8 @@ def check_factors(shape: tuple[int, ...], split: int, left: tuple[int, ...], rig
 class Product(Representation):
     """``left`` (M, r) times ``right`` (r, N), seen as a tensor of ``shape`` by ``split`` (see ``matrix_shape``)."""
 
+    number, label, dtypes, factors = 4, "product", FLOATS, 2
+
     left: Grid
     right: Grid
     split: int
@@ -67,6 +69,49 @@ class Product(Representation):
             raise BadInput(f"factors of {self.left.dtype} and {self.right.dtype}, expected {self.dtype}")
         if (self.left.form, self.right.form) != (PLAIN, PLAIN):
             raise BadInput("a factor of a product has a form, expected plain grids")
+
+    @property
+    def signature(self) -> Signature:
+        """With the split."""
+        return Signature(type(self), self.dtype, self.shape, bytes([self.split]))
+
+    @property
+    def others(self) -> Sequence[Grid]:
+        """The factors."""
+        return [self.left, self.right]
+
+    @classmethod
+    def value_bytes(cls, dtype: DType) -> int:
+        """One, for the split."""
+        return 1
+
+    @classmethod
+    def check(cls, signature: Signature, others: Sequence[Signature]) -> None:
+        """BadInput where they are no grids of its dtype, or of other shapes than factors have."""
+        if any((factor.kind, factor.dtype) != (Grid, signature.dtype) for factor in others):
+            raise BadInput(f"a product of {signature.dtype} has factors that are no grids of this dtype")
+        check_factors(signature.shape, signature.value[0], others[0].shape, others[1].shape)
+
+    @classmethod
+    def multiplications(cls, signature: Signature, others: Sequence[Signature]) -> int:
+        """As many for every element as the rank."""
+        return signature.size * others[0].shape[1]
+
+    @classmethod
+    def assemble(
+        cls, signature: Signature, fields: None, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
+    ) -> Product:
+        """Of its factors."""
+        left, right = others
+        return cls(left, right, signature.value[0], signature.shape, signature.dtype)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The rank."""
+        return {"rank": self.right.shape[0]}
+
+    def __str__(self) -> str:
+        return f"product of rank {self.right.shape[0]}"
 
     def storage(self) -> NDArray[Any]:
         """The product, each element rounded to float64, float32 and the dtype in turn."""
