@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from noworse.checkpoint import write_safetensors
 from noworse.errors import BadInput
 from noworse.format import File, packed_size
-from noworse.io import load_file
+from noworse.io import Framework, load_file
 from noworse.representation import DTYPES, NOTHING, Representation
 
 
@@ -43,7 +43,7 @@ def measure(path: Path, rounds: int, max_bytes: int | None = None) -> dict[str, 
         decoded = sum(file.entry(name).signature.nbytes for name in own)
         where = file.attribution()
         size = file.size
-    framework = "torch" if find_spec("torch") else "numpy"
+    framework: Framework = "torch" if find_spec("torch") else "numpy"
     return {
         "size": size,
         "decoded_bytes": decoded,
@@ -53,7 +53,7 @@ def measure(path: Path, rounds: int, max_bytes: int | None = None) -> dict[str, 
         "encode": _speed(float(median(encode)), decoded, symbols),
         "decode": _speed(float(median(decode)), decoded, symbols),
         "framework": framework,
-        "load_seconds": _median(rounds, lambda: load_file(path, framework, max_bytes)),
+        "load_seconds": _median(rounds, lambda: load_file(path, framework=framework, max_bytes=max_bytes)),
         "safetensors_seconds": _safetensors_seconds(path, rounds, framework, max_bytes),
         "rounds": rounds,
     }

@@ -20,8 +20,8 @@ from noworse.bit_search import CONFIDENCE, DEFAULT, LEVELS, LayerBits, Search
 from noworse.compare import mean_loss
 from noworse.data import Batch
 from noworse.errors import BadInput
-from noworse.format import write
-from noworse.io import Lossless, load_model, safe_open
+from noworse.format import File, write
+from noworse.io import Lossless, load_model
 from noworse.methods.quantizers.costs import COSTS
 from noworse.methods.quantizers.proposals import FULL, Proposal
 from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
@@ -150,8 +150,8 @@ def run(search: Search, held_out: list[Batch], bits: Bits | None, tolerance: flo
 
 def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
     """Load a file of ``Quantization.save`` into ``module``, in place: weights, and hooks that round layer inputs."""
-    with safe_open(path) as file:
-        ranges = from_settings(file.metadata()["settings"].get("activations", {}))
+    with File(path) as file:
+        ranges = from_settings(file.settings.get("activations", {}))
     return attach(load_model(module, path).eval(), ranges)
 
 

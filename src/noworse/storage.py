@@ -30,7 +30,7 @@ def import_torch() -> Any:
         import torch
     except ImportError as error:
         raise BadInput(
-            "torch is not installed: pip install noworse[torch], or read the file with framework='numpy'"
+            "torch is not installed: pip install noworse[torch], or read the file with framework='np'"
         ) from error
     return torch
 

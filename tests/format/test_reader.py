@@ -14,7 +14,7 @@ from noworse.errors import BadInput, CorruptFile
 from noworse.format import File, limits, pack
 from noworse.format.index import Entry, columns, tail
 from noworse.format.writer import HEADER, deflate
-from noworse.representation import Constant, Grid, Raw, Signature
+from noworse.representation import Constant, Grid, Product, Raw, Signature, Tied
 from noworse.representation.columns import varints
 
 SETTINGS, VERDICT = {"seed": 1}, {"verdict": "improved"}
@@ -385,3 +385,21 @@ def test_a_file_may_be_read_from_two_threads(tmp_path):
     with File(tmp_path / "a.nwt") as file, ThreadPoolExecutor(2) as pool:
         for name, found in zip(items, pool.map(file.representation, items), strict=True):
             assert found == items[name]
+
+
+def test_metadata_are_the_texts_among_the_settings():
+    for made, shown in [({"metadata": {"a": "ä", "b": 1}}, {"a": "ä"}), ({"metadata": "a"}, {}), ({"x": 1}, {})]:
+        assert File(pack({}, made, None)).metadata == shown
+
+
+def test_offsets_are_those_of_streams():
+    rng = np.random.default_rng(0)
+    factors = [Grid(rng.integers(-9, 9, 8, np.int32), 30000, 40, shape, "float32") for shape in ((8, 1), (1, 8))]
+    items = {
+        "product": Product(*factors, 0, (8, 8), "float32"),
+        "large": Raw(rng.bytes(2000), (2000,), "uint8"),
+        "tied": Tied("large", (2000,), "uint8"),
+    }
+    with File(pack(items, {}, None)) as file:
+        assert file.offset("large") == file.offset("tied") == len(HEADER)
+        assert file.offset("product") == len(HEADER) + 2000

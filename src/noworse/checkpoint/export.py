@@ -1,8 +1,8 @@
 """A .nwt file to safetensors, with numpy alone.
 
 A safetensors file is a little-endian u64 header length, a JSON header of dtype, shape and byte range by name, and the
-data without gaps. It knows no ties: tied tensors are written out in full, so that every name loads strictly, and the
-metadata entry "noworse.ties" tells which names share storage.
+data without gaps. It knows no ties: tied tensors are written out in full, so that every name loads strictly. Its
+metadata are those that came with the tensors; where none did, the entry "noworse.ties" tells which names share storage.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def _layout(file: File) -> tuple[bytes, dict[str, int], int]:
     """The header, where each tensor starts behind it, and the bytes of all; wide elements first, which aligns them."""
     entries = {name: file.entry(name) for name in file.names}
     signatures = {name: entry.signature for name, entry in entries.items()}
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    ties = {name: file.names[entry.target] for name, entry in entries.items() if entry.signature.kind.refers}
-    if ties:
-        header["__metadata__"]["noworse.ties"] = json.dumps(ties)
+    names = file.names
+    ties = {name: names[entry.target] for name, entry in entries.items() if entry.signature.kind.refers}
+    made = {"format": "pt", **({"noworse.ties": json.dumps(ties)} if ties else {})}
+    header: dict[str, Any] = {"__metadata__": file.metadata or made}
     starts: dict[str, int] = {}
     end = 0
     for name in sorted(signatures, key=lambda name: (-find_dtype(signatures[name].dtype).itemsize, name)):

@@ -8,11 +8,10 @@ What deflate cannot shrink (digest, checksums, low bytes of step sizes) stands b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from noworse.format.documents import dump
 from noworse.representation import KINDS, Representation, Signature, find_dtype
 from noworse.representation.columns import varints
 
@@ -55,8 +54,8 @@ class Index:
 
     entries: Sequence[Entry]
     streams: Sequence[Stream]
-    settings: dict[str, Any] = field(default_factory=dict)
-    verdict: dict[str, Any] | None = None
+    settings: bytes = b""  # as JSON, kept as a writer wrote it
+    verdict: bytes = b""
     digest: bytes = bytes(DIGEST_BYTES)
 
     @cached_property
@@ -87,8 +86,7 @@ def columns(index: Index) -> Iterator[tuple[str, bytes]]:
     yield "streams", varints(entry.stream for entry in entries if entry.signature.streams)
     yield from ((kind.column, data) for kind, data, _ in index.fields)
     yield "lengths", _table_lengths(index.streams) + _block_lengths(index.streams)
-    for what, value in (("settings", index.settings or None), ("verdict", index.verdict)):
-        text = dump(what, value)
+    for what, text in (("settings", index.settings), ("verdict", index.verdict)):
         yield what, varints([len(text)]) + text
 
 

@@ -13,7 +13,6 @@ from noworse.codec import BLOCK
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
 from noworse.format.dictionary import DICTIONARY
-from noworse.format.documents import load
 from noworse.format.index import DIGEST_BYTES, OWN, Entry, Index, Stream, numbers_of
 from noworse.format.layout import Layout, Use, lay_out
 from noworse.representation import KINDS, Signature
@@ -34,13 +33,13 @@ def parse(data: bytes, raw_length: int, max_bytes: int) -> tuple[Index, Layout]:
     layout = lay_out(entries, min(most, ends.left // 4))  # every stream has blocks, every block a checksum
     streams = _streams(cursor, ends, layout.uses)
     _check_multiplications(entries, streams)
-    settings, verdict = (load(what, cursor.take(cursor.varint(what), what)) for what in ("settings", "verdict"))
+    settings, verdict = (cursor.take(cursor.varint(what), what) for what in ("settings", "verdict"))
     if cursor.left:
         raise CorruptFile(f"{cursor.left} bytes follow the last column of the index, expected none")
     digest = ends.take(DIGEST_BYTES, "the digest")
     if ends.left:
         raise CorruptFile(f"{ends.left} bytes follow the digest of the index, expected none")
-    return Index(entries, streams, settings or {}, verdict, digest), layout
+    return Index(entries, streams, settings, verdict, digest), layout
 
 
 def _inflate(data: bytes, raw_length: int) -> tuple[bytes, bytes]:

@@ -18,6 +18,7 @@ from noworse.format import limits
 from noworse.format.arena import Arena
 from noworse.format.attribution import attribute
 from noworse.format.digest import Digest
+from noworse.format.documents import load
 from noworse.format.index import Entry
 from noworse.format.parse import parse
 from noworse.format.source import Source
@@ -27,6 +28,7 @@ from noworse.representation import Representation, from_float32, to_numpy
 
 TRAILER_BYTES = 12
 MAGIC_BYTES = 6
+METADATA = "metadata"  # the setting that holds texts which came with the tensors
 BATCH = 1 << 22  # elements decoded at once, which threads share ..
 BATCH_TENSORS = 1 << 9  # .. in no more tensors than that, each of which takes some kilobytes beside its elements
 _Content = tuple[NDArray[Any], int | None]  # stored elements, and their fingerprint where decoding made one
@@ -36,7 +38,8 @@ _Started = tuple[dict[int, CodedGrid], GridDecoding]  # tensors by number
 class File:
     """A .nwt file, or its bytes: a context manager.
 
-    The index is read and checked on opening. ``max_bytes`` limits the decoded size of all tensors together; without it
+    The index is read and checked on opening: ``settings`` say how the file was made, ``verdict`` is the result of the
+    test that it was put to, if any. ``max_bytes`` limits the decoded size of all tensors together; without it
     it is 256 MiB plus 1024 times the size of the file. CorruptFile for anything wrong; OSError as ``open`` has it.
     """
 
@@ -67,6 +70,8 @@ class File:
             raise CorruptFile(f"the crc32 of the index is {found:08x}, expected {checksum:08x}: damaged or truncated")
         limit = limits.default_max_bytes(self.size) if max_bytes is None else max_bytes
         self.index, layout = parse(self._packed, raw, limit)
+        self.settings = load("settings", self.index.settings) or {}
+        self.verdict = load("verdict", self.index.verdict)
         self._numbers = {entry.name: number for number, entry in enumerate(self.index.tensors)}
         self._streams = Streams(self._in, self.index, layout, len(HEADER))
         if self._streams.end != start:
@@ -99,19 +104,21 @@ class File:
         return list(self._numbers)
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """How the file was made."""
-        return self.index.settings
-
-    @property
-    def verdict(self) -> dict[str, Any] | None:
-        """The result of the test that the file was put to, if any."""
-        return self.index.verdict
+    def metadata(self) -> dict[str, str]:
+        """Texts by name that came with the tensors; anybody may have written them."""
+        found = self.settings.get(METADATA)
+        return {key: text for key, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}
 
     @property
     def digest(self) -> str:
         """Fingerprint of the decoded tensors, 32 hexadecimal digits."""
         return self.index.digest.hex()
+
+    def offset(self, name: str) -> int:
+        """Where the data of a tensor begin in the file, those of its target or factors where it has none itself."""
+        number = self._number(name)
+        _, signature, _, target, _ = self.index.entries[number]
+        return self._streams.offset(target if signature.kind.refers or signature.kind.factors else number)
 
     def entry(self, name: str) -> Entry:
         """What the index says about one tensor; BadInput for an unknown name."""

@@ -38,6 +38,10 @@ class Streams:
         """The offset behind the last one."""
         return self._offsets[-1]
 
+    def offset(self, tensor: int) -> int:
+        """Where the first stream of the tensor begins."""
+        return self._offsets[self._spans[tensor].first]
+
     def parts(self, tensor: int) -> list[NDArray[Any]]:
         """The tensor's symbols in each of its streams."""
         span, signature = self._spans[tensor], self._index.entries[tensor].signature

@@ -19,6 +19,7 @@ from noworse.format.atomic import atomic_file
 from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix
 from noworse.format.dictionary import DICTIONARY
 from noworse.format.digest import Digest
+from noworse.format.documents import dump
 from noworse.format.groups import group
 from noworse.format.index import CLASSES, OWN, SHARED, Entry, Index, Stream, columns, tail
 from noworse.representation import BYTES, CODES, Representation
@@ -135,7 +136,8 @@ class _Writer:
             self.entries.append(self._entry("", factor, numbers))
         _check_count(len(self.entries))
         self._write_shared()
-        index = Index(self.entries, self.own + self.shared, settings, verdict, digest.value())
+        texts = dump("settings", settings or None), dump("verdict", verdict)
+        index = Index(self.entries, self.own + self.shared, *texts, digest.value())
         return self.written + finish(self.out, index)
 
     def _entry(self, name: str, item: Representation, numbers: Mapping[str, int]) -> Entry:
