@@ -287,6 +287,12 @@ def product_bomb() -> bytes:
     return product((7000, 7000), (7000, 3000), (3000, 7000), (2, 2))
 
 
+@attack("products of 536870912 multiplications")
+def product_of_few_bytes() -> bytes:
+    """A hundred bytes that take a second of multiplications, every time that the tensor is asked for."""
+    return product((1024, 1024), (1024, 512), (512, 1024), (2, 2))
+
+
 @attack("has factors that are no grids")
 def product_of_products() -> bytes:
     """A product whose factor is a product, which lacks factors of its own."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Tensors: TypeAlias = Mapping[str, Tensor | NDArray[Any]]
 
 Framework: TypeAlias = Literal["pt", "torch", "np", "numpy"]
+KEPT = 1 << 24  # bytes of a tensor that may be asked for under other names
 TORCH, NUMPY = ("pt", "torch"), ("np", "numpy")
 
 
@@ -95,6 +96,7 @@ class safe_open:  # noqa: N801  (the name that safetensors gave it)
     ) -> None:
         self._convert = _converter(framework, device)
         self._file = File(f, max_bytes)
+        self._kept: tuple[str, NDArray[Any]] | None = None  # what a tied tensor is tied to, if it is small
 
     def __enter__(self) -> safe_open:
         return self
@@ -115,9 +117,18 @@ class safe_open:  # noqa: N801  (the name that safetensors gave it)
     def get_tensor(self, name: str) -> Any:
         """Return one tensor; a tied one is that of its target."""
         stored = self._file.storage(name)
-        if isinstance(stored, str):
-            return self.get_tensor(stored)  # which is never tied itself
-        return self._convert(stored, self._file.entry(name).signature.dtype)
+        return self._convert(
+            self._target(stored) if isinstance(stored, str) else stored, self._file.entry(name).signature.dtype
+        )
+
+    def _target(self, name: str) -> NDArray[Any]:
+        """Elements of what a tensor is tied to: decoded once where many are tied to the same and it is small."""
+        if self._kept is None or self._kept[0] != name:
+            stored = self._file.representation(name).storage()
+            if stored.nbytes > KEPT:
+                return stored
+            self._kept = name, stored
+        return self._kept[1].copy()
 
     def get_tensors(self) -> dict[str, Any]:
         """Return all tensors by name."""

@@ -180,7 +180,7 @@ COUNT = 6
 @pytest.mark.parametrize(
     ("replaced", "message"),
     [
-        ({"names": varints([10**6 + 1])}, r"1000001 tensors, expected at most 3278\d\d within max_bytes"),
+        ({"names": varints([10**6 + 1])}, r"1000001 tensors, expected at most 5\d\d\d within max_bytes and a file of"),
         ({"text": varints([5, 0, 0])}, "names needs 5 numbers, only 2 bytes"),
         ({"text": varints([2, 0, 0]) + b"a\0b"}, "ends within names"),
         ({"names": NAMES + b"a\0b\0c\0d\0e\0a\0"}, "two tensors are called 'a'"),
@@ -298,7 +298,17 @@ def test_what_an_index_may_describe_grows_with_max_bytes():
         File(small, max_bytes=264_000)
     assert len(File(small).names) == 66_000
     with pytest.raises(CorruptFile, match="1000001 tensors, expected at most 1000000 within max_bytes"):
-        File(seal(HEADER, deflate(varints([1_000_001])) + bytes(16), 3), max_bytes=1 << 40)
+        File(seal(HEADER + bytes(1 << 17), deflate(varints([1_000_001])) + bytes(16), 3), max_bytes=1 << 40)
+
+
+def test_what_an_index_may_describe_grows_with_the_file():
+    """Each takes time, and names may deflate to nothing: 2 KB once took 11 seconds to load."""
+    text = varints([20_000]) + bytes(20_000)
+    small = seal(HEADER, deflate(text) + bytes(16), len(text))
+    most = 4096 + 8 * len(small)
+    with pytest.raises(CorruptFile, match=f"20000 tensors, expected at most {most} within max_bytes and a file of"):
+        File(small, max_bytes=1 << 40)
+    assert limits.described_items(1 << 40, 1 << 20) > 8_000_000
 
 
 def test_factors_of_products_count_as_tensors():

@@ -12,12 +12,14 @@ import math
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from noworse.checkpoint.names import TO_SAFETENSORS
 from noworse.errors import BadInput
 from noworse.format import File
 from noworse.representation import find_dtype
 
+LONGEST = 100_000_000  # bytes of a header
 ALIGNMENT = 8  # of the data in the file, by spaces behind the header
 
 
@@ -25,10 +27,21 @@ def write_safetensors(file: File, out: BinaryIO) -> int:
     """Write all tensors of ``file`` bit for bit, holding one at a time; returns the size in bytes."""
     header, starts, size = _layout(file)
     out.write(header)
-    for name, content in file.stored():
-        elements = file.representation(content).storage() if isinstance(content, str) else content
+
+    def put(name: str, elements: NDArray[Any]) -> None:
         out.seek(len(header) + starts[name])
         out.write(np.ascontiguousarray(elements).reshape(-1).view(np.uint8).data)
+
+    tied: dict[str, list[str]] = {}
+    for name, content in file.stored():
+        if isinstance(content, str):
+            tied.setdefault(content, []).append(name)
+        else:
+            put(name, content)
+    for target, names in tied.items():  # decoded once more, however many they are
+        elements = file.representation(target).storage()
+        for name in names:
+            put(name, elements)
     return len(header) + size
 
 
@@ -51,6 +64,10 @@ def _layout(file: File) -> tuple[bytes, dict[str, int], int]:
         starts[name] = end
         end += math.prod(shape) * find_dtype(dtype).itemsize
         header[name] = {"dtype": TO_SAFETENSORS[dtype], "shape": list(shape), "data_offsets": [starts[name], end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
+    least = sum(len(json.dumps(name, ensure_ascii=False)) for name in header)  # before the text takes any memory
+    text = b"" if least > LONGEST else json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    if max(least, len(text)) > LONGEST:
+        found = max(least, len(text))
+        raise BadInput(f"a header of {found} bytes or more, expected at most {LONGEST}, which is all safetensors reads")
     text += b" " * (-len(text) % ALIGNMENT)
     return len(text).to_bytes(8, "little") + text, starts, end

@@ -109,7 +109,12 @@ def _names(names: Sequence[bytes]) -> bytes:
 
 
 def _common(a: bytes, b: bytes) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    """Number of first bytes that agree, by halving: names may have thousands."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
 
 
 def _signatures(signatures: Sequence[Signature]) -> bytes:

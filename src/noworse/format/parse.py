@@ -23,11 +23,11 @@ from noworse.representation.dtypes import BY_CODE
 BY_NUMBER = {kind.number: kind for kind in KINDS}
 
 
-def parse(data: bytes, raw_length: int, max_bytes: int) -> tuple[Index, Layout]:
+def parse(data: bytes, raw_length: int, max_bytes: int, file_size: int) -> tuple[Index, Layout]:
     """Read an index whose checksum was verified; CorruptFile for whatever a correct writer would not write."""
     text, tail = _inflate(data, raw_length)
     cursor, ends = Cursor(text), Cursor(tail)
-    most = limits.described_items(max_bytes)
+    most = limits.described_items(max_bytes, file_size)
     names = _names(cursor, most)
     entries = _entries(cursor, ends, names, _chosen(cursor, names, most, max_bytes))
     layout = lay_out(entries, min(most, ends.left // 4))  # every stream has blocks, every block a checksum
@@ -58,8 +58,9 @@ def _inflate(data: bytes, raw_length: int) -> tuple[bytes, bytes]:
 
 def _names(cursor: Cursor, most: int) -> list[str]:
     count = cursor.varint("the number of tensors")
-    if count > min(most, limits.TENSORS):
-        raise CorruptFile(f"{count} tensors, expected at most {min(most, limits.TENSORS)} within max_bytes")
+    most = min(most, limits.TENSORS)
+    if count > most:
+        raise CorruptFile(f"{count} tensors, expected at most {most} within max_bytes and a file of this size")
     names: dict[str, None] = {}
     before, total = b"", 0
     for shared in cursor.varints(count, "names"):

@@ -69,7 +69,7 @@ class File:
         if found != checksum:
             raise CorruptFile(f"the crc32 of the index is {found:08x}, expected {checksum:08x}: damaged or truncated")
         limit = limits.default_max_bytes(self.size) if max_bytes is None else max_bytes
-        self.index, layout = parse(self._packed, raw, limit)
+        self.index, layout = parse(self._packed, raw, limit, self.size)
         self.settings = load("settings", self.index.settings) or {}
         self.verdict = load("verdict", self.index.verdict)
         self._numbers = {entry.name: number for number, entry in enumerate(self.index.tensors)}

@@ -57,8 +57,9 @@ class Signature(Described):
 
     @property
     def columns(self) -> int:
-        """Length of a row where the elements are seen as a matrix: all dimensions but the first; 0 if there is one."""
-        return self.size // self.shape[0] if self.size and len(self.shape) > 1 else 0
+        """Length of a row where the elements are seen as a matrix, by all dimensions but the first; 0 for a vector."""
+        columns = self.size // self.shape[0] if self.size and self.shape else 0
+        return columns if 1 < columns < self.size else 0
 
 
 class Representation(Described, ABC):

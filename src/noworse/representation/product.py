@@ -24,7 +24,8 @@ from noworse.representation.minifloat import unpack_step
 
 FLAT, SPATIAL = range(2)  # splits of a tensor's dimensions into those of the rows and those of the columns
 EXACT = 1 << 53  # integers of a float64
-PIECE = 1 << 20  # elements multiplied at a time
+PIECE = 1 << 20  # elements multiplied at a time ..
+CLOSE = 1 << 15  # .. and so many where every product is rounded, which takes a pass over all sums for each
 
 
 def matrix_shape(shape: tuple[int, ...], split: int) -> tuple[int, int]:
@@ -119,8 +120,9 @@ class Product(Representation):
         out = np.empty((rows, columns), find_dtype(self.dtype).storage)
         unit = unpack_step(self.left.step) * unpack_step(self.right.step) / EDGE_UNITS**2
         right = _points(self.right, 0, self.right.shape[0])
-        multiply = np.matmul if len(right) * _largest(self.left) * _largest(self.right) < EXACT else _in_order
-        for start, end in _pieces(rows, columns):
+        exact = len(right) * _largest(self.left) * _largest(self.right) < EXACT
+        multiply = np.matmul if exact else _in_order
+        for start, end in _pieces(rows, columns, PIECE if exact else CLOSE):
             with np.errstate(over="ignore"):  # hostile steps may lead to infinity, which is no crash
                 sums = multiply(_points(self.left, start, end), right) * unit
                 out[start:end] = from_float32(sums.astype(np.float32).reshape(-1), self.dtype).reshape(-1, columns)
@@ -130,9 +132,9 @@ class Product(Representation):
         return out.reshape(self.shape)
 
 
-def _pieces(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows that hold about ``PIECE`` elements."""
-    count = max(1, PIECE // columns)
+def _pieces(rows: int, columns: int, size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that hold about so many elements."""
+    count = max(1, size // columns)
     return ((start, min(start + count, rows)) for start in range(0, rows, count))
 
 
