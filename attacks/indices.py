@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 
 from attacks.base import attack, model, one
 from attacks.forge import columns_of, data_of, forge, seal, tail_of
 from noworse.codec import BLOCK
-from noworse.format.columns import varints
 from noworse.format.writer import HEADER, deflate
-from noworse.representation import Constant
+from noworse.representation import KINDS, Constant, Representation, find_dtype
+from noworse.representation.columns import varints
 
 FLOAT32 = b"\x0a"  # kind constant, dtype float32
 
@@ -220,10 +221,19 @@ def unknown_kind() -> bytes:
     return index_alone(tensors(1, b"\xff\0", bytes(2)))
 
 
-@attack("a grid of dtype int64")
-def grid_of_integers() -> bytes:
-    """A grid whose dtype has no fractions."""
-    return index_alone(tensors(1, bytes([2 << 5 | 8, 0]), bytes(2)))
+def of_integers(kind: type[Representation]) -> Callable[[], bytes]:
+    """A maker of a tensor of this kind whose dtype it has not."""
+
+    def make() -> bytes:
+        return index_alone(tensors(1, bytes([kind.number << 5 | find_dtype("int64").code, 0]), bytes(2)))
+
+    make.__name__, make.__doc__ = f"{kind.label}_of_integers", f"A {kind.label} whose dtype has no fractions."
+    return make
+
+
+for _kind in KINDS:
+    if "int64" not in _kind.dtypes:
+        attack(f"a {_kind.label} of dtype int64")(of_integers(_kind))
 
 
 @attack("a packed step of 0")
@@ -275,6 +285,12 @@ def product(shape: tuple[int, int], left: tuple[int, int], right: tuple[int, int
 def product_bomb() -> bytes:
     """A kilobyte that decodes to no more than is allowed, but takes minutes of multiplications."""
     return product((7000, 7000), (7000, 3000), (3000, 7000), (2, 2))
+
+
+@attack("products of 536870912 multiplications")
+def product_of_few_bytes() -> bytes:
+    """A hundred bytes that take a second of multiplications, every time that the tensor is asked for."""
+    return product((1024, 1024), (1024, 512), (512, 1024), (2, 2))
 
 
 @attack("has factors that are no grids")

@@ -8,8 +8,8 @@ from attacks.base import attack, model, one
 from attacks.forge import NumberWriter, chunks_of, forge, rechunk
 from noworse.format import File, pack
 from noworse.format.chunks import Chunk, encode_codes
-from noworse.format.columns import varints
 from noworse.representation import Grid, Raw
+from noworse.representation.columns import varints
 
 
 def with_table(table: bytes) -> bytes:
@@ -95,6 +95,13 @@ def contexts_without_bytes() -> bytes:
 def raw_bool() -> bytes:
     """Truth values of 1 and 2."""
     return forge(one(Raw(b"\1\2", (2,), "uint8")), shapes=varints([1]) + bytes([1 << 5, 1, 2, 0]))
+
+
+@attack("tensor 'b' shares a stream with tensors of another kind")
+def bytes_of_unlike_width() -> bytes:
+    """A float32 and a float16 tensor whose bytes share streams, so that two of four have twice as many."""
+    items = {"a": Raw(bytes(range(40)), (10,), "float32"), "b": Raw(bytes(range(20)), (10,), "float16")}
+    return forge(File(pack(items, {}, None)), streams=varints([2, 2]))
 
 
 def matrix() -> File:

@@ -10,8 +10,8 @@ from attacks.forge import NumberWriter, data_of, forge, rechunk, seal
 from fuzz.seeds import Seed
 from noworse.errors import CorruptFile
 from noworse.format.chunks import Chunk
-from noworse.format.columns import Cursor, varints
 from noworse.format.writer import deflate
+from noworse.representation.columns import Cursor, varints
 
 NUMBERS = [0, 1, 2, 5, 127, 128, 255, 256, 4096, 16384, 65535, 65536, 1 << 18, (1 << 18) + 1, 1 << 20, 1 << 24]
 NUMBERS += [(1 << bits) + more for bits in (30, 31, 32, 40, 56, 62) for more in (-1, 0, 1)] + [(1 << 63) - 1]

@@ -143,7 +143,7 @@ def run_compress(name: str, quick: bool, folder: str) -> dict[str, Any]:
     opened = time.monotonic()
     loaded = nw.load_model(build(name), path)
     load_seconds = time.monotonic() - opened
-    decoded = {key: torch.from_numpy(value) for key, value in nw.load_file(path, framework="numpy").items()}
+    decoded = {key: torch.from_numpy(value) for key, value in nw.load_file(path, framework="np").items()}
     with torch.no_grad():
         expected = torch.func.functional_call(build(name), decoded, held_out[0])
         deviation = float((loaded(held_out[0]) - expected).abs().max())

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from noworse.errors import BadInput, CorruptFile, MismatchedModule, NoWorseError, TargetMissed
-from noworse.io import load_file, load_model, safe_open, save_file
+from noworse.io import load, load_file, load_model, safe_open, save, save_file
 
 if TYPE_CHECKING:
     from noworse import sensitivity
@@ -48,6 +48,7 @@ __all__ = [
     "decompose",
     "decompose_task",
     "export_onnx",
+    "load",
     "load_file",
     "load_model",
     "load_quantized",
@@ -56,6 +57,7 @@ __all__ = [
     "quantize",
     "quantize_task",
     "safe_open",
+    "save",
     "save_file",
     "sensitivity",
     "verify",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.checkpoint.names import TO_SAFETENSORS
 from noworse.checkpoint.storage import (
     dtype_name,
     import_torch,
@@ -20,38 +21,52 @@ from noworse.checkpoint.storage import (
     torch_storage,
 )
 from noworse.errors import BadInput, MismatchedModule
-from noworse.format import File, write
+from noworse.format import METADATA, File, pack, write
 from noworse.representation import Representation, Tied, to_numpy
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor, device, nn
 
     Module = nn.Module
+    Device: TypeAlias = str | int | device
+    Tensors: TypeAlias = Mapping[str, Tensor | NDArray[Any]]
+
+Framework: TypeAlias = Literal["pt", "torch", "np", "numpy"]
+KEPT = 1 << 24  # bytes of a tensor that may be asked for under other names
+TORCH, NUMPY = ("pt", "torch"), ("np", "numpy")
 
 
-def load_file(path: str | Path, framework: str = "torch", max_bytes: int | None = None) -> dict[str, Any]:
-    """All tensors of a file, by name; tied names hold the same object.
+def load_file(
+    f: str | Path, device: Device = "cpu", *, framework: Framework = "pt", max_bytes: int | None = None
+) -> dict[str, Any]:
+    """Return all tensors of a file by name, on ``device``; tied names hold the same object.
 
-    ``framework`` is "torch" (exact dtypes) or "numpy" (bfloat16 and float8 become float32 of the same values);
-    ``max_bytes`` limits the decoded size. Tensors are cut from common blocks of memory of about 32 MiB, each of which
-    stays while any of its tensors does (``safe_open`` gives single ones). CorruptFile for a damaged file, the digest of
-    its tensors included.
+    ``framework`` is "pt" (torch, exact dtypes) or "np" (numpy, which gets bfloat16 and float8 as float32 of the same
+    values); ``max_bytes`` limits the decoded size. Tensors are cut from common blocks of memory of about 32 MiB, each
+    of which stays while any of its tensors does (``safe_open`` gives single ones). CorruptFile for a damaged file, the
+    digest of its tensors included.
     """
-    convert = _converter(framework)
-    tensors: dict[str, Any] = {}
-    with File(path, max_bytes) as file:
-        for name, content in file.stored():  # converted here, while threads decode what comes next
-            dtype = file.entry(name).signature.dtype
-            tensors[name] = content if isinstance(content, str) else convert(content, dtype)
-    return {name: tensors[found] if isinstance(found, str) else found for name, found in tensors.items()}
+    return _load(f, device, framework, max_bytes)
 
 
-def save_file(tensors: Mapping[str, Tensor | NDArray[Any]], path: str | Path) -> int:
-    """Write tensors bit for bit and return the bytes of the file; tied tensors are stored once.
+def load(
+    data: bytes, device: Device = "cpu", *, framework: Framework = "pt", max_bytes: int | None = None
+) -> dict[str, Any]:
+    """Return all tensors of a file that is in memory, as ``load_file`` does."""
+    return _load(data, device, framework, max_bytes)
+
+
+def save_file(tensors: Tensors, f: str | Path, metadata: Mapping[str, str] | None = None) -> int:
+    """Write tensors bit for bit, with texts beside them, and return the bytes of the file; ties are stored once.
 
     BadInput for a tensor that cannot be stored (sparse, quantized, of strings, ...) or a path that cannot be written.
     """
-    return write(path, Lossless(tensors), {})
+    return write(f, Lossless(tensors), _settings(metadata))
+
+
+def save(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return the file that ``save_file`` would write."""
+    return pack(Lossless(tensors), _settings(metadata), None)
 
 
 def load_model(module: Module, path: str | Path, factorised: bool = False) -> Module:
@@ -78,11 +93,18 @@ def load_model(module: Module, path: str | Path, factorised: bool = False) -> Mo
 
 
 class safe_open:  # noqa: N801  (the name that safetensors gave it)
-    """A file whose tensors are decoded one at a time: a context manager with keys(), get_tensor(name), metadata()."""
+    """A file whose tensors are decoded one at a time, when they are asked for: a context manager.
 
-    def __init__(self, path: str | Path, framework: str = "torch", max_bytes: int | None = None) -> None:
-        self._convert = _converter(framework)
-        self._file = File(path, max_bytes)
+    Checksums of what is decoded are verified, the digest of the whole file is not. BadInput for tensors that are asked
+    for after the ``with`` block.
+    """
+
+    def __init__(
+        self, f: str | Path, framework: Framework = "pt", device: Device = "cpu", *, max_bytes: int | None = None
+    ) -> None:
+        self._convert = _converter(framework, device)
+        self._file = File(f, max_bytes)
+        self._kept: tuple[str, NDArray[Any]] | None = None  # what a tied tensor is tied to, if it is small
 
     def __enter__(self) -> safe_open:
         return self
@@ -93,34 +115,112 @@ class safe_open:  # noqa: N801  (the name that safetensors gave it)
         self._file.close()
 
     def keys(self) -> list[str]:
-        """Names of all tensors, in file order."""
+        """Return the names of all tensors, in the order in which they were saved."""
         return self._file.names
 
+    def offset_keys(self) -> list[str]:
+        """Return the names of all tensors, in the order of their data in the file."""
+        return sorted(self._file.names, key=self._file.offset)
+
     def get_tensor(self, name: str) -> Any:
-        """One decoded tensor; checksums of its blocks are verified, the digest of the whole file is not."""
+        """Return one tensor; a tied one is that of its target."""
         stored = self._file.storage(name)
-        if isinstance(stored, str):
-            stored = self._file.storage(stored)
-        assert not isinstance(stored, str)  # ties are never to what is tied itself
-        return self._convert(stored, self._file.entry(name).signature.dtype)
+        return self._convert(
+            self._target(stored) if isinstance(stored, str) else stored, self._file.entry(name).signature.dtype
+        )
 
-    def metadata(self) -> dict[str, Any]:
-        """What the file says about itself: "settings" and "verdict"."""
-        return {"settings": self._file.settings, "verdict": self._file.verdict}
+    def _target(self, name: str) -> NDArray[Any]:
+        """Elements of what a tensor is tied to: decoded once where many are tied to the same and it is small."""
+        if self._kept is None or self._kept[0] != name:
+            stored = self._file.representation(name).storage()
+            if stored.nbytes > KEPT:
+                return stored
+            self._kept = name, stored
+        return self._kept[1].copy()
+
+    def get_tensors(self) -> dict[str, Any]:
+        """Return all tensors by name."""
+        return {name: self.get_tensor(name) for name in self.offset_keys()}
+
+    def get_slice(self, name: str) -> Slice:
+        """Return a view of one tensor whose parts are decoded when they are indexed."""
+        signature = self._file.entry(name).signature
+        return Slice(lambda: self.get_tensor(name), signature.shape, signature.dtype)
+
+    def metadata(self) -> dict[str, str] | None:
+        """Return the texts that were saved beside the tensors; None without any."""
+        return self._file.metadata or None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the file was made."""
+        return self._file.settings
+
+    @property
+    def verdict(self) -> dict[str, Any] | None:
+        """The result of the test that the file was put to; None where there was none."""
+        return self._file.verdict
 
 
-def _converter(framework: str) -> Callable[[NDArray[Any], str], Any]:
-    if framework == "numpy":
+class Slice:
+    """A tensor that is not decoded yet: ``slice[1:3, ::2]`` gives the part; made by ``safe_open.get_slice``."""
+
+    def __init__(self, get: Callable[[], Any], shape: tuple[int, ...], dtype: str) -> None:
+        self._get, self._shape, self._dtype = get, shape, dtype
+
+    def get_shape(self) -> list[int]:
+        """Return the extents of the whole tensor."""
+        return list(self._shape)
+
+    def get_dtype(self) -> str:
+        """Return the dtype as safetensors calls it: "F32", "BF16", "I64", ..."""
+        return TO_SAFETENSORS.get(self._dtype, self._dtype.upper())
+
+    def __getitem__(self, index: Any) -> Any:
+        whole = self._get()
+        try:
+            part = whole[index]
+        except (IndexError, TypeError, ValueError) as error:
+            raise BadInput(f"{index!r} is no part of a tensor of shape {self._shape}: {error}") from error
+        return np.array(part) if isinstance(whole, np.ndarray) else part.clone()  # the rest need not be kept
+
+
+def _load(source: str | Path | bytes, device: Device, framework: Framework, max_bytes: int | None) -> dict[str, Any]:
+    convert = _converter(framework, device)
+    tensors: dict[str, Any] = {}
+    with File(source, max_bytes) as file:
+        for name, content in file.stored():  # converted here, while threads decode what comes next
+            dtype = file.entry(name).signature.dtype
+            tensors[name] = content if isinstance(content, str) else convert(content, dtype)
+    return {name: tensors[found] if isinstance(found, str) else found for name, found in tensors.items()}
+
+
+def _settings(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    for name, text in (metadata or {}).items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise BadInput(f"metadata {name!r}: {text!r} is a {type(text).__name__}, expected texts by name")
+    return {METADATA: dict(metadata)} if metadata else {}
+
+
+def _converter(framework: str, device: Device) -> Callable[[NDArray[Any], str], Any]:
+    if framework in NUMPY:
+        if str(device) != "cpu":
+            raise BadInput(f"device {device!r} for arrays of numpy, expected 'cpu'")
         return to_numpy
-    if framework != "torch":
-        raise BadInput(f'framework {framework!r}, expected "torch" or "numpy"')
+    if framework not in TORCH:
+        raise BadInput(f'framework {framework!r}, expected "pt" or "np"')
     torch = import_torch()
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, TypeError, AssertionError) as error:  # assertions: of a torch built without the device
+        raise BadInput(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
     def to_torch(stored: NDArray[Any], dtype: str) -> Tensor:
         if not hasattr(torch, dtype):
-            raise BadInput(f"torch {torch.__version__} has no dtype {dtype}; framework='numpy' can read it")
+            raise BadInput(f"torch {torch.__version__} has no dtype {dtype}; framework='np' can read it")
         tensor: Tensor = torch.from_numpy(stored).view(getattr(torch, dtype))
-        return tensor
+        return tensor.to(place)
 
     return to_torch
 

@@ -38,6 +38,15 @@ def test_all_shards_make_one_model(tmp_path, by):
             np.testing.assert_array_equal(found.read(name), tensor)
 
 
+def test_metadata_of_all_shards_are_kept(tmp_path):
+    for number, name in enumerate("ab"):
+        meta = {"format": "pt", name: str(number)}
+        save_file({name: np.ones(2)}, tmp_path / f"{name}.safetensors", metadata=meta)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}))
+    assert open_checkpoint(index).metadata == {"format": "pt", "a": "0", "b": "1"}
+
+
 def test_shards_that_torch_saved(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"a": torch.ones(2)}, tmp_path / "x-1.bin")

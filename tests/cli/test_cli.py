@@ -314,7 +314,7 @@ def test_inspect_with_numpy_alone(mixed_path: Path, noworse: Callable[..., Run])
     assert weight["bits_per_element"] == pytest.approx(8 * weight["bytes"] / 4096)
     assert rows["b.tied"]["tied_to"] == "a.weight"
     assert sum(row["bytes"] for row in rows.values()) == seen["bytes"]["payload"] + seen["bytes"]["tables"]
-    decoded = load_file(mixed_path, "numpy")
+    decoded = load_file(mixed_path, framework="np")
     zeros = sum(int((values == 0).sum()) for name, values in decoded.items() if name != "b.tied")
     assert seen["sparsity"] == pytest.approx(zeros / seen["elements"])
     assert seen["elements"] == 4096 + 10 + 15 + 1 + 3 + 3 + 5 + 2

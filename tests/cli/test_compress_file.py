@@ -74,7 +74,7 @@ def test_a_bound_of_the_error(folder):
     found = noworse(folder, "compress", "model.safetensors", "--max-error", "1%", "-o", "m.nwt")
     assert found.returncode == 0, found.stderr
     assert "No loss was verified" in found.stdout
-    before, after = load_safetensors(folder / "model.safetensors"), load_file(folder / "m.nwt", "numpy")
+    before, after = load_safetensors(folder / "model.safetensors"), load_file(folder / "m.nwt", framework="np")
     for name, tensor in before.items():
         assert np.abs(tensor.astype(float) - after[name]).max() <= 0.01 * np.abs(tensor).max()
 
@@ -86,7 +86,7 @@ def test_a_folder_of_shards(tmp_path):
     (tmp_path / "m.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     for source in (".", "m.safetensors.index.json"):
         assert noworse(tmp_path, "compress", source, "--lossless", "-o", "m.nwt").returncode == 0
-        assert list(load_file(tmp_path / "m.nwt", "numpy")) == ["t0", "t1"]
+        assert list(load_file(tmp_path / "m.nwt", framework="np")) == ["t0", "t1"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 import noworse as nw
+from noworse.cli import main
 from noworse.format import File
 from noworse.representation import DTYPES, Grid
 
@@ -51,7 +52,7 @@ def same_bits(a, b):
 
 def test_lossless_comes_back_bit_for_bit(source, tmp_path):
     report = nw.compress_file(source, tmp_path / "a.nwt", lossless=True)
-    found = nw.load_file(tmp_path / "a.nwt", "numpy")
+    found = nw.load_file(tmp_path / "a.nwt", framework="np")
     assert set(found) == set(model())
     for name, tensor in model().items():
         same_bits(found[name], tensor)
@@ -87,6 +88,30 @@ def test_any_file_survives_there_and_back(tmp_path, tensors):
         same_bits(found[name], tensor)
 
 
+@pytest.mark.parametrize("mode", [{"lossless": True}, {"target": "6 bits"}, {"max_error": "1%"}])
+def test_metadata_survive_there_and_back(tmp_path, mode):
+    safetensors = pytest.importorskip("safetensors")
+    meta = {"format": "pt", "note": "a" * 300, "title": "näme"}
+    save_file(model(), tmp_path / "in.safetensors", metadata=meta)
+    nw.compress_file(tmp_path / "in.safetensors", tmp_path / "a.nwt", **mode)
+    with nw.safe_open(tmp_path / "a.nwt", "np") as file:
+        assert file.metadata() == meta
+    assert main(["decompress", str(tmp_path / "a.nwt"), "-o", str(tmp_path / "out.safetensors")]) == 0
+    with safetensors.safe_open(tmp_path / "out.safetensors", "np") as file:
+        assert file.metadata() == meta  # although two tensors are tied in between
+
+
+def test_few_values_are_stored_as_a_codebook(tmp_path):
+    rng = np.random.default_rng(0)
+    palette = {"w": np.sort(rng.normal(size=16).astype(np.float32))[rng.integers(0, 16, (80, 90))]}
+    save_file(palette, tmp_path / "in.safetensors")
+    report = nw.compress_file(tmp_path / "in.safetensors", tmp_path / "a.nwt", lossless=True)
+    with File(tmp_path / "a.nwt") as file:
+        assert file.representation("w").label == "codebook"
+        same_bits(file.array("w"), palette["w"])
+    assert report.size < 80 * 90 / 2 * 1.01 + 64 + 150  # 4 bits an element, 16 values, and what every file has
+
+
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if not d.startswith("complex128")])
 def test_every_dtype_of_torch_files(tmp_path, dtype):
     torch = pytest.importorskip("torch")
@@ -111,7 +136,7 @@ def test_targets_are_met_within_one_per_cent(source, tmp_path, target):
     assert 0.99 * int(wanted) <= report.size <= wanted
     assert report.size == (tmp_path / "a.nwt").stat().st_size
     assert "No loss was verified" in str(report)
-    found = nw.load_file(tmp_path / "a.nwt", "numpy")
+    found = nw.load_file(tmp_path / "a.nwt", framework="np")
     squares = [0.0, 0.0]
     with File(tmp_path / "a.nwt") as file:
         assert file.settings == {"mode": "data-free, no loss verified", "target": str(target)}
@@ -141,7 +166,7 @@ def test_a_target_above_the_lossless_size_is_lossless(source, tmp_path):
 @pytest.mark.parametrize("bound", [0.5, 0.01, "1%", "0.02 %", 1e-6])
 def test_errors_stay_within_their_bound(source, tmp_path, bound):
     report = nw.compress_file(source, tmp_path / "a.nwt", max_error=bound)
-    found = nw.load_file(tmp_path / "a.nwt", "numpy")
+    found = nw.load_file(tmp_path / "a.nwt", framework="np")
     relative = isinstance(bound, str)
     limit = float(bound.strip(" %")) / 100 if relative else bound
     for name, tensor in model().items():

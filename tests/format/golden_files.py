@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from noworse.format import write
-from noworse.representation import DTYPES, Constant, Form, Grid, Product, Raw, Tied
+from noworse.representation import DTYPES, Codebook, Constant, Form, Grid, Product, Raw, Tied
 
 FOLDER = Path(__file__).parent / "golden"
 SETTINGS = {"seed": 1, "target": "20.0", "note": "äöü"}
@@ -159,6 +159,25 @@ def small_products():
     }
 
 
+def small_codebooks():
+    """A few values and 256 of them, one alone, signed zeros and a NaN; a matrix with classes would be larger."""
+    def words(seed, count, dtype, size):
+        known = np.unique(noise(count, seed).astype(dtype))
+        return known[noise(size, seed + 1) % known.size // (1 + noise(size, seed + 2) % 3)]
+
+    odd = np.array([0, 1 << 31, 0x7FC00001, 0xFFC00002, 1, 0x3F800000], np.uint32)
+    return {
+        "fc.weight": Codebook.from_values(words(1, 16, np.uint32, 300).view(np.float32).reshape(10, 30), "float32"),
+        "many": Codebook.from_values(words(4, 256, np.uint16, 700), "bfloat16"),
+        "half": Codebook.from_values(words(7, 3, np.uint16, 40).view(np.float16), "float16"),
+        "odd": Codebook.from_values(odd[noise(50, 9) % 6].view(np.float32), "float32"),
+        "one": Codebook.from_values(np.full((2, 1), -0.1), "float64"),
+        "grid": Grid(codes(60, 3, 3), 0x7A41, 44, (5, 3, 4), "bfloat16"),
+        "none": Codebook(np.zeros(0, np.int32), bytes(4), 0, (0, 3), "float32"),
+        "tied": Tied("half", (40,), "float16"),
+    }
+
+
 VERSIONS = {1: version_1}
 # at most 4 KB each, so that every bit can be flipped
 SMALL = {
@@ -170,6 +189,8 @@ SMALL = {
     "v1.forms": small_forms,
     "v1.products": small_products,
     "v1.products.max": small_products,
+    "v1.codebooks": small_codebooks,
+    "v1.codebooks.max": small_codebooks,
 }
 
 FILES = {**{f"v{version}": items for version, items in VERSIONS.items()}, **SMALL}

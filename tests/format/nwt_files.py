@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from noworse.representation import DTYPES, Constant, Form, Grid, Product, Raw, Tied
+from noworse.representation import DTYPES, KINDS, Codebook, Constant, Form, Grid, Product, Raw, Tied
 from noworse.representation.curves import CURVES
 
 shapes = npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)
@@ -70,9 +70,29 @@ def products(draw):
 
 
 @st.composite
+def codebooks(draw, most):
+    shape = draw(shapes | st.sampled_from([s for s in [(600,), (130, 128), (17000,)] if np.prod(s) <= most]))
+    dtype = draw(st.sampled_from(["float16", "bfloat16", "float32", "float64"]))
+    width, rng = DTYPES[dtype].itemsize, np.random.default_rng(draw(st.integers(0, 99)))
+    if 0 in shape:
+        return Codebook(np.zeros(0, np.int32), bytes(width), 0, shape, dtype)
+    known = rng.integers(0, 1 << 8 * width, draw(st.sampled_from([1, 2, 9, 256])), f"u{width}", endpoint=False)
+    places = rng.geometric(draw(st.sampled_from([0.02, 0.5])), int(np.prod(shape))) % known.size
+    return Codebook.from_values(known[places].reshape(shape), dtype)
+
+
+def strategies(most):
+    """Random tensors of each kind."""
+    return {
+        Constant: constants(), Raw: raws(), Grid: grids(most), Product: products(), Codebook: codebooks(most)
+    }  # fmt: skip
+
+
+@st.composite
 def models(draw, most=20000):
     """A dictionary of representations, some tied to another one, grids having at most about so many codes."""
-    items = draw(st.dictionaries(names, constants() | raws() | grids(most) | products(), max_size=8))
+    kinds = [strategies(most)[kind] for kind in KINDS if not kind.refers]
+    items = draw(st.dictionaries(names, st.one_of(kinds), max_size=8))
     for name in draw(st.lists(names, max_size=2)) if items else []:
         target = draw(st.sampled_from(sorted(n for n, item in items.items() if not isinstance(item, Tied))))
         if name not in items:

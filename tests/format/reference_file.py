@@ -6,21 +6,13 @@ import hashlib
 import json
 import struct
 import zlib
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from tests.codec import reference_context
 from tests.codec.reference_codec import read_stream
-from tests.format.reference_curve import curve, minifloat, read_forms
-from tests.format.reference_product import points, product
-
-DTYPES = (  # noqa: SIM905
-    "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 "
-    "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu complex64 complex128"
-).split()
-WIDTHS = [1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 2, 1, 1, 1, 1, 1, 8, 16]
+from tests.format.reference_kinds import DTYPES, KINDS, WIDTHS
 
 
 def dictionary() -> bytes:
@@ -61,16 +53,13 @@ def read(data: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...], bytes]], di
     assert len(columns.data) == raw
     tail = Columns(inflate.unused_data)
     tensors = read_tensors(columns)
-    grids = [t for t in tensors if t["kind"] == 2]
-    high, edges, low = columns.take(len(grids)), columns.take(len(grids)), tail.take(len(grids))
-    for t, h, e, w in zip(grids, high, edges, low, strict=True):
-        t["step"], t["edge"], t["curve"], t["shape of curve"], t["channels"] = 256 * h + w, e, 0, [], []
-    read_forms(columns, [t for t in grids if t["edge"] == 0])
+    for kind in KINDS:
+        kind.fields(columns, tail, [t for t in tensors if t["kind"] is kind])
     streams = list_streams(tensors)
     tables = columns.varints(len(streams))
     sizes = [[min(262144, s["count"] - i) for i in range(0, s["count"], 262144)] for s in streams]
     lengths = [
-        columns.varints(len(size)) if table or stream["kind"] == 2 else size
+        columns.varints(len(size)) if table or stream["kind"].codes else size
         for stream, table, size in zip(streams, tables, sizes, strict=True)
     ]
     settings, verdict = columns.text(), columns.text()
@@ -80,8 +69,8 @@ def read(data: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...], bytes]], di
         stream["symbols"] = read_symbols(body, tail, table, blocks, stream)
     assert body.data == b""
     tensors = [t for t in tensors if t["name"] is not None]
-    found = {t["name"]: (DTYPES[t["dtype"]], t["shape"], elements(t)) for t in tensors if t["kind"] != 3}
-    order = {t["name"]: found[t["name"] if t["kind"] != 3 else tensors[t["target"]]["name"]] for t in tensors}
+    found = {t["name"]: (DTYPES[t["dtype"]], t["shape"], t["kind"].elements(t)) for t in tensors if not t["kind"].tied}
+    order = {t["name"]: found[tensors[t["target"]]["name"] if t["kind"].tied else t["name"]] for t in tensors}
     assert tail.data == digest(tensors, order)
     return order, settings, verdict
 
@@ -97,20 +86,21 @@ def read_tensors(columns: Columns) -> list[dict]:
     s = columns.varint()
     kinds, dims = columns.take(s), columns.take(s)
     signatures = [
-        {"kind": k // 32, "dtype": k % 32, "shape": tuple(columns.varints(d))} for k, d in zip(kinds, dims, strict=True)
+        {"kind": KINDS[k // 32], "dtype": k % 32, "shape": tuple(columns.varints(d))}
+        for k, d in zip(kinds, dims, strict=True)
     ]
     for signature in signatures:
-        signature["value"] = columns.take({0: WIDTHS[signature["dtype"]], 4: 1}.get(signature["kind"], 0))
+        signature["value"] = columns.take(signature["kind"].value(WIDTHS[signature["dtype"]]))
     tensors = [{"name": name, **signatures[columns.varint()]} for name in names]
-    for whole in [t for t in tensors if t["kind"] == 4]:
-        whole["factors"] = [{"name": None, **signatures[columns.varint()]} for _ in range(2)]
+    for whole in list(tensors):
+        whole["factors"] = [{"name": None, **signatures[columns.varint()]} for _ in range(whole["kind"].factors)]
     tensors += [factor for t in tensors for factor in t.get("factors", [])]
     for tensor in tensors:
         tensor["size"] = int(np.prod(tensor["shape"], dtype=object))
-        if tensor["kind"] == 3:
+        if tensor["kind"].tied:
             tensor["target"] = columns.varint()
     for tensor in tensors:
-        if tensor["kind"] in (1, 2) and tensor["size"]:
+        if (tensor["kind"].codes or tensor["kind"].plain) and tensor["size"]:
             tensor["stream"] = columns.varint()
     return tensors
 
@@ -122,11 +112,12 @@ def list_streams(tensors: list[dict]) -> list[dict]:
         if "stream" not in tensor:
             tensor["parts"], tensor["at"] = [], 0
             continue
-        width = 1 if tensor["kind"] == 2 else WIDTHS[tensor["dtype"]]
+        width = 1 if tensor["kind"].codes else WIDTHS[tensor["dtype"]]
         if tensor["stream"] < 2:
             rows, tensor["parts"] = tensor["shape"][:1], [empty(tensor) for _ in range(width)]
             if tensor["stream"] == 1:
-                tensor["parts"][0]["scales"] = [{"kind": 2, "count": n} for n in (*rows, tensor["size"] // rows[0])]
+                counts = (*rows, tensor["size"] // rows[0])
+                tensor["parts"][0]["scales"] = [{"kind": tensor["kind"], "count": n} for n in counts]
                 own += tensor["parts"][0]["scales"]
             own += tensor["parts"]
         else:
@@ -150,47 +141,9 @@ def read_symbols(body: Columns, tail: Columns, table: int, lengths: list[int], s
     if table:
         scales = [scale["symbols"].tolist() for scale in stream.get("scales", [])]
         return np.array(read_stream(stored, blocks, stream["count"], scales or None))
-    if stream["kind"] == 2:
+    if stream["kind"].codes:
         return np.array(reference_context.read_stream(blocks, stream["shapes"]))
     return np.array(list(b"".join(blocks)))
-
-
-def elements(t: dict) -> bytes:
-    width, name = WIDTHS[t["dtype"]], DTYPES[t["dtype"]]
-    if t["kind"] == 0:
-        return t["value"] * t["size"]
-    if t["kind"] == 4:
-        return b"".join(rounded(element, name) for element in product(t, *map(points, t["factors"])))
-    parts = [part["symbols"][t["at"] : t["at"] + t["size"]].tolist() for part in t["parts"]]
-    if t["kind"] == 2:
-        across = t["size"] // t["shape"][0] if t["channels"] and t["size"] else 1
-        rows = [t["channels"][i // across] if t["channels"] else 0 for i in range(t["size"])]
-        pairs = list(zip(parts[0], rows, strict=True)) if parts else []
-        values = {pair: rounded(point(*pair, t), name) for pair in set(pairs)}
-        return b"".join(values[pair] for pair in pairs)
-    words = [sum(byte << 8 * p for p, byte in enumerate(element)) for element in zip(*parts, strict=True)]
-    if "float" in name:
-        words = [word >> 1 | (word & 1) << 8 * width - 1 for word in words]
-    return b"".join(word.to_bytes(width, "little") for word in words)
-
-
-def point(code: int, row: int, t: dict) -> Fraction | float:
-    s = minifloat(t["step"] + 16 * row)
-    size = Fraction(0)
-    if t["curve"] and code:
-        size = (curve(t["curve"], t["shape of curve"], abs(code)) + (t["edge"] / 64 - 0.5)) * s
-    elif code:
-        size = (Fraction(t["edge"], 64) + abs(code) - Fraction(1, 2)) * Fraction(s)
-    return size if code > 0 else -size
-
-
-def rounded(exact: Fraction | float, dtype: str) -> bytes:
-    with np.errstate(over="ignore"):
-        single = np.float32(float(exact))
-        if dtype != "bfloat16":
-            return single.astype(dtype).tobytes()
-    bits = int(single.view(np.uint32))  # half of the last place, one less where that place is even
-    return (bits + 0x7FFF + (bits >> 16) % 2 >> 16).to_bytes(2, "little")
 
 
 def digest(tensors: list[dict], found: dict[str, tuple[str, tuple[int, ...], bytes]]) -> bytes:
@@ -199,7 +152,7 @@ def digest(tensors: list[dict], found: dict[str, tuple[str, tuple[int, ...], byt
         dtype, shape, data = found[t["name"]]
         total.update(text(t["name"]) + text(dtype))
         total.update(struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
-        if t["kind"] == 3:
+        if t["kind"].tied:
             total.update(text(tensors[t["target"]]["name"]))
         elif data:
             total.update(struct.pack("<Q", fingerprint(data)))

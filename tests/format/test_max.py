@@ -11,9 +11,9 @@ from attacks.forge import forge
 from attacks.streams import classes_in_context
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import CODERS, File, limits, pack, packed_size, write, writer
-from noworse.format.columns import varints
 from noworse.format.index import tail
 from noworse.representation import Grid, Raw, Tied
+from noworse.representation.columns import varints
 from tests.format.golden_files import FOLDER
 from tests.format.test_overhead import resnet20
 
@@ -83,7 +83,7 @@ def test_what_tables_serve_better_has_a_table():
 
 
 def test_large_grids_have_streams_of_their_own(monkeypatch):
-    monkeypatch.setattr(writer, "LARGE_GRID", 5000)
+    monkeypatch.setattr(writer, "LARGE_CODES", 5000)
     items = {
         "small": laplacian((20, 30)),
         "large": laplacian((80, 90)),
@@ -92,7 +92,7 @@ def test_large_grids_have_streams_of_their_own(monkeypatch):
     }
     with File(pack(items, {}, None, "max")) as file:
         assert {name: file.representation(name) for name in items} == items
-        assert [len(use.tensors) for use in file._layout.uses] == [1, 1, 2]
+        assert [len(use.tensors) for use in file._streams.uses] == [1, 1, 2]
         file.check()
 
 

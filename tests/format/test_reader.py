@@ -12,10 +12,10 @@ import pytest
 from attacks.forge import columns_of, forge, seal, small_model
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import File, limits, pack
-from noworse.format.columns import varints
-from noworse.format.index import Entry, Signature, columns, tail
+from noworse.format.index import Entry, columns, tail
 from noworse.format.writer import HEADER, deflate
-from noworse.representation import Constant, Grid, Raw
+from noworse.representation import Constant, Grid, Product, Raw, Signature, Tied
+from noworse.representation.columns import varints
 
 SETTINGS, VERDICT = {"seed": 1}, {"verdict": "improved"}
 
@@ -96,7 +96,7 @@ def test_the_digest_is_compared(file):
 
 def test_the_index_says_what_a_tensor_is(file):
     entry = file.entry("layer.weight")
-    assert (entry.name, entry.step, entry.edge, entry.signature.shape) == ("layer.weight", 30000, 40, (8, 8))
+    assert (entry.name, entry.fields[:2], entry.signature.shape) == ("layer.weight", (30000, 40), (8, 8))
     assert file.index.entries[file.entry("head.weight").target].name == "layer.weight"
 
 
@@ -132,7 +132,7 @@ def test_a_small_file_cannot_demand_much_memory_unasked():
 def pack_constant(shape):
     """A constant of any size, without decoding it for the digest."""
     with File(pack({"a": Constant(bytes(4), (1,), "float32")}, {}, None)) as file:
-        entry = Entry("a", Signature(0, "float32", shape, bytes(4)))
+        entry = Entry("a", Signature(Constant, "float32", shape, bytes(4)))
         return forge(file, text=b"".join(part for _, part in columns(replace(file.index, entries=[entry]))))
 
 
@@ -180,7 +180,7 @@ COUNT = 6
 @pytest.mark.parametrize(
     ("replaced", "message"),
     [
-        ({"names": varints([10**6 + 1])}, r"1000001 tensors, expected at most 3278\d\d within max_bytes"),
+        ({"names": varints([10**6 + 1])}, r"1000001 tensors, expected at most 5\d\d\d within max_bytes and a file of"),
         ({"text": varints([5, 0, 0])}, "names needs 5 numbers, only 2 bytes"),
         ({"text": varints([2, 0, 0]) + b"a\0b"}, "ends within names"),
         ({"names": NAMES + b"a\0b\0c\0d\0e\0a\0"}, "two tensors are called 'a'"),
@@ -189,7 +189,7 @@ COUNT = 6
         ({"names": NAMES + b"a" * 4097 + b"\0b\0c\0d\0e\0f\0"}, "a name of 4097 bytes"),
         ({"shapes": varints([1 << 60])}, f"{1 << 60} signatures of 6 tensors, expected at most one each"),
         ({"text": varints([1, 0]) + b"a\0" + varints([1])}, "ends within kinds"),
-        ({"shapes": varints([1]) + b"\xaa\0" + bytes(COUNT)}, "kind 5 of dtype 10"),
+        ({"shapes": varints([1]) + b"\xca\0" + bytes(COUNT)}, "kind 6 of dtype 10"),
         ({"shapes": varints([1]) + b"\x1f\0" + bytes(COUNT)}, "kind 0 of dtype 31"),
         ({"shapes": varints([1]) + b"\x48\0" + bytes(COUNT)}, "a grid of dtype int64"),
         ({"shapes": varints([1]) + b"\x0a\x09" + bytes(COUNT + 9)}, "a shape of 9 dimensions"),
@@ -203,8 +203,8 @@ COUNT = 6
         ({"ties": varints([1])}, "or of another shape"),
         ({"streams": varints([2, 2, 2])}, "'norm.running_mean' shares a stream with tensors of another kind"),
         ({"streams": varints([2, 2, 1 << 50])}, "a tensor uses shared stream"),
-        ({"streams": varints([0, 1, 0])}, r"'layer.bias' of shape \(8,\) has classes, expected a grid with columns"),
-        ({"streams": varints([2, 2, 1])}, r"'norm.running_mean' of shape \(8,\) has classes, expected a grid"),
+        ({"streams": varints([0, 1, 0])}, r"'layer.bias' of shape \(8,\) has classes, expected codes"),
+        ({"streams": varints([2, 2, 1])}, r"'norm.running_mean' of shape \(8,\) has classes, expected codes"),
         ({"scales": bytes([9, 9, 32, 32]), "behind": bytes(2 + 4 * 5 + 16)}, "is damaged"),
         ({"lengths": bytes(6)}, "the data end at byte"),
         ({"settings": varints([3]) + b"{x}"}, "the settings are no JSON"),
@@ -298,7 +298,17 @@ def test_what_an_index_may_describe_grows_with_max_bytes():
         File(small, max_bytes=264_000)
     assert len(File(small).names) == 66_000
     with pytest.raises(CorruptFile, match="1000001 tensors, expected at most 1000000 within max_bytes"):
-        File(seal(HEADER, deflate(varints([1_000_001])) + bytes(16), 3), max_bytes=1 << 40)
+        File(seal(HEADER + bytes(1 << 17), deflate(varints([1_000_001])) + bytes(16), 3), max_bytes=1 << 40)
+
+
+def test_what_an_index_may_describe_grows_with_the_file():
+    """Each takes time, and names may deflate to nothing: 2 KB once took 11 seconds to load."""
+    text = varints([20_000]) + bytes(20_000)
+    small = seal(HEADER, deflate(text) + bytes(16), len(text))
+    most = 4096 + 8 * len(small)
+    with pytest.raises(CorruptFile, match=f"20000 tensors, expected at most {most} within max_bytes and a file of"):
+        File(small, max_bytes=1 << 40)
+    assert limits.described_items(1 << 40, 1 << 20) > 8_000_000
 
 
 def test_factors_of_products_count_as_tensors():
@@ -385,3 +395,21 @@ def test_a_file_may_be_read_from_two_threads(tmp_path):
     with File(tmp_path / "a.nwt") as file, ThreadPoolExecutor(2) as pool:
         for name, found in zip(items, pool.map(file.representation, items), strict=True):
             assert found == items[name]
+
+
+def test_metadata_are_the_texts_among_the_settings():
+    for made, shown in [({"metadata": {"a": "ä", "b": 1}}, {"a": "ä"}), ({"metadata": "a"}, {}), ({"x": 1}, {})]:
+        assert File(pack({}, made, None)).metadata == shown
+
+
+def test_offsets_are_those_of_streams():
+    rng = np.random.default_rng(0)
+    factors = [Grid(rng.integers(-9, 9, 8, np.int32), 30000, 40, shape, "float32") for shape in ((8, 1), (1, 8))]
+    items = {
+        "product": Product(*factors, 0, (8, 8), "float32"),
+        "large": Raw(rng.bytes(2000), (2000,), "uint8"),
+        "tied": Tied("large", (2000,), "uint8"),
+    }
+    with File(pack(items, {}, None)) as file:
+        assert file.offset("large") == file.offset("tied") == len(HEADER)
+        assert file.offset("product") == len(HEADER) + 2000

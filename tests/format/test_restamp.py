@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from attacks.forge import small_model
+from attacks.forge import forge, small_model
 from noworse.errors import CorruptFile
-from noworse.format import File, pack, restamp, write
+from noworse.format import File, limits, pack, restamp, write
 from noworse.format.writer import HEADER
+from noworse.representation.columns import varints
 
 
 def test_a_new_verdict_leaves_the_data_as_they_are(tmp_path):
@@ -33,3 +34,15 @@ def test_a_damaged_file_is_not_restamped(tmp_path):
     with pytest.raises(CorruptFile):
         restamp(path, {})
     assert path.read_bytes() == before
+
+
+def test_texts_that_escapes_would_make_too_long_are_kept(tmp_path):
+    """A limit that the text meets as another writer wrote it, but not with every letter as six ASCII characters."""
+    path = tmp_path / "a.nwt"
+    text = ('{"note":"' + "名" * (limits.JSON_BYTES // 4) + '"}').encode()
+    with File(pack({}, {}, None)) as file:
+        path.write_bytes(forge(file, settings=varints([len(text)]) + text))
+    restamp(path, {"verdict": "worse"})
+    with File(path) as file:
+        assert file.settings == {"note": "名" * (limits.JSON_BYTES // 4)}
+        assert sum(file.attribution().values()) == file.size

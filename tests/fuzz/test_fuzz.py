@@ -9,6 +9,7 @@ import pytest
 
 from fuzz.check import case
 from fuzz.seeds import seeds
+from noworse.representation import KINDS
 
 PLANT = """
 import sys
@@ -25,8 +26,8 @@ fuzz.limit_memory = limited
 sys.exit(fuzz.many(3, 400))
 """
 FAULTS = {
-    "IndexError: list index": "parse._check_tie = lambda *a: [][1]",
-    "MemoryError": "parse._check_tie = lambda *a: numpy.empty(1 << 40)",
+    "IndexError: list index": "parse._check_others = lambda *a: [][1]",
+    "MemoryError": "parse._check_others = lambda *a: numpy.empty(1 << 40)",
     "damage went unnoticed": "File.check = File.array = File.tensor_bytes = lambda *a: None",
     "took ": "check.SECONDS = 1e-5",
 }
@@ -56,6 +57,10 @@ def test_a_case_can_be_repeated_alone(tmp_path):
     assert (tmp_path / "a.nwt").read_bytes() == data
     assert f"checksums {'repaired' if repaired else 'not repaired'}" in found.stdout
     assert found.stdout.splitlines()[-1] in ("decoded", "refused")
+
+
+def test_every_kind_of_tensor_is_among_what_is_damaged():
+    assert {entry.signature.kind for seed in seeds() for entry in seed.file.index.entries} == set(KINDS)
 
 
 def test_half_of_all_cases_repair_their_checksums():

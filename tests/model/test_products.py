@@ -72,4 +72,4 @@ def test_a_module_in_factors_is_loaded_as_it_is(path):
 
 
 def test_files_have_the_names_of_the_dense_module(path):
-    assert set(load_file(path, "numpy")) == set(Net().state_dict())
+    assert set(load_file(path, framework="np")) == set(Net().state_dict())

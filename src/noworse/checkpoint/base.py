@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,9 +22,13 @@ class Header(Described):
 
 
 class Checkpoint(ABC):
-    """Tensors by name; ``headers`` tells what they are, in the order of the file, before any is read."""
+    """Tensors by name; ``headers`` tells what they are, in the order of the file, before any is read.
+
+    ``metadata`` are the texts that the file holds beside them.
+    """
 
     headers: Mapping[str, Header]
+    metadata: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def read(self, name: str) -> NDArray[Any]:

@@ -30,7 +30,7 @@ class SafetensorsFile(Checkpoint):
         with self._path.open("rb") as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
             entries: dict[str, Any] = json.loads(file.read(length))
-        entries.pop("__metadata__", None)
+        self.metadata = entries.pop("__metadata__", {})
         order = sorted(entries, key=lambda name: (entries[name]["data_offsets"], name))
         self._starts = {name: LENGTH_BYTES + length + int(entries[name]["data_offsets"][0]) for name in order}
         self.headers = {name: self._header(name, entries[name]) for name in order}

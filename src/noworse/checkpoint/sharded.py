@@ -28,6 +28,7 @@ class Sharded(Checkpoint):
                 if files.get(name) != file:
                     raise BadInput(f"{index}: tensor {name!r} lies in {file}, the index says {files.get(name)}")
                 self._of[name] = shard
+        self.metadata = {name: text for shard in shards.values() for name, text in shard.metadata.items()}
         missing = [name for name in files if name not in self._of]
         if missing:
             raise BadInput(f"{index}: no shard holds {', '.join(missing[:8])}")

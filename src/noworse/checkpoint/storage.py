@@ -8,14 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation import DTYPES, Constant, Raw, find_dtype
+from noworse.format import packed_size
+from noworse.representation import DTYPES, Codebook, Constant, Raw, Representation, find_dtype
 
 GLANCE = 64  # elements that tell most tensors from constant ones
+WORTH = 0.9  # of the bytes of a tensor, beyond which the list of its values is no smaller with codes beside it
 
 
-def lossless(stored: NDArray[Any], dtype: str) -> Constant | Raw:
-    """C-contiguous stored elements bit for bit: as one value where all agree, else as they are, without a copy."""
-    return _constant(stored, dtype) or Raw(stored.reshape(-1).view(np.uint8).data, stored.shape, dtype)
+def lossless(stored: NDArray[Any], dtype: str) -> Representation:
+    """Return C-contiguous stored elements bit for bit: as one value, as a few where that is smaller, or uncopied.
+
+    Whether a few are smaller is found by coding both, which takes time for such tensors alone.
+    """
+    raw = Raw(stored.reshape(-1).view(np.uint8).data, stored.shape, dtype)
+    return _constant(stored, dtype) or _codebook(stored, raw) or raw
 
 
 def import_torch() -> Any:
@@ -24,7 +30,7 @@ def import_torch() -> Any:
         import torch
     except ImportError as error:
         raise BadInput(
-            "torch is not installed: pip install noworse[torch], or read the file with framework='numpy'"
+            "torch is not installed: pip install noworse[torch], or read the file with framework='np'"
         ) from error
     return torch
 
@@ -77,3 +83,16 @@ def _constant(stored: NDArray[Any], dtype: str) -> Constant | None:
     if not all(bool((part == words[0]).all()) for part in (words[:GLANCE], words)):
         return None
     return Constant(words[0].tobytes(), stored.shape, dtype)
+
+
+def _codebook(stored: NDArray[Any], raw: Raw) -> Codebook | None:
+    if raw.dtype not in Codebook.dtypes or not stored.size:
+        return None
+    try:
+        found = Codebook.from_values(stored, raw.dtype)
+    except BadInput:  # too many values
+        return None
+    if len(found.values) > WORTH * raw.nbytes:
+        return None
+    mine, other = (packed_size({"": item}, {}, None) for item in (found, raw))
+    return found if mine < other else None

@@ -8,7 +8,6 @@ from typing import Any
 
 from noworse.cli.text import bits, percent, table
 from noworse.format import File
-from noworse.representation import Grid, Product, Tied
 
 HELP = "show the tensors of a .nwt file, where every byte goes, the settings and the verdict"
 
@@ -30,7 +29,7 @@ def examine(path: str, max_bytes: int | None = None) -> dict[str, Any]:
     """Everything the command shows, ready for JSON; sizes in bytes."""
     with File(path, max_bytes) as file:
         tensors = [_tensor(file, name) for name in file.names]
-        own = [tensor for tensor in tensors if tensor["kind"] != "tied" and tensor["elements"]]
+        own = [tensor for tensor in tensors if "tied_to" not in tensor and tensor["elements"]]
         weights = sum(tensor["elements"] for tensor in own)
         zeros = sum(tensor["sparsity"] * tensor["elements"] for tensor in own)
         return {
@@ -55,21 +54,18 @@ def _tensor(file: File, name: str) -> dict[str, Any]:
         "name": name,
         "shape": list(found.shape),
         "dtype": found.dtype,
-        "kind": type(found).__name__.lower(),
+        "kind": found.label,
+        "summary": str(found),
         "elements": found.size,
         "decoded_bytes": found.nbytes,
         "bytes": size,
         "bits_per_element": 8 * size / found.size if found.size else None,
         "sparsity": None,
     }
-    if isinstance(found, Product):
-        row["rank"] = found.right.shape[0]
-    if isinstance(found, Tied):
-        return {**row, "tied_to": found.target}
-    if found.size:
-        values = found.codes if isinstance(found, Grid) else found.decode()
-        row["sparsity"] = float((values == 0).mean())
-    return row
+    zeros = found.zeros() if found.size else None
+    if zeros is not None:
+        row["sparsity"] = zeros / found.size
+    return {**row, **found.details}
 
 
 def render(found: dict[str, Any]) -> str:
@@ -94,14 +90,12 @@ def render(found: dict[str, Any]) -> str:
 
 
 def _row(tensor: dict[str, Any]) -> list[str]:
-    tied = tensor["kind"] == "tied"
+    tied = "tied_to" in tensor
     return [
         tensor["name"],
         " x ".join(map(str, tensor["shape"])) or "scalar",
         tensor["dtype"],
-        f"= {tensor['tied_to']}"
-        if tied
-        else tensor["kind"] + (f" of rank {tensor['rank']}" if "rank" in tensor else ""),
+        tensor["summary"],
         "" if tied else bits(8 * tensor["bytes"], tensor["elements"]),
         "" if tensor["sparsity"] is None else percent(tensor["sparsity"]),
         "" if tied else f"{tensor['bytes']:,}",

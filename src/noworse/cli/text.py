@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+WIDEST = 120  # characters of a cell that are shown, before what no terminal shows is escaped
+
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str], align: str, rule_before_last: bool = False) -> str:
     """Columns two spaces apart under a ruled header; ``align`` holds "<" or ">" for each column."""
-    cells = [[printable(cell) for cell in row] for row in rows]
+    cells = [[printable(_shortened(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     rule = "  ".join("-" * width for width in widths)
     lines = [_line(header, widths, align), rule, *(_line(row, widths, align) for row in cells)]
@@ -19,6 +21,11 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str], align: str, rule
 def _line(cells: Sequence[str], widths: Sequence[int], align: str) -> str:
     padded = (f"{cell:{side}{width}}" for cell, width, side in zip(cells, widths, align, strict=True))
     return "  ".join(padded).rstrip()
+
+
+def _shortened(text: str) -> str:
+    """All of a text but the middle of one so long that a table of it would fill the memory: names have up to 4 KB."""
+    return text if len(text) <= WIDEST else f"{text[: WIDEST // 2]}...{text[-WIDEST // 2 :]}"
 
 
 def printable(text: str) -> str:

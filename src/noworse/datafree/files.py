@@ -16,7 +16,7 @@ from noworse.datafree.quantise import UNIFORM, quantise, within
 from noworse.datafree.slope import Choice, Curve
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
-from noworse.format import packed_size, write
+from noworse.format import METADATA, packed_size, write
 from noworse.task.sized import Sized
 from noworse.task.target import parse_target
 
@@ -67,6 +67,8 @@ def compress_file(
         raise BadInput("a model file is compressed with exactly one of lossless, target and max_error")
     checkpoint = open_checkpoint(source)
     settings: dict[str, Any] = {"mode": "lossless" if lossless else "data-free, no loss verified"}
+    if checkpoint.metadata:
+        settings[METADATA] = dict(checkpoint.metadata)
     coarse: Mapping[str, Coarsen] = {}
     if target is not None:
         settings["target"] = str(target)

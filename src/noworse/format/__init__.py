@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from noworse.format.reader import File
+from noworse.format.reader import METADATA, File
 from noworse.format.restamp import restamp
 from noworse.format.writer import CODERS, pack, packed_size, write
 
-__all__ = ["CODERS", "File", "pack", "packed_size", "restamp", "write"]
+__all__ = ["CODERS", "METADATA", "File", "pack", "packed_size", "restamp", "write"]

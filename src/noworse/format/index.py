@@ -1,4 +1,4 @@
-"""What an index says, and the columns it is laid out in: names, kinds, shapes, steps, streams, settings, verdict.
+"""What an index says, and the columns it is laid out in: names, kinds, shapes, streams, header fields, verdict.
 
 A column holds one thing for all tensors, so that deflate meets like bytes together. Tensors that agree in kind, dtype,
 shape and (constants) value share one *signature*; a network has few of those, and they repeat from layer to layer.
@@ -8,43 +8,16 @@ What deflate cannot shrink (digest, checksums, low bytes of step sizes) stands b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from noworse.format.columns import varints
-from noworse.format.documents import dump
-from noworse.representation import PLAIN, Described, Form, find_dtype
-from noworse.representation.curves import CURVES
+from noworse.representation import KINDS, Representation, Signature, find_dtype
+from noworse.representation.columns import varints
 
-CONSTANT, RAW, GRID, TIED, PRODUCT = range(5)  # kinds of tensors
 DIGEST_BYTES = 16
 # stream numbers of a tensor: its own, its own with classes of rows and columns, and k + 2 for shared ones from k on
 OWN, CLASSES, SHARED = range(3)
-FORMED = 0  # in place of the edge of a grid with a form ..
-CHANNELS = 128  # .. whose curve has this bit where every row has a step of its own
-
-
-@dataclass(frozen=True)
-class Signature(Described):
-    """What many tensors of a network have in common; ``value`` is that of a constant, or the split of a product."""
-
-    kind: int
-    dtype: str
-    shape: tuple[int, ...]
-    value: bytes = b""
-
-    @cached_property
-    def streams(self) -> int:
-        """Number of streams that hold the elements: one for codes, one per byte of an element for raw data."""
-        if self.kind not in (RAW, GRID) or self.size == 0:
-            return 0
-        return 1 if self.kind == GRID else find_dtype(self.dtype).itemsize
-
-    @property
-    def columns(self) -> int:
-        """Length of a row where the elements are seen as a matrix: all dimensions but the first; 0 if there is one."""
-        return self.size // self.shape[0] if self.size and len(self.shape) > 1 else 0
 
 
 class Entry(NamedTuple):
@@ -52,11 +25,9 @@ class Entry(NamedTuple):
 
     name: str
     signature: Signature
-    step: int = 0  # grids only
-    edge: int = 0  # grids only
-    target: int = 0  # tied: number of the tensor whose storage is shared; products: of the left of their two factors
+    fields: Any = None  # of the kind's header
+    target: int = 0  # number of the tensor that this one refers to, or of the first of its factors
     stream: int = OWN
-    form: Form = PLAIN  # grids only
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +49,30 @@ class Stream:
 class Index:
     """All that a file says about its data; streams of their own come first, in file order, shared streams last.
 
-    Behind the tensors with names stand the factors of products, two for each, which have none.
+    Behind the tensors with names stand the factors of others, in the order of what they make, which have none.
     """
 
     entries: Sequence[Entry]
     streams: Sequence[Stream]
-    settings: dict[str, Any] = field(default_factory=dict)
-    verdict: dict[str, Any] | None = None
+    settings: bytes = b""  # as JSON, kept as a writer wrote it
+    verdict: bytes = b""
     digest: bytes = bytes(DIGEST_BYTES)
 
     @cached_property
     def tensors(self) -> Sequence[Entry]:
         """The tensors with names."""
-        return self.entries[: len(self.entries) - 2 * sum(e.signature.kind == PRODUCT for e in self.entries)]
+        return self.entries[: len(self.entries) - sum(entry.signature.kind.factors for entry in self.entries)]
+
+    @cached_property
+    def fields(self) -> list[tuple[type[Representation], bytes, bytes]]:
+        """Kinds with header fields, those of their tensors as bytes that deflate may shrink, and as others."""
+        kinds = ((kind, numbers_of(kind, [e.signature for e in self.entries])) for kind in KINDS if kind.column)
+        return [(kind, *kind.pack([self.entries[i].fields for i in numbers])) for kind, numbers in kinds if numbers]
+
+
+def numbers_of(kind: type[Representation], signatures: Sequence[Signature]) -> list[int]:
+    """The numbers of the tensors that are of this kind."""
+    return [i for i, signature in enumerate(signatures) if signature.kind.number == kind.number]
 
 
 def columns(index: Index) -> Iterator[tuple[str, bytes]]:
@@ -100,33 +82,19 @@ def columns(index: Index) -> Iterator[tuple[str, bytes]]:
     numbers = {signature: number for number, signature in enumerate(signatures)}
     yield "names", _names([entry.name.encode() for entry in index.tensors])
     yield "shapes", _signatures(signatures) + varints(numbers[entry.signature] for entry in entries)
-    yield "ties", varints(entry.target for entry in entries if entry.signature.kind == TIED)
+    yield "ties", varints(entry.target for entry in entries if entry.signature.kind.refers)
     yield "streams", varints(entry.stream for entry in entries if entry.signature.streams)
-    grids = [entry for entry in entries if entry.signature.kind == GRID]
-    yield "scales", bytes(grid.step >> 8 for grid in grids) + _edges(grids)
+    yield from ((kind.column, data) for kind, data, _ in index.fields)
     yield "lengths", _table_lengths(index.streams) + _block_lengths(index.streams)
-    for what, value in (("settings", index.settings or None), ("verdict", index.verdict)):
-        text = dump(what, value)
+    for what, text in (("settings", index.settings), ("verdict", index.verdict)):
         yield what, varints([len(text)]) + text
 
 
 def tail(index: Index) -> Iterator[tuple[str, bytes]]:
     """What follows the deflated columns, each part with its category."""
-    yield "scales", bytes(entry.step & 0xFF for entry in index.entries if entry.signature.kind == GRID)
+    yield from ((kind.column, data) for kind, _, data in index.fields if data)
     yield "checksums", b"".join(c.to_bytes(4, "little") for stream in index.streams for c in stream.checksums)
     yield "checksums", index.digest
-
-
-def _edges(grids: Sequence[Entry]) -> bytes:
-    """Edges; zero where a grid has a form, and then these grids' edges, curves, parameters and channels."""
-    formed = [grid for grid in grids if grid.form != PLAIN]
-    return (
-        bytes(grid.edge if grid.form == PLAIN else FORMED for grid in grids)
-        + bytes(grid.edge for grid in formed)
-        + bytes(CURVES[grid.form.curve].code + (CHANNELS if grid.form.channels else 0) for grid in formed)
-        + b"".join(x.to_bytes(2, "little") for grid in formed for x in grid.form.shape)
-        + b"".join(grid.form.channels for grid in formed)
-    )
 
 
 def _names(names: Sequence[bytes]) -> bytes:
@@ -141,13 +109,18 @@ def _names(names: Sequence[bytes]) -> bytes:
 
 
 def _common(a: bytes, b: bytes) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    """Number of first bytes that agree, by halving: names may have thousands."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
 
 
 def _signatures(signatures: Sequence[Signature]) -> bytes:
     return (
         varints([len(signatures)])
-        + bytes(s.kind << 5 | find_dtype(s.dtype).code for s in signatures)
+        + bytes(s.kind.number << 5 | find_dtype(s.dtype).code for s in signatures)
         + bytes(len(s.shape) for s in signatures)
         + varints(extent for s in signatures for extent in s.shape)
         + b"".join(s.value for s in signatures)

@@ -8,15 +8,20 @@ from typing import NamedTuple
 
 from noworse.codec import BLOCK
 from noworse.errors import CorruptFile
-from noworse.format.index import CLASSES, GRID, RAW, SHARED, Entry
+from noworse.format.index import CLASSES, SHARED, Entry
+from noworse.representation import BYTES, CODES, Signature
 
 
 @dataclass(slots=True)
 class Use:
-    """One stream: what it holds (bytes, or scales, or else codes), and the numbers of the tensors in it, in order."""
+    """One stream: what it holds (bytes, or scales, or else codes), and the numbers of the tensors in it, in order.
+
+    ``width`` is the number of streams that its tensors lie in.
+    """
 
     is_bytes: bool
     shared: bool
+    width: int = 1
     scales: bool = False  # of the rows or columns of the codes in one of the next two streams
     count: int = 0  # symbols
     tensors: list[int] = field(default_factory=list)
@@ -57,16 +62,16 @@ def lay_out(entries: Sequence[Entry], most: int) -> Layout:
     for number, entry in enumerate(entries):
         if len(own) + len(shared) > most:
             raise CorruptFile(f"more than {most} streams, for whose checksums or description there is no room")
-        width, is_bytes = entry.signature.streams, entry.signature.kind == RAW
+        width, is_bytes = entry.signature.streams, entry.signature.kind.holds == BYTES
         if entry.stream < SHARED:
             classes = entry.stream == CLASSES
-            own += _scales(entry, number) if classes else []
+            own += _scales(entry.name, entry.signature, number) if classes else []
             placed.append((False, Span(len(own), 0, classes)))
-            own += [Use(is_bytes, False, count=entry.signature.size, tensors=[number]) for _ in range(width)]
+            own += [Use(is_bytes, False, width, count=entry.signature.size, tensors=[number]) for _ in range(width)]
             continue
         first = entry.stream - SHARED
-        planes = [shared.setdefault(first + i, Use(is_bytes, True)) for i in range(width)]
-        if any(plane.is_bytes != is_bytes or plane.count != planes[0].count for plane in planes):
+        planes = [shared.setdefault(first + i, Use(is_bytes, True, width)) for i in range(width)]
+        if any((p.is_bytes, p.width, p.count) != (is_bytes, width, planes[0].count) for p in planes):
             raise CorruptFile(f"tensor {entry.name!r} shares a stream with tensors of another kind")
         placed.append((True, Span(first, planes[0].count)))
         for plane in planes:
@@ -82,10 +87,9 @@ def lay_out(entries: Sequence[Entry], most: int) -> Layout:
     return Layout(uses, spans)
 
 
-def _scales(entry: Entry, number: int) -> list[Use]:
+def _scales(name: str, signature: Signature, number: int) -> list[Use]:
     """The streams of scales before the codes of a tensor: one symbol per row, one per column."""
-    signature = entry.signature
-    if signature.kind != GRID or not signature.columns:
-        raise CorruptFile(f"tensor {entry.name!r} of shape {signature.shape} has classes, expected a grid with columns")
+    if signature.kind.holds != CODES or not signature.columns:
+        raise CorruptFile(f"tensor {name!r} of shape {signature.shape} has classes, expected codes of a matrix")
     counts = signature.shape[0], signature.columns
     return [Use(False, False, scales=True, count=count, tensors=[number]) for count in counts]

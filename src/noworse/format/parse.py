@@ -4,63 +4,42 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from itertools import islice, zip_longest
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from noworse.codec import BLOCK
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
-from noworse.format.columns import Cursor
 from noworse.format.dictionary import DICTIONARY
-from noworse.format.documents import load
-from noworse.format.index import (
-    CHANNELS,
-    CONSTANT,
-    DIGEST_BYTES,
-    FORMED,
-    GRID,
-    OWN,
-    PRODUCT,
-    TIED,
-    Entry,
-    Index,
-    Signature,
-    Stream,
-)
+from noworse.format.index import DIGEST_BYTES, OWN, Entry, Index, Stream, numbers_of
 from noworse.format.layout import Layout, Use, lay_out
-from noworse.representation import PLAIN, Form, check_factors
+from noworse.representation import KINDS, Signature
 from noworse.representation.base import checked_shape
-from noworse.representation.curves import BY_NUMBER
+from noworse.representation.columns import Cursor
 from noworse.representation.dtypes import BY_CODE
-from noworse.representation.grid import FLOATS
+
+BY_NUMBER = {kind.number: kind for kind in KINDS}
 
 
-def parse(data: bytes, raw_length: int, max_bytes: int) -> tuple[Index, Layout]:
+def parse(data: bytes, raw_length: int, max_bytes: int, file_size: int) -> tuple[Index, Layout]:
     """Read an index whose checksum was verified; CorruptFile for whatever a correct writer would not write."""
     text, tail = _inflate(data, raw_length)
     cursor, ends = Cursor(text), Cursor(tail)
-    most = limits.described_items(max_bytes)
+    most = limits.described_items(max_bytes, file_size)
     names = _names(cursor, most)
-    chosen = _chosen(cursor, names, most, max_bytes)
-    entries = _entries(cursor, names, chosen)
-    grids = [i for i, entry in enumerate(entries) if entry.signature.kind == GRID]
-    high = cursor.take(len(grids), "step sizes")
-    edges = list(cursor.take(len(grids), "edges"))
-    forms = _forms(cursor, [entries[i].signature for i in grids], edges)
-    low = ends.take(len(grids), "step sizes")
+    entries = _entries(cursor, ends, names, _chosen(cursor, names, most, max_bytes))
     layout = lay_out(entries, min(most, ends.left // 4))  # every stream has blocks, every block a checksum
     streams = _streams(cursor, ends, layout.uses)
-    _check_products(entries, streams)
-    settings, verdict = (load(what, cursor.take(cursor.varint(what), what)) for what in ("settings", "verdict"))
+    _check_multiplications(entries, streams)
+    settings, verdict = (cursor.take(cursor.varint(what), what) for what in ("settings", "verdict"))
     if cursor.left:
         raise CorruptFile(f"{cursor.left} bytes follow the last column of the index, expected none")
     digest = ends.take(DIGEST_BYTES, "the digest")
     if ends.left:
         raise CorruptFile(f"{ends.left} bytes follow the digest of the index, expected none")
-    for i, h, w, e, form in zip(grids, high, low, edges, forms, strict=True):
-        entries[i] = entries[i]._replace(step=h << 8 | w, edge=e, form=form)
-    return Index(entries, streams, settings or {}, verdict, digest), layout
+    return Index(entries, streams, settings, verdict, digest), layout
 
 
 def _inflate(data: bytes, raw_length: int) -> tuple[bytes, bytes]:
@@ -79,8 +58,9 @@ def _inflate(data: bytes, raw_length: int) -> tuple[bytes, bytes]:
 
 def _names(cursor: Cursor, most: int) -> list[str]:
     count = cursor.varint("the number of tensors")
-    if count > min(most, limits.TENSORS):
-        raise CorruptFile(f"{count} tensors, expected at most {min(most, limits.TENSORS)} within max_bytes")
+    most = min(most, limits.TENSORS)
+    if count > most:
+        raise CorruptFile(f"{count} tensors, expected at most {most} within max_bytes and a file of this size")
     names: dict[str, None] = {}
     before, total = b"", 0
     for shared in cursor.varints(count, "names"):
@@ -102,11 +82,11 @@ def _names(cursor: Cursor, most: int) -> list[str]:
 
 
 def _chosen(cursor: Cursor, names: Sequence[str], most: int, max_bytes: int) -> list[Signature]:
-    """The signatures of the tensors with names, then those of the factors of products."""
+    """The signatures of the tensors with names, then those of the factors of others."""
     signatures = _signatures(cursor, len(names))
     numbers = cursor.varints(len(names), "signatures of tensors")
     _check_total(signatures, numbers, max_bytes)
-    factors = 2 * sum(signatures[number].kind == PRODUCT for number in numbers)
+    factors = sum(signatures[number].kind.factors for number in numbers)
     if len(names) + factors > min(most, limits.TENSORS):
         raise CorruptFile(f"{len(names)} tensors and {factors} factors, more than {min(most, limits.TENSORS)}")
     numbers += cursor.varints(factors, "signatures of factors")
@@ -132,15 +112,13 @@ def _shape(extents: Sequence[int]) -> tuple[int, ...]:
 
 
 def _signature(cursor: Cursor, code: int, shape: tuple[int, ...]) -> Signature:
-    kind, dtype = code >> 5, BY_CODE.get(code & 31)
-    if kind > PRODUCT or dtype is None:
-        raise CorruptFile(
-            f"kind {kind} of dtype {code & 31}, expected kinds up to {PRODUCT} and dtypes up to {max(BY_CODE)}"
-        )
-    if kind == GRID and dtype.name not in FLOATS:
-        raise CorruptFile(f"a grid of dtype {dtype.name}, expected one of {', '.join(FLOATS)}")
-    value = cursor.take({CONSTANT: dtype.itemsize, PRODUCT: 1}.get(kind, 0), "constants and splits")
-    return Signature(kind, dtype.name, shape, value)
+    kind, dtype = BY_NUMBER.get(code >> 5), BY_CODE.get(code & 31)
+    if kind is None or dtype is None:
+        most = f"kinds up to {max(BY_NUMBER)} and dtypes up to {max(BY_CODE)}"
+        raise CorruptFile(f"kind {code >> 5} of dtype {code & 31}, expected {most}")
+    if dtype.name not in kind.dtypes:
+        raise CorruptFile(f"a {kind.label} of dtype {dtype.name}, expected one of {', '.join(kind.dtypes)}")
+    return Signature(kind, dtype.name, shape, cursor.take(kind.value_bytes(dtype), "constants and splits"))
 
 
 def _check_total(signatures: Sequence[Signature], numbers: Sequence[int], max_bytes: int) -> None:
@@ -152,72 +130,59 @@ def _check_total(signatures: Sequence[Signature], numbers: Sequence[int], max_by
         raise CorruptFile(f"the tensors take {total} bytes when decoded, more than max_bytes={max_bytes} allows")
 
 
-def _entries(cursor: Cursor, names: Sequence[str], signatures: Sequence[Signature]) -> list[Entry]:
-    targets = iter(cursor.varints(sum(s.kind == TIED for s in signatures), "ties"))
+def _entries(cursor: Cursor, tail: Cursor, names: Sequence[str], signatures: Sequence[Signature]) -> list[Entry]:
+    """What the columns of targets, streams and header fields say of tensors with these signatures."""
+    targets = iter(cursor.varints(sum(s.kind.refers for s in signatures), "ties"))
     streams = iter(cursor.varints(sum(s.streams > 0 for s in signatures), "streams"))
-    factors = iter(range(len(names), len(signatures), 2))
-    of = {TIED: targets, PRODUCT: factors}
-    entries = []
-    for name, signature in zip_longest(names, signatures, fillvalue=""):
-        assert isinstance(signature, Signature), "there are no fewer signatures than names"
-        target = next(of[signature.kind]) if signature.kind in of else 0
+    fields = _fields(cursor, tail, signatures)
+    entries, factor = [], len(names)
+    for number, signature in enumerate(signatures):
+        name, target, others = names[number] if number < len(names) else "", 0, 0
+        if signature.kind.refers:
+            target, others = next(targets), 1
+            if target >= len(names):
+                raise CorruptFile(f"tensor {name!r} is tied to tensor {target} of {len(names)}")
+        elif signature.kind.factors:
+            target, others = factor, signature.kind.factors
+            factor += others
         stream = next(streams) if signature.streams else OWN
-        entries.append(Entry(name, signature, 0, 0, target, stream))
-        if signature.kind == TIED:
-            _check_tie(name, signature, target, signatures[: len(names)])
-        if signature.kind == PRODUCT:
-            _check_product(name, signature, signatures[target : target + 2])
+        entries.append(Entry(name, signature, fields.get(number), target, stream))
+        if others:
+            _check_others(name, signature, signatures[target : target + others])
     return entries
 
 
-def _check_product(name: str, signature: Signature, factors: Sequence[Signature]) -> None:
-    if any((f.kind, f.dtype) != (GRID, signature.dtype) for f in factors):
-        raise CorruptFile(f"product {name!r} of {signature.dtype} has factors that are no grids of this dtype")
+def _fields(cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> dict[int, Any]:
+    """Header fields by number of the tensor."""
+    fields: dict[int, Any] = {}
+    for kind in KINDS:
+        if kind.column:
+            numbers = numbers_of(kind, signatures)
+            try:
+                found = kind.unpack(cursor, tail, [signatures[number] for number in numbers])
+            except BadInput as error:
+                raise CorruptFile(str(error)) from error
+            fields.update(zip(numbers, found, strict=True))
+    return fields
+
+
+def _check_others(name: str, signature: Signature, others: Sequence[Signature]) -> None:
     try:
-        check_factors(signature.shape, signature.value[0], factors[0].shape, factors[1].shape)
+        signature.kind.check(signature, others)
     except BadInput as error:
         raise CorruptFile(f"tensor {name!r}: {error}") from error
 
 
-def _check_products(entries: Sequence[Entry], streams: Sequence[Stream]) -> None:
+def _check_multiplications(entries: Sequence[Entry], streams: Sequence[Stream]) -> None:
     """The time that all products take together is bounded by the size of the data."""
-    products = (entry for entry in entries if entry.signature.kind == PRODUCT)
-    work = sum(entry.signature.size * entries[entry.target].signature.shape[1] for entry in products)
+    work = 0
+    for _, signature, _, target, _ in entries:
+        if signature.kind.factors:
+            others = [entry.signature for entry in entries[target : target + signature.kind.factors]]
+            work += signature.kind.multiplications(signature, others)
     most = limits.FREE_PRODUCTS + limits.PRODUCTS_PER_BYTE * sum(stream.nbytes for stream in streams)
     if work > most:
         raise CorruptFile(f"products of {work} multiplications, expected at most {most} for the data of this file")
-
-
-def _check_tie(name: str, signature: Signature, target: int, signatures: Sequence[Signature]) -> None:
-    if target >= len(signatures):
-        raise CorruptFile(f"tensor {name!r} is tied to tensor {target} of {len(signatures)}")
-    other = signatures[target]
-    if other.kind == TIED or (other.shape, other.dtype) != (signature.shape, signature.dtype):
-        raise CorruptFile(f"tensor {name!r} of {signature.dtype} {signature.shape} is tied to one that is itself tied"
-                          f" or of another shape: {other.dtype} {other.shape}")  # fmt: skip
-
-
-def _forms(cursor: Cursor, signatures: Sequence[Signature], edges: list[int]) -> list[Form]:
-    """The forms of all grids; edges that only announce one are replaced by those that follow."""
-    formed = [i for i, edge in enumerate(edges) if edge == FORMED]
-    forms = [PLAIN] * len(edges)
-    for i, edge in zip(formed, cursor.take(len(formed), "edges of grids with a form"), strict=True):
-        edges[i] = edge
-    codes = cursor.take(len(formed), "curves")
-    for code in codes:
-        if code % CHANNELS not in BY_NUMBER:
-            raise CorruptFile(f"a curve of number {code % CHANNELS}, expected one up to {max(BY_NUMBER)}")
-    curves = [BY_NUMBER[code % CHANNELS] for code in codes]
-    shapes = [cursor.take(2 * curve.parameters, "parameters of curves") for curve in curves]
-    for i, code, curve, shape in zip(formed, codes, curves, shapes, strict=True):
-        rows = signatures[i].shape[0] if code >= CHANNELS and signatures[i].shape else 0
-        try:
-            forms[i] = Form(curve.name, tuple(np.frombuffer(shape, "<u2").tolist()), cursor.take(rows, "channels"))
-        except BadInput as error:
-            raise CorruptFile(str(error)) from error
-        if (code >= CHANNELS) != bool(rows) or forms[i] == PLAIN:
-            raise CorruptFile(f"a grid of shape {signatures[i].shape} has no use for its form")
-    return forms
 
 
 def _streams(cursor: Cursor, tail: Cursor, uses: Sequence[Use]) -> list[Stream]:

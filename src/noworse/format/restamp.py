@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noworse.format.atomic import atomic_file
+from noworse.format.documents import dump
 from noworse.format.reader import File
 from noworse.format.writer import HEADER, finish
 
@@ -20,4 +21,4 @@ def restamp(path: str | Path, verdict: dict[str, Any] | None) -> int:
         with atomic_file(path) as out:
             for start in range(0, end, PIECE):
                 out.write(file.raw(start, min(PIECE, end - start)))
-            return end + finish(out, replace(file.index, verdict=verdict))
+            return end + finish(out, replace(file.index, verdict=dump("verdict", verdict)))

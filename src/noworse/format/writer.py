@@ -19,31 +19,16 @@ from noworse.format.atomic import atomic_file
 from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix
 from noworse.format.dictionary import DICTIONARY
 from noworse.format.digest import Digest
+from noworse.format.documents import dump
 from noworse.format.groups import group
-from noworse.format.index import (
-    CLASSES,
-    CONSTANT,
-    GRID,
-    OWN,
-    PRODUCT,
-    RAW,
-    SHARED,
-    TIED,
-    Entry,
-    Index,
-    Signature,
-    Stream,
-    columns,
-    tail,
-)
-from noworse.format.planes import split
-from noworse.representation import Constant, Grid, Product, Raw, Representation, Tied
+from noworse.format.index import CLASSES, OWN, SHARED, Entry, Index, Stream, columns, tail
+from noworse.representation import BYTES, CODES, Representation
 
 HEADER = b"\x89NWT\r\n" + struct.pack("<H", 1)  # magic, version
-SMALL_GRID = 1 << 14  # elements below which grids may share a stream
-SMALL_RAW = 1 << 10
-LARGE_GRID = 1 << 19  # elements from which on a context-coded grid has a stream of its own, so that it is read alone
-AUTO_CODES = 1 << 20  # of all grids together: with fewer, "auto" means "max", which then takes less than seconds
+SMALL_CODES = 1 << 14  # elements below which tensors of codes may share a stream
+SMALL_BYTES = 1 << 10
+LARGE_CODES = 1 << 19  # elements from which on context-coded ones have a stream of their own, to be read alone
+AUTO_CODES = 1 << 20  # of all tensors together: with fewer, "auto" means "max", which then takes less than seconds
 # how codes are written: "fast" with frequency tables (rANS), "max" context-coded where that is smaller, or one of these
 CODERS = ("auto", "fast", "max")
 
@@ -124,9 +109,9 @@ class _Writer:
     own: list[Stream] = field(default_factory=list)
     shared: list[Stream] = field(default_factory=list)
     written: int = 0
-    grids: dict[int, NDArray[np.int32]] = field(default_factory=dict)  # small ones, by number of the tensor
-    raws: dict[str, dict[int, bytes | memoryview]] = field(default_factory=dict)  # small ones, by dtype
-    products: list[Product] = field(default_factory=list)
+    codes: dict[int, NDArray[np.int32]] = field(default_factory=dict)  # of small tensors, by number
+    planes: dict[str, dict[int, list[NDArray[np.uint8]]]] = field(default_factory=dict)  # of small ones, by dtype
+    factors: list[Representation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.coder not in CODERS:
@@ -147,65 +132,64 @@ class _Writer:
                 digest.add(name, item.dtype, item.shape, _content(item))
         for entry in self.entries:
             self._check_tie(entry)
-        for product in self.products:
-            self.entries.append(self._grid_entry("", product.left))
-            self.entries.append(self._grid_entry("", product.right))
+        for factor in self.factors:
+            self.entries.append(self._entry("", factor, numbers))
         _check_count(len(self.entries))
         self._write_shared()
-        index = Index(self.entries, self.own + self.shared, settings, verdict, digest.value())
+        texts = dump("settings", settings or None), dump("verdict", verdict)
+        index = Index(self.entries, self.own + self.shared, *texts, digest.value())
         return self.written + finish(self.out, index)
 
     def _entry(self, name: str, item: Representation, numbers: Mapping[str, int]) -> Entry:
-        if isinstance(item, Constant):
-            return Entry(name, Signature(CONSTANT, item.dtype, item.shape, item.value))
-        if isinstance(item, Tied):
-            if item.target not in numbers:
-                raise BadInput(f"tensor {name!r} is tied to {item.target!r}, which is missing")
-            return Entry(name, Signature(TIED, item.dtype, item.shape), target=numbers[item.target])
-        if isinstance(item, Grid):
-            return self._grid_entry(name, item)
-        if isinstance(item, Product):
-            self.products.append(item)
-            signature = Signature(PRODUCT, item.dtype, item.shape, bytes([item.split]))
-            return Entry(name, signature, target=len(numbers) + 2 * len(self.products) - 2)
-        if isinstance(item, Raw):
-            if item.size >= SMALL_RAW:
-                for plane in split(item.data, item.dtype):
-                    self._own(encode_bytes(plane))
-            elif item.size:
-                self.raws.setdefault(item.dtype, {})[len(self.entries)] = item.data
-            return Entry(name, Signature(RAW, item.dtype, item.shape))
-        raise BadInput(f"tensor {name!r} is a {type(item).__name__}, expected a representation")
+        if not isinstance(item, Representation):
+            raise BadInput(f"tensor {name!r} is a {type(item).__name__}, expected a representation")
+        target = len(numbers) + len(self.factors) if item.factors else 0
+        for other in item.others:
+            if isinstance(other, Representation):
+                self.factors.append(other)
+            elif other not in numbers:
+                raise BadInput(f"tensor {name!r} is tied to {other!r}, which is missing")
+            else:
+                target = numbers[other]
+        stream = self._write_symbols(item) if item.size else OWN
+        return Entry(name, item.signature, item.fields, target, stream)
 
-    def _grid_entry(self, name: str, item: Grid) -> Entry:
-        signature, stream = Signature(GRID, item.dtype, item.shape), OWN
-        if item.size >= (SMALL_GRID if self.coder == "fast" else LARGE_GRID):
-            chunks = self._encode(item, signature.columns)
-            stream = CLASSES if len(chunks) > 1 else OWN
+    def _write_symbols(self, item: Representation) -> int:
+        """The streams of the next tensor, or what is to be shared later on."""
+        if item.holds == CODES:
+            (codes,) = item.symbols()
+            if item.size < (SMALL_CODES if self.coder == "fast" else LARGE_CODES):
+                self.codes[len(self.entries)] = codes
+                return OWN
+            chunks = self._encode(codes, item)
             for chunk in chunks:
                 self._own(chunk)
-        elif item.size:
-            self.grids[len(self.entries)] = item.codes
-        return Entry(name, signature, item.step, item.edge, stream=stream, form=item.form)
+            return CLASSES if len(chunks) > 1 else OWN
+        if item.holds == BYTES and item.size < SMALL_BYTES:
+            self.planes.setdefault(item.dtype, {})[len(self.entries)] = list(item.symbols())
+        elif item.holds == BYTES:
+            for plane in item.symbols():
+                self._own(encode_bytes(plane))
+        return OWN
 
     def _check_tie(self, entry: Entry) -> None:
         """What a tie needs to be readable; checked in the end, since a target may follow what is tied to it."""
         own = entry.signature
-        if own.kind != TIED:
+        if not own.kind.refers:
             return
         target = self.entries[entry.target]
-        if target.signature.kind == TIED:
+        if target.signature.kind.refers:
             other = self.entries[target.target].name
             raise BadInput(f"tensor {entry.name!r} is tied to {target.name!r}, which is itself tied to {other!r}")
         if (target.signature.shape, target.signature.dtype) != (own.shape, own.dtype):
             found = f"{target.name!r} of {target.signature.dtype} {target.signature.shape}"
             raise BadInput(f"tensor {entry.name!r} of {own.dtype} {own.shape} is tied to {found}")
 
-    def _encode(self, item: Grid, columns: int) -> list[Chunk]:
-        """A large grid on its own."""
+    def _encode(self, codes: NDArray[np.int32], item: Representation) -> list[Chunk]:
+        """The codes of a large tensor on their own."""
         if self.coder == "max":
-            return [encode_in_context(item.codes, [item.shape])]
-        return encode_matrix(item.codes, columns)
+            return [encode_in_context(codes, [item.shape])]
+        return encode_matrix(codes, item.signature.columns)
 
     def _own(self, chunk: Chunk) -> None:
         self.own.append(self._emit(chunk))
@@ -216,20 +200,20 @@ class _Writer:
         return chunk.stream
 
     def _write_shared(self) -> None:
-        if self.grids:
-            self._share_grids(list(self.grids))
-        for dtype, data in self.raws.items():
-            self._share(list(data), [encode_bytes(plane) for plane in split(b"".join(data.values()), dtype)])
+        if self.codes:
+            self._share_codes(list(self.codes))
+        for planes in self.planes.values():
+            self._share(list(planes), [encode_bytes(np.concatenate(parts)) for parts in zip(*planes.values())])
 
-    def _share_grids(self, numbers: list[int]) -> None:
+    def _share_codes(self, numbers: list[int]) -> None:
         if self.coder == "max":
             shapes = [self.entries[number].signature.shape for number in numbers]
-            chunk = encode_in_context(np.concatenate(list(self.grids.values())), shapes, limits.FREE_SYMBOLS)
+            chunk = encode_in_context(np.concatenate(list(self.codes.values())), shapes, limits.FREE_SYMBOLS)
             if chunk.in_context:
                 return self._share(numbers, [chunk])
-        for members in group([self.grids[number] for number in numbers]):
+        for members in group([self.codes[number] for number in numbers]):
             chosen = [numbers[i] for i in members]
-            self._share(chosen, [encode_codes(np.concatenate([self.grids[number] for number in chosen]))])
+            self._share(chosen, [encode_codes(np.concatenate([self.codes[number] for number in chosen]))])
 
     def _share(self, numbers: list[int], chunks: list[Chunk]) -> None:
         stream = len(self.shared) + SHARED
@@ -244,8 +228,8 @@ def _settled(coder: str, items: Mapping[str, Representation]) -> str:
         return coder
     codes = 0
     for item in items.values():
-        parts = (item.left, item.right) if isinstance(item, Product) else (item,)
-        codes += sum(part.size for part in parts if isinstance(part, Grid))
+        parts = item.others if item.factors else [item]
+        codes += sum(part.size for part in parts if isinstance(part, Representation) and part.holds == CODES)
         if codes >= AUTO_CODES:  # the rest need not be made
             return "fast"
     return "max"
@@ -253,9 +237,7 @@ def _settled(coder: str, items: Mapping[str, Representation]) -> str:
 
 def _content(item: Representation) -> NDArray[Any] | str:
     """What the digest covers of a tensor."""
-    if isinstance(item, Tied):
-        return item.target
-    return item.view() if isinstance(item, Raw) else item.storage()
+    return str(item.others[0]) if item.refers else item.view()
 
 
 def _check_count(tensors: int) -> None:

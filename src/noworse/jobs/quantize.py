@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.format import write
-from noworse.io import Lossless, load_model, safe_open
+from noworse.format import File, write
+from noworse.io import Lossless, load_model
 from noworse.jobs.bit_search import CONFIDENCE, DEFAULT, LEVELS, LOOKS, LayerBits, Search
 from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, parse_tolerance
@@ -151,8 +151,8 @@ def run(search: Search, held_out: list[Batch], bits: Bits | None, tolerance: flo
 
 def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
     """Load a file of ``Quantization.save`` into ``module``, in place: weights, and hooks that round layer inputs."""
-    with safe_open(path) as file:
-        ranges = from_settings(file.metadata()["settings"].get("activations", {}))
+    with File(path) as file:
+        ranges = from_settings(file.settings.get("activations", {}))
     return attach(load_model(module, path).eval(), ranges)
 
 

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from noworse.checkpoint import write_safetensors
 from noworse.errors import BadInput
 from noworse.format import File, packed_size
-from noworse.format.planes import split
-from noworse.io import load_file
-from noworse.representation import DTYPES, Grid, Raw, Representation
+from noworse.io import Framework, load_file
+from noworse.representation import DTYPES, NOTHING, Representation
 
 
 def measure(path: Path, rounds: int, max_bytes: int | None = None) -> dict[str, Any]:
@@ -33,18 +32,18 @@ def measure(path: Path, rounds: int, max_bytes: int | None = None) -> dict[str, 
     with File(path, max_bytes) as file:
         file.check()
         coder = "max" if any(stream.in_context for stream in file.index.streams) else "fast"
-        own = [name for name in file.names if isinstance(file.representation(name), Grid | Raw)]
+        own = [name for name in file.names if file.entry(name).signature.kind.holds != NOTHING]
         for name in own:
             found = file.representation(name)
             entropy += _entropy(found)
-            symbols += found.size if isinstance(found, Grid) else found.nbytes
+            symbols += sum(stream.size for stream in found.symbols())
             for number in range(rounds):
                 encode[number] += _seconds(lambda found=found: packed_size({"t": found}, {}, None, coder))  # type: ignore[misc]
                 decode[number] += _seconds(lambda name=name: file.storage(name))  # type: ignore[misc]
         decoded = sum(file.entry(name).signature.nbytes for name in own)
         where = file.attribution()
         size = file.size
-    framework = "torch" if find_spec("torch") else "numpy"
+    framework: Framework = "torch" if find_spec("torch") else "numpy"
     return {
         "size": size,
         "decoded_bytes": decoded,
@@ -54,7 +53,7 @@ def measure(path: Path, rounds: int, max_bytes: int | None = None) -> dict[str, 
         "encode": _speed(float(median(encode)), decoded, symbols),
         "decode": _speed(float(median(decode)), decoded, symbols),
         "framework": framework,
-        "load_seconds": _median(rounds, lambda: load_file(path, framework, max_bytes)),
+        "load_seconds": _median(rounds, lambda: load_file(path, framework=framework, max_bytes=max_bytes)),
         "safetensors_seconds": _safetensors_seconds(path, rounds, framework, max_bytes),
         "rounds": rounds,
     }
@@ -71,10 +70,7 @@ def _speed(seconds: float, decoded: int, symbols: int) -> dict[str, float]:
 
 def _entropy(found: Representation) -> float:
     """Bits of a tensor's symbols under their own histogram."""
-    if isinstance(found, Grid):
-        return _bits(np.unique(found.codes, return_counts=True)[1])
-    assert isinstance(found, Raw)
-    return sum(_bits(np.bincount(plane)) for plane in split(found.data, found.dtype))
+    return sum(_bits(np.unique(stream, return_counts=True)[1]) for stream in found.symbols())
 
 
 def _bits(counts: NDArray[Any]) -> float:

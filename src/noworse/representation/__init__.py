@@ -1,8 +1,9 @@
-"""How one tensor may be written: each kind is a frozen dataclass that decodes back to numbers."""
+"""How one tensor may be written: each kind is a frozen dataclass that declares all that a file has to know of it."""
 
 from __future__ import annotations
 
-from noworse.representation.base import Described, Representation
+from noworse.representation.base import BYTES, CODES, NOTHING, Described, Representation, Signature
+from noworse.representation.codebook import Codebook
 from noworse.representation.constant import Constant
 from noworse.representation.dtypes import DTYPES, DType, find_dtype, from_float32, to_numpy
 from noworse.representation.form import CHANNEL_UNITS, PLAIN, Form
@@ -12,12 +13,19 @@ from noworse.representation.product import Product, check_factors, matrix_shape
 from noworse.representation.raw import Raw
 from noworse.representation.tied import Tied
 
+KINDS: tuple[type[Representation], ...] = (Constant, Raw, Grid, Tied, Product, Codebook)
+
 __all__ = [
+    "BYTES",
     "CHANNEL_UNITS",
+    "CODES",
     "DTYPES",
     "EDGE_UNITS",
+    "KINDS",
     "MAX_EDGE",
+    "NOTHING",
     "PLAIN",
+    "Codebook",
     "Constant",
     "DType",
     "Described",
@@ -26,6 +34,7 @@ __all__ = [
     "Product",
     "Raw",
     "Representation",
+    "Signature",
     "Tied",
     "check_factors",
     "check_scale",

@@ -1,20 +1,27 @@
-"""What every representation has: a shape, a dtype, and a way back to numbers."""
+"""What a kind of tensor declares: its number in a file, its header fields, its streams, and a way back to numbers.
+
+A kind is one subclass of ``Representation`` in a file of its own, listed in ``KINDS``. Whoever writes, reads, shows or
+attacks files goes by that list and asks the kind; what a kind does not declare, it does not have.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.dtypes import find_dtype, to_numpy
+from noworse.representation.columns import Cursor
+from noworse.representation.dtypes import DTYPES, DType, find_dtype, to_numpy
 
 MAX_DIMS = 8
 MAX_ELEMENTS = 1 << 56  # far beyond any memory; keeps element counts times item sizes within 63 bits
+NOTHING, CODES, BYTES = "nothing", "codes", "bytes"  # what streams hold: int32 in one, or uint8 in one per byte
 
 
 class Described:
@@ -34,20 +41,131 @@ class Described:
         return self.size * find_dtype(self.dtype).itemsize
 
 
+@dataclass(frozen=True)
+class Signature(Described):
+    """What many tensors of a network have in common; what ``value`` means is up to the kind."""
+
+    kind: type[Representation]
+    dtype: str
+    shape: tuple[int, ...]
+    value: bytes = b""
+
+    @cached_property
+    def streams(self) -> int:
+        """Number of streams that hold the elements."""
+        return {NOTHING: 0, CODES: 1, BYTES: find_dtype(self.dtype).itemsize}[self.kind.holds] if self.size else 0
+
+    @property
+    def columns(self) -> int:
+        """Length of a row where the elements are seen as a matrix, by all dimensions but the first; 0 for a vector."""
+        columns = self.size // self.shape[0] if self.size and self.shape else 0
+        return columns if 1 < columns < self.size else 0
+
+
 class Representation(Described, ABC):
     """One way to write one tensor; subclasses are frozen dataclasses with the fields ``shape`` and ``dtype``."""
+
+    # how a file tells the kind
+    number: ClassVar[int]  # 0 to 7
+    label: ClassVar[str]
+    dtypes: ClassVar[Collection[str]] = tuple(DTYPES)  # that it can stand for
+    holds: ClassVar[str] = NOTHING  # in its streams
+    column: ClassVar[str] = ""  # the category under which the bytes of its header fields are counted
+    refers: ClassVar[bool] = False  # to another tensor of the file, by name
+    factors: ClassVar[int] = 0  # nameless tensors that it is made of
 
     def __post_init__(self) -> None:
         find_dtype(self.dtype)
         object.__setattr__(self, "shape", checked_shape(self.shape))
+        if self.dtype not in self.dtypes:
+            raise BadInput(f"a {self.label} of dtype {self.dtype}, expected one of {', '.join(self.dtypes)}")
+
+    # from a tensor to a file
+
+    @property
+    def signature(self) -> Signature:
+        """What is written once for all tensors that agree in it."""
+        return Signature(type(self), self.dtype, self.shape)
+
+    @property
+    def fields(self) -> Any:
+        """The header fields of this tensor alone, as ``pack`` takes them."""
+        return None
+
+    @classmethod
+    def pack(cls, fields: Sequence[Any]) -> tuple[bytes, bytes]:
+        """The header fields of all tensors of this kind as bytes that deflate may shrink, and those that it cannot."""
+        return b"", b""
+
+    def symbols(self) -> Iterator[NDArray[Any]]:
+        """The contents of each stream, one symbol per element."""
+        return iter(())
+
+    @property
+    def others(self) -> Sequence[str | Representation]:
+        """The name of the tensor that this one refers to, or its factors."""
+        return ()
+
+    # from a file to a tensor
+
+    @classmethod
+    def value_bytes(cls, dtype: DType) -> int:
+        """Bytes of ``Signature.value``."""
+        return 0
+
+    @classmethod
+    def unpack(cls, cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> Sequence[Any]:
+        """The header fields that ``pack`` wrote; CorruptFile or BadInput for what it would not write."""
+        return [None] * len(signatures)
+
+    @classmethod
+    def check(cls, signature: Signature, others: Sequence[Signature]) -> None:
+        """BadInput where ``others``, what the tensor refers to or its factors, do not fit."""
+
+    @classmethod
+    def multiplications(cls, signature: Signature, others: Sequence[Signature]) -> int:
+        """How many a decoder makes beyond a few for every element: their number in a file is limited."""
+        return 0
+
+    @classmethod
+    @abstractmethod
+    def assemble(
+        cls, signature: Signature, fields: Any, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
+    ) -> Representation:
+        """The tensor from all that its methods above gave; BadInput where this cannot be."""
+
+    @classmethod
+    def line(cls, fields: Any) -> tuple[int, int] | None:
+        """Packed step and edge where codes lie on a plain grid, which native code decodes straight to numbers."""
+        return None
+
+    # to numbers
 
     @abstractmethod
     def storage(self) -> NDArray[Any]:
         """The decoded elements bit for bit: unsigned integers of the same width where numpy lacks the dtype."""
 
+    def view(self) -> NDArray[Any]:
+        """The same, but it may be memory of the tensor's own, not to be written to."""
+        return self.storage()
+
     def decode(self) -> NDArray[Any]:
         """The decoded tensor; bfloat16 and float8 come as float32 holding exactly the same values."""
         return to_numpy(self.storage(), self.dtype)
+
+    # to people
+
+    def zeros(self) -> int | None:
+        """Number of elements that are zero; None for a tensor without elements of its own."""
+        return int((self.decode() == 0).sum())
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What only this kind has, by name, as JSON can hold it."""
+        return {}
+
+    def __str__(self) -> str:
+        return self.label
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Representation
-from noworse.representation.dtypes import find_dtype
+from noworse.representation.base import Representation, Signature
+from noworse.representation.dtypes import DType, find_dtype
 
 
 @dataclass(frozen=True)
 class Constant(Representation):
     """Every element equals ``value``, the little-endian bytes of one element."""
+
+    number, label = 0, "constant"
 
     value: bytes
     shape: tuple[int, ...]
@@ -28,6 +31,23 @@ class Constant(Representation):
             raise BadInput(f"a constant of {len(self.value)} bytes, expected the {expected} of one {self.dtype}")
         if self.dtype == "bool" and self.value not in (b"\0", b"\1"):
             raise BadInput(f"a bool constant of value {self.value[0]}, expected 0 or 1")
+
+    @property
+    def signature(self) -> Signature:
+        """With the value: many a network has hundreds of tensors of ones."""
+        return Signature(type(self), self.dtype, self.shape, self.value)
+
+    @classmethod
+    def value_bytes(cls, dtype: DType) -> int:
+        """Those of one element."""
+        return dtype.itemsize
+
+    @classmethod
+    def assemble(
+        cls, signature: Signature, fields: None, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
+    ) -> Constant:
+        """Of the value alone."""
+        return cls(signature.value, signature.shape, signature.dtype)
 
     def storage(self) -> NDArray[Any]:
         """The value, repeated."""

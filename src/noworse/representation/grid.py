@@ -12,16 +12,18 @@ to float32. On other curves sum and product are rounded as float64 first.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Representation
+from noworse.representation.base import CODES, Representation, Signature
+from noworse.representation.columns import Cursor
 from noworse.representation.dtypes import PIECE, find_dtype, from_float32
-from noworse.representation.form import PLAIN, Form, check_channels
+from noworse.representation.form import PLAIN, Form, check_channels, pack_forms, unpack_forms
 from noworse.representation.minifloat import MAX_STEP, unpack_step
 
 EDGE_UNITS = 64  # edges count in 1/64 of a step
@@ -38,12 +40,29 @@ def check_scale(step: int, edge: int) -> None:
         raise BadInput(f"an edge of {edge}, expected 1 to {MAX_EDGE}")
 
 
+class Scale(NamedTuple):
+    """The header fields of a grid: a packed step, an edge, a form."""
+
+    step: int
+    edge: int
+    form: Form = PLAIN
+
+
+def check_codes(codes: NDArray[Any], of: Representation) -> None:
+    """BadInput where the codes of a tensor are not flat, not int32 or not as many as its elements."""
+    if codes.dtype != np.int32 or codes.shape != (of.size,):
+        found = f"{codes.dtype} of {codes.shape}"
+        raise BadInput(f"codes are {found}, expected int32 of {(of.size,)} for shape {of.shape}")
+
+
 @dataclass(frozen=True, eq=False)
 class Grid(Representation):
     """Integer ``codes`` (flat, C order), a packed ``step``, the half width ``edge`` of the zero bin in step/64, a form.
 
     BadInput for what no file can hold.
     """
+
+    number, label, dtypes, holds, column = 2, "grid", FLOATS, CODES, "scales"
 
     codes: NDArray[np.int32] = field(repr=False)
     step: int
@@ -54,23 +73,59 @@ class Grid(Representation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.dtype not in FLOATS:
-            raise BadInput(f"a grid of dtype {self.dtype}, expected one of {', '.join(FLOATS)}")
         check_scale(self.step, self.edge)
         check_channels(self.form, self.step, self.shape)
-        if self.codes.dtype != np.int32 or self.codes.shape != (self.size,):
-            found = f"{self.codes.dtype} of {self.codes.shape}"
-            raise BadInput(f"codes are {found}, expected int32 of {(self.size,)} for shape {self.shape}")
+        check_codes(self.codes, self)
         if self.size and max(-int(self.codes.min()), int(self.codes.max())) > MAX_CODE:
             raise BadInput(f"codes reach beyond +-2**30: {self.codes.min()} to {self.codes.max()}")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Grid):
             return NotImplemented
-        mine, theirs = ((g.step, g.edge, g.shape, g.dtype, g.form) for g in (self, other))
+        mine, theirs = ((g.fields, g.shape, g.dtype) for g in (self, other))
         return mine == theirs and np.array_equal(self.codes, other.codes)
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
+
+    @property
+    def fields(self) -> Scale:
+        """See the class."""
+        return Scale(self.step, self.edge, self.form)
+
+    @classmethod
+    def pack(cls, fields: Sequence[Scale]) -> tuple[bytes, bytes]:
+        """High bytes of steps, edges, forms; low bytes of steps, which look like noise."""
+        high, low = bytes(scale.step >> 8 for scale in fields), bytes(scale.step & 0xFF for scale in fields)
+        return high + pack_forms([scale.edge for scale in fields], [scale.form for scale in fields]), low
+
+    @classmethod
+    def unpack(cls, cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> Sequence[Scale]:
+        """See ``pack``."""
+        high = cursor.take(len(signatures), "step sizes")
+        edges, forms = unpack_forms(cursor, [signature.shape for signature in signatures])
+        low = tail.take(len(signatures), "step sizes")
+        return [Scale(h << 8 | w, e, form) for h, w, e, form in zip(high, low, edges, forms, strict=True)]
+
+    def symbols(self) -> Iterator[NDArray[Any]]:
+        """The codes."""
+        yield self.codes
+
+    @classmethod
+    def assemble(
+        cls, signature: Signature, fields: Scale, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
+    ) -> Grid:
+        """Of codes, step, edge and form."""
+        codes = symbols[0] if symbols else np.zeros(0, np.int32)
+        return cls(codes, fields.step, fields.edge, signature.shape, signature.dtype, fields.form)
+
+    @classmethod
+    def line(cls, fields: Scale) -> tuple[int, int] | None:
+        """Step and edge of a grid without a form."""
+        return (fields.step, fields.edge) if fields.form == PLAIN else None
+
+    def zeros(self) -> int:
+        """As many as codes that are zero."""
+        return int((self.codes == 0).sum())
 
     def storage(self) -> NDArray[Any]:
         """The reconstruction points of all codes."""

@@ -8,7 +8,7 @@ summed in the order of the inner dimension, each product and each sum rounded.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Representation
-from noworse.representation.dtypes import find_dtype, from_float32
+from noworse.representation.base import Representation, Signature
+from noworse.representation.dtypes import DType, find_dtype, from_float32
 from noworse.representation.form import PLAIN
-from noworse.representation.grid import EDGE_UNITS, Grid
+from noworse.representation.grid import EDGE_UNITS, FLOATS, Grid
 from noworse.representation.minifloat import unpack_step
 
 FLAT, SPATIAL = range(2)  # splits of a tensor's dimensions into those of the rows and those of the columns
 EXACT = 1 << 53  # integers of a float64
-PIECE = 1 << 20  # elements multiplied at a time
+PIECE = 1 << 20  # elements multiplied at a time ..
+CLOSE = 1 << 15  # .. and so many where every product is rounded, which takes a pass over all sums for each
 
 
 def matrix_shape(shape: tuple[int, ...], split: int) -> tuple[int, int]:
@@ -54,6 +55,8 @@ def check_factors(shape: tuple[int, ...], split: int, left: tuple[int, ...], rig
 class Product(Representation):
     """``left`` (M, r) times ``right`` (r, N), seen as a tensor of ``shape`` by ``split`` (see ``matrix_shape``)."""
 
+    number, label, dtypes, factors = 4, "product", FLOATS, 2
+
     left: Grid
     right: Grid
     split: int
@@ -68,14 +71,58 @@ class Product(Representation):
         if (self.left.form, self.right.form) != (PLAIN, PLAIN):
             raise BadInput("a factor of a product has a form, expected plain grids")
 
+    @property
+    def signature(self) -> Signature:
+        """With the split."""
+        return Signature(type(self), self.dtype, self.shape, bytes([self.split]))
+
+    @property
+    def others(self) -> Sequence[Grid]:
+        """The factors."""
+        return [self.left, self.right]
+
+    @classmethod
+    def value_bytes(cls, dtype: DType) -> int:
+        """One, for the split."""
+        return 1
+
+    @classmethod
+    def check(cls, signature: Signature, others: Sequence[Signature]) -> None:
+        """BadInput where they are no grids of its dtype, or of other shapes than factors have."""
+        if any((factor.kind, factor.dtype) != (Grid, signature.dtype) for factor in others):
+            raise BadInput(f"a product of {signature.dtype} has factors that are no grids of this dtype")
+        check_factors(signature.shape, signature.value[0], others[0].shape, others[1].shape)
+
+    @classmethod
+    def multiplications(cls, signature: Signature, others: Sequence[Signature]) -> int:
+        """As many for every element as the rank."""
+        return signature.size * others[0].shape[1]
+
+    @classmethod
+    def assemble(
+        cls, signature: Signature, fields: None, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
+    ) -> Product:
+        """Of its factors."""
+        left, right = others
+        return cls(left, right, signature.value[0], signature.shape, signature.dtype)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The rank."""
+        return {"rank": self.right.shape[0]}
+
+    def __str__(self) -> str:
+        return f"product of rank {self.right.shape[0]}"
+
     def storage(self) -> NDArray[Any]:
         """The product, each element rounded to float64, float32 and the dtype in turn."""
         rows, columns = matrix_shape(self.shape, self.split)
         out = np.empty((rows, columns), find_dtype(self.dtype).storage)
         unit = unpack_step(self.left.step) * unpack_step(self.right.step) / EDGE_UNITS**2
         right = _points(self.right, 0, self.right.shape[0])
-        multiply = np.matmul if len(right) * _largest(self.left) * _largest(self.right) < EXACT else _in_order
-        for start, end in _pieces(rows, columns):
+        exact = len(right) * _largest(self.left) * _largest(self.right) < EXACT
+        multiply = np.matmul if exact else _in_order
+        for start, end in _pieces(rows, columns, PIECE if exact else CLOSE):
             with np.errstate(over="ignore"):  # hostile steps may lead to infinity, which is no crash
                 sums = multiply(_points(self.left, start, end), right) * unit
                 out[start:end] = from_float32(sums.astype(np.float32).reshape(-1), self.dtype).reshape(-1, columns)
@@ -85,9 +132,9 @@ class Product(Representation):
         return out.reshape(self.shape)
 
 
-def _pieces(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows that hold about ``PIECE`` elements."""
-    count = max(1, PIECE // columns)
+def _pieces(rows: int, columns: int, size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that hold about so many elements."""
+    count = max(1, size // columns)
     return ((start, min(start + count, rows)) for start in range(0, rows, count))
 
 

@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Representation
+from noworse.representation.base import Representation, Signature
 
 
 @dataclass(frozen=True)
 class Tied(Representation):
     """The same storage as the tensor called ``target``, which has the same shape and dtype and is not tied itself."""
 
+    number, label, refers = 3, "tied", True
+
     target: str
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def others(self) -> Sequence[str]:
+        """The target."""
+        return [self.target]
+
+    @classmethod
+    def check(cls, signature: Signature, others: Sequence[Signature]) -> None:
+        """BadInput where the target is tied itself, or is another kind of array."""
+        (target,) = others
+        if target.kind.refers or (target.shape, target.dtype) != (signature.shape, signature.dtype):
+            raise BadInput(f"a tensor of {signature.dtype} {signature.shape} is tied to one that is itself tied or of"
+                           f" another shape: {target.dtype} {target.shape}")  # fmt: skip
+
+    @classmethod
+    def assemble(
+        cls, signature: Signature, fields: None, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
+    ) -> Tied:
+        """Of its target's name."""
+        return cls(others[0], signature.shape, signature.dtype)
+
+    def zeros(self) -> None:
+        """Its elements are the target's."""
+        return
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The target."""
+        return {"tied_to": self.target}
+
+    def __str__(self) -> str:
+        return f"= {self.target}"
 
     def storage(self) -> NDArray[Any]:
         """Always BadInput: the data are the target's."""

@@ -10,6 +10,7 @@ import pytest
 from noworse.errors import BadInput
 from noworse.format import File
 from noworse.papers.l2.transforms import TRANSFORMS
+from noworse.representation import Grid
 from noworse.tune.options import Options
 from tests.tiny import mlp, run, task
 
@@ -34,18 +35,19 @@ def test_any_of_them_lands_on_its_target(options: dict[str, Any], tmp_path: Path
     expected = TRANSFORMS[options.get("transform", "deadzone")]
     with File(out) as file:
         file.check()
-        forms = {file.entry(name).form.curve for name in file.names}
+        grids = [file.entry(name).fields for name in file.names if file.entry(name).signature.kind is Grid]
+        forms = {"linear"} | {grid.form.curve for grid in grids}
         assert file.settings.items() >= {k: v for k, v in options.items() if v != getattr(Options(), k)}.items()
         if not expected.tunes_zone:
-            assert {file.entry(name).edge for name in file.names} <= {0, 32}
+            assert {grid.edge for grid in grids} <= {0, 32}
     assert forms == {"linear", expected.curve}
 
 
 def test_rows_get_steps_of_their_own(tmp_path: Path) -> None:
     run(task(mlp(200)), tmp_path / "m.nwt", "4 bits", iterations=60, per_channel=True, lr_steps=0.02)
     with File(tmp_path / "m.nwt") as file:
-        assert len(file.entry("2.weight").form.channels) == 4
-        assert not file.entry("0.weight").form.channels  # rows of 20
+        assert len(file.entry("2.weight").fields.form.channels) == 4
+        assert not file.entry("0.weight").fields.form.channels  # rows of 20
 
 
 @pytest.mark.parametrize(

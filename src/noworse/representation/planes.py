@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.codec import _native
-from noworse.representation import find_dtype
+from noworse.representation.dtypes import find_dtype
 
 MACHINE_WORDS = (2, 4, 8)  # bytes of an element that native code handles
 

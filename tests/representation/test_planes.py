@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from noworse.format.planes import join, split
 from noworse.representation import DTYPES
+from noworse.representation.planes import join, split
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noworse.errors import CorruptFile
-from noworse.format.columns import Cursor, varints
+from noworse.representation.columns import Cursor, varints
 
 
 @given(st.lists(st.integers(0, 2**63 - 1)))
