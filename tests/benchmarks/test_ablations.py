@@ -22,11 +22,11 @@ def result(run: Run, kl: float) -> dict[str, Any]:
 
 @pytest.fixture
 def results() -> dict[str, dict[str, Any]]:
-    """Every run is about 0.01, wobbling with its seed, but those per channel at twice that."""
+    """Every run is about 0.01, wobbling with its seed, but those of a given rounding at twice that."""
     found = {}
     for _, run in runs_of(list(GROUPS)):
         wobble = 0.1 * run.seed * (1 if run.case is BASELINE else -1)
-        found[run.key] = result(run, 0.01 * math.exp(wobble) * (2 if run.case.options.get("per_channel") else 1))
+        found[run.key] = result(run, 0.01 * math.exp(wobble) * (2 if run.case.options.get("rounding") else 1))
     return found
 
 
@@ -40,14 +40,14 @@ def test_all_settings_are_options_and_all_keys_differ() -> None:
 
 
 def test_ratios_are_paired_by_seed_and_judged_by_their_spread(results: dict[str, Any]) -> None:
-    base, per_channel = lines_of(results, GROUPS["channels"], "resnet20")
+    base, nearest, *_ = lines_of(results, GROUPS["refinement"], "resnet20")
     assert by_seed(results, "resnet20", BASELINE) == base.found
     spread = spread_of(results)
     assert spread > 0.1
     assert verdict(base, spread) == ""
-    assert verdict(per_channel, spread) == "worse"
-    assert verdict(per_channel, 10.0) == "not resolved"
-    assert math.exp(per_channel.logs[0]) == pytest.approx(2)
+    assert verdict(nearest, spread) == "worse"
+    assert verdict(nearest, 10.0) == "not resolved"
+    assert math.exp(nearest.logs[0]) == pytest.approx(2)
 
 
 def test_the_document_has_every_group_and_its_figure(results: dict[str, Any], tmp_path: Path) -> None:
@@ -56,11 +56,11 @@ def test_the_document_has_every_group_and_its_figure(results: dict[str, Any], tm
     for name, group in GROUPS.items():
         assert group.question in text
         assert (tmp_path / "figures" / f"ablation-{name}.png").stat().st_size > 5000
-    assert "| per channel | 30.00 | 0.0182 | 1.64" in text
+    assert "| start from nearest rounding | 30.00 |" in text
 
 
 def test_what_an_earlier_run_stored_counts_as_done_and_own_results_stay(tmp_path: Path) -> None:
-    first, second = list({run.key: run for _, run in runs_of(["channels"])}.values())[:2]
+    first, second = list({run.key: run for _, run in runs_of(["counter"])}.values())[:2]
     known, folder = tmp_path / "ablations.json", tmp_path / "folder"
     known.write_text(json.dumps([result(first, 0.5), result(second, 0.25), {"key": "of no run any more"}]))
     folder.mkdir()
