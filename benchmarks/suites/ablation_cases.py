@@ -48,6 +48,11 @@ class Group:
     baseline: bool = True  # whether the baseline is a line of its own, not one of the cases by another name
 
 
+def _plugin(kind: str, name: str, **settings: Any) -> dict[str, Any]:
+    """Options that choose one plug-in."""
+    return {"plugins": {kind: {"name": name, **settings} if settings else name}}
+
+
 BASELINE = Case("baseline")
 WIDTHS = (0.125, 0.25, 0.5)
 GROUPS = {
@@ -55,19 +60,19 @@ GROUPS = {
         "Kernel of the counter and its half width δ in code units; or the width as a share of the range of codes",
         (
             *(
-                Case(f"{kernel}, δ = {delta:g}", {"kernel": kernel, "delta": delta}, seeds=2)
+                Case(f"{kernel}, δ = {delta:g}", _plugin("kernel", kernel, delta=delta), seeds=2)
                 for kernel in ("cos", "linear", "triangle")
                 for delta in WIDTHS
                 if (kernel, delta) != ("cos", 0.25)
             ),
-            Case("cos, range / 64", {"resolution": 64}, seeds=2),
+            Case("cos, range / 64", _plugin("kernel", "range", resolution=64), seeds=2),
         ),
     ),
     "counter": Group(
         "Entropy of all weights against the estimate of the L² code, which takes 1/128 of the weights of large tensors",
         (
-            Case("official rate loss, sampled", {"rate": "official"}),
-            Case("official rate loss, all weights", {"rate": "official_whole"}, seeds=2),
+            Case("official rate loss, sampled", _plugin("rate", "official")),
+            Case("official rate loss, all weights", _plugin("rate", "official", sampled=False), seeds=2),
         ),
         ("resnet20", "lenet5"),
     ),
@@ -76,7 +81,7 @@ GROUPS = {
         (
             Case("dead zone, nearest", {"rounding": "nearest"}, seeds=2),
             *(
-                Case(f"{name}, nearest", {"transform": name, "rounding": "nearest"}, seeds=2)
+                Case(f"{name}, nearest", {**_plugin("transform", name), "rounding": "nearest"}, seeds=2)
                 for name in ("uniform", "log", "exp", "multiscale")
             ),
         ),
@@ -96,7 +101,10 @@ GROUPS = {
     ),
     "entropy": Group(
         "The entropy term in the objective, against scaling all steps alike until the size is right",
-        (Case("no entropy term", {"entropy_term": False}), Case("also on weights", {"rate_on_weights": True}, seeds=2)),
+        (
+            Case("no entropy term", {"entropy_term": False}),
+            Case("also on weights", _plugin("rate", "soft", on_weights=True), seeds=2),
+        ),
         ("resnet20", "lenet5"),
     ),
     "objective": Group(
@@ -113,9 +121,6 @@ GROUPS = {
             ),
         ),
         ("resnet20", "lenet5", "vit_tiny"),
-    ),
-    "channels": Group(
-        "A step for each tensor against one for each output channel", (Case("per channel", {"per_channel": True}),)
     ),
     "samples": Group(
         "Calibration images",
@@ -141,8 +146,6 @@ GROUPS = {
             Case("start from nearest rounding", {"rounding": "nearest"}, seeds=2),
             *(Case(f"OBS rounding, damping {d:g}", {"damping": d}, seeds=2) for d in (0.05, 0.2, 1.0)),
             Case("damping 0.2 and temperature 2 (the defaults)", {"damping": 0.2, "temperature": 2.0}, seeds=2),
-            Case("OBS rounding with a rate term", {"rounding": "compensated", "rate_rounding": 1.0}, seeds=2),
-            Case("codes frozen for 30 iterations after", {"frozen": 30}, seeds=2),
             Case("OBS rounding, no tuning", {"iterations": 0, "rounding": "compensated"}, seeds=2),
             Case("nearest rounding, no tuning", {"iterations": 0, "rounding": "nearest"}, seeds=2),
         ),

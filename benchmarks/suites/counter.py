@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.harness import Row, Run, Suite, main
-from noworse.papers.l2.transformed import TransformedGrids
-from noworse.papers.l2.transforms import TRANSFORMS
+from noworse.propose.grids.general import GeneralGrids
 from noworse.propose.grids.grid import GridSet, GridSpec
-from noworse.rate.kernels import KERNELS, Relaxation
+from noworse.rate.kernels import Cosine, Kernel
+from noworse.tune.seams import made
 
 LIMIT = 20  # ns per weight
 STEPS = {"6 bits": 0.08, "2.8 bits": 0.8, "1.3 bits": 1.5}  # in units of the Laplacian's scale
@@ -29,7 +29,7 @@ def laplacian(rows: int, columns: int) -> torch.Tensor:
     return -uniform[0].clamp(min=1e-6).log() * (uniform[1] < 0.5).float().mul(2).sub(1)
 
 
-def nanoseconds(grids: GridSet, step: float, relaxation: Relaxation, repeats: int) -> float:
+def nanoseconds(grids: GridSet, step: float, kernel: Kernel, repeats: int) -> float:
     """Median processor time of forward and backward per weight; work of others on the machine does not count."""
     grids.log_step.fill_(torch.tensor(step).log())
     grids.rebase()
@@ -38,7 +38,7 @@ def nanoseconds(grids: GridSet, step: float, relaxation: Relaxation, repeats: in
     for _ in range(repeats + 1):
         gradient = upstream.clone()
         begin = time.thread_time()
-        grids.quantise(out, relaxation)
+        grids.quantise(out, kernel)
         grids.gradients(out, gradient, 1e-3, False)
         times.append(time.thread_time() - begin)
     return 1e9 * statistics.median(times[1:]) / grids.count
@@ -50,17 +50,17 @@ def rows(run: Run) -> Iterator[Row]:
     shape, repeats = ((512, 512), 3) if run.quick else ((512, 4608), 9)
     weights = {"w": laplacian(*shape)}
     spec = [GridSpec("w", shape, "float32")]
-    relaxations = {f"{kernel}, delta 1/4": Relaxation(kernel) for kernel in KERNELS}
-    relaxations["cos, resolution 64"] = Relaxation("cos", resolution=64)
+    kernels = {f"{kernel}, delta 1/4": made("kernel", kernel) for kernel in ("cos", "linear", "triangle")}
+    kernels["cos, resolution 64"] = made("kernel", "range")
     for rate, step in STEPS.items():
-        for name, relaxation in relaxations.items():
-            spent = nanoseconds(GridSet(spec, weights, 0.5), step, relaxation, repeats)
+        for name, kernel in kernels.items():
+            spent = nanoseconds(GridSet(spec, weights, 0.5), step, kernel, repeats)
             yield Row(f"{name} at {rate}", spent, "ns/weight", f"<= {LIMIT}")
-    slower = {name: (name, False, "soft") for name in TRANSFORMS if TRANSFORMS[name].curve != "linear"}
-    slower |= {"per channel": ("deadzone", True, "soft"), "official estimate, sampled": ("deadzone", False, "official")}
-    for name, arguments in slower.items():
-        spent = nanoseconds(TransformedGrids(spec, weights, 0.5, *arguments), 0.8, Relaxation(), 2)
-        yield Row(f"{name} at about 2.8 bits", spent, "ns/weight")
+    slower = {name: (name, "soft") for name in ("log", "exp", "multiscale")}
+    slower["official estimate, sampled"] = ("deadzone", "official")
+    for name, (transform, rate) in slower.items():
+        grids = GeneralGrids(spec, weights, 0.5, made("transform", transform), made("rate", rate))
+        yield Row(f"{name} at about 2.8 bits", nanoseconds(grids, 0.8, Cosine(), 2), "ns/weight")
 
 
 SUITE = Suite("counter", __doc__, {"counter": rows})

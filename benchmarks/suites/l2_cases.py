@@ -102,9 +102,7 @@ FAST = {  # rounding alone, for benchmarks.fast
     "lenet5": Case(FASHION + "lenet5", 31.3, {}, seconds=30, preset="fast"),
     "vit_tiny": Case(FASHION + "vit_tiny", 13.6, {}, seconds=30, preset="fast"),
     "minilm": Case(MINILM, 8.1, {}, None, 0.01, 600, 6, preset="fast"),
-    "resnet20 frozen": Case(FASHION + "resnet20", 21.3, {"frozen": 60}, None, preset="fast"),  # no targets from here on
-    "vit_tiny frozen": Case(FASHION + "vit_tiny", 13.6, {"frozen": 60}, None, preset="fast"),
-    "vgg_small at 25": Case(FASHION + "vgg_small", 25.3, {}, None, preset="fast"),
+    "vgg_small at 25": Case(FASHION + "vgg_small", 25.3, {}, None, preset="fast"),  # no targets from here on
     "resnet20 at 25": Case(FASHION + "resnet20", 25.3, {}, None, preset="fast"),
     "lenet5 at 38": Case(FASHION + "lenet5", 38.3, {}, None, preset="fast"),
     "mobilenetv2 at 10": Case(FASHION + "mobilenetv2", 10.2, {}, None, preset="fast"),

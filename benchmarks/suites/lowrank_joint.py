@@ -43,8 +43,9 @@ class Case:
     labelled: bool = False
 
 
+ON_WEIGHTS = {"rate": {"name": "soft", "on_weights": True}}
 CASES = {  # settings were chosen on development images
-    "lenet5": Case(80.3, {"iterations": 2000, "batch": 64, "rate_on_weights": True, **FASTER}, "<= 0.01", REDUNDANT),
+    "lenet5": Case(80.3, {"iterations": 2000, "batch": 64, "plugins": ON_WEIGHTS, **FASTER}, "<= 0.01", REDUNDANT),
     "lenet300": Case(
         100.3, {"iterations": 8000, "batch": 64, "label_weight": 1.0, **NEAREST}, "<= 0.01", REDUNDANT, True
     ),

@@ -18,9 +18,10 @@ def options(**given: Any) -> Any:
 
 def test_options_are_typed_and_layered(tmp_path: Path) -> None:
     (tmp_path / "o.json").write_text('{"seed": 5, "iterations": 7, "ramp": 0}')
-    found = options(options=str(tmp_path / "o.json"), settings=["iterations=9", "rate_on_weights=true", "zone = 1"])
+    settings = ["iterations=9", 'plugins={"kernel": "linear"}', "zone = 1"]
+    found = options(options=str(tmp_path / "o.json"), settings=settings)
     assert (found.seed, found.iterations, found.ramp) == (5, 9, 0.0)
-    assert (found.rate_on_weights, found.zone) == (True, 1.0)
+    assert (found.plugins, found.zone) == ({"kernel": "linear"}, 1.0)
     assert isinstance(found.zone, float)
     assert options(settings=["seed=2"], seed=4).seed == 4
     assert options(settings=["coder=fast"], coder="max").coder == "max"

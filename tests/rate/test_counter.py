@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from noworse.papers.l2.kernels import Linear, Range, Triangle
 from noworse.propose.grids import deadzone
 from noworse.rate import counter
-from noworse.rate.kernels import KERNELS, Relaxation
+from noworse.rate.kernels import Cosine, Kernel
 
 
 def laplacian(n: int, seed: int = 0) -> np.ndarray:
@@ -18,6 +19,9 @@ STEPS = {  # K(u) of the paper
     "linear": lambda u: (u + 1) / 2,
     "triangle": lambda u: np.where(u < 0, (1 + u) ** 2 / 2, 1 - (1 - u) ** 2 / 2),
 }
+
+
+KERNELS = {"cos": Cosine, "linear": Linear, "triangle": Triangle}
 
 
 def codes_of(w: np.ndarray, s: float, r: float) -> np.ndarray:
@@ -39,16 +43,14 @@ def soft_entropy(w: np.ndarray, s: float, r: float, delta: float, kernel: str = 
     return float(-(mass * np.log2(mass / len(w))).sum())
 
 
-def slopes(
-    w: np.ndarray, s: float, r: float, relaxation: Relaxation
-) -> tuple[counter.Slopes, counter.Bins, torch.Tensor]:
+def slopes(w: np.ndarray, s: float, r: float, kernel: Kernel) -> tuple[counter.Slopes, counter.Bins, torch.Tensor]:
     scaled = torch.tensor(w / s, dtype=torch.float32)
     zones = torch.tensor([r])
     cells = counter.lay_out(scaled.abs().max().reshape(1), zones, counter.CELLS)
     place = ((scaled.abs() - r) * cells.resolution).floor().long() + cells.zero + (scaled < 0) * cells.width
     counts = torch.bincount(place, minlength=cells.total).float()
     bins = counter.locate(cells, zones)
-    return counter.entropy_slopes(counts, bins, zones, relaxation), bins, counts
+    return counter.entropy_slopes(counts, bins, zones, kernel), bins, counts
 
 
 @pytest.mark.parametrize(("s", "r"), [(0.08, 0.5), (0.8, 0.5), (1.5, 0.93), (1.5, 2.0)])
@@ -56,9 +58,10 @@ def slopes(
 @pytest.mark.parametrize("width", [0.25, 0.5, "resolution 16", "resolution 64"])
 def test_gradient_is_that_of_the_brute_force_soft_entropy(s: float, r: float, width: float | str, kernel: str) -> None:
     w, h, n = laplacian(20_000), 1e-4, 20_000
-    relaxation = Relaxation(kernel, resolution=int(width[11:])) if isinstance(width, str) else Relaxation(kernel, width)
-    delta = float(np.ptp(codes_of(w, s, r))) / relaxation.resolution if relaxation.resolution else relaxation.delta
-    found, _, _ = slopes(w, s, r, relaxation)
+    resolution = int(width[11:]) if isinstance(width, str) else 0
+    chosen = Range(resolution=resolution, of=kernel) if resolution else KERNELS[kernel](width)
+    delta = float(np.ptp(codes_of(w, s, r))) / resolution if resolution else float(width)
+    found, _, _ = slopes(w, s, r, chosen)
 
     def entropy(s: float, r: float) -> float:
         return soft_entropy(w, s, r, delta, kernel)
@@ -85,7 +88,7 @@ def test_gradient_is_close_to_that_of_the_true_entropy(e: float, s: float, toler
         return float(-(p * np.log2(p)).sum())
 
     h, n = 1e-4, 400_000
-    found, _, _ = slopes(laplacian(n), s, e / s, Relaxation())
+    found, _, _ = slopes(laplacian(n), s, e / s, Cosine())
     by_edge = found.zone.item() / n * (e / s)
     by_step = found.log_step.item() / n - by_edge
     up, down = math.exp(h), math.exp(-h)
@@ -95,7 +98,7 @@ def test_gradient_is_close_to_that_of_the_true_entropy(e: float, s: float, toler
 
 def test_hard_bits_are_the_empirical_entropy() -> None:
     w, s, r = laplacian(5000), 0.7, 0.8
-    _, bins, counts = slopes(w, s, r, Relaxation())
+    _, bins, counts = slopes(w, s, r, Cosine())
     t = np.abs(w.astype(np.float32)) / s
     q = np.sign(w) * np.maximum(np.floor(t - r) + 1, 0)
     _, n = np.unique(q, return_counts=True)

@@ -1,3 +1,11 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,8 +15,8 @@ from noworse.tune.options import Options
 
 
 @given(st.integers(0, 2**40), st.integers(1, 10**6), st.floats(1e-6, 1), st.booleans())
-def test_round_trip(seed: int, iterations: int, rate: float, on_weights: bool) -> None:
-    options = Options(seed=seed, iterations=iterations, lr_weights=rate, rate_on_weights=on_weights)
+def test_round_trip(seed: int, iterations: int, rate: float, term: bool) -> None:
+    options = Options(seed=seed, iterations=iterations, lr_weights=rate, entropy_term=term)
     assert Options.from_json(options.to_json()) == options
 
 
@@ -31,9 +39,13 @@ def test_changed_names_what_differs() -> None:
     [
         ("[1]", "JSON object, found list"),
         ("{", "not JSON"),
-        ('{"sede": 1}', "unknown option 'sede'.*seed"),
+        ('{"sede": 1}', "unknown option 'sede': did you mean 'seed'"),
+        ('{"frozen": 1}', "unknown option 'frozen': expected one of batch, .*, zone"),
+        ('{"iterations": true}', "iterations must be of type int, found True"),
+        ('{"looks": 0}', "looks must be positive and finite, found 0"),
+        ('{"confidence": 1}', r"confidence must lie in \(0.5, 1\), found 1"),
+        ('{"precision": "fp8"}', "precision must be one of fp32, bf16, fp16, found 'fp8'"),
         ('{"seed": "1"}', "seed must be of type int, found '1'"),
-        ('{"rate_rounding": -1}', "rate_rounding must be a finite number >= 0, found -1"),
         ('{"iterations": -1}', "iterations must not be negative"),
         ('{"temperature": 0}', "temperature must be positive and finite, found 0"),
         ('{"damping": Infinity}', "damping must be positive and finite, found inf"),
@@ -59,3 +71,34 @@ def test_changed_names_what_differs() -> None:
 def test_refused(text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         Options.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"iterations": "5"}, "option iterations must be of type int, found '5'"),
+        ({"iterations": 5.0}, "option iterations must be of type int, found 5.0"),
+        ({"bias_correction": 1}, "option bias_correction must be of type bool, found 1"),
+        ({"coder": None}, "option coder must be of type str, found None"),
+        ({"iters": 5}, "unknown option 'iters': did you mean 'iterations'"),
+        ({"layer_bits": {"a": ("x", 1)}}, "expected two numbers"),
+    ],
+)
+def test_the_same_is_refused_when_built_in_python(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Options(**given)
+    with pytest.raises(BadInput, match=message):
+        replace(Options(), **given)
+
+
+def test_options_are_given_by_name() -> None:
+    with pytest.raises(BadInput, match=r"options were given \(5,\): expected them by name"):
+        Options(5)
+
+
+def test_numbers_of_other_kinds_are_numbers() -> None:
+    options = Options(iterations=np.int64(5), lr_weights=1, features="fc")  # type: ignore[arg-type]
+    assert (options.iterations, options.lr_weights, options.features) == (5, 1.0, ("fc",))
+    assert type(options.iterations) is int
+    assert type(options.lr_weights) is float
+    assert copy.deepcopy(options) == pickle.loads(pickle.dumps(options)) == options

@@ -10,13 +10,15 @@ from torch.nn import functional as F
 from noworse.errors import BadInput
 from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.propose.grids.start import start_at
+from noworse.rate.kernels import Cosine
 from noworse.task.data import Batch
 from noworse.task.distances import Distiller
-from noworse.tune import tuner as tune
+from noworse.tune import attach as memory
+from noworse.tune.attach import attach, may_share
 from noworse.tune.objective import Objective, Seen
 from noworse.tune.options import Options
 from noworse.tune.sampling import Sampler
-from noworse.tune.tuner import FINAL_RATE, MEASURE_EVERY, Hooks, Step, Tuner, attach
+from noworse.tune.tuner import FINAL_RATE, MEASURE_EVERY, Hooks, Step, Tuner
 from tests.tiny import mlp
 
 SIDE = 100  # bytes that the file costs besides its codes
@@ -218,7 +220,7 @@ def test_weights_give_way_to_their_gradients() -> None:
     assert same is shared
     x = torch.randn(3, 2, 5, 5)
     for model, grids, flat in zip(pair, sets, (values, shared), strict=True):
-        grids.quantise(flat, Options().relaxation)
+        grids.quantise(flat, Cosine())
         model(x).square().sum().backward()
     assert given == set(range(len(NAMES)))
     assert torch.equal(shared, gradient)
@@ -233,8 +235,8 @@ def test_weights_give_way_to_their_gradients() -> None:
 
 def test_runs_are_the_same_with_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    for least in (tune.SHARED, 0):
-        monkeypatch.setattr(tune, "SHARED", least)
+    for least in (memory.SHARED, 0):
+        monkeypatch.setattr(memory, "SHARED", least)
         tuner = make(Options(iterations=30))
         assert (tuner.gradient is tuner.values) == (least == 0)
         begin(tuner, 2.0 * tuner.grids.count)
@@ -244,7 +246,7 @@ def test_runs_are_the_same_with_shared_memory(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_tensors_that_a_pass_leaves_out_have_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "SHARED", 0)
+    monkeypatch.setattr(memory, "SHARED", 0)
     tuner = make(Options())
     begin(tuner, 2.0 * tuner.grids.count)
     monkeypatch.setattr(tuner, "objective", lambda module, batch, seen: module[2](batch[:, :1].expand(-1, 64)).mean(1))
@@ -254,9 +256,9 @@ def test_tensors_that_a_pass_leaves_out_have_no_gradient(monkeypatch: pytest.Mon
 
 
 def test_tied_storages_keep_a_gradient_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "SHARED", 0)
+    monkeypatch.setattr(memory, "SHARED", 0)
     model = mlp(20)
-    assert tune._may_share(model, grid_set(model, ["0.weight"]))
+    assert may_share(model, grid_set(model, ["0.weight"]))
     model.append(nn.Linear(20, 20))
     model[3].weight.data = model[0].weight.data
-    assert not tune._may_share(model, grid_set(model, ["0.weight"]))
+    assert not may_share(model, grid_set(model, ["0.weight"]))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,14 +15,9 @@ from noworse.format import packed_size
 from noworse.format.lazy import Lazy
 from noworse.model.norms import fold_norms
 from noworse.model.tensors import float32_copy, kept_tensors, state_bytes, state_tensors
-from noworse.papers.l2.alternate import PER_BIT, SCHEDULES, official_start
-from noworse.papers.l2.transforms import TRANSFORMS
-from noworse.propose.bits.proposals import OutputChanges
-from noworse.propose.grids.allocated import allocated
-from noworse.propose.grids.compensated import Layer, start_compensated
+from noworse.propose.grids.compensated import Layer
 from noworse.propose.grids.grid import GridSet
-from noworse.propose.grids.means import correct_means, samples_of
-from noworse.propose.grids.start import equal_slope_steps, start_at
+from noworse.propose.grids.start import equal_slope_steps
 from noworse.propose.grids.survey import Known, fixed_items, grid_set, grid_specs, usable
 from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.student import GRIDS_ALONE, Plan, analyse, factor
@@ -39,19 +33,17 @@ from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.distances import distiller_of
 from noworse.task.task import Task
+from noworse.tune import refine, seams
 from noworse.tune.features import choose_features, variances
-from noworse.tune.frozen import tune_frozen
 from noworse.tune.objective import Features, Objective, Seen, Weights
 from noworse.tune.options import Options
 from noworse.tune.sampling import Sampler
-from noworse.tune.tuner import COMPENSATED, NEAREST, Hooks, Progress
+from noworse.tune.start import Ground
+from noworse.tune.tuner import Hooks, Progress, Tuner
 
 SENSITIVITY_SAMPLES, SENSITIVITY_BATCH = 512, 16  # the latter at most: no more than are tuned on at a time
-ALLOCATION_SAMPLES = 256  # that steps are tried on where they are allocated by measured losses
 MOMENT_SAMPLES = 4096  # most that second moments of inputs are taken from, and plans are compared on
 PROBE = 8  # samples that folded norms must agree on, likewise
-FITS = 1.05  # of the wanted bits: what compensated rounding may take
-AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
 MOMENTS_BYTES = 1 << 25  # of the moments of all inputs, or as many as the weights have
 CACHE_LIMIT = 1 << 26  # bytes of original outputs kept in memory, or half as many as the model has
 FLOOR_MARGIN = 1.02
@@ -106,9 +98,12 @@ class Workspace:
         self.settings |= {"keep": list(task.keep)} if task.keep else {}
         self.settings |= {"features": list(names)} if names else {}
         hooks = Hooks(self._teach, self.measure, progress, ranks, work)
-        self.tuner = SCHEDULES[options.schedule](self.student, self.grids, self.sampler, self.objective, options, hooks)
+        chosen = options.plugins.get("tuner")
+        self.tuner: Tuner = seams.find("tuner", chosen)(
+            self.student, self.grids, self.sampler, self.objective, options, hooks, **seams.settings_of("tuner", chosen)
+        )
         trim()  # the student's own weights
-        self._untuned = self.grids.state()
+        self.ground = Ground(self.grids.state(), self.sensitivity, self.layers, self.start_loss, self.floor)
         self.precision.require(lambda: self._trial(probe).backward())  # type: ignore[no-untyped-call]
         self.verdict: dict[str, Any] | None = None  # what measurements take the verdict to be
 
@@ -176,8 +171,8 @@ class Workspace:
             raise BadInput(f"keep={list(self.task.keep)!r} leaves no parameter to compress")
         for parameter in chosen.values():
             parameter.requires_grad_(True)
-        self._surveyed = tensor_sensitivity(chosen, self._probes(), self.distiller, self.options.seed)
-        self.sensitivity = self._surveyed
+        self.sensitivity = tensor_sensitivity(chosen, self._probes(), self.distiller, self.options.seed)
+        self.layers: dict[str, Layer] = {}
         trim()
         if self.options.rounding != "nearest":
             batches = self._samples(MOMENT_SAMPLES)
@@ -194,7 +189,8 @@ class Workspace:
         self.order = [entry.name for entry in entries]
         specs = grid_specs(chosen, self.originals, self.sensitivity, self.channels_last)
         fixed = fixed_items(entries, self.originals, self.kept, chosen)
-        return grid_set(self.options, specs, chosen), fixed
+        transform, rate = self.options.plugin("transform"), self.options.plugin("rate")
+        return grid_set(transform, rate, specs, chosen, self.options.zone), fixed
 
     def _samples(self, count: int = SENSITIVITY_SAMPLES) -> Iterator[Batch]:
         """The first calibration samples, a few at a time: what the survey looks at."""
@@ -245,44 +241,19 @@ class Workspace:
 
         What was tuned before is forgotten. Where a checkpoint is to be gone on from, that is left to it.
         """
-        if self.tuner.passed():
-            return
-        self.grids.restore(self._untuned)
-        if self.options.schedule == "alternating":
-            official_start(self.grids)
-            return self.tuner.reset(PER_BIT * self.grids.count, NEAREST)
-        floor = 8 * self.floor()
-        wanted = max(self.options.start * budget - floor, 0.5 * budget)
-        if self.options.allocation == "measured":
-            self._allocate(wanted)
-        curved = TRANSFORMS[self.options.transform].curve != "linear"
-        if self.options.rounding == "nearest" or curved or not self._start_compensated(wanted, floor):
-            self.grids.restore(self._untuned)
-            self.tuner.reset(start_at(self.grids, self.sensitivity, AHEAD * wanted, self.tuner.values), NEAREST)
-
-    @torch.no_grad()
-    def _allocate(self, wanted: float) -> None:
-        """Replace sensitivities by those whose steps an allocation by measured losses takes."""
-        batches = list(self._samples(ALLOCATION_SAMPLES))
-        changes = OutputChanges([self._original(batch) for batch in batches], self.distiller)
-
-        def run() -> list[Tensor]:
-            return [self.forward(self.student, batch) for batch in batches]
-
-        found = allocated(self.grids, self._surveyed, wanted, self.tuner.values, run, changes)
-        self.sensitivity = self.ranks.agree(found)
-        self.grids.restore(self._untuned)
+        if not self.tuner.passed():
+            self.tuner.start(self.ground, budget)
 
     def forget_start(self) -> None:
         """Free the memory that a further ``start`` would need."""
         self.layers = {}
-        if not self.options.bias_correction:
-            self._untuned = ()
+        self.ground.forget(untuned=not self.options.bias_correction)
         trim()
 
     def release(self) -> None:
         """Free the memory of everything that is tuned; what reports need stays."""
-        self._untuned, self.layers = (), {}
+        self.layers = {}
+        self.ground.forget(untuned=True)
         self.tuner.release()
         del self.student
         trim()
@@ -291,64 +262,13 @@ class Workspace:
         """What the codes may take of a file of ``budget`` bits."""
         return max(budget - 8 * self.floor(), 0.5 * budget)
 
-    def _start_compensated(self, wanted: float, floor: float) -> bool:
-        """Start from compensated rounding, and tell whether it loses less than nearest rounding of as many bits.
-
-        It may also fail to get as cheap: at low rates it moves weights far.
-        """
-        known = self.grids, self.sensitivity
-        nearest = math.inf
-        if self.options.rounding == "auto":
-            start_at(*known, wanted, self.tuner.values)
-            nearest = self.start_loss()
-        multiplier, found = start_compensated(
-            *known,
-            self.layers,
-            wanted,
-            self.tuner.values,
-            lambda: 8 * self.measure() - floor,
-            self._untuned,
-            self.options.rate_rounding,
-        )
-        if self.options.rounding == "auto" and (found > FITS * wanted or nearest < self.start_loss()):
-            return False
-        self.tuner.reset(multiplier, COMPENSATED)
-        return True
-
     def refine(self, low: int, high: int) -> None:
-        """Correct biases and tune with codes fixed, as options ask for; each step stays if it loses less on calib.
-
-        Besides, the file must keep ``low`` to ``high`` bytes.
-        """
-        if self.options.bias_correction:
-            self._attempt(self._correct_means, low, high)
-        if self.options.frozen:
-            self._attempt(lambda: tune_frozen(self.tuner, self.options.frozen), low, high)
+        """Correct biases, if options ask for that, in a file of ``low`` to ``high`` bytes."""
+        refine.refine(self.tuner, self.ground, low, high)
 
     def turn(self, knob: Mapping[str, float], low: int, high: int) -> bool:
         """Refine with a knob turned (see ``items``), if options ask for that; False leaves all as it was."""
-        if not (self.options.bias_correction or self.options.frozen):
-            return False
-        before = self.grids.state()
-        self.grids.turn(**knob)
-        if not low <= self.measure() <= high:
-            self.grids.restore(before)
-            return False
-        self.refine(low, high)
-        return True
-
-    def _attempt(self, change: Callable[[], object], low: int, high: int) -> None:
-        before, loss = self.grids.state(), self.start_loss()
-        change()
-        better = self.start_loss() < loss and low <= self.measure() <= high
-        if not self.ranks.agree(better):
-            self.grids.restore(before)
-        self.grids.quantise(self.tuner.values)
-
-    def _correct_means(self) -> None:
-        batch = self.sampler.first(samples_of(self.sampler.batches[0]))
-        run = functools.partial(self.forward, self.student, batch)
-        correct_means(self.student, self.grids, self.tuner.values, self._untuned, run)
+        return refine.turn(self.tuner, self.ground, knob, low, high)
 
     @torch.no_grad()
     def tuned_loss(self) -> float:

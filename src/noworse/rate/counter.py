@@ -1,8 +1,8 @@
 """The differentiable counter: a relaxed histogram over all integer bins of whole tensors, and its entropy's gradient.
 
 Each code c lies in the bin of q = round(c). When its distance d to the nearest bin boundary is below δ, the share
-m(d) of its count belongs to the bin on the other side: ½(1 − sin(πd/2δ)) for the raised-cosine kernel, L²'s "cos"
-(kernels.py has them all). The relaxed counts h give the soft entropy R = −Σ h_k log2(h_k/n) in bits, of which
+m(d) of its count belongs to the bin on the other side: ½(1 − sin(πd/2δ)) for the raised-cosine kernel (kernels.py).
+The relaxed counts h give the soft entropy R = −Σ h_k log2(h_k/n) in bits, of which
 
     ∂R/∂|c| = ± (−m'(d))·(log2 h_q − log2 h_neighbour)      (+ where the neighbour is the larger magnitude),
 
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from noworse.rate.entropy import segment_entropy
-from noworse.rate.kernels import KERNELS, LARGEST_DELTA, Kernel, Relaxation
+from noworse.rate.kernels import LARGEST_DELTA, Kernel
 
 CELLS = 32  # per code unit
 FEWEST, FINE = 4, 256  # cells per code unit of tensors with far more bins than FINE, where bins themselves are narrow
@@ -118,10 +118,10 @@ class Slopes:
     zone: Tensor
 
 
-def entropy_slopes(counts: Tensor, bins: Bins, zones: Tensor, relaxation: Relaxation) -> Slopes:
+def entropy_slopes(counts: Tensor, bins: Bins, zones: Tensor, kernel: Kernel) -> Slopes:
     """The gradient of the soft entropy of all tensors, from counts per cell and the zones (K,)."""
     r, zero = zones[bins.tensor], bins.q == 0
-    slope = _slopes(counts, bins, r, relaxation)
+    slope = _slopes(counts, bins, r, kernel)
     lever = torch.where(zero, bins.t / (2 * r), bins.t)  # −∂|c|/∂ln s
     pull = counts * slope
     by_step = torch.zeros(len(zones)).index_add_(0, bins.tensor, -pull * lever)
@@ -129,17 +129,20 @@ def entropy_slopes(counts: Tensor, bins: Bins, zones: Tensor, relaxation: Relaxa
     return Slopes(slope, by_step, by_zone)
 
 
-def _slopes(counts: Tensor, bins: Bins, r: Tensor, relaxation: Relaxation) -> Tensor:
+def _slopes(counts: Tensor, bins: Bins, r: Tensor, kernel: Kernel) -> Tensor:
     """∂R/∂|c| of a weight in each cell, whose zero bins have half widths r."""
-    kernel = KERNELS[relaxation.kernel]
-    if not relaxation.resolution:
-        return _near(counts, bins, r, kernel, relaxation.delta)
-    codes = bins.sign * torch.where(bins.q == 0, bins.t / (2 * r), bins.t - r + 0.5)
-    widths = relaxation.width(_extents(counts, bins, codes))
+    widths = kernel.width(lambda: _extents(counts, bins, _codes(bins, r)))
+    if isinstance(widths, float):
+        return _near(counts, bins, r, kernel, widths)
     per_cell, widest = widths[bins.tensor], float(widths.max())
     if widest <= LARGEST_DELTA:
         return _near(counts, bins, r, kernel, per_cell)
-    return bins.sign * _far(counts, bins, codes, kernel, per_cell, math.ceil(widest + 0.5))
+    return bins.sign * _far(counts, bins, _codes(bins, r), kernel, per_cell, math.ceil(widest + 0.5))
+
+
+def _codes(bins: Bins, r: Tensor) -> Tensor:
+    """Signed codes of a weight in each cell."""
+    return bins.sign * torch.where(bins.q == 0, bins.t / (2 * r), bins.t - r + 0.5)
 
 
 def _near(counts: Tensor, bins: Bins, r: Tensor, kernel: Kernel, delta: Tensor | float) -> Tensor:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from noworse.errors import BadInput
 from noworse.format import CODERS
-from noworse.papers.l2.transforms import TRANSFORMS
-from noworse.rate.kernels import Relaxation
 from noworse.run.precision import DTYPES
+from noworse.tune import seams
+from noworse.tune.typed import typed
 
 VERSION = 1
-SCHEDULES = ("joint", "alternating")
-RATES = ("soft", "official", "official_whole")
-ROUNDINGS = ("auto", "compensated", "nearest")
-METHODS = ("grids", "auto")
-ALLOCATIONS = ("slope", "measured")
-PLAIN_TRANSFORMS = ("deadzone", "uniform")
-DISTILLATIONS = ("task", "kl", "mse", "cosine")
 MOST_BITS = 11.0  # of a code
+CHOICES: dict[str, Collection[str]] = {
+    "rounding": ("auto", "compensated", "nearest"),
+    "methods": ("grids", "auto"),
+    "distill": ("task", "kl", "mse", "cosine"),
+    "precision": DTYPES,
+    "coder": CODERS,
+}
+POSITIVE = ("batch", "lr_weights", "lr_steps", "lr_zones", "start", "damping", "temperature", "looks")  # and finite
+WEIGHTS = ("distill_weight", "feature_weight", "label_weight")
+RANGES = {"ramp": (0.0, 1.0), "development": (0.0, 0.9), "zone": (0.4, 3.9)}
+STRAIGHT = {"methods": "auto", "rounding": "compensated", "bias_correction": True}  # what curves cannot have
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Options:
 
     Learning rates of weights are in code units (steps of the grid at the start), those of steps and zones in log space.
     They are those after compensated rounding; from nearest rounding, which is further from the end, tuning multiplies
-    them by 3.5, 30 and 20.
+    them by 3.5, 30 and 20. BadInput for a name, a type or a value that cannot be used.
     """
 
     seed: int = 0
@@ -42,22 +48,11 @@ class Options:
     warm_up: int = 20
     ramp: float = 0.2  # share of the iterations in which the budget falls from its start to the target
     start: float = 1.0  # bits at the start, as a multiple of the target
-    schedule: str = "joint"  # or "alternating", that of the official code of L² (papers/l2), by which lr_* are set
     rounding: str = "auto"  # at the start: "compensated" (OBS), "nearest", or whichever loses less on calib
-    allocation: str = "slope"  # of steps at the start: equal "slope", or "measured" losses of each and in pairs
     methods: str = "grids"  # how tensors are written: "grids", or "auto": products of two where those lose less
-    transform: str = "deadzone"  # of weights to codes: "uniform", "log", "exp", "multiscale" (papers/l2/transforms)
-    per_channel: bool = False  # whether wide rows (output channels) have steps of their own
     damping: float = 0.2  # of compensated rounding, as a share of the mean input energy: more moves weights less
-    rate_rounding: float = 0.0  # price of a bit in compensated rounding; 1: what one saves at high rates
     bias_correction: bool = False  # at the end biases take back what rounding moved the means of outputs by
-    frozen: int = 0  # further iterations at the end, with codes fixed: steps, zones, biases and norms are tuned
     zone: float = 0.5  # half width of the zero bin of weight tensors at the start, in steps (1/2: uniform)
-    delta: float = 0.25  # half width of the counter's kernel, in code units
-    kernel: str = "cos"  # of the counter: "cos", "linear", "triangle"
-    resolution: int = 0  # where not 0, the kernel's half width is the range of a tensor's codes divided by this
-    rate: str = "soft"  # what gives the rate's gradient: "soft" entropy, L²'s estimate "official", or "official_whole"
-    rate_on_weights: bool = False  # whether the rate term also pulls on the weights, not only on steps and zones
     entropy_term: bool = True  # False: steps and zones do not see the rate, the size is held by scaling all steps alike
     distill: str = "task"  # kind of output distillation: the task's, or "kl", "mse", "cosine"
     temperature: float = 2.0  # of "kl" distillation while tuning: logits are divided by it
@@ -73,49 +68,53 @@ class Options:
     precision: str = "fp32"  # of the net's passes in tuning: "bf16" or "fp16" where the device has them
     checkpointing: bool = False  # keep the inputs of blocks alone for backward, and compute the rest a second time
     parallel: bool = True  # share the work with the other processes of torchrun or of torch.distributed
+    plugins: Mapping[str, Any] = field(default_factory=dict)  # kind: name, what replaces standard parts (tune/seams.py)
     version: int = VERSION
 
+    def __new__(cls, *given: Any, **named: Any) -> Options:
+        """Refuse what ``__init__``, which dataclass makes, would refuse by a TypeError."""
+        if given:
+            raise BadInput(f"options were given {given!r}: expected them by name, as in Options(iterations=100)")
+        known = [each.name for each in fields(cls)]
+        for name in named:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1, 0.5)
+                expected = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(known))}"
+                raise BadInput(f"unknown option {name!r}: {expected}")
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
-        positive = ("batch", "lr_weights", "lr_steps", "lr_zones", "start", "zone", "damping", "delta", "temperature")
-        for name in (*positive, "looks"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise BadInput(f"option {name} must be positive and finite, found {getattr(self, name)!r}")
-        for name, low, high in (("ramp", 0.0, 1.0), ("development", 0.0, 0.9), ("zone", 0.4, 3.9)):
-            if not low <= getattr(self, name) <= high:
-                raise BadInput(f"option {name} must lie in [{low}, {high}], found {getattr(self, name)!r}")
-        if self.rounding not in ROUNDINGS:
-            raise BadInput(f"option rounding must be one of {', '.join(ROUNDINGS)}, found {self.rounding!r}")
-        self._check_methods()
-        self._check_transform()
-        if not 0 <= self.rate_rounding < float("inf"):
-            raise BadInput(f"option rate_rounding must be a finite number >= 0, found {self.rate_rounding!r}")
-        if self.precision not in DTYPES:
-            raise BadInput(f"option precision must be one of {', '.join(DTYPES)}, found {self.precision!r}")
-        if not 0.5 < self.confidence < 1:
-            raise BadInput(f"option confidence must lie in (0.5, 1), found {self.confidence!r}")
-        if self.distill not in DISTILLATIONS:
-            raise BadInput(f"option distill must be one of {', '.join(DISTILLATIONS)}, found {self.distill!r}")
-        self._check_weights()
+        for each in fields(self):
+            default = each.default_factory() if callable(each.default_factory) else each.default
+            self._set(each.name, typed(f"option {each.name}", getattr(self, each.name), default))
+        for name, known in CHOICES.items():
+            self._need(name, getattr(self, name) in known, f"must be one of {', '.join(known)}")
+        for name in POSITIVE:
+            self._need(name, 0 < getattr(self, name) < math.inf, "must be positive and finite")
+        for name in WEIGHTS:
+            self._need(name, 0 <= getattr(self, name) < math.inf, "must be a finite number >= 0")
+        for name in ("iterations", "warm_up"):
+            self._need(name, getattr(self, name) >= 0, "must not be negative")
+        for name, (low, high) in RANGES.items():
+            self._need(name, low <= getattr(self, name) <= high, f"must lie in [{low}, {high}]")
+        self._need("confidence", 0.5 < self.confidence < 1, "must lie in (0.5, 1)")
+        self._need("features", all(isinstance(name, str) for name in self.features), "must hold names of modules")
+        if not (self.distill_weight or self.label_weight or (self.features and self.feature_weight)):
+            raise BadInput("options leave nothing to tune for: expected distill_weight, features or label_weight")
         self._check_layer_bits()
-        if self.coder not in CODERS:
-            raise BadInput(f"option coder must be one of {', '.join(CODERS)}, found {self.coder!r}")
-        for name in ("iterations", "warm_up", "frozen"):
-            if getattr(self, name) < 0:
-                raise BadInput(f"option {name} must not be negative, found {getattr(self, name)}")
+        self._check_plugins()
         if self.version != VERSION:
             raise BadInput(f"options of version {self.version} cannot be used: expected version {VERSION}")
 
-    def _check_weights(self) -> None:
-        weights = {name: getattr(self, name) for name in ("distill_weight", "feature_weight", "label_weight")}
-        for name, weight in weights.items():
-            if not 0 <= weight < float("inf"):
-                raise BadInput(f"option {name} must be a finite number >= 0, found {weight!r}")
-        if not (self.distill_weight or self.label_weight or (self.features and self.feature_weight)):
-            raise BadInput("options leave nothing to tune for: expected distill_weight, features or label_weight")
-        if any(not isinstance(pattern, str) for pattern in self.features):
-            raise BadInput(f"option features must hold names of modules, found {self.features!r}")
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _need(self, name: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise BadInput(f"option {name} {what}, found {getattr(self, name)!r}")
 
     def _check_layer_bits(self) -> None:
+        plain = {}
         for pattern, limits in self.layer_bits.items():
             try:
                 low, high = (float(bits) for bits in limits)
@@ -124,40 +123,24 @@ class Options:
             if not 0 <= low <= high or low > MOST_BITS:
                 expected = f"least and most bits per weight, 0 <= least <= most, least <= {MOST_BITS:g}"
                 raise BadInput(f"option layer_bits[{pattern!r}] is {limits!r}: expected {expected}")
-        plain = {pattern: (float(low), float(high)) for pattern, (low, high) in self.layer_bits.items()}
-        object.__setattr__(self, "layer_bits", plain)
+            plain[pattern] = (low, high)
+        self._set("layer_bits", plain)
 
-    def _check_methods(self) -> None:
-        if self.methods not in METHODS:
-            raise BadInput(f"option methods must be one of {', '.join(METHODS)}, found {self.methods!r}")
-        if self.allocation not in ALLOCATIONS:
-            raise BadInput(f"option allocation must be one of {', '.join(ALLOCATIONS)}, found {self.allocation!r}")
-        if self.per_channel or self.transform not in PLAIN_TRANSFORMS:
-            found = f"transform {self.transform!r}" + (" per channel" if self.per_channel else "")
-            if self.methods == "auto":
-                raise BadInput(f"option methods 'auto' was given with {found}: expected a plain grid, as factors have")
-            if self.allocation == "measured":
-                raise BadInput(f"option allocation 'measured' was given with {found}: expected a plain grid")
+    def _check_plugins(self) -> None:
+        if not self.plugins:
+            return
+        self._set("plugins", seams.normal(self.plugins))
+        transform, tuner = self.plugin("transform"), self.plugins.get("tuner")
+        name = self.plugins.get("transform")
+        for option, value in {} if transform.straight else STRAIGHT.items():
+            if getattr(self, option) == value:
+                raise BadInput(f"option {option} is {value!r} with transform {name!r}: expected one of straight lines")
+        if not seams.find("tuner", tuner).tunes(transform):
+            raise BadInput(f"tuner {tuner!r} was given transform {name!r}: expected the standard one")
 
-    def _check_transform(self) -> None:
-        for name, known in (("transform", TRANSFORMS), ("rate", RATES), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in known:
-                raise BadInput(f"option {name} must be one of {', '.join(known)}, found {getattr(self, name)!r}")
-        plain = self.transform in PLAIN_TRANSFORMS and not self.per_channel
-        if (self.frozen or self.bias_correction) and not plain:
-            name = "frozen" if self.frozen else "bias_correction"
-            raise BadInput(f"option {name} needs transform {' or '.join(PLAIN_TRANSFORMS)}, not per_channel")
-        if self.rounding == "compensated" and TRANSFORMS[self.transform].curve != "linear":
-            raise BadInput(f"option rounding is 'compensated', which a {self.transform!r} transform cannot have")
-        straight = self.transform == "deadzone" and not self.per_channel
-        if self.schedule == "alternating" and not straight:
-            raise BadInput("option schedule is 'alternating': expected transform 'deadzone', not per_channel")
-        _ = self.relaxation
-
-    @property
-    def relaxation(self) -> Relaxation:
-        """The counter's kernel and its width; BadInput where they make no sense."""
-        return Relaxation(self.kernel, self.delta, self.resolution)
+    def plugin(self, kind: str) -> Any:
+        """A new object of the class that is chosen for a kind of seam."""
+        return seams.made(kind, self.plugins.get(kind))
 
     def to_json(self) -> str:
         """All settings as one JSON object."""
@@ -172,25 +155,9 @@ class Options:
             raise BadInput(f"options are not JSON: {error}") from error
         if not isinstance(values, dict):
             raise BadInput(f"options must be a JSON object, found {type(values).__name__}")
-        return cls(**{name: _typed(name, value) for name, value in values.items()})
+        return cls(**values)
 
     def changed(self) -> dict[str, Any]:
         """The settings that differ from the defaults, as JSON holds them."""
-        default = Options()
-        plain = json.loads(self.to_json())
-        return {name: plain[name] for name, value in asdict(self).items() if value != getattr(default, name)}
-
-
-def _typed(name: str, value: Any) -> Any:
-    default = Options()
-    kinds = {each.name: type(getattr(default, each.name)) for each in fields(Options)}
-    if name not in kinds:
-        raise BadInput(f"unknown option {name!r}: expected one of {', '.join(sorted(kinds))}")
-    kind = kinds[name]
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is tuple and isinstance(value, (str, list)):  # one name stands for a list of it
-        return (value,) if isinstance(value, str) else tuple(value)
-    if type(value) is not kind:
-        raise BadInput(f"option {name} must be of type {kind.__name__}, found {value!r}")
-    return value
+        plain, default = json.loads(self.to_json()), json.loads(Options().to_json())
+        return {name: value for name, value in plain.items() if value != default[name]}

@@ -9,18 +9,16 @@ PRESETS: dict[str, Options] = {
     "default": Options(),
     # rounding alone, without training: seconds; compensation may move weights further where no tuning follows
     "fast": Options(iterations=0, bias_correction=True, damping=0.03),
-    # the official code of L², as a yardstick: its schedule, rate estimate, losses and start (papers/l2/alternate.py),
+    # the official code of L², as a yardstick (papers/l2): its schedule with its start, its rate estimate and losses,
     # and, as its coder has, a static table of frequencies for each tensor
     "paper": Options(
-        schedule="alternating",
         iterations=3900,
         batch=16,
         rounding="nearest",
-        rate="official",
-        resolution=64,
         distill="mse",
         features=("auto",),
         coder="fast",
+        plugins={"tuner": "alternating", "rate": "official"},
     ),
 }
 

@@ -7,30 +7,33 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.propose.grids.grid import GridSet
+from noworse.propose.grids.transform import Transform
 from noworse.rate.control import RateController, budget_at
+from noworse.rate.kernels import Kernel
+from noworse.rate.soft import Rate
 from noworse.run.precision import LossScaler
 from noworse.run.processes import ALONE, Ranks
 from noworse.run.resume import NOWHERE, Work
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.tune.adam import Adam
+from noworse.tune.attach import attach, may_share
+from noworse.tune.checkpoint import checkpoint, resume
 from noworse.tune.limits import BitLimits
 from noworse.tune.objective import Objective, Seen
 from noworse.tune.options import Options
 from noworse.tune.sampling import Sampler
+from noworse.tune.start import COMPENSATED, Ground, start
 
-SHARED = 1 << 21  # weights from which on they share memory with their gradients: less speed for less memory
 MEASURE_EVERY = 25  # iterations between measurements of the whole file
 FINAL_RATE, FINAL_GRID_RATE = 0.02, 0.1  # of the learning rates of weights, and of steps and zones, after the cosine
 FEEDBACK, STEADY = 0.05, 0.85  # of ln(size/budget) on ln s in each iteration, up to this share of the iterations
-COMPENSATED, NEAREST = (1.0, 1.0, 1.0), (3.5, 30.0, 20.0)  # learning rates after a start, times those of the options
 # most further iterations until the size is right (also as a multiple of those before), and their learning rates
 SETTLE, SETTLE_SHARE, SETTLE_RATE = 200, 10, 0.1
 
@@ -67,51 +70,11 @@ class Hooks:
     work: Work = NOWHERE
 
 
-def attach(student: nn.Module, grids: GridSet, given: set[int] | None = None) -> tuple[Tensor, Tensor]:
-    """Make the grid tensors of ``student`` views of one flat vector; returns it and the flat gradient, both (N,).
-
-    With ``given`` the two are one: each tensor gives way to its gradient when a backward pass is done with it, and its
-    number is added to ``given``.
-    """
-    values = torch.zeros(grids.count)
-    gradient = torch.zeros(grids.count) if given is None else values
-    parameters = dict(student.named_parameters(remove_duplicate=False))
-    homes = {_memory(parameters[spec.name]): k for k, spec in enumerate(grids.specs)}
-    found = [(parameter, homes.get(_memory(parameter))) for parameter in parameters.values()]  # before any moves
-    for parameter, k in {id(parameter): (parameter, k) for parameter, k in found}.values():
-        parameter.requires_grad_(k is not None)
-        if k is not None:
-            rows = slice(grids.offsets[k], grids.offsets[k + 1])
-            parameter.data = grids.specs[k].unflatten(values[rows])
-            if given is None:
-                parameter.grad = grids.specs[k].unflatten(gradient[rows])
-            else:
-                give_way = functools.partial(_give_way, given, k)
-                parameter.register_post_accumulate_grad_hook(give_way)  # type: ignore[no-untyped-call]
-    return values, gradient
-
-
-def _give_way(given: set[int], k: int, parameter: Tensor) -> None:
-    """Put the gradient of tensor k where the tensor was."""
-    assert parameter.grad is not None, "hooks run after it was accumulated"
-    parameter.data.copy_(parameter.grad)
-    parameter.grad = None
-    given.add(k)
-
-
-def _may_share(student: nn.Module, grids: GridSet) -> bool:
-    """Whether large weights can give way to their gradients: none may be part of the module as several parameters."""
-    homes = [_memory(parameter) for parameter in student.parameters()]
-    return grids.count >= SHARED and grids.remakes and len(set(homes)) == len(homes)
-
-
-def _memory(tensor: Tensor) -> tuple[object, ...]:
-    """What tied parameters agree in."""
-    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
-
-
 class Tuner:
-    """Tunes the grids of one student; ``run`` may be called several times with different budgets."""
+    """Tunes the grids of one student; ``run`` may be called several times with different budgets.
+
+    Other ones override ``start``, ``turn``, and what a checkpoint holds besides (``optimisers``, ``beside``).
+    """
 
     def __init__(
         self,
@@ -127,16 +90,27 @@ class Tuner:
         self.objective = objective
         self.hooks = hooks
         self.given: set[int] = set()  # numbers of the tensors that the last pass gave a gradient
-        self.values, self.gradient = attach(student, grids, self.given if _may_share(student, grids) else None)
+        self.values, self.gradient = attach(student, grids, self.given if may_share(student, grids) else None)
         self.limits = BitLimits(options.layer_bits, grids)
         self.limits.bound_steps(grids, self.values)
         groups = [{"params": [leaf], "option": option} for option, leaf in grids.leaves]
         self.optimiser = Adam(groups)
         self._set_pace(COMPENSATED)
+        self.kernel: Kernel = options.plugin("kernel")
+        self.rate: Rate = options.plugin("rate")
         self.scaler = LossScaler(options.precision)
         self.controller: RateController | None = None
         self.side_bits = 0.0
         self.seconds = {"net": 0.0, "grids": 0.0}
+
+    @classmethod
+    def tunes(cls, transform: Transform) -> bool:
+        """Whether it can tune grids of this transform."""
+        return True
+
+    def start(self, ground: Ground, budget: float) -> None:
+        """Set the grids to where tuning towards a file of ``budget`` bits starts; what was tuned is forgotten."""
+        start(self, ground, budget)
 
     def reset(self, multiplier: float, pace: tuple[float, float, float] = COMPENSATED) -> None:
         """Quantise, measure the file, and start the rate controller at ``multiplier`` (loss per bit per weight).
@@ -177,10 +151,10 @@ class Tuner:
         """Tune for ``iterations`` towards a file of ``budget`` bits, from the present size."""
         if self.passed(stage):
             return
-        first, start, running = self._resume(stage)
+        first, start, running = resume(self)
         begin = time.monotonic()
         for iteration in range(first, iterations):
-            loss, goal = self._turn(iteration, iterations, start, budget)
+            loss, goal = self.turn(iteration, iterations, start, budget)
             running = loss if iteration == 0 else 0.95 * running + 0.05 * loss
             if not math.isfinite(running):
                 found = f"the loss became {loss} at iteration {iteration} of {stage}"
@@ -191,7 +165,7 @@ class Tuner:
                 step = Step(stage, iteration + 1, iterations, self.bits() / 8, goal / 8, running, left)
                 self.hooks.progress(step)
             at = {"stage": stage, "iteration": iteration + 1, "start": start, "running": running}
-            self.hooks.work.offer(functools.partial(self._checkpoint, at), iteration + 1 == iterations)
+            self.hooks.work.offer(functools.partial(checkpoint, self, at), iteration + 1 == iterations)
         self.grids.quantise(self.values)
 
     def passed(self, stage: str | None = None) -> bool:
@@ -199,55 +173,15 @@ class Tuner:
         position = self.hooks.work.position
         return position is not None and position["stage"] != stage
 
-    def _optimisers(self) -> Sequence[Adam]:
+    def optimisers(self) -> Sequence[Adam]:
         """Those whose moments a checkpoint holds."""
         return (self.optimiser,)
 
-    def _beside(self) -> dict[str, Tensor]:
+    def beside(self) -> dict[str, Tensor]:
         """What is tuned and is not in the grids."""
         return {}
 
-    def _state(self) -> dict[str, Tensor]:
-        """All tensors that an iteration depends on, besides the sampler's."""
-        tensors = {f"grid {k}": tensor for k, tensor in enumerate(self.grids.tensors)} | self._beside()
-        for j, optimiser in enumerate(self._optimisers()):
-            for k, leaf in enumerate(optimiser.leaves()):
-                tensors |= {f"{name} {j}.{k}": moment for name, moment in optimiser.state.get(leaf, {}).items()}
-        return {**tensors, "random": torch.get_rng_state()}
-
-    def _checkpoint(self, at: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What is needed to go on from a position ``at`` in a stage."""
-        assert self.controller is not None
-        tensors = self._state()
-        numbers = {"controller": vars(self.controller), "scaler": vars(self.scaler), "seconds": self.seconds}
-        peaks = [group["peak"] for group in self.optimiser.param_groups]
-        counts = {"drawn": self.drawn, "side_bits": self.side_bits, "peaks": peaks}
-        moments = [len(optimiser.state) > 0 for optimiser in self._optimisers()]
-        return tensors, {**at, **numbers, **counts, "moments": moments}
-
-    def _resume(self, stage: str) -> tuple[int, float, float]:
-        """Where a run of ``stage`` begins: iteration, bits at its start, running loss; the state is then as it was."""
-        position = self.hooks.work.position
-        if position is None:
-            return 0, self.bits(), 0.0
-        self.controller = RateController(1.0)
-        vars(self.controller).update(position["controller"])
-        vars(self.scaler).update(position["scaler"])
-        self.seconds.update(position["seconds"])
-        self.side_bits, self.drawn = position["side_bits"], position["drawn"]
-        self.batches = self.sampler.after(self.drawn)
-        for group, peak in zip(self.optimiser.param_groups, position["peaks"], strict=True):
-            group["peak"] = peak
-        for optimiser, moments in zip(self._optimisers(), position["moments"], strict=True):
-            for leaf in optimiser.leaves() if moments else ():
-                optimiser.begin(leaf)
-        state = self._state()
-        self.hooks.work.read_into(state)
-        torch.set_rng_state(state["random"])
-        self.grids.quantise(self.values)
-        return position["iteration"], position["start"], position["running"]
-
-    def _turn(self, iteration: int, iterations: int, start: float, budget: float) -> tuple[float, float]:
+    def turn(self, iteration: int, iterations: int, start: float, budget: float) -> tuple[float, float]:
         """One iteration of a run from ``start`` to ``budget`` bits: its loss, and the bits wanted by now."""
         progress = iteration / iterations
         self._set_rates(iteration, iterations)
@@ -283,8 +217,8 @@ class Tuner:
     def _iterate(self, goal: float, correct: bool) -> float:
         assert self.controller is not None
         start = time.perf_counter()
-        on_weights = self.options.rate_on_weights
-        self.grids.quantise(self.values, self.options.relaxation, on_weights)
+        on_weights = self.rate.on_weights
+        self.grids.quantise(self.values, self.kernel, on_weights)
         multiplier = self.controller.update(self.bits(), goal) * self.options.entropy_term
         if correct:
             self.grids.log_step += self.grids.tuned * (FEEDBACK * self.controller.error)

@@ -42,13 +42,13 @@ def recorded(made: Workspace, budget: float, iterations: int) -> list[tuple[Tens
     """Weights, steps and edges before every iteration of a run, and after the last."""
     tuner, states = made.tuner, []
     assert isinstance(tuner, AlternatingTuner)
-    turn = tuner._turn
+    turn = tuner.turn
 
     def watch(*arguments: float) -> tuple[float, float]:
         states.append((tuner.weight.clone(), tuner.step.clone(), tuner.edge.clone()))
         return turn(*arguments)  # type: ignore[arg-type]
 
-    tuner._turn = watch  # type: ignore[method-assign]
+    tuner.turn = watch  # type: ignore[method-assign]
     tuner.run(budget, iterations)
     states.append((tuner.weight.clone(), tuner.step.clone(), tuner.edge.clone()))
     return states
@@ -121,13 +121,13 @@ def test_a_compression_by_the_paper_preset(tmp_path: Path) -> None:
     assert report.size == (tmp_path / "m.nwt").stat().st_size
     with File(tmp_path / "m.nwt") as file:
         file.check()
-        assert file.settings["schedule"] == "alternating"
+        assert file.settings["plugins"] == {"tuner": "alternating", "rate": "official"}
 
 
-@pytest.mark.parametrize("options", [{"transform": "log"}, {"per_channel": True}])
-def test_it_knows_dead_zones_of_whole_tensors_alone(options: dict[str, object]) -> None:
-    with pytest.raises(BadInput, match="option schedule is 'alternating': expected transform 'deadzone'"):
-        Options(schedule="alternating", **options)  # type: ignore[arg-type]
+@pytest.mark.parametrize("transform", ["log", "uniform"])
+def test_it_knows_dead_zones_alone(transform: str) -> None:
+    with pytest.raises(BadInput, match=f"tuner 'alternating' was given transform '{transform}': expected the standard"):
+        Options(plugins={"tuner": "alternating", "transform": transform})
 
 
 class Killed(Exception):

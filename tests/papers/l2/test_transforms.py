@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from noworse.papers.l2.transforms import TRANSFORMS, stored
+from noworse.propose.grids.transform import Transform, stored
 from noworse.representation import Form, Grid, pack_step
+from noworse.tune.seams import SEAMS, made
 
+TRANSFORMS: dict[str, Transform] = {name: made("transform", name) for name in SEAMS["transform"].names}
 NAMES = sorted(TRANSFORMS)
 LARGEST = 3.0
 

@@ -10,9 +10,6 @@ from noworse.propose.grids.compensated import (
     DAMPING,
     SLACK,
     Layer,
-    Rate,
-    code_lengths,
-    compensated,
     nearest,
     signed_codes,
     start_compensated,
@@ -30,19 +27,7 @@ def correlated(size: int, seed: int) -> Tensor:
     return (mixed := inputs @ torch.randn(size, size, generator=generator, dtype=torch.float64)).T @ mixed / len(inputs)
 
 
-def cheapest(weight: float, curvature: float, rate: Rate) -> float:
-    """ŵ by definition: of all codes that come into question, the one of least error and bits."""
-    found = []
-    code = round(float(nearest(torch.tensor(weight).double(), STEP, ZONE)) / STEP)  # |q| + r − 1/2 is nearly |q|
-    for q in {code, code - (code > 0) + (code < 0), 0}:
-        value = math.copysign(abs(q) + ZONE - 0.5, q) * STEP if q else 0.0
-        most = len(rate.bits) // 2
-        bits = float(rate.bits[max(-most, min(most, q)) + most])
-        found.append((curvature * (weight - value) ** 2 + rate.price * bits, value))
-    return min(found)[1]
-
-
-def by_least_squares(weights: Tensor, moments: Tensor, rate: Rate | None = None) -> Tensor:
+def by_least_squares(weights: Tensor, moments: Tensor) -> Tensor:
     """The same by definition: round the column of most energy, then set all later ones to the best that is left."""
     size = len(moments)
     damped = moments + DAMPING * moments.diagonal().mean() * torch.eye(size, dtype=moments.dtype)
@@ -51,12 +36,6 @@ def by_least_squares(weights: Tensor, moments: Tensor, rate: Rate | None = None)
     for place, j in enumerate(order):
         rounded[:, j] = nearest(found[:, j], STEP, ZONE)
         done, rest = order[: place + 1], order[place + 1 :]
-        if rate is not None:
-            left = order[place:]
-            curvature = 1 / float(damped[left][:, left].inverse()[0, 0])
-            chosen = torch.tensor([cheapest(float(w), curvature, rate) for w in found[:, j]])
-            found[:, j] = torch.where((chosen - rounded[:, j]).abs() < 1e-6, found[:, j], chosen)
-            rounded[:, j] = chosen
         if rest:  # minimise (e_done, e_rest) X (e_done, e_rest)ᵀ over e_rest
             error = rounded[:, done] - weights[:, done]
             solved = torch.linalg.solve(damped[rest][:, rest], damped[rest][:, done] @ error.T)
@@ -83,40 +62,6 @@ def test_the_output_error_is_below_that_of_nearest_rounding() -> None:
     assert error(nearest(found, STEP, ZONE)) < 0.5 * error(nearest(weights, STEP, ZONE))
 
 
-@pytest.mark.parametrize("price", [0.0, 0.02, 1.0])
-def test_the_cheapest_code_of_every_column(price: float) -> None:
-    torch.manual_seed(3)
-    weights, moments = torch.randn(4, 9, dtype=torch.float64), correlated(9, 2)
-    layer, rate = Layer(weights.shape, moments[None]), Rate(price, code_lengths(signed_codes(weights, STEP, ZONE)))
-    order = layer.order[0]
-    found = compensated(weights[None, :, order], layer.factor(), STEP, ZONE, rate)[0, :, order.argsort()]
-    torch.testing.assert_close(found, by_least_squares(weights, moments, rate), atol=1e-5, rtol=1e-5)
-
-
-def test_free_bits_change_nothing() -> None:
-    torch.manual_seed(4)
-    weights = torch.randn(1, 20, 70, dtype=torch.float64)
-    factor = Layer((20, 70), correlated(70, 6)[None]).factor()
-    rate = Rate(0.0, code_lengths(signed_codes(weights, STEP, ZONE)))
-    found = compensated(weights.clone(), factor, STEP, ZONE, rate)
-    assert torch.equal(found, compensated(weights, factor, STEP, ZONE))
-
-
-def test_dearer_bits_are_fewer() -> None:
-    torch.manual_seed(5)
-    weights = torch.randn(30, 40)
-    layer = Layer(weights.shape, correlated(40, 7)[None])
-
-    def entropy(price: float) -> float:
-        values = nearest(layer.compensated(weights, STEP, ZONE, price), STEP, ZONE)
-        counts = torch.unique(values, return_counts=True)[1].double()
-        return float((counts * (counts.sum() / counts).log2()).sum())
-
-    found = [entropy(price) for price in (0.0, 0.1, 1.0, 10.0)]
-    assert found == sorted(found, reverse=True)
-    assert found[-1] < 0.8 * found[0]
-
-
 def test_damping_keeps_weights_where_they_are() -> None:
     """Without bounds there is nothing left but nearest rounding; with less the error of outputs is less."""
     torch.manual_seed(6)
@@ -133,11 +78,9 @@ def test_damping_keeps_weights_where_they_are() -> None:
     assert errors == sorted(errors)
 
 
-def test_code_lengths_are_those_of_the_histogram() -> None:
-    codes = torch.tensor([0.0, 0.0, 0.0, 1.0, -2.0, 1.0])
-    found = code_lengths(signed_codes(codes, 1.0, 0.5))
-    expected = [-math.log2((n + 0.5) / 8.5) for n in (1, 0, 3, 2, 0)]
-    assert found.tolist() == pytest.approx(expected)
+def test_codes_have_the_signs_of_weights() -> None:
+    codes = signed_codes(torch.tensor([0.4, -0.6, 1.6, -2.4]), 1.0, 0.5)
+    assert codes.tolist() == [0, -1, 2, -2]
 
 
 def test_curvature_that_is_left() -> None:

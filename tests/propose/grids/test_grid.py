@@ -14,7 +14,7 @@ from torch import Tensor
 from noworse.format import packed_size
 from noworse.propose.grids.grid import CHUNK, LARGEST_CODE, SMALL, ZONE_MIN, GridSet, GridSpec, stored_steps
 from noworse.rate.counter import CELLS
-from noworse.rate.kernels import Relaxation
+from noworse.rate.kernels import Cosine
 from noworse.representation import pack_step, unpack_step
 
 BIG, CONV = (CHUNK // 250 + 40, 250), (SMALL // 128, 16, 3, 3)
@@ -22,8 +22,8 @@ BIG, CONV = (CHUNK // 250 + 40, 250), (SMALL // 128, 16, 3, 3)
 SHAPES = {"a": (7,), "b": (5, 3), "big": BIG, "conv": CONV, "c": (4, 3, 3, 3), "frozen": (11, 9)}
 STEPS = {"a": 0.03, "b": 0.11, "big": 0.21, "conv": 0.9, "c": 0.5, "frozen": 0.4}
 ZONES = {"a": 0.5, "b": 0.59375, "big": 0.75, "conv": 1.25, "c": 2.0, "frozen": 0.5}  # multiples of 1/32
-RELAXED = Relaxation()
-DELTA = RELAXED.delta
+KERNEL = Cosine()
+DELTA = KERNEL.delta
 
 
 def on_cells(shape: tuple[int, ...], step: float, zone: float, seed: int) -> NDArray[np.float64]:
@@ -73,12 +73,12 @@ def test_layout_covers_every_case(grids: GridSet) -> None:
     assert sizes == [(22, 2), (CHUNK, 1), (math.prod(BIG) - CHUNK, 1), (math.prod(CONV), 1), (108 + 99, 2)]
 
 
-@pytest.mark.parametrize("relaxation", [None, RELAXED])
+@pytest.mark.parametrize("kernel", [None, KERNEL])
 def test_values_and_bits_against_a_reference(
-    grids: GridSet, weights: dict[str, NDArray[np.float64]], relaxation: Relaxation | None
+    grids: GridSet, weights: dict[str, NDArray[np.float64]], kernel: Cosine | None
 ) -> None:
     out = torch.full((grids.count,), torch.nan)
-    grids.quantise(out, relaxation)
+    grids.quantise(out, kernel)
     found = rows(grids, out)
     for k, (name, w) in enumerate(weights.items()):
         _, values, bits = reference(w, unpack_step(pack_step(STEPS[name])), ZONES[name])
@@ -175,7 +175,7 @@ def straight_through(grids: GridSet, upstream: Tensor, multiplier: float, on_wei
 @pytest.mark.parametrize(("multiplier", "on_weights"), [(0.0, False), (0.3, False), (0.3, True)])
 def test_gradients_against_autograd(grids: GridSet, multiplier: float, on_weights: bool) -> None:
     values, upstream = torch.empty(grids.count), torch.randn(grids.count, generator=torch.Generator().manual_seed(1))
-    grids.quantise(values, RELAXED)
+    grids.quantise(values, KERNEL)
     grids.gradients(values, upstream.clone(), multiplier, on_weights)
     expected = straight_through(grids, upstream, multiplier, on_weights)
     for leaf, gradient in zip((grids.latent, grids.log_step, grids.log_zone), expected, strict=True):
@@ -188,7 +188,7 @@ def test_slopes_of_weights_are_kept_only_where_asked_for(grids: GridSet) -> None
     values, upstream = torch.empty(grids.count), torch.randn(grids.count)
     found = []
     for on_weights in (True, False):
-        grids.quantise(values, RELAXED, on_weights)
+        grids.quantise(values, KERNEL, on_weights)
         grids.gradients(values, upstream.clone(), 0.3, False)
         found.append([leaf.grad.clone() for leaf in (grids.latent, grids.log_step, grids.log_zone)])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
@@ -200,7 +200,7 @@ def test_gradients_after_the_steps_moved(grids: GridSet) -> None:
     """Latents stay in units of the step at the start: the chain rule must see both steps."""
     grids.log_step += 0.3
     values, upstream = torch.empty(grids.count), torch.randn(grids.count)
-    grids.quantise(values, RELAXED)
+    grids.quantise(values, KERNEL)
     grids.gradients(values, upstream.clone(), 0.0, False)
     expected = straight_through(grids, upstream, 0.0, False)
     for leaf, gradient in zip((grids.latent, grids.log_step, grids.log_zone), expected, strict=True):

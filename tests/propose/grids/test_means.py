@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.propose.grids.means import channel_means, correct_biases, correct_means, output_means, with_means
-from noworse.tune.tuner import attach
+from noworse.tune.attach import attach
 from tests.tiny import ConvNet, mlp
 
 BIAS_STEP = 1 / 128

@@ -97,8 +97,7 @@ def test_kept_layers_have_no_factors(tmp_path):
     ("options", "message"),
     [
         ({"methods": "ranks"}, "option methods must be one of grids, auto"),
-        ({"methods": "auto", "transform": "log"}, "expected a plain grid"),
-        ({"methods": "auto", "per_channel": True}, "expected a plain grid"),
+        ({"methods": "auto", "plugins": {"transform": "log"}}, "expected one of straight lines"),
     ],
 )
 def test_bad_options(options, message):

@@ -1,1 +1,23 @@
-"""L2 (Shi et al., ICCV 2023) as published."""
+"""L² as published: Shi, Bai, Wei, Gong, Yang, Lossy and Lossless (L²) Post-training Model Size Compression, ICCV 2023.
+
+Each part is a class that the seams (tune/seams.py) know by a name, as they know anybody's; nothing else imports them.
+
+| what is published | class or function here | chosen by |
+|---|---|---|
+| scale: c = w/s | propose.grids.transform.Uniform | plugins transform "uniform" |
+| edgescale: w/2e for abs(w) <= e, else sign(w)(1/2 + (abs(w) − e)/s) | propose.grids.transform.Deadzone | standard |
+| log: c = sign(w) ln(1 + abs(w)/a)/s | transforms.Log | "log" |
+| exp: c = sign(w) (exp(abs(w)/a) − 1)/s | transforms.Exp | "exp" |
+| multiscale: five segments, each with a step | transforms.Multiscale | "multiscale" |
+| q = round(c), gradient straight through | propose.grids.general.GeneralGrids | all of them |
+| kernel cos: K(u) = 1/2 − 1/2 cos(π(u + 1)/2) | rate.kernels.Cosine | standard |
+| kernel lin: K(u) = (u + 1)/2 | kernels.Linear | plugins kernel "linear" |
+| kernel tri: K(u) = (u + 1)²/2, 1 − (1 − u)²/2 | kernels.Triangle | "triangle" |
+| δ = (max c − min c)/resolution | kernels.Range, and in rate.Official | "range" |
+| R = N · mean −log2 [(F(q + 1/2) − F(q − 1/2))/n], 1/128 of large tensors | rate.Official | plugins rate "official" |
+| start: e = s = (max w − min w)/256 | alternate.official_start | with the schedule |
+| three rounds: transforms with the rate, weights without | alternate.AlternatingTuner | plugins tuner "alternating" |
+
+``preset="paper"`` chooses the official schedule, start and rate estimate; losses and coder are common options. Where it
+differs from what is published is said in alternate.py.
+"""

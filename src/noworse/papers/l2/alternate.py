@@ -18,17 +18,18 @@ Source: Shi et al., L² compression (ICCV 2023), and ModelTC/L2_Compression, tra
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from noworse.propose.grids.grid import EDGE_MIN, ZONE_MIN, GridSet
+from noworse.propose.grids.transform import Transform
 from noworse.representation import EDGE_UNITS, MAX_EDGE
 from noworse.tune.adam import Adam
 from noworse.tune.objective import Weights
+from noworse.tune.start import NEAREST, Ground
 from noworse.tune.tuner import Tuner
 
 ROUNDS = 3
@@ -54,16 +55,24 @@ def official_start(grids: GridSet) -> None:
 class AlternatingTuner(Tuner):
     """A ``Tuner`` whose ``run`` alternates."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.both = self.objective.weights  # of outputs, features and labels, while weights learn
-        self.matrices = torch.tensor([len(spec.shape) > 1 for spec in self.grids.specs])
+    @classmethod
+    def tunes(cls, transform: Transform) -> bool:
+        """Dead zones alone: e and s are what it learns."""
+        return transform.straight and transform.tunes_zone
+
+    def start(self, ground: Ground, budget: float) -> None:
+        """Start as the official code does, whatever the budget."""
+        self.grids.restore(ground.untuned)
+        official_start(self.grids)
+        self.reset(PER_BIT * self.grids.count, NEAREST)
 
     def run(self, budget: float, iterations: int, stage: str = "tune") -> None:
         """Alternate for ``iterations`` with a target of ``budget`` bits, from the present size."""
         if self.passed(stage):
             return
         grids = self.grids
+        self.both = self.objective.weights  # of outputs, features and labels, while weights learn
+        self.matrices = torch.tensor([len(spec.shape) > 1 for spec in grids.specs])
         self.step, self.weight = grids.steps(), torch.empty(grids.count)
         self.edge = self.step * grids.zones()
         for k in range(len(grids.specs)):
@@ -77,18 +86,21 @@ class AlternatingTuner(Tuner):
         self.objective.weights = self.both
         grids.rebase()  # settling moves weights in units of the steps as they are now
 
-    def _optimisers(self) -> Sequence[Adam]:
+    def optimisers(self) -> Sequence[Adam]:
+        """The three whose moments a checkpoint holds."""
         return self.optimiser, *self.adams
 
-    def _beside(self) -> dict[str, Tensor]:
+    def beside(self) -> dict[str, Tensor]:
+        """What is tuned and is not in the grids."""
         return {"step": self.step, "edge": self.edge, "weight": self.weight}
 
-    def _turn(self, iteration: int, iterations: int, start: float, budget: float) -> tuple[float, float]:
+    def turn(self, iteration: int, iterations: int, start: float, budget: float) -> tuple[float, float]:
+        """One iteration, of transforms or of weights: its loss, and the bits wanted."""
         within = (iteration * ROUNDS / iterations) % 1
         transforms = within < TRANSFORM_SHARE
         self.objective.weights = Weights() if transforms else self.both
         begin = time.perf_counter()
-        self.grids.quantise(self.values, self.options.relaxation, on_weights=False)
+        self.grids.quantise(self.values, self.kernel, on_weights=False)
         self.seconds["grids"] += time.perf_counter() - begin
         begin = time.perf_counter()
         loss = self.learn()
@@ -132,6 +144,3 @@ class AlternatingTuner(Tuner):
         self.adams[1].step()
         for rows, unit in zip(pieces, grids.unit, strict=True):
             torch.div(self.weight[rows], unit, out=grids.latent[rows])
-
-
-SCHEDULES: Mapping[str, type[Tuner]] = {"joint": Tuner, "alternating": AlternatingTuner}

@@ -9,19 +9,13 @@ Columns of large input energy go first, while there are many left to make up for
 as they stood when their turn came: rounding each of them to its nearest grid point gives the codes, and they are where
 tuning starts.
 
-With a rate term, a code is the one of least (w_j − ŵ_j)²/U_jj² + price · code length among the nearest, the one below
-it in magnitude, and zero; code lengths are those of the codes of the pass before. Weights that get another code than
-their nearest are returned at its grid point.
-
-Source: Hassibi and Stork, Optimal brain surgeon (1993); Frantar et al., GPTQ (ICLR 2023), the order of columns; Conzel
-et al., CERWU (2025), the rate term.
+Source: Hassibi and Stork, Optimal brain surgeon (1993); Frantar et al., GPTQ (ICLR 2023), the order of columns.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -36,7 +30,6 @@ AT_ONCE = 1024  # blocks of a layer that are rounded together
 FACTORED = 1 << 20  # elements of moments that are factored together
 ATTEMPTS, SLACK = 8, 0.003  # at a start, and how far from its bits that may stay, as a logarithm
 COARSEST = 8.0  # largest step in root mean squares: what a tensor of mostly zeros loses, few others make up for
-PASSES = 3  # with a rate term, each with the code lengths of the one before
 
 
 def nearest(weights: Tensor, step: float, zone: float, most: float = math.inf) -> Tensor:
@@ -45,47 +38,15 @@ def nearest(weights: Tensor, step: float, zone: float, most: float = math.inf) -
     return torch.copysign(deadzone.decode(magnitude, zone) * step, weights)
 
 
-@dataclass(frozen=True)
-class Rate:
-    """What bits cost: ``price`` in squared errors of a layer's output per bit, ``bits`` (2M + 1,) of codes −M..M.
-
-    Larger codes take as many as the largest.
-    """
-
-    price: float
-    bits: Tensor
-
-    def choose(self, weights: Tensor, step: float, zone: float, curvature: Tensor) -> Tensor:
-        """ŵ of least ``curvature``·(w − ŵ)² + price·bits for one column (G, R) of curvature (G, 1)."""
-        most = len(self.bits) // 2
-        scaled = weights.abs() / step
-        first = deadzone.magnitude(scaled - zone)
-        codes = torch.stack([first, (first - 1).clamp_(min=0), torch.zeros_like(first)])  # (3, G, R)
-        errors = (scaled - deadzone.decode(codes.clone(), zone)).mul_(step)
-        signed = torch.copysign(codes.clamp(max=most), weights).long() + most
-        cost = errors.square_().mul_(curvature).add_(self.bits[signed], alpha=self.price)
-        chosen = codes.gather(0, cost.argmin(0, keepdim=True))[0]
-        return torch.copysign(deadzone.decode(chosen, zone) * step, weights)
-
-
 def signed_codes(weights: Tensor, step: float, zone: float) -> Tensor:
     """The code of each weight, int32."""
     return torch.copysign(deadzone.magnitude(weights.abs() / step - zone), weights).int()
 
 
-def code_lengths(codes: Tensor) -> Tensor:
-    """Ideal code lengths in bits (2M + 1,) float64 of codes −M..M by how often each comes up, and half a time more."""
-    most = int(codes.abs().max())
-    counts = torch.bincount(codes.flatten() + most, minlength=2 * most + 1) + 0.5
-    return (counts.sum() / counts).log2().double()
-
-
-def compensated(
-    weights: Tensor, factor: Tensor, step: float, zone: float, rate: Rate | None = None, most: float = math.inf
-) -> Tensor:
+def compensated(weights: Tensor, factor: Tensor, step: float, zone: float, most: float = math.inf) -> Tensor:
     """Move weights (G, R, I) to where they stand when they are rounded, for the factors U (G, I, I) of their G groups.
 
-    They are overwritten and returned. Without a rate codes may be limited to ±``most``.
+    They are overwritten and returned. Codes may be limited to ±``most``.
     """
     rows, size = weights, weights.shape[2]
     for start in range(0, size, BLOCK):
@@ -93,13 +54,7 @@ def compensated(
         errors = torch.zeros_like(rows[:, :, start:end])
         for j in range(start, end):
             pivot, column = factor[:, None, j, j], rows[:, :, j]
-            rounded = nearest(column, step, zone, most)
-            if rate is not None:
-                chosen = rate.choose(column, step, zone, pivot**-2)
-                error = (column - chosen) / pivot
-                column.copy_(torch.where(chosen == rounded, column, chosen))
-            else:
-                error = (column - rounded) / pivot
+            error = (column - nearest(column, step, zone, most)) / pivot
             rows[:, :, j + 1 : end] -= error[:, :, None] * factor[:, None, j, j + 1 : end]
             errors[:, :, j - start] = error
         rows[:, :, end:] -= errors @ factor[:, start:end, end:]
@@ -147,36 +102,20 @@ class Layer:
         pivots = diagonal[torch.take_along_dim(self.used, self.order, 1)]
         return float(pivots.double().log().mean().mul(-2).exp()) / self.energy if len(pivots) else 1.0
 
-    def compensated(
-        self, weights: Tensor, step: float, zone: float, price: float = 0.0, most: float = math.inf
-    ) -> Tensor:
-        """The weights as they stand when they are rounded, in their own shape; ``price`` as in ``Rate``.
-
-        Without a price codes may be limited to ±``most``.
-        """
+    def compensated(self, weights: Tensor, step: float, zone: float, most: float = math.inf) -> Tensor:
+        """The weights as they stand when they are rounded, in their own shape; codes may be limited to ±``most``."""
         count, size = self.order.shape
         split = weights.reshape(count // self.blocks, -1, self.blocks, size)  # (G, O/G, B, I/B)
         rows = split.transpose(1, 2).flatten(0, 1)
-        moved, rate = torch.empty_like(rows), None
-        for _ in range(PASSES if price > 0 else 0):
-            swept = self._sweep(rows, moved, step, zone, rate, most)
-            rate = Rate(price, code_lengths(torch.cat([signed_codes(found, step, zone).flatten() for found in swept])))
-        for _ in self._sweep(rows, moved, step, zone, rate, most):
-            pass
-        joined = moved.reshape(count // self.blocks, self.blocks, -1, size).transpose(1, 2)
-        return joined.reshape(self.shape).float()
-
-    def _sweep(
-        self, rows: Tensor, moved: Tensor, step: float, zone: float, rate: Rate | None, most: float
-    ) -> Iterator[Tensor]:
-        """Fill ``moved`` (G·B, O/G, I/B) from ``rows``, a few blocks in float64 at a time; yields these, reordered."""
-        for start in range(0, len(rows), AT_ONCE):
+        moved = torch.empty_like(rows)
+        for start in range(0, len(rows), AT_ONCE):  # a few blocks in float64 at a time
             part = slice(start, start + AT_ONCE)
             order = self.order[part, None]
             wanted = torch.take_along_dim(rows[part] * self.used[part, None], order, 2)  # idle inputs mean nothing
-            found = compensated(wanted.double(), self.factor(part).double(), step, zone, rate, most)
+            found = compensated(wanted.double(), self.factor(part).double(), step, zone, most)
             moved[part] = torch.take_along_dim(found, order.argsort(2), 2)
-            yield found
+        joined = moved.reshape(count // self.blocks, self.blocks, -1, size).transpose(1, 2)
+        return joined.reshape(self.shape).float()
 
 
 def _triangle(size: int) -> Tensor:
@@ -203,12 +142,10 @@ def start_compensated(
     scratch: Tensor,
     cost: Callable[[], float],
     originals: tuple[Tensor, ...],
-    rate: float = 0.0,
 ) -> tuple[float, float]:
     """``start_at``, with the weights of all ``layers`` moved to where rounding compensates itself.
 
-    ``originals`` is the state of the grids (``GridSet.state``) to start from; ``rate`` is the price of a bit as a
-    multiple of what one saves at high rates.
+    ``originals`` is the state of the grids (``GridSet.state``) to start from.
     ``cost()`` tells the bits of the codes as they are written. Moved weights take more of them: that is tried again
     with larger steps, until the codes take about ``bits`` bits. Returns the multiplier λ, and the bits they take.
     """
@@ -222,10 +159,8 @@ def start_compensated(
         multiplier = start_at(grids, slopes, asked, scratch, COARSEST)
         steps, zones = grids.steps().tolist(), grids.zones().tolist()
         for k, spec, layer in known:
-            loss = sensitivity[spec.name]
-            price = 2 * rate * multiplier / grids.count * layer.energy / loss if loss > 0 else 0.0
             weights = spec.unflatten(grids.weights(k))
-            grids.set_weights(k, layer.compensated(weights, steps[k], zones[k], price))
+            grids.set_weights(k, layer.compensated(weights, steps[k], zones[k]))
         grids.quantise(scratch)
         found = cost()
         if abs(math.log(found / bits)) <= SLACK:

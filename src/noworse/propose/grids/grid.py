@@ -17,7 +17,7 @@ from torch import Tensor
 from noworse.format.lazy import Lazy
 from noworse.propose.grids import deadzone
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
-from noworse.rate.kernels import Relaxation
+from noworse.rate.kernels import Kernel
 from noworse.representation import EDGE_UNITS, MAX_EDGE, Grid, pack_step
 
 CHUNK = 1 << 16  # weights processed at a time
@@ -73,6 +73,7 @@ class GridSet:
     """
 
     tunes_zones = True
+    straight = True  # whether compensated rounding and factors know these grids
     remakes = True  # whether gradients() can do without ŵ
 
     def __init__(self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float) -> None:
@@ -167,15 +168,15 @@ class GridSet:
         self.unit.copy_(steps)
 
     @torch.no_grad()
-    def quantise(self, out: Tensor, relaxation: Relaxation | None = None, on_weights: bool = True) -> None:
-        """Write ŵ (N,) into ``out`` and refresh ``bits``; with a ``relaxation`` also the soft entropy's gradient.
+    def quantise(self, out: Tensor, kernel: Kernel | None = None, on_weights: bool = True) -> None:
+        """Write ŵ (N,) into ``out`` and refresh ``bits``; with a ``kernel`` also the soft entropy's gradient.
 
         Without ``on_weights`` only that by steps and zones is kept, which takes no memory.
         """
         self._quantised = steps, zones = self.steps(), self.zones()
         ratio = self.unit / steps
         reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))) * ratio
-        cells = lay_out(reach, zones, CELLS if relaxation else 1)
+        cells = lay_out(reach, zones, CELLS if kernel else 1)
         counts = torch.zeros(cells.total)
         for chunk in self._chunks:
             scaled = self.latent[chunk.rows] * chunk.pick(ratio)
@@ -187,8 +188,8 @@ class GridSet:
             counts[first : first + len(found)] += found
         bins = locate(cells, zones)
         self.bits = hard_bits(counts, bins)
-        if relaxation:
-            self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, relaxation)
+        if kernel:
+            self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, kernel)
             if not on_weights:
                 self._cells, self._slopes = None, replace(self._slopes, code=torch.zeros(0))
 
@@ -222,7 +223,7 @@ class GridSet:
         return _decoded(chunk, scaled, scaled.abs().sub_(r), steps, r, torch.empty_like(scaled))
 
     def _rate_slope(self, chunk: _Chunk, zones: Tensor, ratio: Tensor) -> Tensor:
-        """The soft entropy's gradient by the latents of a chunk, in bits, as of the last ``quantise`` that relaxed."""
+        """The soft entropy's gradient by the latents of a chunk, in bits, as of the last ``quantise`` with a kernel."""
         assert self._cells is not None, "quantise() comes first, and keeps what is asked for here"
         scaled, r = self.latent[chunk.rows] * chunk.pick(ratio), chunk.pick(zones)
         excess = scaled.abs().sub_(r)

@@ -10,12 +10,12 @@ from torch import Tensor
 from noworse.errors import BadInput
 from noworse.io import represent
 from noworse.model.tensors import StateTensor
-from noworse.papers.l2.transformed import TransformedGrids
-from noworse.papers.l2.transforms import TRANSFORMS
+from noworse.propose.grids.general import GeneralGrids
 from noworse.propose.grids.grid import GridSet, GridSpec
+from noworse.propose.grids.transform import Transform
+from noworse.rate.soft import Rate
 from noworse.representation import Representation, Tied
 from noworse.task.data import Batch
-from noworse.tune.options import Options
 
 GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
 KNOWN_BYTES = 1 << 24  # of outputs that are kept
@@ -82,11 +82,12 @@ def fixed_items(
     return fixed
 
 
-def grid_set(options: Options, specs: list[GridSpec], weights: Mapping[str, Tensor]) -> GridSet:
-    """The grids of the transform that is asked for; straight lines per tensor have the fast implementation."""
-    transform = TRANSFORMS[options.transform]
-    if transform.curve != "linear" or options.per_channel or options.rate != "soft":
-        return TransformedGrids(specs, weights, options.zone, options.transform, options.per_channel, options.rate)
-    grids = GridSet(specs, weights, options.zone if transform.tunes_zone else 0.5)
+def grid_set(
+    transform: Transform, rate: Rate, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float
+) -> GridSet:
+    """Grids of a transform, zero bins at first ``zone`` steps wide; those of straight lines are fast."""
+    if not (transform.straight and rate.counted):
+        return GeneralGrids(specs, weights, zone, transform, rate)
+    grids = GridSet(specs, weights, zone if transform.tunes_zone else 0.5)
     grids.tunes_zones = transform.tunes_zone
     return grids

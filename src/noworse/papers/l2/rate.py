@@ -1,4 +1,4 @@
-"""The rate estimate of the official L² code, as a reference: for comparison and for the ``paper`` preset alone.
+"""The rate estimate of the official L² code, for comparison and for the ``paper`` preset.
 
 The relaxed cumulative count is F(x) = Σ_j K((x − c_j)/δ) with δ = (max c − min c)/resolution, and every weight's hard
 symbol is scored with it: R = N · mean_i −log2 [(F(q_i+½) − F(q_i−½))/n]. Gradients reach the codes in two ways: as the
@@ -13,17 +13,32 @@ Source: Shi et al., L² compression (ICCV 2023), and ModelTC/L2_Compression.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from noworse.papers.l2.exact import relaxed_counts
+from noworse.rate.kernels import Kernel
+from noworse.rate.soft import Rate, relaxed_counts
 
 LARGEST_WHOLE = 16_384  # weights of a tensor that is not sampled
 SHARE = 128
 
 
+@dataclass(frozen=True)
+class Official(Rate):
+    """The estimate; ``sampled=False`` takes all weights of large tensors, too. A kernel's own width is not used."""
+
+    resolution: int = 64
+    sampled: bool = True
+
+    def bits(self, codes: Tensor, kernel: Kernel) -> Tensor:
+        """R of codes (N,), with samples from torch's own generator."""
+        return official_bits(codes, torch.default_generator, kernel, self.resolution, self.sampled)
+
+
 def official_bits(
-    codes: Tensor, generator: torch.Generator, kernel: str = "cos", resolution: int = 64, sampled: bool = True
+    codes: Tensor, generator: torch.Generator, kernel: Kernel, resolution: int = 64, sampled: bool = True
 ) -> Tensor:
     """Estimated bits of codes (N,), differentiable; ``sampled=False`` takes all of them."""
     total = len(codes)

@@ -11,7 +11,7 @@ torch, so that the derivatives by w, s, r and the curve's parameters are autogra
 
     ∂ŵ/∂w = 1       ∂ŵ/∂ln s = ŵ − w       ∂ŵ/∂r = −w/r in the zero bin, else 0.
 
-A new transform is one class with f and f⁻¹, decorated with ``register``, on a curve that the file knows.
+A new transform is one class with f and f⁻¹ on a curve that the file knows; tune/seams.py tells how it is chosen.
 
 Source: Shi et al., L² compression (ICCV 2023), the unified weight transformation.
 """
@@ -19,8 +19,7 @@ Source: Shi et al., L² compression (ICCV 2023), the unified weight transformati
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +39,11 @@ class Transform(ABC):
     curve: ClassVar[str]
     tunes_zone: ClassVar[bool] = False
     start: ClassVar[tuple[float, ...]] = ()
+
+    @property
+    def straight(self) -> bool:
+        """Whether all bins but zero's are equally wide: what fast grids and compensated rounding are made for."""
+        return self.curve == "linear"
 
     def shape(self, trained: Tensor, step: Tensor, largest: float) -> Tensor:
         """The curve's parameters as the file has them, from the ``trained`` ones (P,): none by default."""
@@ -67,18 +71,24 @@ class Transform(ABC):
         return torch.where(q <= 0.5, points * ((half + (r - 0.5)) / half), points + (r - 0.5))
 
 
-_Class = TypeVar("_Class", bound=type[Transform])
-TRANSFORMS: dict[str, Transform] = {}
+class Deadzone(Transform):
+    """f(k) = k with a zero bin whose width is trained, which prunes and quantises at once: L²'s "edgescale"."""
+
+    curve, tunes_zone = "linear", True
+
+    def points(self, k: Tensor, shape: Tensor) -> Tensor:
+        """f(k) = k."""
+        return k
+
+    def inverse(self, x: Tensor, shape: Tensor) -> Tensor:
+        """f⁻¹(x) = x."""
+        return x
 
 
-def register(name: str) -> Callable[[_Class], _Class]:
-    """Make a transform known by ``name``."""
+class Uniform(Deadzone):
+    """f(k) = k and r = ½, all bins equally wide: L²'s "scale"."""
 
-    def named(cls: _Class) -> _Class:
-        TRANSFORMS[name] = cls()
-        return cls
-
-    return named
+    tunes_zone = False
 
 
 def stored(values: Tensor) -> Tensor:

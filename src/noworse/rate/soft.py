@@ -1,0 +1,79 @@
+"""Rates: what a tensor's codes cost in bits, differentiable by torch, weight by weight; and the standard one.
+
+Every code gives its count to the bins around it, w_o = K((q+o+½−c)/δ) − K((q+o−½−c)/δ) for offsets |o| <= ⌈δ+½⌉: O(n)
+for any width. The entropy of these relaxed counts is what the counter's cells (counter.py) approximate faster.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from noworse.rate.kernels import Kernel
+
+
+@dataclass(frozen=True)
+class Rate(ABC):
+    """An estimate of the bits of a tensor's codes, whose gradient tuning follows.
+
+    ``on_weights`` says whether it also pulls on the weights, not only on steps and zones. ``counted``: whether its
+    gradient is that of the counter's cells, which fast grids have; others are differentiated by torch.
+    """
+
+    on_weights: bool = False
+    counted: ClassVar[bool] = False
+
+    @abstractmethod
+    def bits(self, codes: Tensor, kernel: Kernel) -> Tensor:
+        """Bits of codes (n,), n >= 1: one number, differentiable by them."""
+
+
+@dataclass(frozen=True)
+class SoftEntropy(Rate):
+    """The entropy of the relaxed histogram."""
+
+    counted = True
+
+    def bits(self, codes: Tensor, kernel: Kernel) -> Tensor:
+        """R = −Σ h_k log2(h_k/n) of the relaxed counts h."""
+        return soft_entropy(codes, kernel)
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """The relaxed histogram of codes (n,): counts h of all bins, and the bin of each code."""
+
+    counts: Tensor
+    bins: Tensor
+    density: Tensor  # Σ_j k(b − c_j) at the lower boundary b of each bin, without gradient
+
+
+def relaxed_counts(codes: Tensor, kernel: Kernel, delta: float) -> Relaxed:
+    """The histogram of codes (n,), n >= 1, relaxed by a kernel whose half width is ``delta`` > 0; differentiable."""
+    q = codes.detach().round()
+    reach = math.ceil(delta + 0.5)
+    bins = (q - q.min()).long() + reach
+    counts = codes.new_zeros(int(bins.max()) + reach + 1)
+    density = torch.zeros_like(counts)
+    below = kernel.step((q - reach - 0.5 - codes) / delta)
+    for offset in range(-reach, reach + 1):
+        distance = (q + (offset + 0.5) - codes) / delta
+        above = kernel.step(distance)
+        counts = counts.index_add(0, bins + offset, above - below)
+        if offset < reach:
+            density.index_add_(0, bins + offset + 1, kernel.density(distance.detach().abs()).to(density) / delta)
+        below = above
+    return Relaxed(counts, bins, density)
+
+
+def soft_entropy(codes: Tensor, kernel: Kernel) -> Tensor:
+    """R = −Σ h_k log2(h_k/n) in bits, of the relaxed counts h of codes (n,), n >= 1."""
+    delta = float(kernel.width(lambda: codes.detach().max() - codes.detach().min()))
+    counts = relaxed_counts(codes, kernel, delta).counts
+    seen = counts[counts > 0]
+    return -(seen * (seen / len(codes)).log2()).sum()

@@ -1,0 +1,55 @@
+"""A student's parameters as views of one flat vector, and its gradient as another, or as the same."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from noworse.propose.grids.grid import GridSet
+
+SHARED = 1 << 21  # weights from which on they share memory with their gradients: less speed for less memory
+
+
+def attach(student: nn.Module, grids: GridSet, given: set[int] | None = None) -> tuple[Tensor, Tensor]:
+    """Make the grid tensors of ``student`` views of one flat vector; returns it and the flat gradient, both (N,).
+
+    With ``given`` the two are one: each tensor gives way to its gradient when a backward pass is done with it, and its
+    number is added to ``given``.
+    """
+    values = torch.zeros(grids.count)
+    gradient = torch.zeros(grids.count) if given is None else values
+    parameters = dict(student.named_parameters(remove_duplicate=False))
+    homes = {_memory(parameters[spec.name]): k for k, spec in enumerate(grids.specs)}
+    found = [(parameter, homes.get(_memory(parameter))) for parameter in parameters.values()]  # before any moves
+    for parameter, k in {id(parameter): (parameter, k) for parameter, k in found}.values():
+        parameter.requires_grad_(k is not None)
+        if k is not None:
+            rows = slice(grids.offsets[k], grids.offsets[k + 1])
+            parameter.data = grids.specs[k].unflatten(values[rows])
+            if given is None:
+                parameter.grad = grids.specs[k].unflatten(gradient[rows])
+            else:
+                give_way = functools.partial(_give_way, given, k)
+                parameter.register_post_accumulate_grad_hook(give_way)  # type: ignore[no-untyped-call]
+    return values, gradient
+
+
+def _give_way(given: set[int], k: int, parameter: Tensor) -> None:
+    """Put the gradient of tensor k where the tensor was."""
+    assert parameter.grad is not None, "hooks run after it was accumulated"
+    parameter.data.copy_(parameter.grad)
+    parameter.grad = None
+    given.add(k)
+
+
+def may_share(student: nn.Module, grids: GridSet) -> bool:
+    """Whether large weights can give way to their gradients: none may be part of the module as several parameters."""
+    homes = [_memory(parameter) for parameter in student.parameters()]
+    return grids.count >= SHARED and grids.remakes and len(set(homes)) == len(homes)
+
+
+def _memory(tensor: Tensor) -> tuple[object, ...]:
+    """What tied parameters agree in."""
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()

@@ -1,0 +1,55 @@
+"""What a tuner keeps in a checkpoint, and how it goes on from one to the same bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from noworse.rate.control import RateController
+
+if TYPE_CHECKING:
+    from noworse.tune.tuner import Tuner
+
+
+def _state(tuner: Tuner) -> dict[str, Tensor]:
+    """All tensors that an iteration depends on, besides the sampler's."""
+    tensors = {f"grid {k}": tensor for k, tensor in enumerate(tuner.grids.tensors)} | tuner.beside()
+    for j, optimiser in enumerate(tuner.optimisers()):
+        for k, leaf in enumerate(optimiser.leaves()):
+            tensors |= {f"{name} {j}.{k}": moment for name, moment in optimiser.state.get(leaf, {}).items()}
+    return {**tensors, "random": torch.get_rng_state()}
+
+
+def checkpoint(tuner: Tuner, at: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and numbers that are needed to go on from a position ``at`` in a stage."""
+    assert tuner.controller is not None
+    numbers = {"controller": vars(tuner.controller), "scaler": vars(tuner.scaler), "seconds": tuner.seconds}
+    peaks = [group["peak"] for group in tuner.optimiser.param_groups]
+    counts = {"drawn": tuner.drawn, "side_bits": tuner.side_bits, "peaks": peaks}
+    moments = [len(optimiser.state) > 0 for optimiser in tuner.optimisers()]
+    return _state(tuner), {**at, **numbers, **counts, "moments": moments}
+
+
+def resume(tuner: Tuner) -> tuple[int, float, float]:
+    """Bring a tuner to where its work goes on, and return iteration, bits at the start of the stage, running loss."""
+    position = tuner.hooks.work.position
+    if position is None:
+        return 0, tuner.bits(), 0.0
+    tuner.controller = RateController(1.0)
+    vars(tuner.controller).update(position["controller"])
+    vars(tuner.scaler).update(position["scaler"])
+    tuner.seconds.update(position["seconds"])
+    tuner.side_bits, tuner.drawn = position["side_bits"], position["drawn"]
+    tuner.batches = tuner.sampler.after(tuner.drawn)
+    for group, peak in zip(tuner.optimiser.param_groups, position["peaks"], strict=True):
+        group["peak"] = peak
+    for optimiser, moments in zip(tuner.optimisers(), position["moments"], strict=True):
+        for leaf in optimiser.leaves() if moments else ():
+            optimiser.begin(leaf)
+    state = _state(tuner)
+    tuner.hooks.work.read_into(state)
+    torch.set_rng_state(state["random"])
+    tuner.grids.quantise(tuner.values)
+    return position["iteration"], position["start"], position["running"]

@@ -1,0 +1,73 @@
+"""Where tuning starts: from compensated or from nearest rounding, whichever loses less on calibration data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from noworse.propose.grids.compensated import Layer, start_compensated
+from noworse.propose.grids.start import start_at
+
+if TYPE_CHECKING:
+    from noworse.tune.tuner import Tuner
+
+COMPENSATED, NEAREST = (1.0, 1.0, 1.0), (3.5, 30.0, 20.0)  # learning rates after a start, times those of the options
+FITS = 1.05  # of the wanted bits: what compensated rounding may take
+AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wanted
+
+
+@dataclass
+class Ground:
+    """What was surveyed of a student's grids before any tuning, and how a rounding of them is judged.
+
+    ``untuned`` is the state of the grids (``GridSet.state``), ``layers`` hold the moments of layers' inputs.
+    ``loss()`` is the mean distillation loss on calibration data of the weights as they would be rounded now, and
+    ``floor()`` tells the bytes of a file without codes.
+    """
+
+    untuned: tuple[Tensor, ...]
+    sensitivity: Mapping[str, float]
+    layers: Mapping[str, Layer]
+    loss: Callable[[], float]
+    floor: Callable[[], int]
+
+    def forget(self, untuned: bool) -> None:
+        """Free the memory that a further start would need, that of the ``untuned`` weights only where asked for."""
+        self.layers = {}
+        if untuned:
+            self.untuned = ()
+
+
+def start(tuner: Tuner, ground: Ground, budget: float) -> None:
+    """Round the untuned weights to codes for a file of about ``budget`` bits, and reset the tuner there."""
+    grids = tuner.grids
+    grids.restore(ground.untuned)
+    floor = 8 * ground.floor()
+    wanted = max(tuner.options.start * budget - floor, 0.5 * budget)
+    rounding = tuner.options.rounding
+    if rounding == "nearest" or not grids.straight or not _start_compensated(tuner, ground, wanted, floor):
+        grids.restore(ground.untuned)
+        tuner.reset(start_at(grids, ground.sensitivity, AHEAD * wanted, tuner.values), NEAREST)
+
+
+def _start_compensated(tuner: Tuner, ground: Ground, wanted: float, floor: float) -> bool:
+    """Start from compensated rounding, and tell whether it loses less than nearest rounding of as many bits.
+
+    It may also fail to get as cheap: at low rates it moves weights far.
+    """
+    known = tuner.grids, ground.sensitivity
+    auto, nearest = tuner.options.rounding == "auto", math.inf
+    if auto:
+        start_at(*known, wanted, tuner.values)
+        nearest = ground.loss()
+    multiplier, found = start_compensated(
+        *known, ground.layers, wanted, tuner.values, lambda: 8 * tuner.hooks.measure() - floor, ground.untuned
+    )
+    if auto and (found > FITS * wanted or nearest < ground.loss()):
+        return False
+    tuner.reset(multiplier, COMPENSATED)
+    return True
