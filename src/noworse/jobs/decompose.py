@@ -24,7 +24,6 @@ from noworse.judge.verdict import Verdict, chance_of_error, parse_tolerance
 from noworse.judge.verify import verify_module
 from noworse.model.attention import Attention, openable
 from noworse.model.factorised import replace
-from noworse.model.flops import count_flops
 from noworse.model.tensors import float32_copy
 from noworse.papers.llc import ranks as paper
 from noworse.propose.ranks import choose
@@ -32,6 +31,7 @@ from noworse.propose.ranks.build import Run, build
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_attention
 from noworse.propose.ranks.spectrum import FISHER, KRONECKER, PLAIN, SCALED, WHITENED
+from noworse.survey.flops import count_flops
 from noworse.survey.kronecker import Curvature, measure
 from noworse.task import data
 from noworse.task.data import Batch

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
+from noworse.survey.capture import capture
 from noworse.task import data
 from noworse.task.data import Batch
 
@@ -106,11 +107,8 @@ def observe(
 ) -> tuple[Tensor, Tensor | None]:
     """Per-sample losses (B,) and, if wanted and there are any, logits (B, ..., K) of a model on one batch."""
     seen: list[Any] = []
-    hook = model.register_forward_hook(lambda module, args, result: seen.append(result))
-    try:
+    with capture({"": model}, lambda call: seen.append(call.result)):
         losses = check_losses(loss(model, batch), data.batch_size(batch), where)
-    finally:
-        hook.remove()
     if not wanted:
         return losses, None
     if forward is None and len(seen) == 1:

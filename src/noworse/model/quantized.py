@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput, CorruptFile, MismatchedModule
+from noworse.model.hooks import Given, with_first
 
 OUTPUT = " output"  # behind a layer's name: the range of what it returns
 WAYS = {"nearest": torch.round, "up": torch.ceil, "down": torch.floor}
@@ -63,13 +64,9 @@ class Quantizer:
         """What passes on."""
         return self.range(values)
 
-    def enter(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments with the first one rounded."""
-        if args:
-            return (self.rounded(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "input": self.rounded(kwargs["input"])}
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
+        """The arguments with the first real-valued tensor among them rounded."""
+        return with_first(args, kwargs, self.rounded) or (args, kwargs)
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """The output rounded."""

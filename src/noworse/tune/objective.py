@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.judge.compare import Loss, check_losses
+from noworse.survey.capture import watching
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.distances import Distiller
-from noworse.tune.features import feature, watching
+from noworse.tune.features import feature
 
 
 class Seen(NamedTuple):

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from noworse.model.hooks import removing
 from noworse.propose.grids.compensated import nearest
 from noworse.propose.grids.grid import GridSet
+from noworse.survey.capture import capture
 from noworse.task import data
 from noworse.task.data import Batch
 
@@ -59,12 +59,9 @@ def _watch(
     run: Callable[[], T],
 ) -> T:
     """What ``run()`` returns while ``see`` is called with name, layer and output of each of these layers, in order."""
-    layers = [(name, layer) for name, layer in module.named_modules() if name in names]
-    hooks = [
-        layer.register_forward_hook(lambda layer, _, output, name=name: see(name, layer, output))
-        for name, layer in layers if isinstance(layer, (*LAST, *SECOND))
-    ]  # fmt: skip
-    with removing(hooks):
+    kinds = (*LAST, *SECOND)
+    layers = {name: m for name, m in module.named_modules() if name in names and isinstance(m, kinds)}
+    with capture(layers, lambda call: see(call.name, call.layer, call.result)):
         return run()
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.model.norms import fold_norms
+from noworse.survey.norms import fold_norms
 
 
 def randomise(module: nn.Module) -> nn.Module:
