@@ -50,6 +50,8 @@ class Range:
 
     def __call__(self, values: Tensor) -> Tensor:
         """The values as their codes stand for them, in their own dtype."""
+        if values.is_nested:
+            return torch.nested.as_nested_tensor([self(part) for part in values.unbind()])
         codes = WAYS[self.rounding](values.float() / self.scale).clamp_(-self.zero, 2**self.bits - 1 - self.zero)
         return codes.mul_(self.scale).to(values.dtype)
 

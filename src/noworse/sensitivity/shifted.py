@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from noworse.errors import BadInput
 from noworse.judge.compare import Loss, check_losses
 from noworse.model.hooks import floating
+from noworse.model.tensors import dense_gradients
 from noworse.sensitivity.derivatives import along, second_along
 from noworse.survey.capture import capture, feeding
 from noworse.task import data
@@ -46,6 +47,7 @@ class ShiftedModel:
 
     def __init__(self, model: nn.Module, loss: Loss, dtype: torch.dtype = torch.float32) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False).to(dtype)
+        dense_gradients(self.model)
         self.loss = loss
         self.dtype = dtype
         self.parameters = dict(self.model.named_parameters(remove_duplicate=False))
