@@ -104,7 +104,7 @@ class Mixed(nn.Module):
 def test_what_cannot_be_decomposed_is_left_alone_and_said_so():
     found = decompose_task(tiny.task(Mixed(), 8, 9, 9), drop=0.3)
     assert set(found.chosen) <= {"conv", "head"}
-    reasons = {"grouped": "2 groups", "depthwise": "8 groups", "fc": "tied", "tied": "tied", "idle": "never reaches",
+    reasons = {"grouped": "2 groups", "depthwise": "8 groups", "fc": "tied", "tied": "tied", "idle": "never calls",
                "row": "no rank is below break-even"}  # fmt: skip
     assert {name for name in reasons if reasons[name] in found.alone[name]} == set(reasons)
     assert "left alone: grouped" in str(found)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from noworse.model.attention import Attention, openable
+from noworse.propose.ranks.sites import open_attention
 
 MASKS = {"none": None, "boolean": torch.ones(5, 5).triu(1).bool(), "additive": torch.randn(5, 5)}
 
@@ -52,3 +55,18 @@ def test_odd_attention_stays_closed():
     assert not openable(nn.MultiheadAttention(8, 2, add_bias_kv=True))
     assert not openable(nn.MultiheadAttention(8, 2, add_zero_attn=True))
     assert not openable(nn.Linear(2, 2))
+
+
+def test_an_encoder_that_packs_padded_sequences_takes_it():
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, 0.0, batch_first=True), 2).eval()
+    opened, x = copy.deepcopy(encoder), torch.randn(3, 6, 8)
+    open_attention(opened)
+    padding = torch.zeros(3, 6, dtype=torch.bool)
+    padding[0, 4:] = padding[1, 5:] = True
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            found, expected = (m(x, src_key_padding_mask=padding) for m in (opened, encoder))
+        torch.testing.assert_close(found[~padding], expected[~padding], atol=1e-5, rtol=1e-5)
+        assert torch.equal(found[padding] == 0, expected[padding] == 0)
+    assert torch.equal(opened.layers[0].self_attn.in_proj_weight, encoder.layers[0].self_attn.in_proj_weight)

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
-from noworse.model.hooks import removing
+from noworse.model.hooks import first_tensor, floating, removing, with_first
 
 
 def test_hooks_are_gone_after_the_block_even_if_it_fails() -> None:
@@ -19,3 +20,13 @@ def test_hooks_are_gone_after_the_block_even_if_it_fails() -> None:
         layer(torch.zeros(1, 5))
     layer(torch.zeros(1, 2))
     assert len(seen) == 2
+
+
+def test_the_first_tensor_is_changed_wherever_it_stands() -> None:
+    x, ids = torch.ones(2), torch.tensor([1])
+    for args, kwargs in (((x,), {}), ((), {"input": x}), ((None, [ids, x]), {}), ((ids,), {"mask": x})):
+        changed = with_first(args, kwargs, lambda tensor: 3 * tensor)
+        assert changed is not None
+        assert [t.tolist() for t in tree_leaves(changed) if floating(t)] == [[3.0, 3.0]]
+    assert with_first((ids, "text"), {}, torch.neg) is None
+    assert first_tensor(("text", {"ids": ids}), {}) is ids

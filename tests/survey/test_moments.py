@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noworse.survey.moments import COLUMNS, blocks, input_moments, widest
+from noworse.survey.capture import COLUMNS
+from noworse.survey.moments import blocks, input_moments, widest
 
 
 def output_energy(layer: nn.Module, change: Tensor, inputs: Tensor) -> float:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.tune.features import choose_features, variances, watching
+from noworse.survey.capture import watching
+from noworse.tune.features import choose_features, variances
 from tests.tiny import ConvNet, mlp
 from zoo.nets import NETS
 

@@ -21,8 +21,6 @@ from noworse.allocate.knapsack import Choices, allocate, back_off, settle
 from noworse.allocate.predict import Predictor
 from noworse.errors import BadInput
 from noworse.judge.verdict import chance_of_error
-from noworse.model.flops import count_flops
-from noworse.model.norms import fold_norms
 from noworse.model.quantized import OUTPUT, Range, attach
 from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
 from noworse.propose.bits import clip
@@ -30,7 +28,9 @@ from noworse.propose.bits.costs import COSTS, fisher_diagonals, gradient_sums, p
 from noworse.propose.bits.proposals import FULL, Proposal, propose, true_costs
 from noworse.propose.bits.sites import Survey, survey
 from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
+from noworse.survey.flops import count_flops
 from noworse.survey.moments import input_moments
+from noworse.survey.norms import fold_norms
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.distances import Distiller, distiller_of

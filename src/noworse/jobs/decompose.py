@@ -23,8 +23,7 @@ from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, chance_of_error, parse_tolerance
 from noworse.judge.verify import verify_module
 from noworse.model.attention import Attention, openable
-from noworse.model.factorised import replace
-from noworse.model.flops import count_flops
+from noworse.model.factorised import copied, replace
 from noworse.model.tensors import float32_copy
 from noworse.papers.llc import ranks as paper
 from noworse.propose.ranks import choose
@@ -32,6 +31,7 @@ from noworse.propose.ranks.build import Run, build
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_attention
 from noworse.propose.ranks.spectrum import FISHER, KRONECKER, PLAIN, SCALED, WHITENED
+from noworse.survey.flops import count_flops
 from noworse.survey.kronecker import Curvature, measure
 from noworse.task import data
 from noworse.task.data import Batch
@@ -200,9 +200,7 @@ class Search:
         probe = functools.partial(self.distiller.probe, generator=self.generator)
         known = measure(self.teacher, self.sites.layers, runs, probe)
         self.teacher.requires_grad_(False)
-        for name in self.sites.layers:
-            if name not in known:
-                self.sites.alone[name] = "calib never reaches it"
+        self.sites.alone.update(known.missed)
         return known
 
     @functools.cached_property
@@ -280,8 +278,7 @@ class Search:
                 replace(module, layer, Attention(layer))
         for name in chosen:
             old: Any = module.get_submodule(name)
-            factors = copy.deepcopy(trial.get_submodule(name)).to(old.weight.device, old.weight.dtype)
-            replace(module, old, factors.requires_grad_(old.weight.requires_grad).train(old.training))
+            replace(module, old, copied(trial.get_submodule(name), old))
         return module
 
     def report(

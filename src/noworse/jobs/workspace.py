@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from noworse.errors import BadInput
 from noworse.format import packed_size
 from noworse.format.lazy import Lazy
-from noworse.model.norms import fold_norms
 from noworse.model.tensors import float32_copy, kept_tensors, state_bytes, state_tensors
 from noworse.propose.grids.compensated import Layer
 from noworse.propose.grids.grid import GridSet
@@ -29,6 +28,7 @@ from noworse.run.recompute import recompute_blocks
 from noworse.run.resume import NOWHERE, Work
 from noworse.survey.fisher import tensor_sensitivity
 from noworse.survey.moments import input_moments
+from noworse.survey.norms import fold_norms
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.distances import distiller_of

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.survey.capture import capture
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.task import Forward, Loss, Task
@@ -133,11 +134,8 @@ class Copies(Sequence[Batch]):
 def observe(model: nn.Module, loss: Loss, batch: Batch, forward: Forward | None, wanted: bool, where: str) -> Seen:
     """Return per-sample losses (B,) and, if wanted and there are any, logits (B, ..., K) of a model on one batch."""
     calls: list[Any] = []
-    hook = model.register_forward_hook(lambda module, args, result: calls.append(result))
-    try:
+    with capture({"": model}, lambda call: calls.append(call.result)):
         losses = check_losses(loss(model, batch), data.batch_size(batch), where)
-    finally:
-        hook.remove()
     if not wanted:
         return losses, None
     if forward is None and len(calls) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,10 @@ from torch.nn import functional as F
 class Attention(nn.Module):
     """The same as ``nn.MultiheadAttention`` in eval mode, with the linear layers ``q``, ``k``, ``v`` and ``out``.
 
-    Takes and returns what ``nn.MultiheadAttention`` does. The attributes that transformer layers look at before they
-    take their fast path are there and say no.
+    Takes and returns what ``nn.MultiheadAttention`` does, nested tensors (of padded sequences, from
+    ``nn.TransformerEncoder``) too. What transformer layers ask it for is there; their own fast path is declined.
     """
 
-    in_proj_bias = None
     _qkv_same_embed_dim = False
 
     def __init__(self, source: nn.MultiheadAttention) -> None:
@@ -44,6 +44,8 @@ class Attention(nn.Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Outputs and, where wanted, attention weights, as of ``nn.MultiheadAttention.forward``."""
+        if query.is_nested:
+            return self._nested(query, key, value), None
         alone = query.dim() == 2
         if alone:
             query, key, value = (x.unsqueeze(0 if self.batch_first else 1) for x in (query, key, value))
@@ -67,6 +69,28 @@ class Attention(nn.Module):
             out = out.squeeze(0 if self.batch_first else 1)
             weights = None if weights is None else weights.squeeze(0)
         return out, weights
+
+    def _nested(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Outputs for sequences (T, C) of several lengths, each of which is attended to alone."""
+        rows = zip(query.unbind(), key.unbind(), value.unbind(), strict=True)
+        return torch.nested.as_nested_tensor([self.forward(*row, need_weights=False)[0] for row in rows])
+
+    @property
+    def out_proj(self) -> nn.Module:
+        """The last projection, by its name in ``nn.MultiheadAttention``."""
+        return self.out
+
+    @property
+    def in_proj_weight(self) -> Tensor | None:
+        """The weights of the first three projections in one; None where they differ in width."""
+        weights: list[Any] = [layer.weight for layer in (self.q, self.k, self.v)]
+        return torch.cat(weights) if len({w.shape[1] for w in weights}) == 1 else None
+
+    @property
+    def in_proj_bias(self) -> Tensor | None:
+        """Their biases in one, if they have any."""
+        biases: list[Any] = [layer.bias for layer in (self.q, self.k, self.v)]
+        return None if biases[0] is None else torch.cat(biases)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)

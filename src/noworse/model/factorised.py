@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from noworse.model.hooks import hand_over
+
+KINDS = (nn.Linear, nn.Conv2d, nn.Embedding)  # layers that factors can stand for
 FLAT, SPATIAL, TUCKER = "flat", "spatial", "tucker"  # how a weight is taken apart
 SPLITS = {FLAT: 0, SPATIAL: 1}  # the same in files (see representation/product.py)
 
@@ -31,6 +35,22 @@ class Factorised(nn.Sequential):
         """The bias of the last factor, if there is one."""
         found: Tensor | None = getattr(self[-1], "bias", None)
         return found
+
+
+def replaceable(layer: nn.Module) -> str:
+    """Why factors cannot stand for a layer of one of ``KINDS``; empty where they can.
+
+    A subclass, or a forward of the layer's own, may do more with the weight than the kind itself does.
+    """
+    if type(layer) not in KINDS:
+        return f"a {type(layer).__name__}, which may use its weight in another way than torch's own layers"
+    if "forward" in vars(layer):
+        return "it has a forward of its own"
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        return f"a convolution of {layer.groups} groups"
+    if isinstance(layer, nn.Embedding) and layer.max_norm is not None:
+        return "its rows are scaled down to a norm (max_norm) as they are used"
+    return ""
 
 
 def dense(way: str, factors: Sequence[Tensor]) -> Tensor:
@@ -117,8 +137,21 @@ def factorised(layer: nn.Module, way: str, factors: Sequence[Tensor], bias: Tens
 
 
 def replace(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put ``new`` wherever ``old`` stands in ``module``."""
+    """Put ``new`` wherever ``old`` stands in ``module``, with its hooks and what else it is asked for by name."""
+    hand_over(old, new)
+    for name, value in vars(old).items():  # in_features, out_channels, what users have set
+        if not name.startswith("_") and not hasattr(new, name):
+            setattr(new, name, value)
     for owner in list(module.modules()):
         for name, child in owner._modules.items():
             if child is old:
                 owner._modules[name] = new
+
+
+def copied(layer: nn.Module, like: nn.Module) -> Factorised:
+    """A copy of a layer in factors without hooks, in the device, dtype and mode of the layer ``like``."""
+    assert isinstance(layer, Factorised)
+    weight: Any = like.weight
+    result = Factorised(*(copy.deepcopy(part) for part in layer)).to(weight.device, weight.dtype)
+    result.way = layer.way
+    return result.requires_grad_(weight.requires_grad).train(like.training)

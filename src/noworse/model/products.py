@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from noworse.format import File
-from noworse.model.factorised import SPLITS, Factorised, factorised, replace, shaped
+from noworse.model.factorised import KINDS, SPLITS, Factorised, factorised, replace, replaceable, shaped
 from noworse.representation import Product
 
 WAYS = {split: way for way, split in SPLITS.items()}
-KINDS = (nn.Linear, nn.Conv2d, nn.Embedding)
 
 
 def into_factors(module: nn.Module, path: str | Path, tensors: dict[str, Tensor], build: bool) -> dict[str, Tensor]:
@@ -21,7 +20,8 @@ def into_factors(module: nn.Module, path: str | Path, tensors: dict[str, Tensor]
     With ``build`` layers of the module whose weight is a product are replaced by factors first, where that is possible.
     """
     layers = {f"{name}.weight": layer for name, layer in module.named_modules()}
-    wanted = {n for n, layer in layers.items() if isinstance(layer, Factorised) or (build and _replaceable(layer))}
+    dense = {n for n, layer in layers.items() if build and isinstance(layer, KINDS) and not replaceable(layer)}
+    wanted = {n for n, layer in layers.items() if isinstance(layer, Factorised)} | dense
     if not wanted:
         return tensors
     with File(path) as file:
@@ -42,7 +42,3 @@ def into_factors(module: nn.Module, path: str | Path, tensors: dict[str, Tensor]
         if f"{prefix}bias" in found:
             found[f"{prefix}{len(layer) - 1}.bias"] = found.pop(f"{prefix}bias")
     return found
-
-
-def _replaceable(layer: nn.Module) -> bool:
-    return isinstance(layer, KINDS) and not (isinstance(layer, nn.Conv2d) and layer.groups > 1)

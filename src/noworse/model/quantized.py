@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput, CorruptFile, MismatchedModule
+from noworse.model.hooks import Given, with_first
 
 OUTPUT = " output"  # behind a layer's name: the range of what it returns
 WAYS = {"nearest": torch.round, "up": torch.ceil, "down": torch.floor}
@@ -49,6 +50,8 @@ class Range:
 
     def __call__(self, values: Tensor) -> Tensor:
         """The values as their codes stand for them, in their own dtype."""
+        if values.is_nested:
+            return torch.nested.as_nested_tensor([self(part) for part in values.unbind()])
         codes = WAYS[self.rounding](values.float() / self.scale).clamp_(-self.zero, 2**self.bits - 1 - self.zero)
         return codes.mul_(self.scale).to(values.dtype)
 
@@ -63,13 +66,9 @@ class Quantizer:
         """What passes on."""
         return self.range(values)
 
-    def enter(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments with the first one rounded."""
-        if args:
-            return (self.rounded(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "input": self.rounded(kwargs["input"])}
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
+        """The arguments with the first real-valued tensor among them rounded."""
+        return with_first(args, kwargs, self.rounded) or (args, kwargs)
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """The output rounded."""

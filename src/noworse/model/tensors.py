@@ -84,6 +84,7 @@ def float32_copy(module: nn.Module, share: bool = False) -> nn.Module:
         own = [p for p in module.parameters() if type(p) is nn.Parameter and p.dtype == torch.float32]
         shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in own}
     copied = copy.deepcopy(module, shared).eval().requires_grad_(False)
+    dense_gradients(copied)
     # Module.float alone would give every place of a tied buffer a tensor of its own
     homes = [(owner, name, buffer) for owner in copied.modules() for name, buffer in owner._buffers.items()]
     copied.float()
@@ -92,3 +93,10 @@ def float32_copy(module: nn.Module, share: bool = False) -> nn.Module:
         if before is not None:
             owner._buffers[name] = converted.setdefault(id(before), owner._buffers[name])  # type: ignore[arg-type]
     return copied
+
+
+def dense_gradients(module: nn.Module) -> None:
+    """Let embeddings, in place, have gradients that are ordinary tensors, not sparse ones."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
+            layer.sparse = False

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from noworse.survey.capture import Call, capture
 from noworse.task.data import Batch
 from noworse.task.task import Loss
 
@@ -54,27 +55,23 @@ def coverage(model: nn.Module, loss: Loss, batch: Batch) -> Coverage:
     for name, module in model.named_modules(remove_duplicate=False):
         if not any(True for _ in module.children()):
             names.setdefault(module, []).append(name)
-    calls = {name: 0 for each in names.values() for name in each}
     integers: set[str] = set()
     counts: dict[str, int] = {}
     mode = _Functions(counts)
 
-    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def enter(call: Call) -> None:
         mode.depth += 1
-        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        for name in names[module]:
-            calls[name] += 1
-            if not any(torch.is_floating_point(tensor) for tensor in tensors):
-                integers.add(name)
+        tensors = [leaf for leaf in pytree.tree_leaves((call.args, call.kwargs)) if isinstance(leaf, Tensor)]
+        if not any(map(torch.is_floating_point, tensors)):
+            integers.update(names[call.layer])
 
-    def leave(module: nn.Module, args: Any, result: Any) -> None:
+    def leave(call: Call) -> None:
         mode.depth -= 1
 
-    for module in names:
-        module.register_forward_pre_hook(enter, with_kwargs=True)
-        module.register_forward_hook(leave)
-    with torch.no_grad(), mode:
+    innermost = {each[0]: module for module, each in names.items()}
+    with capture(innermost, leave, enter=enter) as seen, torch.no_grad(), mode:
         loss(model, batch)
+    calls = {name: seen.calls[each[0]] for each in names.values() for name in each}
     owned = {id(p) for module in names for p in module.parameters()}
     loose = [name for name, p in model.named_parameters() if id(p) not in owned]
     return Coverage(calls, sorted(integers), [each for each in names.values() if len(each) > 1], loose, counts)

@@ -8,8 +8,7 @@ those of every sample at once (derivatives.py).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -20,7 +19,10 @@ from torch.utils import _pytree as pytree
 
 from noworse.errors import BadInput
 from noworse.judge.original import check_losses
+from noworse.model.hooks import floating
+from noworse.model.tensors import dense_gradients
 from noworse.sensitivity.derivatives import along, second_along
+from noworse.survey.capture import capture, feeding
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.task import Loss
@@ -46,6 +48,7 @@ class ShiftedModel:
 
     def __init__(self, model: nn.Module, loss: Loss, dtype: torch.dtype = torch.float32) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False).to(dtype)
+        dense_gradients(self.model)
         self.loss = loss
         self.dtype = dtype
         self.parameters = dict(self.model.named_parameters(remove_duplicate=False))
@@ -102,14 +105,11 @@ class ShiftedModel:
         """Losses (B,), outputs, and what each of ``layers`` is fed in each of its calls, nothing being moved."""
         seen: dict[str, list[Tensor]] = {name: [] for name in layers}
 
-        def watch(name: str) -> Callable[[Tensor], Tensor]:
-            def see(inputs: Tensor) -> Tensor:
-                seen[name].append(inputs.detach().clone())  # the layer may write into its input
-                return inputs
+        def see(name: str, inputs: Tensor) -> Tensor:
+            seen[name].append(inputs.detach().clone())  # the layer may write into its input
+            return inputs
 
-            return see
-
-        with torch.no_grad(), self._hooked({name: watch(name) for name in layers}):
+        with torch.no_grad(), feeding({name: self.layers[name] for name in layers}, see):
             losses, self._results = self._whole(batch, self.loss)
         check_losses(losses, data.batch_size(batch), where)
         return losses, _floating_leaves(self._results), seen
@@ -119,12 +119,9 @@ class ShiftedModel:
     ) -> tuple[Tensor, list[Tensor]]:
         """Losses (B,), or what another loss gives, and outputs with everything moved t times its error."""
 
-        def push(errors: list[Tensor]) -> Callable[[Tensor], Tensor]:
-            calls = iter(errors)
-            return lambda inputs: inputs + t * next(calls)
-
+        calls = {name: iter(errors) for name, errors in move.inputs.items()}
         weights = {f"model.{name}": self.parameters[name] + t * delta for name, delta in move.weights.items()}
-        with self._hooked({name: push(errors) for name, errors in move.inputs.items()}):
+        with feeding({n: self.layers[n] for n in calls}, lambda name, inputs: inputs + t * next(calls[name])):
             losses, results = functional_call(self._whole, weights, (batch, loss or self.loss))
         return losses, _floating_leaves(results)
 
@@ -153,22 +150,13 @@ class ShiftedModel:
         results = iter(self._results)
 
         def answer(*args: Any, **kwargs: Any) -> Any:
-            return pytree.tree_map(lambda x: next(pending) if _floating(x) else x, next(results))
+            return pytree.tree_map(lambda x: next(pending) if floating(x) else x, next(results))
 
         self.model.forward = answer  # found before the class's own; everything else of the model stays in reach
         try:
             return self.loss(self.model, batch)
         finally:
             del self.model.forward
-
-    @contextmanager
-    def _hooked(self, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-        with ExitStack() as stack:
-            for name, change in changes.items():
-                hook = _input_hook(name, change)
-                handle = self.layers[name].register_forward_pre_hook(hook, with_kwargs=True)
-                stack.callback(handle.remove)
-            yield
 
 
 class _Whole(nn.Module):
@@ -180,35 +168,12 @@ class _Whole(nn.Module):
 
     def forward(self, batch: Batch, loss: Loss) -> tuple[Tensor, list[Any]]:
         results: list[Any] = []
-        handle = self.model.register_forward_hook(lambda module, args, result: results.append(result))
-        try:
+        with capture({"": self.model}, lambda call: results.append(call.result)):
             losses = loss(self.model, batch)
-        finally:
-            handle.remove()
         if not results:
             raise BadInput("the loss does not call the model: expected losses of model(...)")
         return losses, results
 
 
 def _floating_leaves(results: list[Any]) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(results) if _floating(leaf)]
-
-
-def _floating(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def _input_hook(name: str, change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-    """Changes the first floating-point tensor among a layer's arguments."""
-
-    def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        leaves, structure = pytree.tree_flatten((args, kwargs))
-        index = next((i for i, leaf in enumerate(leaves) if _floating(leaf)), None)
-        if index is None:
-            kinds = ", ".join(sorted({str(x.dtype) for x in leaves if isinstance(x, Tensor)})) or "no tensors"
-            raise BadInput(f"layer {name!r} is fed {kinds}: expected a floating-point input to move")
-        leaves[index] = change(leaves[index])
-        moved: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_unflatten(leaves, structure)
-        return moved
-
-    return hook
+    return [leaf for leaf in pytree.tree_leaves(results) if floating(leaf)]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from noworse.model.hooks import removing
+from noworse.survey.capture import gradients
 from noworse.task.distances import Distiller
 
 
@@ -25,15 +23,11 @@ def tensor_sensitivity(
     totals = dict.fromkeys(parameters, 0.0)
     samples = 0
 
-    def add(name: str, parameter: Tensor) -> None:
-        assert parameter.grad is not None, "hooks run after it was accumulated"
-        norm = torch.linalg.vector_norm(parameter.grad, dtype=torch.float64)
-        totals[name] += float(norm) ** 2 / parameter.numel()
-        parameter.grad = None  # no two gradients are held together
+    def add(name: str, gradient: Tensor) -> None:
+        totals[name] += float(torch.linalg.vector_norm(gradient, dtype=torch.float64)) ** 2 / gradient.numel()
 
     leaves = list(parameters.values())
-    watched: Iterable[Any] = parameters.items()  # torch leaves the method without types
-    with removing(p.register_post_accumulate_grad_hook(functools.partial(add, name)) for name, p in watched):
+    with gradients(parameters, add):
         for batch_outputs, size in outputs:
             samples += size
             probe = distiller.probe(batch_outputs, generator)

@@ -12,13 +12,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from noworse.model.hooks import removing
-from noworse.survey.moments import patches
+from noworse.survey.capture import NO_ROWS, Call, Measured, Unseen, capture, columns, rows
 
 Decomposable = nn.Linear | nn.Conv2d | nn.Embedding
 
@@ -70,16 +68,23 @@ def fresh(layer: Decomposable) -> Curvature:
 
 @torch.no_grad()
 def add_inputs(found: Curvature, layer: Decomposable, inputs: Tensor) -> None:
-    """Add what one call of the layer was fed."""
-    if isinstance(layer, nn.Embedding):
-        found.inputs += torch.bincount(inputs.flatten(), minlength=layer.num_embeddings)
-        found.places += inputs.numel()
+    """Add what one call of the layer was fed; Unseen where its weight cannot be what that is multiplied with."""
+    if not isinstance(layer, nn.Embedding):
+        add_columns(found, columns(layer, inputs)[0])
         return
-    columns = patches(layer, inputs)[0]  # (I, N)
-    found.inputs += (columns @ columns.T).double()
-    found.sums += columns.sum(1).double()
-    found.magnitudes += columns.abs().sum(1).double()
-    found.places += columns.shape[1]
+    if inputs.is_floating_point() or inputs.is_nested:
+        raise Unseen(f"it is fed {inputs.dtype}{' of several lengths' * inputs.is_nested}: expected indices (B, ...)")
+    found.inputs += torch.bincount(inputs.flatten(), minlength=layer.num_embeddings)
+    found.places += inputs.numel()
+
+
+@torch.no_grad()
+def add_columns(found: Curvature, inputs: Tensor) -> None:
+    """Add inputs (I, N) of a layer."""
+    found.inputs += (inputs @ inputs.T).double()
+    found.sums += inputs.sum(1).double()
+    found.magnitudes += inputs.abs().sum(1).double()
+    found.places += inputs.shape[1]
 
 
 def measure(
@@ -87,25 +92,26 @@ def measure(
     layers: Mapping[str, Decomposable],
     runs: Iterable[tuple[Callable[[], Tensor], int]],
     probe: Callable[[Tensor], Tensor] | None,
-) -> dict[str, Curvature]:
-    """The curvature of each of ``layers``; without ``probe`` of their inputs alone. Layers never called are left out.
+) -> Measured[Curvature]:
+    """The curvature of each of ``layers``; without ``probe`` of their inputs alone.
 
     Each of ``runs`` calls the module on some data and returns its outputs, with the number of samples; ``probe`` makes
-    the random scalar of them whose gradients are taken.
+    the random scalar of them whose gradients are taken. Layers that are never called, or not in a way that tells all
+    about them, are left out and listed.
     """
     found: dict[str, Curvature] = {}
     weights = [layer.weight for layer in layers.values() if layer.weight.requires_grad]
 
-    def observe(name: str) -> Callable[..., None]:
-        def hook(layer: Any, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-            curvature = found.setdefault(name, fresh(layer))
-            add_inputs(curvature, layer, arguments[0].detach())
-            if probe is not None and output.requires_grad:
-                output.register_hook(functools.partial(_add_gradient, curvature, layer))  # type: ignore[no-untyped-call]
+    def see(call: Call) -> None:
+        layer = layers[call.name]
+        if call.name not in found:
+            found[call.name] = fresh(layer)
+        curvature = found[call.name]
+        add_inputs(curvature, layer, call.input.detach())
+        if probe is not None:
+            call.backward(functools.partial(_add_gradient, curvature, layer))
 
-        return hook
-
-    with removing(layer.register_forward_hook(observe(name)) for name, layer in layers.items()):
+    with capture(layers, see, own=True) as seen:
         for run, samples in runs:
             with torch.set_grad_enabled(probe is not None):
                 outputs = run()
@@ -114,10 +120,16 @@ def measure(
                 torch.autograd.grad(scalar, weights, allow_unused=True)
             for curvature in found.values():
                 curvature.samples += samples
-    return found
+    missed = {name: NO_ROWS for name, curvature in found.items() if not curvature.places} | seen.missed
+    return Measured({name: curvature for name, curvature in found.items() if name not in missed}, missed)
 
 
 @torch.no_grad()
 def _add_gradient(found: Curvature, layer: Decomposable, gradient: Tensor) -> None:
-    flat = gradient.transpose(0, 1).flatten(1) if isinstance(layer, nn.Conv2d) else gradient.flatten(0, -2).T  # (O, N)
+    outputs = len(found.gradients)
+    if isinstance(layer, nn.Conv2d):
+        images = gradient if gradient.dim() == 4 else gradient.unsqueeze(0)
+        flat = images.transpose(0, 1).flatten(1)  # (O, N)
+    else:
+        flat = rows(gradient, outputs).T
     found.gradients += (flat @ flat.T).double()

@@ -13,37 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from noworse.model.hooks import removing
+from noworse.survey.capture import NO_ROWS, Call, Measured, capture, columns
 
 PLACES = 5  # where each weight of a row should have been used: fewer leave X nearly singular
-COLUMNS = 8192  # of one batch and layer; more positions of the same few images say little
 NARROWEST = 64  # inputs of a block: narrower ones would save little
-
-
-def patches(layer: nn.Linear | nn.Conv2d, inputs: Tensor) -> Tensor:
-    """Inputs of a layer as columns: (G, I, N), with G groups, I weights of a row and N places where they are used."""
-    if isinstance(layer, nn.Linear):
-        return inputs.reshape(1, -1, inputs.shape[-1]).transpose(1, 2)
-    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-        inputs = F.pad(inputs, layer._reversed_padding_repeated_twice, _PAD_MODES[layer.padding_mode])
-        padding: tuple[int, ...] = (0, 0)
-    else:
-        padding = layer.padding
-    images = max(1, COLUMNS * inputs.shape[0] // max(1, _positions(layer, inputs, padding)))
-    unfolded = F.unfold(inputs[:images], layer.kernel_size, layer.dilation, padding, layer.stride)  # (B, C·k, L)
-    columns = unfolded.transpose(0, 1).flatten(1)
-    return columns.view(layer.groups, -1, columns.shape[1])
-
-
-_PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
-
-
-def _positions(layer: nn.Conv2d, inputs: Tensor, padding: tuple[int, ...]) -> int:
-    """Places where the kernel is used over the whole batch (an upper bound)."""
-    height, width = ((n + 2 * p) // s for n, p, s in zip(inputs.shape[2:], padding, layer.stride, strict=True))
-    return int(inputs.shape[0] * height * width)
 
 
 def blocks(layer: nn.Linear | nn.Conv2d, width: int) -> int:
@@ -74,35 +48,35 @@ def input_moments(
     runs: Iterable[Callable[[], object]],
     limit: float = math.inf,
     least: int = 0,
-) -> dict[str, Tensor]:
+) -> Measured[Tensor]:
     """X = E[x xᵀ] as (G·B, I/B, I/B) float32 for each of ``parameters`` that is the weight of a layer (see above).
 
     G groups with I inputs each are cut into B blocks so that all X together take about ``limit`` bytes. Each of
     ``runs`` calls the module on some data, until after ``least`` of them every layer has seen five inputs for each
-    weight of a row. A layer used several times is measured over all of its uses; one that is never called (its weights
-    are read by other code) is left out.
+    weight of a row. A layer used several times is measured over all of its uses; one that is never called, or with no
+    rows, is left out and listed.
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
-    layers = [m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d)) and id(m.weight) in names]
-    width = widest(layers, limit)
+    kinds = (nn.Linear, nn.Conv2d)
+    layers = {n: m for n, m in module.named_modules() if isinstance(m, kinds) and id(m.weight) in names}
+    width = widest(list(layers.values()), limit)
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
 
-    def observe(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            assert isinstance(layer, (nn.Linear, nn.Conv2d))
-            columns = patches(layer, arguments[0].detach())
-            columns = columns.reshape(len(columns) * blocks(layer, width), -1, columns.shape[2])
-            found = columns @ columns.transpose(1, 2)
+    def see(call: Call) -> None:
+        layer = layers[call.name]
+        name, inputs = names[id(layer.weight)], columns(layer, call.input.detach())
+        places, parts = inputs.shape[2], blocks(layer, width)
+        if places:
+            inputs = inputs.reshape(len(inputs) * parts, inputs.shape[1] // parts, places)
+            found = inputs @ inputs.transpose(1, 2)
             totals[name] = totals[name].add_(found) if name in totals else found
-            counts[name] = counts.get(name, 0) + columns.shape[2]
+            counts[name] = counts.get(name, 0) + places
 
-        return hook
-
-    hooks = (layer.register_forward_pre_hook(observe(names[id(layer.weight)])) for layer in layers)
-    with removing(hooks), torch.no_grad():
+    with capture(layers, see) as seen, torch.no_grad():
         for number, run in enumerate(runs, 1):
             run()
             if number >= least and all(counts[name] >= PLACES * len(total[0]) for name, total in totals.items()):
                 break
-    return {name: total.div_(counts[name]) for name, total in totals.items()}
+    empty = {n: NO_ROWS for n, layer in layers.items() if names[id(layer.weight)] not in totals}
+    return Measured({name: total.div_(counts[name]) for name, total in totals.items()}, empty | seen.missed)

@@ -5,8 +5,7 @@ Hooks are registered for one run and removed after it; no module is changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,24 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.model.hooks import removing
 from noworse.model.patterns import matching
+from noworse.survey.capture import Call, capture
 from noworse.task.data import output_tensor
 
 AUTO = "auto"
 FEATURES = 3  # chosen automatically: of a net of stages, the last ones before its head
-
-
-@contextmanager
-def watching(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
-    """Results of the submodules of these names ("" is the module itself) by name, call after call, in the block."""
-    results: dict[str, list[Any]] = {}
-
-    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _, arguments, result: results.setdefault(name, []).append(result)
-
-    with removing(module.get_submodule(name).register_forward_hook(keep(name)) for name in names):
-        yield results
 
 
 def feature(results: Sequence[Any]) -> Tensor | None:
@@ -81,20 +68,12 @@ def _survey(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> tuple[list
     seen: list[tuple[str, Any, int]] = []
     layers = 0
 
-    def note(name: str, own: bool) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, arguments: Any, result: Any) -> None:
-            nonlocal layers
-            layers += own
-            seen.append((name, result, layers))
+    def see(call: Call) -> None:
+        nonlocal layers
+        layers += any(p.dim() > 1 for p in call.layer.parameters(recurse=False))
+        seen.append((call.name, call.result, layers))
 
-        return hook
-
-    handles = [
-        child.register_forward_hook(note(name, any(p.dim() > 1 for p in child.parameters(recurse=False))))
-        for name, child in module.named_modules()
-        if name
-    ]
-    with removing(handles):
+    with capture({name: child for name, child in module.named_modules() if name}, see):
         return seen, run(module)
 
 

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.judge.original import check_losses
+from noworse.survey.capture import watching
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.distances import Distiller
 from noworse.task.task import Loss
-from noworse.tune.features import feature, watching
+from noworse.tune.features import feature
 
 
 class Seen(NamedTuple):

@@ -128,3 +128,11 @@ def test_layers_without_a_bias_or_called_twice_stay() -> None:
     before = twice.bias.clone()
     correct_biases(model, wanted, lambda: model(x))
     assert torch.equal(twice.bias, before)
+
+
+def test_means_of_one_image_and_of_nothing() -> None:
+    layer = nn.Conv2d(2, 3, 3)
+    image = torch.randn(2, 6, 6)
+    torch.testing.assert_close(channel_means(layer, layer(image)), channel_means(layer, layer(image[None])))
+    _, means = output_means(layer, [""], lambda: layer(image[None][:0]))
+    assert not means

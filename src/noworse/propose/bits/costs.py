@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from noworse.model.hooks import removing
 from noworse.model.quantized import Range
 from noworse.propose.bits.proposals import Proposal
-from noworse.propose.bits.sites import Seen, Site
+from noworse.propose.bits.sites import Site, Values
 from noworse.task.distances import Distiller
 
 COSTS = ("loss", "mse", "trace", "fisher")
@@ -78,7 +78,7 @@ def _shifted(layer: nn.Module, change: Callable[[Tensor], Tensor]) -> Any:
 
 @torch.no_grad()
 def paper_cost(
-    model: nn.Module, site: Site, proposal: Proposal, values: Range | None, seen: Seen | None, losses: Losses
+    model: nn.Module, site: Site, proposal: Proposal, values: Range | None, seen: Values | None, losses: Losses
 ) -> float:
     """P of LLC's algorithm 1 for a weight and the input of its layer at one bit-width."""
     if proposal.rounded is None:

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from noworse.errors import BadInput
-from noworse.model.hooks import removing
+from noworse.survey.capture import Call, capture, dense
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LAYERS = (nn.Linear, *CONVOLUTIONS, nn.Embedding)
@@ -22,7 +22,7 @@ KEPT = 1 << 17  # and of all its calls
 
 
 @dataclass
-class Seen:
+class Values:
     """The inputs of a layer: least and largest value of all, and a sample of them."""
 
     low: float = torch.inf
@@ -65,9 +65,9 @@ class Survey:
     """
 
     sites: list[Site]
-    inputs: dict[str, Seen]
+    inputs: dict[str, Values]
     alone: dict[str, str]
-    sums: dict[str, Seen]  # outputs of convolutions, or of batch norms behind them, that are added to something
+    sums: dict[str, Values]  # outputs of convolutions, or of batch norms behind them, that are added to something
 
 
 class _Sums(TorchFunctionMode):
@@ -76,18 +76,14 @@ class _Sums(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.fresh: list[tuple[Tensor, str]] = []  # outputs of this run, kept so that none is taken for another
-        self.seen: dict[str, Seen] = {}
+        self.seen: dict[str, Values] = {}
         self.added: set[str] = set()
 
-    def observer(self, name: str) -> Callable[..., None]:
-        """A forward hook of the layer ``name``."""
-
-        def hook(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            if isinstance(layer, CONVOLUTIONS) or any(args[0] is convolved for convolved, _ in self.fresh):
-                self.fresh.append((output, name))
-                self.seen.setdefault(name, Seen()).add(output)
-
-        return hook
+    def see(self, call: Call) -> None:
+        """Note what a convolution, or a batch norm behind one, returned."""
+        if isinstance(call.layer, CONVOLUTIONS) or any(call.input is convolved for convolved, _ in self.fresh):
+            self.fresh.append((call.result, call.name))
+            self.seen.setdefault(call.name, Values()).add(call.result)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -96,7 +92,7 @@ class _Sums(TorchFunctionMode):
             self.added.update(name for output, name in self.fresh if any(output is given for given in args))
         return func(*args, **(kwargs or {}))
 
-    def summed(self) -> dict[str, Seen]:
+    def summed(self) -> dict[str, Values]:
         """The outputs that were added."""
         return {name: seen for name, seen in self.seen.items() if name in self.added}
 
@@ -108,29 +104,40 @@ def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collec
     """
     found: dict[int, list[str]] = {}
     weights: dict[int, nn.Parameter] = {}
-    inputs: dict[str, Seen] = {}
-    called: set[str] = set()
-    outputs, handles = _Sums(), []
+    layers: dict[str, nn.Module] = {}
+    inputs: dict[str, Values] = {}
+    outputs = _Sums()
     for name, layer in module.named_modules():
         weight = layer._parameters.get("weight") if isinstance(layer, LAYERS) else None
         if weight is not None and weight.numel():
             found.setdefault(id(weight), []).append(name)
             weights[id(weight)] = weight
-            handles.append(layer.register_forward_pre_hook(_observer(name, inputs, called), with_kwargs=True))
-        if isinstance(layer, (*CONVOLUTIONS, _BatchNorm)):
-            handles.append(layer.register_forward_hook(outputs.observer(name)))
-    with removing(handles), torch.no_grad(), outputs:
+            layers[name] = layer
+        elif isinstance(layer, (*CONVOLUTIONS, _BatchNorm)):
+            layers[name] = layer
+
+    def see(call: Call) -> None:
+        given = call.input
+        if isinstance(call.layer, LAYERS) and given.is_floating_point() and given.numel():
+            values = dense(given)
+            if not bool(torch.isfinite(values).all()):
+                raise BadInput(f"inputs of layer {call.name!r} are not finite on calib: expected values with a range")
+            inputs.setdefault(call.name, Values()).add(values)
+        if isinstance(call.layer, (*CONVOLUTIONS, _BatchNorm)) and call.result.numel():
+            outputs.see(call)
+
+    with capture(layers, see) as seen, torch.no_grad(), outputs:
         for run in runs:
             run()
             outputs.fresh.clear()
     alone = {}
     sites = []
-    for key, layers in found.items():
-        site = Site(layers[0], tuple(name for name in layers if name in called), weights[key])
+    for key, users in found.items():
+        site = Site(users[0], tuple(name for name in users if seen.calls[name]), weights[key])
         if site.key in kept:
             alone[site.key] = "it is kept"
         elif not site.layers:
-            alone[site.key] = "calib never calls its layer: it is idle, or other code reads its weight"
+            alone[site.key] = seen.missed[users[0]]
         else:
             sites.append(site)
     for name, parameter in module.named_parameters():
@@ -138,19 +145,4 @@ def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collec
             alone[name] = "no layer that hooks can see uses it"
     if not sites:
         raise BadInput(f"no layer can be quantised: {alone or 'none is linear, convolutional or an embedding'}")
-    for name, seen in inputs.items():
-        if not (abs(seen.low) < torch.inf and abs(seen.high) < torch.inf):
-            raise BadInput(f"inputs of layer {name!r} are not finite on calib: expected values with a range")
     return Survey(sites, inputs, alone, outputs.summed())
-
-
-def _observer(name: str, inputs: dict[str, Seen], called: set[str]) -> Callable[..., None]:
-    def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        called.add(name)
-        given = args[0] if args else kwargs.get("input")
-        if isinstance(given, Tensor) and given.is_floating_point() and given.numel():
-            if not bool(torch.isfinite(given).all()):
-                raise BadInput(f"inputs of layer {name!r} are not finite on calib: expected values with a range")
-            inputs.setdefault(name, Seen()).add(given)
-
-    return hook

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from noworse.model.hooks import removing
 from noworse.propose.grids.compensated import nearest
 from noworse.propose.grids.grid import GridSet
+from noworse.survey.capture import Call, capture
 from noworse.task import data
 from noworse.task.data import Batch
 
@@ -36,6 +36,8 @@ def samples_of(batch: Batch) -> int:
 
 
 def _channel(module: nn.Module, output: Tensor) -> int:
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):  # there may be no batch dimension before it
+        return output.dim() - 1 - len(module.kernel_size)
     return output.dim() - 1 if isinstance(module, LAST) else 1
 
 
@@ -58,13 +60,18 @@ def _watch(
     see: Callable[[str, nn.Module, Tensor], Tensor | None],
     run: Callable[[], T],
 ) -> T:
-    """What ``run()`` returns while ``see`` is called with name, layer and output of each of these layers, in order."""
-    layers = [(name, layer) for name, layer in module.named_modules() if name in names]
-    hooks = [
-        layer.register_forward_hook(lambda layer, _, output, name=name: see(name, layer, output))
-        for name, layer in layers if isinstance(layer, (*LAST, *SECOND))
-    ]  # fmt: skip
-    with removing(hooks):
+    """What ``run()`` returns while ``see`` is called with name, layer and output of each of these layers, in order.
+
+    Outputs of no rows have no means; those of sequences of several lengths are left alone.
+    """
+    kinds = (*LAST, *SECOND)
+    layers = {name: m for name, m in module.named_modules() if name in names and isinstance(m, kinds)}
+
+    def seen(call: Call) -> Tensor | None:
+        output = call.result
+        return see(call.name, call.layer, output) if output.numel() and not output.is_nested else None
+
+    with capture(layers, seen):
         return run()
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from noworse.model.factorised import factorised, replace
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import DAMPING
-from noworse.survey.kronecker import add_inputs, fresh
-from noworse.survey.moments import patches
+from noworse.survey.capture import capture, columns
+from noworse.survey.kronecker import add_columns, fresh
 
 Run = Callable[[nn.Module], Tensor]  # the module on some fixed batch
 
@@ -51,7 +51,7 @@ def refreshed(original: nn.Module, module: nn.Module, name: str, known: Analysis
     """The analysis of one layer for its inputs x̂ in ``module`` in place of the original's x.
 
     With moments about the mean where the bias takes it, the target is W + W (E[x x̂ᵀ] − X̂)(X̂ + λ)⁻¹: the map of x̂
-    that is nearest to W x, drawn towards W.
+    that is nearest to W x, drawn towards W. It stays ``known`` where calib no longer leads the same rows there.
     """
     layer: Any = module.get_submodule(name)
     inputs = fresh(layer)
@@ -59,11 +59,14 @@ def refreshed(original: nn.Module, module: nn.Module, name: str, known: Analysis
     cross, sums = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     with torch.no_grad():
         for run in runs:
-            before, after = (_captured(m, name, run) for m in (original, module))
-            add_inputs(inputs, layer, after)
-            x, moved = patches(layer, before)[0], patches(layer, after)[0]
+            x, moved = (_fed(m, name, run) for m in (original, module))
+            if x.shape != moved.shape:  # experts are chosen by what the layers before return
+                return known
+            add_columns(inputs, moved)
             cross += (x @ moved.T).double()
             sums += x.sum(1).double()
+    if not inputs.places:
+        return known
     now = changed(inputs, gradients=known.known.gradients, samples=known.known.samples)
     mean, second, cross = sums / now.places, now.second, cross / now.places
     if known.centred:
@@ -76,12 +79,10 @@ def refreshed(original: nn.Module, module: nn.Module, name: str, known: Analysis
     return Analysis(known.layer, now, known.weighting, known.spread, target=target, mean=mean)
 
 
-def _captured(module: nn.Module, name: str, run: Run) -> Tensor:
-    """What a layer is fed in one run; where it is called several times, all of it."""
-    seen: list[Tensor] = []
-    hook = module.get_submodule(name).register_forward_pre_hook(lambda layer, args: seen.append(args[0].detach()))
-    try:
+def _fed(module: nn.Module, name: str, run: Run) -> Tensor:
+    """What a layer is fed in all of its calls in one run, as columns (I, N)."""
+    layer: Any = module.get_submodule(name)
+    found: list[Tensor] = []
+    with capture({name: layer}, lambda call: found.append(columns(layer, call.input)[0])):
         run(module)
-    finally:
-        hook.remove()
-    return seen[0] if len(seen) == 1 else torch.cat([x.flatten(0, -2) if x.dim() != 4 else x for x in seen])
+    return found[0] if len(found) == 1 else torch.cat([layer.weight.new_zeros(layer.weight[0].numel(), 0), *found], 1)

@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from noworse.model.attention import Attention, openable
-from noworse.model.factorised import Factorised, replace
+from noworse.model.factorised import KINDS, Factorised, replace, replaceable
 from noworse.survey.kronecker import Decomposable
 
-KINDS = (nn.Linear, nn.Conv2d, nn.Embedding)
 Filter = Callable[[str, nn.Module], bool]
 
 
@@ -45,7 +44,7 @@ def find_sites(module: nn.Module, only: Filter | None = None) -> Sites:
             found.alone[name] = "attention with biases of keys and values, or with zeros added"
         if not isinstance(layer, KINDS) or id(layer) in inside or (only is not None and not only(name, layer)):
             continue
-        reason = _reason(layer, uses)
+        reason = replaceable(layer) or _reason(layer, uses)
         if reason:
             found.alone[name] = reason
         else:
@@ -62,14 +61,10 @@ def _private_parts(layer: nn.Module) -> list[nn.Module]:
 
 def _reason(layer: Decomposable, uses: Counter[int]) -> str:
     weight = layer.weight
-    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-        return f"a convolution of {layer.groups} groups"
     if uses[id(weight)] > 1:
         return "its weight is tied to another layer's"
     if not weight.is_floating_point() or not bool(torch.isfinite(weight).all()):
         return f"its weight is no tensor of finite numbers but of {weight.dtype}"
-    if hasattr(layer, "parametrizations"):
-        return "its weight is computed by a parametrization"
     rows, columns = weight.shape[0], weight[0].numel()
     if rows + columns >= rows * columns:
         return f"{rows} x {columns}: no rank is below break-even"

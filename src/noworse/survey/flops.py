@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from noworse.model.hooks import removing
+from noworse.survey.capture import Call, capture
 
 
 @torch.no_grad()
@@ -18,12 +18,12 @@ def count_flops(module: nn.Module, run: Callable[[nn.Module], object], samples: 
     """
     total = 0
 
-    def hook(layer: nn.Module, arguments: object, output: Tensor) -> None:
+    def see(call: Call) -> None:
         nonlocal total
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        total += 2 * output.numel() * weight[0].numel()
+        weight: Tensor = call.layer.weight  # type: ignore[assignment]
+        total += 2 * call.result.numel() * weight[0].numel()
 
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    with removing(layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)):
+    with capture({name: layer for name, layer in module.named_modules() if isinstance(layer, kinds)}, see):
         run(module)
     return total // samples

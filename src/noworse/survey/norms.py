@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from noworse.model.hooks import removing
+from noworse.survey.capture import Call, capture
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 TOLERANCE = 1e-4  # largest deviation of an output, relative to the largest output
@@ -46,16 +46,17 @@ def _record(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> _Calls:
     calls = _Calls()
     made: dict[int, tuple[weakref.ref[Tensor], nn.Module]] = {}  # weak: a pass frees what it no longer needs
 
-    def hook(layer: nn.Module, args: tuple[object, ...], output: object) -> None:
-        if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+    def see(call: Call) -> None:
+        given, layer = call.input, call.layer
+        if isinstance(call.result, Tensor):
             calls.counts[layer] = calls.counts.get(layer, 0) + 1
-            alive, maker = made.get(id(args[0]), (None, layer))
-            if alive is not None and alive() is args[0]:
+            alive, maker = made.get(id(given), (None, layer))
+            if alive is not None and alive() is given:
                 calls.passed.append((maker, layer))
-            made[id(output)] = weakref.ref(output), layer
+            made[id(call.result)] = weakref.ref(call.result), layer
 
     kinds = (*LAYERS, _BatchNorm, nn.LayerNorm)
-    with removing(layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)):
+    with capture({name: layer for name, layer in module.named_modules() if isinstance(layer, kinds)}, see):
         run(module)
     return calls
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.model.norms import fold_norms
+from noworse.survey.norms import fold_norms
 
 
 def randomise(module: nn.Module) -> nn.Module:
@@ -91,3 +91,18 @@ def test_batch_norm_without_running_statistics_is_left_alone() -> None:
     folded, names = fold_norms(model, lambda module: module(x))
     assert not names
     assert torch.equal(folded(x), model(x))
+
+
+def test_layers_that_are_called_by_keyword_are_folded() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.bn = nn.Linear(4, 4), nn.BatchNorm1d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bn(input=self.fc(input=x))
+
+    model, x = randomise(Named()), torch.randn(6, 4)
+    folded, names = fold_norms(model, lambda module: module(x))
+    assert names == ["bn"]
+    assert torch.allclose(folded(x), model(x), atol=1e-5)
