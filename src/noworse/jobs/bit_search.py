@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from noworse.allocate.knapsack import Choices, allocate, back_off, settle
 from noworse.allocate.predict import Predictor
 from noworse.errors import BadInput
-from noworse.judge.verdict import chance_of_error
 from noworse.model.quantized import OUTPUT, Range, attach
 from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
 from noworse.propose.bits import clip
@@ -311,14 +310,14 @@ class Search:
 
         Where the verdict on it is not good enough: with 5 % more bits each time, spent where they help most.
         """
-        predictor = Predictor(self.task, self, self.held_back, samples, 1 - chance_of_error(CONFIDENCE, 1, LOOKS))
+        predictor = Predictor(self, samples, CONFIDENCE, LOOKS)
         low = sum(min(row) for row in self.choices.sizes) / self._count
         high, best = float(FULL), [len(row) - 1 for row in self.proposals]
         for _ in range(BISECTIONS):
             middle = math.sqrt(low * high)  # finer where bits are few
             trial = allocate(self.choices, middle * self._count)
             self.student = self.build(self.pick(trial))
-            if predictor.bound() <= MARGIN * limit:
+            if predictor.bound(self.student) <= MARGIN * limit:
                 high, best = middle, trial
             else:
                 low = middle

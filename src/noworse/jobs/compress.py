@@ -1,4 +1,4 @@
-"""The story of a compression: survey, start, tune, write, verify.
+"""The story of a compression: survey -> propose -> allocate -> tune -> write -> judge.
 
 ``compress`` is what users call. With a ``target`` the file lands within one per cent below it; with a ``tolerance``
 alone the smallest file is sought that passes the paired test, guided by a part of ``calib`` that tuning does not see.
@@ -6,25 +6,48 @@ alone the smallest file is sought that passes the paired test, guided by a part 
 
 from __future__ import annotations
 
+import copy
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from noworse.allocate.predict import Predictor
+from noworse.allocate.search import PowerLaw, look, within
 from noworse.errors import BadInput, TargetMissed
+from noworse.format import restamp
+from noworse.io import load_model
+from noworse.jobs.draft import Draft, Terms
 from noworse.jobs.job import Job
+from noworse.jobs.landing import AIM, land
+from noworse.jobs.output import Output
+from noworse.jobs.planning import allocated
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Report
+from noworse.jobs.subject import Subject
+from noworse.judge.verdict import Verdict
 from noworse.run.processes import ALONE, together
 from noworse.task.data import Batch
+from noworse.task.target import parse_target
 from noworse.task.task import Task
 from noworse.tune.options import Options
 from noworse.tune.presets import choose
-from noworse.tune.tuner import Progress
+from noworse.tune.tuner import Progress, Step
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from noworse.task.task import Extras
+
+ROUNDS, ROUND_SHARE = 3, 0.4  # of the search within a tolerance, and their iterations as a share of the whole
+BACK_OFF = 1.15  # growth of the budget after a look that failed
+FIRST_BITS = 2.0  # bits per weight where the search starts
 
 
 def compress(
@@ -38,9 +61,10 @@ def compress(
     tolerance: float | str | None = "1%",
     options: Options | None = None,
     preset: str = "default",
+    seed: int | None = None,
     work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
-    **extras: Any,
+    **extras: Unpack[Extras],
 ) -> Report:
     """Compress ``model`` into the .nwt file ``out`` and judge the decoded file on ``verify``.
 
@@ -48,16 +72,16 @@ def compress(
     held-out ones that judge. ``target`` is a ratio, "400KB" or "1.6 bits" per weight; ``tolerance`` the mean loss
     difference to stay under, in the loss's unit or "1%" of the original's mean loss (the default), and what decides
     the size where there is no target; with None a file of the target size is written whatever the verdict.
-    ``preset`` names settings (see presets.py) where ``options`` are not given.
-    ``work`` is a folder for checkpoints: the same call goes on there after it was interrupted, to the same file.
-    ``extras`` are further fields of ``Task``: metric, forward, distill, augment, keep.
+    ``preset`` names settings (see presets.py) where ``options`` are not given; ``seed`` replaces theirs. ``work`` is a
+    folder for checkpoints: the same call goes on there after it was interrupted, to the same file. ``extras`` are
+    further fields of ``Task``: metric, forward, distill, augment, keep, name.
 
     Raises BadInput for anything that cannot be used, and TargetMissed (with the best report) where target or tolerance
     could not be met. Source: L², Shi et al., ICCV 2023.
     """
     task = Task(model=model, loss=loss, calib=calib, verify=verify, **extras)
-    settings: dict[str, Any] = {"options": options, "preset": preset, "work": work, "progress": progress}
-    return compress_task(task, out, target=target, tolerance=tolerance, **settings)
+    asked: dict[str, Any] = {"target": target, "tolerance": tolerance, "options": options, "preset": preset}
+    return compress_task(task, out, **asked, seed=seed, work=work, progress=progress)
 
 
 def compress_task(
@@ -68,32 +92,135 @@ def compress_task(
     tolerance: float | str | None = "1%",
     options: Options | None = None,
     preset: str = "default",
+    seed: int | None = None,
     work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
 ) -> Report:
-    """``compress`` for a Task."""
-    begin, options = time.monotonic(), choose(options, preset)
-    with together() if options.parallel else nullcontext(ALONE) as ranks:
-        if target is None and tolerance is None:
-            raise BadInput("neither target nor tolerance was given: expected one that decides the size of the file")
-        job = Job(task, out, options, progress or (lambda step: None), ranks)
-        job.begin(work, target, tolerance)
-        return _run(job, target, tolerance, begin)
-
-
-def _run(job: Job, target: float | str | None, tolerance: float | str | None, begin: float) -> Report:
-    limit = "1%" if tolerance is None else tolerance
-    try:
-        with torch.random.fork_rng(devices=[]):  # augment may draw from torch's generator; the caller's stays as it was
-            torch.default_generator.manual_seed(job.options.seed)
-            verdict = job.within(limit) if target is None else job.at_target(target, limit)
-        report = job.report(verdict, time.monotonic() - begin)
-        if not verdict.passed and tolerance is not None:
-            missed = TargetMissed(f"the tolerance was not met: {verdict}", report, job.content())
+    """Compress the model of a task, as ``compress`` does."""
+    begin, options = time.monotonic(), seeded(choose(options, preset), seed)
+    if target is None and tolerance is None:
+        raise BadInput("neither target nor tolerance was given: expected one that decides the size of the file")
+    with together() if options.parallel else nullcontext(ALONE) as ranks, Output(out, ranks) as output:
+        job = Job(task, tolerance, options.confidence, ranks)
+        job.begin(work, {"options": options.to_json(), "target": target})
+        silent = progress is None or not ranks.first
+        terms = Terms(options, (lambda step: None) if silent or progress is None else progress, ranks, job.work)
+        with torch.random.fork_rng(devices=[]):  # augment may draw from torch's generator; the caller's stays
+            torch.default_generator.manual_seed(options.seed)
+            report = _story(job, output, terms, target, begin)
+        if job.refuses(report.verdict):
+            missed = TargetMissed(f"the tolerance was not met: {report.verdict}", report, output.content())
             job.work.clean()
             raise missed
-        job.publish()
+        output.publish()
         job.work.clean()
-    finally:
-        job.clean()
     return report
+
+
+def seeded(options: Options, seed: int | None) -> Options:
+    """Return the options with another seed, where one is given."""
+    return options if seed is None else replace(options, seed=seed)
+
+
+def _story(job: Job, output: Output, terms: Terms, target: float | str | None, begin: float) -> Report:
+    """Make a file of the target size, or the smallest within the tolerance, beside its name, and judge it."""
+    options, looks = terms.options, 1 if target is not None else terms.options.looks
+    terms = terms.expecting(job.expected(looks))
+    subject = Subject(job.task, job.calib, 0.0 if target is not None else options.development, options.seed)
+    dense = Draft(subject, terms)  # survey every tensor, and propose a grid for each
+    if target is None:
+        draft, budget = _search(job, dense)
+        size = None
+    else:
+        size = _size(target, dense)
+        budget = 8.0 * AIM * size
+        draft = allocated(dense, budget, "plan")  # allocate: which layers are products of two grids instead
+
+    def files() -> Iterator[tuple[int, Draft]]:
+        for number in itertools.count(1):
+            bits = budget * BACK_OFF ** (number - 1)
+            if f"look {number}" not in job.work.notes:
+                _tune(draft, bits, options.iterations, "tune" if looks == 1 else f"tune, look {number}", looks == 1)
+                items = land(draft, size or int(bits / 8 / AIM))
+                terms.progress(Step("write and verify", 0, 1, 0, 0, 0, 0))
+                job.ranks.lead(lambda: output.write(items, draft.settings, options.coder))  # noqa: B023
+                yield number, draft
+
+    def judge(draft: Draft, number: int) -> Verdict:
+        verdict, judged.size = _judge(job, output, draft, number, looks)
+        if not verdict.passed:
+            job.work.note(f"look {number}", verdict.record)
+        return verdict
+
+    judged = Judged()
+    draft, verdict = look(files(), judge, looks)
+    return _report(job, output, draft, verdict, judged.size, begin)
+
+
+class Judged:
+    """The size of the file that was judged last, in bytes."""
+
+    size = 0
+
+
+def _search(job: Job, dense: Draft) -> tuple[Draft, float]:
+    """The draft and the budget in bits of the smallest file whose predicted bound stays under the tolerance."""
+    options, ranks, draft = dense.terms.options, job.ranks, dense
+    predictor = Predictor(dense.subject, job.samples, options.confidence, options.looks)
+    dense.settings["tolerance"] = str(job.tolerance)
+    line = PowerLaw(FIRST_BITS * dense.grids.count + 8.0 * dense.floor())
+
+    def attempt(budget: float, number: int) -> None:
+        nonlocal draft
+        draft = allocated(dense, budget, f"plan {number}")
+        iterations = int(ROUND_SHARE * options.iterations)
+        _tune(draft, budget, iterations, f"search {number}/{ROUNDS}")
+
+    def bound() -> float:
+        line.at, line.floor, line.least = draft.tuner.bits(), 8.0 * draft.floor(), 8.0 * draft.least()
+        return predictor.bound(draft.student)
+
+    def note(name: str, action: Callable[[], float]) -> float:
+        return float(job.work.note(name, lambda: ranks.agree(action())))
+
+    within(line, attempt, bound, job.limit, ROUNDS, note)
+    return draft, line.at
+
+
+def _size(target: float | str, dense: Draft) -> int:
+    """The bytes that a target means; BadInput where no file can be as small."""
+    size = parse_target(target, dense.subject.original_bytes, dense.grids.count)
+    dense.check_reachable(size, f"target {target!r} means {size} bytes")
+    dense.settings["target"] = str(target)
+    return size
+
+
+def _tune(draft: Draft, budget: float, iterations: int, stage: str, last: bool = False) -> None:
+    """Start towards a budget in bits, and tune; the ``last`` start of a draft needs no memory for another."""
+    draft.start(budget)
+    if last:
+        draft.forget_start()
+    draft.tuner.run(budget, iterations, stage)
+
+
+def _judge(job: Job, output: Output, draft: Draft, number: int, looks: int) -> tuple[Verdict, int]:
+    """The verdict on the file as it was written, decoded into the user's class, and its size with the verdict in it."""
+
+    def judged() -> list[Any]:
+        if looks == 1:  # two further models are to be held: the decoded tensors, and the module they go into
+            draft.release()
+        candidate = load_model(copy.deepcopy(job.task.model), output.partial)
+        verdict = job.judge(candidate, number, looks)
+        return [verdict.to_json(), restamp(output.partial, verdict.record())]
+
+    text, size = job.ranks.lead(judged)
+    return Verdict.from_json(text), size
+
+
+def _report(job: Job, output: Output, draft: Draft, verdict: Verdict, size: int, begin: float) -> Report:
+    seconds, spent = job.ranks.agree([time.monotonic() - begin, draft.tuner.seconds])
+    return Report(
+        str(output.path), size, draft.subject.original_bytes, verdict, seconds, draft.settings, tuple(draft.folded),
+        tuple(draft.survey.unused), spent, draft.plan.ranks() if draft.terms.options.methods == "auto" else None,
+        draft.plan.families(),
+    )  # fmt: skip

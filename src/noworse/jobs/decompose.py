@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from noworse.allocate.predict import Predictor
 from noworse.errors import BadInput
 from noworse.judge.original import Original
-from noworse.judge.verdict import Verdict, chance_of_error, parse_tolerance
+from noworse.judge.verdict import Verdict, parse_tolerance
 from noworse.judge.verify import verify_module
 from noworse.model.attention import Attention, openable
 from noworse.model.factorised import copied, replace
@@ -248,14 +248,14 @@ class Search:
 
     def within(self, limit: float, samples: int) -> tuple[nn.Module, Chosen]:
         """As few parameters as keep the predicted bound of a test on so many ``samples`` within ``limit``."""
-        predictor = Predictor(self.task, self, self.held_back, samples, 1 - chance_of_error(CONFIDENCE, 1, LOOKS))
+        predictor = Predictor(self, samples, CONFIDENCE, LOOKS)
         low, high = -40.0, 5.0  # of ln(price)
         best: Chosen = {}
         for _ in range(BISECTIONS):
             middle = 0.5 * (low + high)
             chosen = choose.at_price(self.offers.candidates, self.sizes, math.exp(middle))
             self.student = self.build(self.offers, chosen, False)
-            if predictor.bound() <= limit:
+            if predictor.bound(self.student) <= limit:
                 low, best = middle, chosen
             else:
                 high = middle

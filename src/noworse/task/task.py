@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
@@ -27,6 +27,17 @@ from noworse.task.layout import takes_channels_last
 PROBE = 4  # samples on which the layout is tried
 Loss = Callable[[nn.Module, Any], Tensor]
 Forward = Callable[[nn.Module, Any], Tensor]
+
+
+class Extras(TypedDict, total=False):
+    """What a task may have besides model, loss and data; see ``Task``."""
+
+    metric: Callable[[nn.Module, Iterable[Any]], float] | None
+    forward: Callable[[nn.Module, Any], Tensor] | None
+    distill: str
+    augment: Callable[[Any], Batch] | None
+    keep: Sequence[str]
+    name: str
 
 
 class TaskUnavailable(NoWorseError):

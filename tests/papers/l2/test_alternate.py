@@ -12,7 +12,8 @@ from torch import Tensor
 
 from noworse.errors import BadInput
 from noworse.format import File
-from noworse.jobs.workspace import Workspace
+from noworse.jobs.draft import Draft, Terms
+from noworse.jobs.subject import Subject
 from noworse.papers.l2 import alternate
 from noworse.papers.l2.alternate import AlternatingTuner
 from noworse.tune.options import Options
@@ -22,23 +23,23 @@ from tests.tiny import mlp, task
 ITERATIONS = 13
 
 
-def workspace(iterations: int = 39) -> Workspace:
+def draft(iterations: int = 39) -> Draft:
     given = task(mlp())
     options = replace(PRESETS["paper"], iterations=iterations)
-    made = Workspace(given, list(given.calib), options, lambda step: None)
+    made = Draft(Subject(given, list(given.calib)), Terms(options))
     made.start(1e9)
     return made
 
 
 def test_it_starts_from_a_256th_of_the_range_with_light_pruning() -> None:
-    grids = workspace().grids
+    grids = draft().grids
     for k, spec in enumerate(grids.specs):
         w = grids.weights(k)
         assert float(grids.steps()[k]) == pytest.approx(float(w.max() - w.min()) / 256, rel=2.0**-8)
         assert float(grids.zones()[k]) == (1.0 if len(spec.shape) > 1 else 0.5)
 
 
-def recorded(made: Workspace, budget: float, iterations: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+def recorded(made: Draft, budget: float, iterations: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Weights, steps and edges before every iteration of a run, and after the last."""
     tuner, states = made.tuner, []
     assert isinstance(tuner, AlternatingTuner)
@@ -55,7 +56,7 @@ def recorded(made: Workspace, budget: float, iterations: int) -> list[tuple[Tens
 
 
 def test_transforms_and_weights_take_turns_and_move_in_weight_units() -> None:
-    states = recorded(workspace(), 1.0, 39)
+    states = recorded(draft(), 1.0, 39)
     moved = []
     for before, after in pairwise(states):
         moved.append([bool((b != a).any()) for b, a in zip(before, after, strict=True)])
@@ -69,7 +70,7 @@ def test_transforms_and_weights_take_turns_and_move_in_weight_units() -> None:
 
 def test_gradients_by_step_and_edge_are_those_of_the_official_form() -> None:
     """T⁻¹(T(w)) in e and s, by autograd, against what the schedule derives from gradients by ln s and r."""
-    made = workspace()
+    made = draft()
     tuner, grids = made.tuner, made.grids
     assert isinstance(tuner, AlternatingTuner)
     tuner.run(1.0, 0)
@@ -97,7 +98,7 @@ def test_gradients_by_step_and_edge_are_those_of_the_official_form() -> None:
 
 @pytest.mark.parametrize(("budget", "factor"), [(1.0, 1.0), (1e9, alternate.IDLE)])
 def test_lambda_is_switched_by_the_size(budget: float, factor: float) -> None:
-    made, seen = workspace(), []
+    made, seen = draft(), []
     gradients = made.grids.gradients
 
     def watch(values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
@@ -106,7 +107,7 @@ def test_lambda_is_switched_by_the_size(budget: float, factor: float) -> None:
 
     made.grids.gradients = watch  # type: ignore[method-assign]
     made.tuner.run(budget, 13)
-    expected = factor * alternate.PER_BIT / made.distiller.scale
+    expected = factor * alternate.PER_BIT / made.lesson.distance.scale
     assert seen[0] == pytest.approx(expected)
     assert set(seen) == {seen[0], 0.0}
 

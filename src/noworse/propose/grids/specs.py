@@ -1,10 +1,9 @@
-"""What a survey of model and data leads to: which tensors get a grid, how the others are kept, and known outputs."""
+"""Which tensors of a student get a grid, and how all others are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from noworse.errors import BadInput
@@ -15,40 +14,8 @@ from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.propose.grids.transform import Transform
 from noworse.rate.soft import Rate
 from noworse.representation import Representation, Tied
-from noworse.task.data import Batch
 
 GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
-KNOWN_BYTES = 1 << 24  # of outputs that are kept
-
-
-def usable(outputs: Tensor, samples: int) -> Tensor:
-    """The outputs as they are, of this many samples; BadInput where they cannot be distilled."""
-    real = isinstance(outputs, Tensor) and outputs.is_floating_point() and outputs.dim() > 1
-    if not real or len(outputs) != samples:
-        found = f"{tuple(outputs.shape)} {outputs.dtype}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        expected = f"floating-point outputs (B, ..., K), here of B = {samples} samples"
-        raise BadInput(f"the model's outputs on calib are {found}: expected {expected}")
-    if not bool(torch.isfinite(outputs).all()):
-        raise BadInput("the model's outputs on calib hold NaN or infinite values: expected finite outputs")
-    return outputs
-
-
-class Known:
-    """Outputs of the original on samples that are looked at several times: kept up to 16 MiB, then made again."""
-
-    def __init__(self, run: Callable[[Batch], Tensor]) -> None:
-        self.run, self.kept, self.left = run, dict[int, Tensor](), KNOWN_BYTES
-
-    def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
-        """Each of the batches, which are the same every time, and what the original makes of it."""
-        for number, batch in enumerate(batches):
-            found = self.kept.get(number)
-            if found is None:
-                found = self.run(batch)
-                if found.nbytes <= self.left:
-                    self.left -= found.nbytes
-                    self.kept[number] = found
-            yield batch, found
 
 
 def grid_specs(

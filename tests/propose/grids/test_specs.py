@@ -2,30 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from noworse.errors import BadInput
 from noworse.model.tensors import state_tensors
-from noworse.propose.grids.survey import Known, fixed_items, grid_specs
+from noworse.propose.grids.specs import fixed_items, grid_specs
 from noworse.representation import Tied
-from noworse.task.data import Batch
-
-
-def test_known_outputs_are_made_once_as_far_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noworse.propose.grids.survey.KNOWN_BYTES", 100)
-    seen: list[float] = []
-
-    def run(batch: Batch) -> Tensor:
-        assert isinstance(batch, Tensor)
-        seen.append(float(batch[0]))
-        return 2 * batch
-
-    known, batches = Known(run), [torch.full((10,), float(k)) for k in range(4)]  # 40 bytes each
-    for _ in range(2):
-        for (batch, outputs), expected in zip(known.outputs(iter(batches)), batches, strict=True):
-            assert batch is expected
-            torch.testing.assert_close(outputs, 2 * expected)
-    assert seen == [0, 1, 2, 3, 2, 3]
 
 
 def test_small_tensors_come_first_and_unreached_ones_are_not_tuned() -> None:

@@ -1,0 +1,102 @@
+"""The one search of all three verbs: predict how much a size loses, go where the tolerance is met, look, back off.
+
+Where to go is a place on a line: a budget in bits, bits per weight, or the price of a parameter. ``within`` finds the
+place by predictions on held-back calibration samples, which may be asked as often as one likes; ``look`` then asks
+held-out data, as seldom as possible, and takes a larger result where the verdict is not good enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from noworse.judge.verdict import Verdict
+
+Result = TypeVar("Result")
+
+STEEPNESS = 3.4  # −d ln(loss) / d ln(bits of codes), typical of nets at 1-2 bits per weight
+LARGEST_CHANGE = 0.7  # of ln(bits) in one round
+TINY = 1e-9  # a loss, at least, where logarithms are taken
+CONFIDENCE, LOOKS = 0.95, 3  # where no options say otherwise
+
+
+class Line(Protocol):
+    """A place ``at`` on a line, and where to go from there."""
+
+    at: float
+
+    def tell(self, bound: float, limit: float) -> float:
+        """Return where to go from ``at``, whose result has this predicted ``bound``, to meet the ``limit``."""
+
+
+@dataclass
+class PowerLaw:
+    """A budget in bits, of which ``floor`` are no codes: the loss is taken to fall with a power of the codes' bits."""
+
+    at: float
+    floor: float = 0.0
+    least: float = 0.0
+
+    def tell(self, bound: float, limit: float) -> float:
+        """Return the budget where the bound should meet the limit; codes change by a factor of two at the most."""
+        change = math.log(max(bound, TINY) / max(limit, TINY)) / STEEPNESS
+        change = max(-LARGEST_CHANGE, min(LARGEST_CHANGE, change))
+        return max(self.floor + (self.at - self.floor) * math.exp(change), self.least)
+
+
+class Bisection:
+    """The middle between a place that is too much (``over``) and one that ``fits``; ``best`` is the last that did."""
+
+    def __init__(self, over: float, fits: float, geometric: bool = False) -> None:
+        self.over, self.fits, self.geometric = over, fits, geometric  # geometric: finer where numbers are small
+        self.best: float | None = None
+        self.at = self._middle()
+
+    def _middle(self) -> float:
+        return math.sqrt(self.over * self.fits) if self.geometric else 0.5 * (self.over + self.fits)
+
+    def tell(self, bound: float, limit: float) -> float:
+        """Return the middle of the half that is left."""
+        if bound <= limit:
+            self.fits = self.best = self.at
+        else:
+            self.over = self.at
+        return self._middle()
+
+
+def _at_once(name: str, action: Callable[[], float]) -> float:
+    return action()
+
+
+def within(
+    line: Line,
+    attempt: Callable[[float, int], None],
+    bound: Callable[[], float],
+    limit: float,
+    rounds: int,
+    note: Callable[[str, Callable[[], float]], float] = _at_once,
+) -> None:
+    """Move ``line`` towards the smallest place whose predicted ``bound`` stays within ``limit``.
+
+    In each round ``attempt(at, round)`` makes what is there and ``bound()`` predicts how it is judged; ``note`` may
+    know the outcome of a round from a run that was interrupted.
+    """
+    for number in range(1, rounds + 1):
+        attempt(line.at, number)
+        line.at = note(f"budget {number}", lambda: line.tell(bound(), limit))
+
+
+def look(
+    results: Iterable[tuple[int, Result]], judge: Callable[[Result, int], Verdict], looks: int
+) -> tuple[Result, Verdict]:
+    """Judge numbered results, each larger than the one before, until one passes or the declared looks are spent.
+
+    Returns the last result that was judged, and the verdict of ``judge(result, number)`` on it.
+    """
+    for number, result in results:
+        verdict = judge(result, number)
+        if verdict.passed or number >= looks:
+            break
+    return result, verdict

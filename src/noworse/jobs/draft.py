@@ -1,0 +1,198 @@
+"""A compressed model in the making: a student whose tensors are on grids, and the file that they would make."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from noworse.errors import BadInput
+from noworse.format import packed_size
+from noworse.format.lazy import Lazy
+from noworse.jobs.lesson import Lesson
+from noworse.jobs.subject import Subject
+from noworse.jobs.survey import Survey, curvature, survey
+from noworse.model.tensors import state_tensors
+from noworse.propose.grids.grid import GridSet
+from noworse.propose.grids.specs import fixed_items, grid_set, grid_specs
+from noworse.propose.grids.start import equal_slope_steps
+from noworse.propose.ranks.student import GRIDS_ALONE, Plan, factor
+from noworse.representation import Representation
+from noworse.run.memory import trim
+from noworse.run.processes import ALONE, Ranks
+from noworse.run.recompute import recompute_blocks
+from noworse.run.resume import NOWHERE, Work
+from noworse.tune import refine, seams
+from noworse.tune.options import Options
+from noworse.tune.start import Ground
+from noworse.tune.tuner import Hooks, Progress, Tuner
+
+FLOOR_MARGIN = 1.02
+NOTHING = Survey()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all drafts of a job share: options, who hears of progress, the processes, and where checkpoints go."""
+
+    options: Options
+    progress: Progress = lambda step: None
+    ranks: Ranks = ALONE
+    work: Work = NOWHERE
+    verdict: Mapping[str, Any] | None = None  # what measurements of a file take its verdict to be
+
+    def expecting(self, verdict: Mapping[str, Any]) -> Terms:
+        """Return the same terms for files that end with a verdict of this length."""
+        return replace(self, verdict=verdict)
+
+    def trial(self) -> Terms:
+        """Return the same terms for a draft that is only tried: no checkpoint is of it."""
+        return replace(self, work=NOWHERE)
+
+
+class Draft:
+    """The student of a ``plan``, surveyed, on grids; ``tuner`` moves them, ``items`` are the tensors of the file.
+
+    ``known`` is the survey of another draft of the same subject: only what is new in this plan is surveyed.
+    """
+
+    def __init__(self, subject: Subject, terms: Terms, plan: Plan = GRIDS_ALONE, known: Survey = NOTHING) -> None:
+        self.subject, self.terms, options = subject, terms, terms.options
+        self.student, self.folded = subject.folded()
+        if options.checkpointing:
+            recompute_blocks(self.student)
+        self.lesson = Lesson(subject, self.student, options, terms.ranks)
+        analyses = known.analyses
+        if options.methods == "auto" and not plan.chosen:
+            analyses = curvature(self.lesson, self.student)
+        with torch.no_grad():
+            self.factored = factor(self.student, plan)
+        self.originals = dict(subject.originals)
+        for name, factors in self.factored.products.items():
+            self.originals |= dict.fromkeys((factors.left, factors.right), self.originals[name])
+        self.originals |= {new: self.originals[old] for new, old in self.factored.renamed.items()}
+        self.grids, self.fixed = self._propose(known.renamed(self.factored.renamed))
+        self.survey.analyses = analyses
+        self.plan = Plan(analyses, plan.chosen)
+        self.settings = self._settings(options)
+        self._prepare(options)
+
+    def _propose(self, known: Survey) -> tuple[GridSet, dict[str, Representation]]:
+        """A grid for every parameter that can have one, by what the survey says; all other tensors as they are."""
+        entries, kept = state_tensors(self.student), self.subject.kept
+        parameters = dict(self.student.named_parameters(remove_duplicate=False))
+        chosen = {e.name: parameters[e.name] for e in entries if e.is_grid and e.name not in kept}
+        if not chosen:
+            raise BadInput(f"keep={list(self.subject.task.keep)!r} leaves no parameter to compress")
+        self.survey = survey(self.lesson, self.student, chosen, known)
+        self.order = [entry.name for entry in entries]
+        specs = grid_specs(chosen, self.originals, self.survey.sensitivity, self.subject.channels_last)
+        transform, rate = (self.terms.options.plugin(kind) for kind in ("transform", "rate"))
+        fixed = fixed_items(entries, self.originals, kept, chosen)
+        return grid_set(transform, rate, specs, chosen, self.terms.options.zone), fixed
+
+    def _settings(self, options: Options) -> dict[str, Any]:
+        """What the file tells of how it was made."""
+        task = self.subject.task
+        settings: dict[str, Any] = {"seed": options.seed, "distill": task.distill, **options.changed()}
+        if not self.factored.products:
+            settings.pop("methods", None)  # such files are those of grids alone
+        settings |= {"keep": list(task.keep)} if task.keep else {}
+        return settings | ({"features": list(self.lesson.names)} if self.lesson.names else {})
+
+    def _prepare(self, options: Options) -> None:
+        """Put the student on its grids, ready to start."""
+        terms, lesson, chosen = self.terms, self.lesson, options.plugins.get("tuner")
+        hooks = Hooks(lesson.teach, self.measure, terms.progress, terms.ranks, terms.work)
+        self.tuner: Tuner = seams.find("tuner", chosen)(
+            self.student, self.grids, lesson.sampler, lesson.objective, options, hooks,
+            **seams.settings_of("tuner", chosen),
+        )  # fmt: skip
+        trim()  # the student's own weights
+        known = self.survey
+        self.ground = Ground(self.grids.state(), known.sensitivity, known.layers, self.distortion, self.floor)
+        lesson.require(self.student)
+
+    def start(self, budget: float) -> None:
+        """Set the grids to where tuning towards ``budget`` bits starts, by the rounding that loses less on calib.
+
+        What was tuned before is forgotten. Where a checkpoint is to be gone on from, that is left to it.
+        """
+        if not self.tuner.passed():
+            self.tuner.start(self.ground, budget)
+
+    def items(self, shift: float = 0.0, log_scale: float = 0.0) -> Mapping[str, Representation]:
+        """Return the representation of every tensor as it would be written now, in the order of the module's state."""
+        grids: Mapping[str, Representation] = self.grids.representations(shift, log_scale)
+        homes = {name: grids if name in grids else self.fixed for name in self.order}
+        names = self.factored.order(self.order)
+        return Lazy({n: functools.partial(self.factored.item, n, lambda own: homes[own][own]) for n in names})
+
+    def measure(self, shift: float = 0.0, log_scale: float = 0.0) -> int:
+        """Return the bytes of the file that would be written now, verdict included."""
+        verdict = None if self.terms.verdict is None else dict(self.terms.verdict)
+        return packed_size(self.items(shift, log_scale), self.settings, verdict, self.terms.options.coder)
+
+    def floor(self) -> int:
+        """Return the bytes that the file costs even with every weight pruned that calib reaches."""
+        steps = self.grids.log_step.clone()
+        fixed = equal_slope_steps(self.grids, self.survey.sensitivity, 1.0).log()
+        self.grids.log_step.copy_(torch.where(self.grids.tuned, 60.0, fixed))
+        size = self.measure()
+        self.grids.log_step.copy_(steps)
+        return size
+
+    def least(self) -> float:
+        """Return the bytes of the smallest file that may be asked for: the floor, and what floors of layers take."""
+        return FLOOR_MARGIN * (self.floor() + self.tuner.limits.floor(self.grids) / 8)
+
+    def check_reachable(self, size: int, what: str) -> None:
+        """BadInput where a file of ``size`` bytes is too small for all that is not codes, and the floors of layers."""
+        if size >= self.least():
+            return
+        limits, unused, kept = self.tuner.limits.floor(self.grids) / 8, self.survey.unused, self.subject.kept
+        needed = f"{self.floor() + limits:.0f} are needed even with every weight pruned"
+        exempt = [f"those that calib does not reach ({', '.join(unused)})"] if unused else []
+        exempt += [f"the floors of layer_bits ({limits:.0f} bytes)"] if limits else []
+        exempt += [f"those kept ({', '.join(sorted(kept))})"] if kept else []
+        raise BadInput(f"{what}: {needed}" + (f" but {' and '.join(exempt)}" if exempt else ""))
+
+    def code_bits(self, budget: float) -> float:
+        """Return what the codes may take of a file of ``budget`` bits."""
+        return max(budget - 8 * self.floor(), 0.5 * budget)
+
+    def distortion(self) -> float:
+        """Return the mean distance from the original on surveyed samples, of the weights rounded as they are now."""
+        self.grids.quantise(self.tuner.values)
+        return self.lesson.distortion(self.student)
+
+    def loss(self) -> float:
+        """Return what is to be low in the end (``Lesson.loss``), of the weights as they would be rounded now."""
+        self.grids.quantise(self.tuner.values)
+        return self.lesson.loss(self.student)
+
+    def refine(self, low: int, high: int) -> None:
+        """Correct biases, if options ask for that, in a file of ``low`` to ``high`` bytes."""
+        refine.refine(self.tuner, self.ground, low, high)
+
+    def turn(self, knob: Mapping[str, float], low: int, high: int) -> bool:
+        """Refine with a knob turned (see ``items``), if options ask for that; False leaves all as it was."""
+        return refine.turn(self.tuner, self.ground, knob, low, high)
+
+    def forget_start(self) -> None:
+        """Free the memory that a further ``start`` would need."""
+        self.survey.layers = {}
+        self.ground.forget(untuned=not self.terms.options.bias_correction)
+        trim()
+
+    def release(self) -> None:
+        """Free the memory of everything that is tuned; what reports need stays."""
+        self.survey.layers = {}
+        self.ground.forget(untuned=True)
+        self.tuner.release()
+        self.student = nn.Module()
+        trim()

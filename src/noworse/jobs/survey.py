@@ -1,0 +1,84 @@
+"""What calibration data says of a student's tensors: how much each matters, and what its layers are fed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from noworse.errors import BadInput
+from noworse.jobs.lesson import AT_A_TIME, COMPARED, SURVEYED, Lesson
+from noworse.jobs.subject import usable
+from noworse.propose.grids.compensated import Layer
+from noworse.propose.ranks.candidates import Analysis
+from noworse.propose.ranks.student import analyse
+from noworse.run.memory import trim
+from noworse.survey.fisher import tensor_sensitivity
+from noworse.survey.moments import input_moments
+from noworse.task import data
+
+MOMENTS_BYTES = 1 << 25  # of the moments of all inputs, or as many as the weights have
+
+
+@dataclass
+class Survey:
+    """The sensitivity of each tensor by name, and the moments of what the layers with compensated rounding are fed.
+
+    ``analyses`` holds the curvature of layers that may be worth factors, the largest first, where these are looked for.
+    Plans that are tried share a survey: of a student in factors only the factors are surveyed (``known``).
+    """
+
+    sensitivity: dict[str, float] = field(default_factory=dict)
+    layers: dict[str, Layer] = field(default_factory=dict)
+    analyses: Mapping[str, Analysis] = field(default_factory=dict)
+
+    @property
+    def unused(self) -> list[str]:
+        """Tensors that calib does not reach."""
+        return [name for name, value in self.sensitivity.items() if value == 0]
+
+    def renamed(self, names: Mapping[str, str]) -> Survey:
+        """Return the same survey for a student some of whose tensors have other names (new: old)."""
+        moved = {new: self.sensitivity[old] for new, old in names.items() if old in self.sensitivity}
+        return Survey(self.sensitivity | moved, dict(self.layers), self.analyses)
+
+
+def survey(lesson: Lesson, student: nn.Module, chosen: Mapping[str, nn.Parameter], known: Survey) -> Survey:
+    """Survey the ``chosen`` parameters of a student; what is ``known`` of those of the same name is taken over.
+
+    BadInput where none of them influences the outputs.
+    """
+    options, subject = lesson.options, lesson.subject
+    at_a_time = min(AT_A_TIME, options.batch)
+    for parameter in chosen.values():
+        parameter.requires_grad_(True)
+    new = {name: parameter for name, parameter in chosen.items() if name not in known.sensitivity}
+
+    def probes() -> Iterator[tuple[Tensor, int]]:
+        for batch in subject.samples(SURVEYED, at_a_time):
+            size = data.batch_size(batch)
+            yield usable(subject.forward(student, batch), size), size
+
+    measured = tensor_sensitivity(new, probes(), lesson.distance, options.seed) if new else {}
+    sensitivity = {name: measured[name] if name in measured else known.sensitivity[name] for name in chosen}
+    if not any(sensitivity.values()):
+        raise BadInput("no parameter influences the model's outputs on calib: expected a differentiable model")
+    trim()
+    layers = {name: layer for name, layer in known.layers.items() if name in chosen}
+    if options.rounding != "nearest":
+        limit = max(MOMENTS_BYTES, sum(4.0 * parameter.numel() for parameter in chosen.values()))
+        runs = subject.runs(student, COMPARED, at_a_time)
+        moments = input_moments(student, new, runs, limit, SURVEYED // AT_A_TIME) if new else {}
+        for name in list(moments):
+            layers[name] = Layer(chosen[name].shape, moments.pop(name), options.damping)
+    trim()
+    return Survey(sensitivity, layers, known.analyses)
+
+
+def curvature(lesson: Lesson, student: nn.Module) -> dict[str, Analysis]:
+    """Return the curvature of the layers of ``student`` that may be worth factors, the largest first."""
+    generator = torch.Generator().manual_seed(lesson.options.seed)
+    runs = lesson.subject.sized_runs(student, SURVEYED, min(AT_A_TIME, lesson.options.batch))
+    return analyse(student, lesson.subject.kept, runs, lambda outputs: lesson.distance.probe(outputs, generator))
