@@ -33,7 +33,7 @@ from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.distances import distiller_of
 from noworse.task.task import Task
-from noworse.tune import refine, seams
+from noworse.tune import refine
 from noworse.tune.features import choose_features, variances
 from noworse.tune.objective import Features, Objective, Seen, Weights
 from noworse.tune.options import Options
@@ -98,10 +98,8 @@ class Workspace:
         self.settings |= {"keep": list(task.keep)} if task.keep else {}
         self.settings |= {"features": list(names)} if names else {}
         hooks = Hooks(self._teach, self.measure, progress, ranks, work)
-        chosen = options.plugins.get("tuner")
-        self.tuner: Tuner = seams.find("tuner", chosen)(
-            self.student, self.grids, self.sampler, self.objective, options, hooks, **seams.settings_of("tuner", chosen)
-        )
+        parts = self.student, self.grids, self.sampler, self.objective, options, hooks
+        self.tuner: Tuner = options.plugin("tuner", *parts)
         trim()  # the student's own weights
         self.ground = Ground(self.grids.state(), self.sensitivity, self.layers, self.start_loss, self.floor)
         self.precision.require(lambda: self._trial(probe).backward())  # type: ignore[no-untyped-call]
