@@ -110,7 +110,7 @@ def test_boundary_lies_where_the_magnitude_changes() -> None:
     t = torch.linspace(0.001, 5, 5000, dtype=torch.float64)
     q = deadzone.magnitude(t - r)
     distance, outward = counter.boundary(t, q, r)
-    c = deadzone.code(t, r)
+    c = torch.where(t <= r, t / (2 * r), t - r + 0.5)
     beyond = (c + outward * (distance + 1e-9)).abs()
     assert torch.equal(torch.round(beyond), q + outward)
     inside = c + outward * (distance - 1e-9)

@@ -26,7 +26,7 @@ from noworse.run.memory import trim
 from noworse.run.processes import ALONE, Ranks
 from noworse.run.recompute import recompute_blocks
 from noworse.run.resume import NOWHERE, Work
-from noworse.tune import refine, seams
+from noworse.tune import refine
 from noworse.tune.options import Options
 from noworse.tune.start import Ground
 from noworse.tune.tuner import Hooks, Progress, Tuner
@@ -106,12 +106,10 @@ class Draft:
 
     def _prepare(self, options: Options) -> None:
         """Put the student on its grids, ready to start."""
-        terms, lesson, chosen = self.terms, self.lesson, options.plugins.get("tuner")
+        terms, lesson = self.terms, self.lesson
         hooks = Hooks(lesson.teach, self.measure, terms.progress, terms.ranks, terms.work)
-        self.tuner: Tuner = seams.find("tuner", chosen)(
-            self.student, self.grids, lesson.sampler, lesson.objective, options, hooks,
-            **seams.settings_of("tuner", chosen),
-        )  # fmt: skip
+        parts = self.student, self.grids, lesson.sampler, lesson.objective, options, hooks
+        self.tuner: Tuner = options.plugin("tuner", *parts)
         trim()  # the student's own weights
         known = self.survey
         self.ground = Ground(self.grids.state(), known.sensitivity, known.layers, self.distortion, self.floor)

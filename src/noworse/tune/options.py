@@ -138,9 +138,9 @@ class Options:
         if not seams.find("tuner", tuner).tunes(transform):
             raise BadInput(f"tuner {tuner!r} was given transform {name!r}: expected the standard one")
 
-    def plugin(self, kind: str) -> Any:
-        """A new object of the class that is chosen for a kind of seam."""
-        return seams.made(kind, self.plugins.get(kind))
+    def plugin(self, kind: str, *parts: Any) -> Any:
+        """A new object of the class that is chosen for a kind of seam, made of ``parts`` and its settings."""
+        return seams.made(kind, self.plugins.get(kind), *parts)
 
     def to_json(self) -> str:
         """All settings as one JSON object."""

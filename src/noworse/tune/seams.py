@@ -10,8 +10,8 @@
 The first name of each is the standard one. ``Options(plugins={"kernel": "linear"})`` chooses another; with settings
 ``{"kernel": {"name": "linear", "delta": 0.5}}``. A class of one's own that derives from the base class is named
 ``"package.module:object"``, or is given a short name by ``register``. It is imported when it is asked for, so options
-are to be trusted like code; those in a compressed file are only shown. Settings are arguments of the class by name
-(of a tuner: those by keyword alone), and what the standard one would leave to an ``if`` belongs to the class.
+are to be trusted like code; those in a compressed file are only shown. Settings are arguments of the class by name,
+with defaults; a tuner gets them after its parts. What would be an ``if`` elsewhere belongs to the class.
 """
 
 from __future__ import annotations
@@ -19,107 +19,80 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from noworse.errors import BadInput
 from noworse.tune.typed import typed
 
-
-@dataclass(frozen=True)
-class Seam:
-    """One kind: its base class, and classes by short names, the standard one first; "module:object" until used.
-
-    ``alone``: whether settings are all that an object is made of.
-    """
-
-    base: str
-    names: dict[str, str | type[Any]]
-    alone: bool = True
-
-
-GRIDS, RATE, L2 = "noworse.propose.grids.transform", "noworse.rate", "noworse.papers.l2"
-SEAMS = {
-    "transform": Seam(
-        f"{GRIDS}:Transform",
-        {
-            "deadzone": f"{GRIDS}:Deadzone",
-            "uniform": f"{GRIDS}:Uniform",
-            "log": f"{L2}.transforms:Log",
-            "exp": f"{L2}.transforms:Exp",
-            "multiscale": f"{L2}.transforms:Multiscale",
-        },
-    ),
-    "rate": Seam(f"{RATE}.soft:Rate", {"soft": f"{RATE}.soft:SoftEntropy", "official": f"{L2}.rate:Official"}),
-    "kernel": Seam(
-        f"{RATE}.kernels:Kernel",
-        {
-            "cos": f"{RATE}.kernels:Cosine",
-            "linear": f"{L2}.kernels:Linear",
-            "triangle": f"{L2}.kernels:Triangle",
-            "range": f"{L2}.kernels:Range",
-        },
-    ),
-    "tuner": Seam(
-        "noworse.tune.tuner:Tuner",
-        {"joint": "noworse.tune.tuner:Tuner", "alternating": f"{L2}.alternate:AlternatingTuner"},
-        alone=False,
-    ),
+L2, GRIDS = "noworse.papers.l2", "noworse.propose.grids.transform"
+BASES = {
+    "transform": f"{GRIDS}:Transform",
+    "rate": "noworse.rate.soft:Rate",
+    "kernel": "noworse.rate.kernels:Kernel",
+    "tuner": "noworse.tune.tuner:Tuner",
+}
+NAMES: dict[str, dict[str, str | type[Any]]] = {  # of classes, each as "module:object" until it is used
+    "transform": {
+        "deadzone": f"{GRIDS}:Deadzone",
+        "uniform": f"{GRIDS}:Uniform",
+        "log": f"{L2}.transforms:Log",
+        "exp": f"{L2}.transforms:Exp",
+        "multiscale": f"{L2}.transforms:Multiscale",
+    },
+    "rate": {"soft": "noworse.rate.soft:SoftEntropy", "official": f"{L2}.rate:Official"},
+    "kernel": {
+        "cos": "noworse.rate.kernels:Cosine",
+        "linear": f"{L2}.kernels:Linear",
+        "triangle": f"{L2}.kernels:Triangle",
+        "range": f"{L2}.kernels:Range",
+    },
+    "tuner": {"joint": "noworse.tune.tuner:Tuner", "alternating": f"{L2}.alternate:AlternatingTuner"},
 }
 
 
 def register(kind: str, name: str, cls: type[Any]) -> None:
     """Let ``plugins`` of this kind name a class; BadInput for an unknown kind, or for what does not fit there."""
-    seam = _seam(kind)
-    _fitting(kind, seam, name, cls)
-    seam.names[name] = cls
+    names = _names(kind)
+    names[name] = _fitting(kind, name, cls)
 
 
 def normal(plugins: Mapping[str, Any]) -> dict[str, Any]:
     """``plugins`` as options hold them, a name alone where there are no settings; BadInput for what cannot be used."""
     found = {}
-    for kind in plugins:
-        name, settings = _split(kind, plugins[kind])
-        settings = _checked(kind, name, find(kind, name), settings)
+    for kind, given in plugins.items():
+        cls, (name, settings) = find(kind, given), _split(kind, given)
+        settings = _checked(kind, name, cls, settings)
         found[kind] = {"name": name, **settings} if settings else name
     return found
 
 
 def find(kind: str, given: Any = None) -> type[Any]:
     """The class that a name, or a name with settings, stands for; the standard one if None. BadInput as above."""
-    seam = _seam(kind)
-    name = _split(kind, given)[0] if given is not None else next(iter(seam.names))
-    known = seam.names.get(name, name)
-    if isinstance(known, str) and ":" not in known:
-        expected = f"one of {', '.join(seam.names)}, or 'package.module:object'"
-        raise BadInput(f"unknown {kind} {name!r}: expected {expected}")
-    cls = _imported(kind, known) if isinstance(known, str) else known
-    return _fitting(kind, seam, name, cls)
+    names, (name, _) = _names(kind), _split(kind, given)
+    cls = names.get(name, name)
+    if isinstance(cls, str) and ":" not in cls:
+        raise BadInput(f"unknown {kind} {name!r}: expected one of {', '.join(names)}, or 'package.module:object'")
+    return _fitting(kind, name, _imported(kind, cls) if isinstance(cls, str) else cls)
 
 
-def settings_of(kind: str, given: Any) -> dict[str, Any]:
-    """The settings that come with a name."""
-    return {} if given is None else _split(kind, given)[1]
+def made(kind: str, given: Any = None, *parts: Any) -> Any:
+    """An object of the class that ``find`` tells, of ``parts`` and its settings."""
+    return find(kind, given)(*parts, **_split(kind, given)[1])
 
 
-def made(kind: str, given: Any = None) -> Any:
-    """An object of the class that a name, or a name with settings, stands for; of the standard one if None."""
-    return find(kind, given)(**settings_of(kind, given))
-
-
-def _seam(kind: str) -> Seam:
-    if kind not in SEAMS:
-        raise BadInput(f"unknown kind {kind!r} in option plugins: expected one of {', '.join(SEAMS)}")
-    return SEAMS[kind]
+def _names(kind: str) -> dict[str, str | type[Any]]:
+    if kind not in NAMES:
+        raise BadInput(f"unknown kind {kind!r} in option plugins: expected one of {', '.join(NAMES)}")
+    return NAMES[kind]
 
 
 def _split(kind: str, given: Any) -> tuple[str, dict[str, Any]]:
     """Name and settings."""
     settings = dict(given) if isinstance(given, Mapping) else {"name": given}
-    name = settings.pop("name", None)
+    name = next(iter(NAMES[kind])) if given is None else settings.pop("name", None)
     if not isinstance(name, str):
         raise BadInput(f"option plugins[{kind!r}] is {given!r}: expected a name, or a name with settings")
-    return name, settings
+    return name, {} if given is None else settings
 
 
 def _imported(kind: str, place: str) -> Any:
@@ -130,10 +103,9 @@ def _imported(kind: str, place: str) -> Any:
         raise BadInput(f"{kind} {place!r} cannot be imported ({type(error).__name__}: {error})") from error
 
 
-def _fitting(kind: str, seam: Seam, name: str, cls: Any) -> type[Any]:
-    base: type[Any] = _imported(kind, seam.base)
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise BadInput(f"{kind} {name!r} is {cls!r}: expected a class that derives from {seam.base}")
+def _fitting(kind: str, name: str, cls: Any) -> type[Any]:
+    if not (isinstance(cls, type) and issubclass(cls, _imported(kind, BASES[kind]))):
+        raise BadInput(f"{kind} {name!r} is {cls!r}: expected a class that derives from {BASES[kind]}")
     return cls
 
 
@@ -142,12 +114,11 @@ def _checked(kind: str, name: str, cls: type[Any], settings: Mapping[str, Any]) 
     known = {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.default is not p.empty}
     for setting in settings:
         if setting not in known:
-            expected = f"one of {', '.join(known)}" if known else "none"
-            raise BadInput(f"unknown setting {setting!r} of {kind} {name!r}: expected {expected}")
+            raise BadInput(f"unknown setting {setting!r} of {kind} {name!r}: expected {', '.join(known) or 'none'}")
     found = {setting: typed(f"{setting} of {kind} {name!r}", settings[setting], known[setting]) for setting in settings}
     try:
-        if SEAMS[kind].alone:
-            cls(**found)  # which may know more of what makes sense
+        if kind != "tuner":  # which is made of more than settings
+            cls(**found)  # the class may know more of what makes sense
     except TypeError as error:
         raise BadInput(f"{kind} {name!r} cannot be made of its settings ({error})") from error
     return found

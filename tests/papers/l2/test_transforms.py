@@ -11,9 +11,10 @@ from torch import Tensor
 
 from noworse.propose.grids.transform import Transform, stored
 from noworse.representation import Form, Grid, pack_step
-from noworse.tune.seams import SEAMS, made
+from noworse.tune.seams import NAMES as PLUGINS
+from noworse.tune.seams import made
 
-TRANSFORMS: dict[str, Transform] = {name: made("transform", name) for name in SEAMS["transform"].names}
+TRANSFORMS: dict[str, Transform] = {name: made("transform", name) for name in PLUGINS["transform"]}
 NAMES = sorted(TRANSFORMS)
 LARGEST = 3.0
 

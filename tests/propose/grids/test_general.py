@@ -16,10 +16,11 @@ from noworse.propose.grids.general import GeneralGrids
 from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.rate.kernels import Cosine
 from noworse.rate.soft import Rate, SoftEntropy
-from noworse.tune.seams import SEAMS, made
+from noworse.tune.seams import NAMES as PLUGINS
+from noworse.tune.seams import made
 
 SOFT = SoftEntropy()
-TRANSFORMS = sorted(SEAMS["transform"].names)
+TRANSFORMS = sorted(PLUGINS["transform"])
 
 SHAPES = {"bias": (6,), "conv": (6, 16, 3, 3), "matrix": (5, 40)}
 STEPS = {"bias": 0.1, "conv": 0.25, "matrix": 0.4}

@@ -15,18 +15,12 @@ Source: Shi et al., L² compression (ICCV 2023), the parametric transform, here 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
 def magnitude(excess: Tensor) -> Tensor:
     """|q| = round(T(|w|)) from t − r (any shape): 0 inside the zero bin, round(t − r + 1/2) outside."""
     return excess.floor().add_(1).clamp_(min=0)
-
-
-def code(t: Tensor, r: Tensor | float) -> Tensor:
-    """|c| = T(|w|) for t = |w|/s >= 0, in code units; r broadcasts against t."""
-    return torch.where(t <= r, t / (2 * r), t - r + 0.5)
 
 
 def decode(q: Tensor, r: Tensor | float) -> Tensor:
