@@ -15,31 +15,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from noworse.allocate.knapsack import Choices, allocate, back_off, settle
 from noworse.allocate.predict import Predictor
 from noworse.errors import BadInput
 from noworse.judge.verdict import chance_of_error
-from noworse.model.quantized import OUTPUT, Range, attach
-from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
-from noworse.propose.bits.clip import Clip, limits
 from noworse.propose.bits.costs import COSTS, TRUE
+from noworse.propose.bits.net import Net
 from noworse.propose.bits.proposals import FULL, Proposal
-from noworse.propose.bits.sites import Survey, survey
-from noworse.propose.bits.strategy import COST_SAMPLES, FEWEST, Bits, affordable
-from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
-from noworse.propose.strategies import BITS, strategy
-from noworse.survey.norms import fold_norms
-from noworse.task import data
 from noworse.task.data import Batch
-from noworse.task.distances import Distiller, distiller_of
 from noworse.task.task import Task
 
-RANGE_SAMPLES, AT_A_TIME = 512, 64
 JOINT_SAMPLES = 1024  # on which whole allocations are tried
 TRIES = 12  # changes of the best allocation that are tried
-HELD_BACK = 0.25  # of calib: where the search measures
 BISECTIONS = 9
 MARGIN = 0.7  # of the tolerance is used on calib
 BACK_OFF_SHARE = 0.05  # of all bits that a failed verification adds
@@ -58,24 +47,15 @@ class LayerBits:
     cost: float  # predicted loss of this weight alone, nats
 
 
-class Search:
-    """The original with norms folded, its proposals and what they cost; ``student`` is the choice being measured."""
+class Search(Net):
+    """A net, its proposals and what they cost; ``student`` is the choice being measured."""
 
     def __init__(
         self, task: Task, calib: list[Batch], activation_bits: int | None, preset: str, cost: str, seed: int
     ) -> None:
-        self.task, self.calib, self.activation_bits = task, calib, activation_bits
-        self.preset, self.cost, self.seed = preset, cost, seed
-        self.method: Bits = strategy(BITS, preset, "quantize")
-        self.shown, self.held_back = data.split(calib, HELD_BACK, seed)
-        original = float32_copy(task.model)
-        kept = kept_tensors(state_tensors(original), task.keep) if task.keep else set()
-        first = next(self.batches(8))
-        self.teacher, _ = fold_norms(original, lambda module: self.forward(module, first), kept)
+        super().__init__(task, calib, activation_bits, preset, seed)
+        self.cost = cost
         self.student = self.teacher
-        runs = (functools.partial(self.forward, self.teacher, batch) for batch in self.batches(RANGE_SAMPLES))
-        self.survey: Survey = survey(self.teacher, runs, kept)
-        self.sites = {site.key: site for site in self.survey.sites}
 
     def rounding_inputs(self, bits: int | None) -> Search:
         """The same search with inputs of so many bits, None: as they are; what is known of weights stays known."""
@@ -83,29 +63,6 @@ class Search:
         other = copy.copy(self)
         other.activation_bits = bits
         return other
-
-    @torch.no_grad()
-    def forward(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
-        return self.task.outputs(module, batch)
-
-    def graphed(self, batch: Batch) -> Tensor:
-        """Outputs of the teacher, with their graph."""
-        return self.task.outputs(self.teacher, batch)
-
-    def batches(self, most: int) -> Iterator[Batch]:
-        """The first samples of those that rounding and ranges are fitted to, a few at a time."""
-        return data.first_samples(self.shown, most, AT_A_TIME)
-
-    def unseen(self, most: int) -> list[Batch]:
-        """At most so many samples that nothing is fitted to; ``FEWEST`` though, where calib is small."""
-        here = max(FEWEST, sum(map(data.batch_size, self.held_back)))
-        return list(data.first_samples([*self.held_back, *self.shown], min(most, here), AT_A_TIME))
-
-    @functools.cached_property
-    def distiller(self) -> Distiller:
-        """The loss between the outputs of two models."""
-        return distiller_of(self.task.distill, self.forward(self.teacher, next(self.batches(AT_A_TIME))))
 
     @functools.cached_property
     def proposals(self) -> list[list[Proposal]]:
@@ -125,72 +82,6 @@ class Search:
         ends = np.cumsum([len(row) for row in self.proposals]).tolist()
         rows = [costs[end - len(row) : end] for end, row in zip(ends, self.proposals, strict=True)]
         return Choices(rows, [[p.bits for p in row] for row in self.proposals], pairs)
-
-    def losses(self) -> Tensor:
-        """Per-sample losses of the teacher with the labels of calib."""
-        label = f"the preset {self.preset!r}"
-        return torch.cat([self.task.labelled_losses(self.teacher, b, label) for b in self.batches(COST_SAMPLES)])
-
-    @functools.cached_property
-    def directions(self) -> dict[str, str]:
-        """Which way the inputs of each layer are rounded."""
-        return self.method.directions(self)
-
-    def ranges(self, proposal: Proposal) -> dict[str, Range]:
-        """The ranges of the inputs of a weight's layers."""
-        bits = self.method.input_bits(self.activation_bits, proposal)
-        if bits is None:
-            return {}
-        layers = [name for name in self.sites[proposal.name].layers if name in self.survey.inputs]
-        return {name: self.clipped(name, bits, self._clip(bits)) for name in layers}
-
-    def _sums(self) -> dict[str, Range]:
-        """The ranges of outputs that end in sums."""
-        bits = self.method.output_bits(self.activation_bits)
-        if bits is None:
-            return {}
-        return {name + OUTPUT: self.clipped(name + OUTPUT, bits, self._clip(bits)) for name in self.survey.sums}
-
-    @functools.cache  # noqa: B019  (a search lives as long as its ranges)
-    def clipped(self, name: str, bits: int, way: Clip) -> Range:
-        """The range of a layer's input, or of its output where the name ends in ``OUTPUT``."""
-        ends = name.endswith(OUTPUT)
-        seen = self.survey.sums[name.removesuffix(OUTPUT)] if ends else self.survey.inputs[name]
-        low, high = limits(seen.sample, bits, way, (seen.low, seen.high))
-        return Range.covering(low, high, bits, self.directions.get(name, "nearest"))
-
-    @functools.cache  # noqa: B019
-    def _clip(self, bits: int) -> Clip:
-        return self.method.clip(self, bits)
-
-    @torch.no_grad()
-    def build(self, chosen: Sequence[Proposal]) -> nn.Module:
-        """The teacher with the chosen weights, hooks that round inputs of layers, and biases that make up for both."""
-        module = copy.deepcopy(self.teacher)
-        ranges = self._sums()
-        for proposal in chosen:
-            if proposal.rounded is not None:
-                module.get_parameter(proposal.name).copy_(proposal.rounded.decode())
-            ranges |= self.ranges(proposal)
-        attach(module, ranges)
-        return self._corrected(module) if self.method.settles else module
-
-    def _corrected(self, module: nn.Module) -> nn.Module:
-        """The module with biases that bring means of outputs back, if on the samples of these it loses less."""
-        batch, original, means = self._means
-        moved = copy.deepcopy(module)
-        run = functools.partial(self.forward, moved, batch)
-        outputs = self.forward(module, batch), correct_biases(moved, means, run)
-        kept, corrected = (float(self.distiller(z, original).double().mean()) for z in outputs)
-        return moved if corrected < kept else module
-
-    @functools.cached_property
-    def _means(self) -> tuple[Batch, Tensor, Means]:
-        """Samples, what the original makes of them, and the means of what its layers return."""
-        count = samples_of(self.shown[0])
-        batch = next(data.first_samples(self.shown, count, count))
-        layers = {name for site in self.survey.sites for name in site.layers}
-        return batch, *output_means(self.teacher, layers, functools.partial(self.forward, self.teacher, batch))
 
     def pick(self, indices: Sequence[int]) -> list[Proposal]:
         """The proposals of these numbers, one per site."""
@@ -230,7 +121,7 @@ class Search:
 
     @functools.cached_property
     def _joint(self) -> list[tuple[Batch, Tensor]]:
-        samples = min(JOINT_SAMPLES, 4 * affordable(self, sum(map(len, self.proposals))))
+        samples = min(JOINT_SAMPLES, 4 * self.affordable(sum(map(len, self.proposals))))
         return [(b, self.forward(self.teacher, b)) for b in self.unseen(samples)]
 
     def fixed(self, bits: Mapping[str, int]) -> list[Proposal]:

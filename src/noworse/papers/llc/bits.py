@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from noworse.model.quantized import Range
 from noworse.papers.llc import aciq
 from noworse.propose.bits.clip import Clip
+from noworse.propose.bits.net import Net
 from noworse.propose.bits.proposals import Proposal, propose
 from noworse.propose.bits.sites import Site, Values
-from noworse.propose.bits.strategy import Costs, Net
+from noworse.propose.bits.strategy import Bits, Costs
 from noworse.survey.capture import feeding
 
 LEAST_CHANGE = 1e-4  # of the loss that counts, as published
@@ -27,7 +28,7 @@ LEAST_CHANGE = 1e-4  # of the loss that counts, as published
 Losses = Callable[[], Tensor]  # per-sample losses (N,) of the model as it is, with their graph
 
 
-class Published:
+class Published(Bits):
     """The strategy of LLC for ``propose/strategies.py``; calib needs its labels."""
 
     levels = (2, 4, 8, 16)
