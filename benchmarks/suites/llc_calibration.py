@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.harness import Row, Run
 from benchmarks.suites.llc_nets import EIGHT, Judge, paper_search
-from noworse.propose.bits.costs import gradient_sums
+from noworse.papers.llc.bits import gradient_sums
 from noworse.task.task import TaskUnavailable
 from zoo import data
 from zoo.classify import loss

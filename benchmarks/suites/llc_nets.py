@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.harness import Row
-from noworse.jobs.bit_search import DEFAULT, PAPER, TRUE, Search
+from noworse.jobs.bit_search import Search
 from noworse.judge.compare import contrast
+from noworse.propose.bits.costs import TRUE
+from noworse.propose.strategies import DEFAULT
 from noworse.task.task import Task
 from zoo import data, fashion_mnist
 
@@ -45,7 +47,7 @@ def search_of(task: Task, preset: str = DEFAULT) -> Search:
 
 def paper_search(net: str, quick: bool) -> Search:
     """The same for LLC as published, which looks at labels."""
-    return search_of(task_of(net, quick, labelled=True), PAPER)
+    return search_of(task_of(net, quick, labelled=True), "paper")
 
 
 @dataclass(frozen=True)

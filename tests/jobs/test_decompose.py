@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse import BadInput, decompose, decompose_task
-from noworse.jobs.decompose import WEIGHTINGS, Search
+from noworse.jobs.decompose import Search
 from noworse.model.factorised import Factorised
+from noworse.propose.strategies import RANKS
 from tests import tiny
 
 
@@ -55,7 +56,7 @@ def test_factors_have_the_models_dtype_mode_and_gradients():
     assert not found.module[0][0].weight.requires_grad
 
 
-@pytest.mark.parametrize("preset", [name for name in WEIGHTINGS if name != "paper"])
+@pytest.mark.parametrize("preset", [name for name in RANKS if name != "paper"])
 def test_a_drop_is_met_by_every_weighting(preset):
     found = decompose_task(tiny.task(redundant()), drop=0.4, preset=preset)
     assert 0.4 <= found.layer_drop < 0.6

@@ -70,3 +70,14 @@ def test_an_encoder_that_packs_padded_sequences_takes_it():
         torch.testing.assert_close(found[~padding], expected[~padding], atol=1e-5, rtol=1e-5)
         assert torch.equal(found[padding] == 0, expected[padding] == 0)
     assert torch.equal(opened.layers[0].self_attn.in_proj_weight, encoder.layers[0].self_attn.in_proj_weight)
+
+
+def test_attention_of_a_class_of_its_own_stays():
+    class Loud(nn.MultiheadAttention):
+        def forward(self, *args, **kwargs):
+            out, weights = super().forward(*args, **kwargs)
+            return 2 * out, weights
+
+    assert openable(nn.MultiheadAttention(8, 2))
+    assert not openable(Loud(8, 2))
+    assert not openable(nn.MultiheadAttention(8, 2, add_bias_kv=True))

@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations as parametrized
+from torch.nn.utils import prune
 
 from noworse.model.factorised import FLAT, copied, factorised, replace, replaceable
 
@@ -42,7 +44,9 @@ def test_only_layers_whose_forward_is_known_are_replaced() -> None:
     own = nn.Linear(3, 3)
     own.forward = lambda x: x  # type: ignore[method-assign]
     layers = {"Scaled": Scaled(5, 4), "forward": own, "2 groups": nn.Conv2d(4, 4, 3, groups=2),
-              "max_norm": nn.Embedding(5, 4, max_norm=1.0)}  # fmt: skip
+              "max_norm": nn.Embedding(5, 4, max_norm=1.0),
+              "ParametrizedLinear": parametrized.orthogonal(nn.Linear(3, 3)),
+              "other parameters": prune.l1_unstructured(nn.Linear(3, 3), "weight", 0.5)}  # fmt: skip
     for reason, layer in layers.items():
         assert reason in replaceable(layer)
     assert not any(map(replaceable, (nn.Linear(3, 3), nn.Conv2d(4, 4, 3), nn.Embedding(5, 4))))

@@ -276,3 +276,10 @@ def test_estimates_of_groups() -> None:
 
 def test_it_is_reached_from_the_package() -> None:
     assert noworse.sensitivity.measure is measure
+
+
+def test_settings_that_there_are_not() -> None:
+    with pytest.raises(TypeError, match="unknown sede: expected dtype, forward, distill, seed"):
+        measure(net(), loss, batches(), {"0.weight": rounding}, sede=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="sede"):
+        noworse.neighborhood(net(), loss, batches(), sede=1)

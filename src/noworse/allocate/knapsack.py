@@ -31,16 +31,13 @@ DAMPINGS = (1.0, 0.5, 0.25)  # shares of the pairs that a round takes as given
 class Choices:
     """What may be chosen: ``costs[i][j]`` in nats and ``sizes[i][j]`` in bits of choice j of layer i.
 
-    ``pairs`` (n, n) holds p for all choices, numbered layer by layer; None: layers add up. Choices whose ``quadratic``
-    term is above ``trust`` are left out: there neither signed sums nor second order mean anything. BadInput where
-    a layer has no choice, or the lists disagree.
+    ``pairs`` (n, n) holds p for all choices, numbered layer by layer; None: layers add up. BadInput where a layer has
+    no choice, or the lists disagree.
     """
 
     costs: Sequence[Sequence[float]]
     sizes: Sequence[Sequence[float]]
     pairs: Matrix | None = None
-    quadratic: Sequence[Sequence[float]] | None = None
-    trust: float = math.inf
 
     def __post_init__(self) -> None:
         lengths = [len(row) for row in self.costs]
@@ -53,12 +50,6 @@ class Choices:
         total = sum(lengths)
         if self.pairs is not None and self.pairs.shape != (total, total):
             raise BadInput(f"pairs of shape {self.pairs.shape}: expected ({total}, {total})")
-
-    def allowed(self) -> list[list[bool]]:
-        """Which choices may be taken; where a layer has none within trust, that of least quadratic term."""
-        if self.quadratic is None:
-            return [[True] * len(row) for row in self.costs]
-        return [[q <= max(self.trust, min(row)) for q in row] for row in self.quadratic]
 
     @property
     def offsets(self) -> NDArray[np.int64]:
@@ -114,9 +105,8 @@ def _changes(choices: Choices, limit: float, chosen: Sequence[int]) -> Matrix:
     """
     lengths = [len(row) for row in choices.costs]
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    alone, sizes, allowed = (np.concatenate([np.asarray(row) for row in table])
-                             for table in (choices.costs, choices.sizes, choices.allowed()))  # fmt: skip
-    usable = allowed[:, None] & allowed & (owner[:, None] != owner)
+    alone, sizes = (np.concatenate([np.asarray(row) for row in table]) for table in (choices.costs, choices.sizes))
+    usable = owner[:, None] != owner
     now = (choices.offsets + np.array(chosen))[owner]  # what is chosen in the layer of each choice
     total = alone if choices.pairs is None else alone + _given(choices, chosen)
     change, more = total - total[now], sizes - sizes[now]
@@ -193,12 +183,11 @@ def knapsack(choices: Choices, limit: float, extra: Matrix | None = None) -> lis
     lengths = [len(row) for row in choices.costs]
     costs = np.concatenate([np.asarray(row, float) for row in choices.costs]) + (0 if extra is None else extra)
     sizes = np.concatenate([np.asarray(row, float) for row in choices.sizes])
-    allowed = np.concatenate([np.asarray(row) for row in choices.allowed()])
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    least = sum(float(sizes[(owner == i) & allowed].min()) for i in range(len(lengths)))
+    least = sum(float(sizes[owner == i].min()) for i in range(len(lengths)))
     if least > limit:
         raise BadInput(f"a size limit of {limit:.0f} bits: the smallest choice takes {least:.0f}")
-    kept = np.flatnonzero(allowed & ~_dominated(costs, sizes, owner, allowed))
+    kept = np.flatnonzero(~_dominated(costs, sizes, owner))
     kept = kept[_possible(costs[kept], sizes[kept], owner[kept], limit)]
     costs, sizes, owner = costs[kept], sizes[kept], owner[kept]
     one_each = csr_matrix((np.ones(len(kept)), (owner, np.arange(len(kept)))), shape=(len(lengths), len(kept)))
@@ -258,42 +247,27 @@ def _possible(costs: Matrix, sizes: Matrix, owner: NDArray[np.int64], limit: flo
     return reduced - reduced[taken(high)][owner] <= gap + SLACK * float(np.abs(costs).max())
 
 
-def _dominated(costs: Matrix, sizes: Matrix, owner: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _dominated(costs: Matrix, sizes: Matrix, owner: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Choices than which another of the same layer is neither larger nor costs more."""
     found = np.zeros(len(costs), bool)
     for i in range(int(owner[-1]) + 1):
-        rows = np.flatnonzero((owner == i) & allowed)
+        rows = np.flatnonzero(owner == i)
         order = rows[np.lexsort((costs[rows], sizes[rows]))]
         best = np.minimum.accumulate(np.concatenate([[np.inf], costs[order]]))[:-1]
         found[order[costs[order] >= best]] = True
     return found
 
 
-def pareto(choices: Choices, points: int = 32) -> list[list[int]]:
-    """Choices of falling size at equally spaced limits between the largest and the smallest; each costs more than the
-    one before.
-    """
-    allowed = choices.allowed()
-    rows = [[s for s, ok in zip(row, oks, strict=True) if ok] for row, oks in zip(choices.sizes, allowed, strict=True)]
-    low, high = float(sum(map(min, rows))), float(sum(map(max, rows)))
-    found: list[list[int]] = []
-    for limit in np.linspace(high, low, points):
-        chosen = allocate(choices, max(float(limit), low))
-        if not found or choices.size(chosen) < choices.size(found[-1]):
-            found.append(chosen)
-    return found
-
-
 def back_off(choices: Choices, chosen: Sequence[int]) -> Iterator[list[int]]:
     """The choice again and again with one layer more bits: that whose loss falls most for each of them."""
-    current, allowed = list(chosen), choices.allowed()
+    current = list(chosen)
     while True:
         moves = []
         before = choices.cost(current)
         for i, row in enumerate(choices.sizes):
             for j, size in enumerate(row):
                 more = size - row[current[i]]
-                if more > 0 and allowed[i][j]:
+                if more > 0:
                     trial = [*current[:i], j, *current[i + 1 :]]
                     moves.append(((before - choices.cost(trial)) / more, i, j))
         if not moves:

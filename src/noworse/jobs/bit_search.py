@@ -15,35 +15,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from noworse.allocate.knapsack import Choices, allocate, back_off, settle
 from noworse.allocate.predict import Predictor
 from noworse.errors import BadInput
-from noworse.model.quantized import OUTPUT, Range, attach
-from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
-from noworse.propose.bits import clip
-from noworse.propose.bits.costs import COSTS, fisher_diagonals, gradient_sums, paper_cost, simple_costs
-from noworse.propose.bits.proposals import FULL, Proposal, propose, true_costs
-from noworse.propose.bits.sites import Survey, survey
-from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
-from noworse.survey.flops import count_flops
-from noworse.survey.moments import input_moments
-from noworse.survey.norms import fold_norms
-from noworse.task import data
+from noworse.propose.bits.costs import COSTS, TRUE
+from noworse.propose.bits.net import Net
+from noworse.propose.bits.proposals import FULL, Proposal
 from noworse.task.data import Batch
-from noworse.task.distances import Distiller, distiller_of
 from noworse.task.task import Task
 
-DEFAULT, PAPER = "default", "paper"
-TRUE = "loss"  # the cost of the default preset
-CLIPPINGS = ("mse", "max")  # of activations
-LEVELS = {DEFAULT: (2, 3, 4, 6, 8, 16), PAPER: (2, 4, 8, 16)}
-COST_SAMPLES, FEWEST, MOMENT_SAMPLES, RANGE_SAMPLES, AT_A_TIME = 256, 32, 4096, 512, 64
-WORK = 2e12  # operations for measuring costs: large nets are measured on fewer samples, FEWEST at least
 JOINT_SAMPLES = 1024  # on which whole allocations are tried
 TRIES = 12  # changes of the best allocation that are tried
-HELD_BACK = 0.25  # of calib: where the search measures
 BISECTIONS = 9
 MARGIN = 0.7  # of the tolerance is used on calib
 BACK_OFF_SHARE = 0.05  # of all bits that a failed verification adds
@@ -62,23 +46,15 @@ class LayerBits:
     cost: float  # predicted loss of this weight alone, nats
 
 
-class Search:
-    """The original with norms folded, its proposals and what they cost; ``student`` is the choice being measured."""
+class Search(Net):
+    """A net, its proposals and what they cost; ``student`` is the choice being measured."""
 
     def __init__(
         self, task: Task, calib: list[Batch], activation_bits: int | None, preset: str, cost: str, seed: int
     ) -> None:
-        self.task, self.calib, self.activation_bits = task, calib, activation_bits
-        self.preset, self.cost, self.seed = preset, cost, seed
-        self.shown, self.held_back = data.split(calib, HELD_BACK, seed)
-        original = float32_copy(task.model)
-        kept = kept_tensors(state_tensors(original), task.keep) if task.keep else set()
-        first = next(self._batches(8))
-        self.teacher, _ = fold_norms(original, lambda module: self.forward(module, first), kept)
+        super().__init__(task, calib, activation_bits, preset, seed)
+        self.cost = cost
         self.student = self.teacher
-        runs = (functools.partial(self.forward, self.teacher, batch) for batch in self._batches(RANGE_SAMPLES))
-        self.survey: Survey = survey(self.teacher, runs, kept)
-        self.sites = {site.key: site for site in self.survey.sites}
 
     def rounding_inputs(self, bits: int | None) -> Search:
         """The same search with inputs of so many bits, None: as they are; what is known of weights stays known."""
@@ -87,34 +63,10 @@ class Search:
         other.activation_bits = bits
         return other
 
-    @torch.no_grad()
-    def forward(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
-        return self.task.outputs(module, batch)
-
-    def _batches(self, most: int) -> Iterator[Batch]:
-        """The first samples of those that rounding and ranges are fitted to, a few at a time."""
-        return data.first_samples(self.shown, most, AT_A_TIME)
-
-    def _unseen(self, most: int) -> list[Batch]:
-        """At most so many samples that nothing is fitted to; ``FEWEST`` though, where calib is small."""
-        here = max(FEWEST, sum(map(data.batch_size, self.held_back)))
-        return list(data.first_samples([*self.held_back, *self.shown], min(most, here), AT_A_TIME))
-
-    @functools.cached_property
-    def distiller(self) -> Distiller:
-        """The loss between the outputs of two models."""
-        return distiller_of(self.task.distill, self.forward(self.teacher, next(self._batches(AT_A_TIME))))
-
     @functools.cached_property
     def proposals(self) -> list[list[Proposal]]:
         """What may be chosen for each site, without costs."""
-        if self.preset == PAPER:
-            return [propose(site, LEVELS[PAPER], None, "laplace", False) for site in self.survey.sites]
-        runs = (functools.partial(self.forward, self.teacher, batch) for batch in self._batches(MOMENT_SAMPLES))
-        weights = {site.key: site.weight for site in self.survey.sites}
-        moments = input_moments(self.teacher, weights, runs)
-        return [propose(site, LEVELS[DEFAULT], moments.get(site.key)) for site in self.survey.sites]
+        return self.method.propose(self)
 
     @functools.cached_property
     def choices(self) -> Choices:
@@ -125,129 +77,10 @@ class Search:
     def priced(self, cost: str) -> Choices:
         """The proposals with what they cost in one way of ``COSTS``."""
         flat = [proposal for row in self.proposals for proposal in row]
-        pairs = None
-        if self.preset == PAPER:
-            costs = self._published(flat)
-        elif cost == TRUE:
-            batches = self._unseen(self._cost_samples(len(flat)))
-            costs, pairs = true_costs(self.teacher, self.forward, batches, self.sites, flat, self.distiller)
-        else:
-            costs = simple_costs(cost, self.sites, flat, {} if cost == "mse" else self._diagonals)
+        costs, pairs = self.method.costs(self, flat, cost)
         ends = np.cumsum([len(row) for row in self.proposals]).tolist()
         rows = [costs[end - len(row) : end] for end, row in zip(ends, self.proposals, strict=True)]
         return Choices(rows, [[p.bits for p in row] for row in self.proposals], pairs)
-
-    def _cost_samples(self, proposals: int) -> int:
-        """How many samples the true cost of so many proposals is measured on."""
-        batch = next(self._batches(1))
-        operations = count_flops(self.teacher, functools.partial(self.forward, batch=batch), data.batch_size(batch))
-        return min(COST_SAMPLES, max(FEWEST, int(WORK / max(operations * proposals, 1))))
-
-    @functools.cached_property
-    def _diagonals(self) -> dict[str, Tensor]:
-        for site in self.survey.sites:
-            site.weight.requires_grad_(True)
-        outputs = ((self.task.outputs(self.teacher, b), data.batch_size(b)) for b in self._batches(COST_SAMPLES))
-        found = fisher_diagonals(self.sites, outputs, self.distiller, self.seed)
-        self.teacher.requires_grad_(False)
-        return found
-
-    def losses(self) -> Tensor:
-        """Per-sample losses of the teacher with the labels of calib."""
-        batches = self._batches(COST_SAMPLES)
-        return torch.cat([self.task.labelled_losses(self.teacher, b, "the preset 'paper'") for b in batches])
-
-    def _published(self, proposals: Sequence[Proposal]) -> list[float]:
-        return [
-            paper_cost(
-                self.teacher, (site := self.sites[p.name]), p, self._ranges(p).get(site.layers[0]),
-                self.survey.inputs.get(site.layers[0]), self.losses,
-            )
-            for p in proposals
-        ]  # fmt: skip
-
-    @functools.cached_property
-    def directions(self) -> dict[str, str]:
-        """Which way the inputs of each layer are rounded."""
-        if self.preset != PAPER:
-            return dict.fromkeys(self.survey.inputs, "nearest")
-        sums = gradient_sums(self.teacher, self.survey.inputs, self.losses)
-        return {name: "up" if total < 0 else "down" for name, total in sums.items()}
-
-    def _ranges(self, proposal: Proposal) -> dict[str, Range]:
-        """The ranges of the inputs of a weight's layers; as wide as the weight's codes in LLC."""
-        bits = self.activation_bits
-        if bits is not None and self.preset == PAPER:
-            bits = proposal.width if proposal.rounded else None
-        if bits is None:
-            return {}
-        found = {}
-        for name in self.sites[proposal.name].layers:
-            if name in self.survey.inputs:
-                found[name] = self._range(name, bits)
-        return found
-
-    def _sums(self) -> dict[str, Range]:
-        """The ranges of outputs that end in sums."""
-        bits = None if self.preset == PAPER else self.activation_bits
-        return {} if bits is None else {name + OUTPUT: self._range(name + OUTPUT, bits) for name in self.survey.sums}
-
-    def _range(self, name: str, bits: int) -> Range:
-        way = "laplace" if self.preset == PAPER else self._clipping(bits)
-        return self._clipped(name, bits, way)
-
-    @functools.cache  # noqa: B019  (a search lives as long as its ranges)
-    def _clipped(self, name: str, bits: int, way: str) -> Range:
-        ends = name.endswith(OUTPUT)
-        seen = self.survey.sums[name.removesuffix(OUTPUT)] if ends else self.survey.inputs[name]
-        limits = clip.limits(seen.sample, bits, way, (seen.low, seen.high))
-        return Range.covering(*limits, bits, self.directions.get(name, "nearest"))
-
-    @functools.cache  # noqa: B019
-    @torch.no_grad()
-    def _clipping(self, bits: int) -> str:
-        """Ranges of least squared error, or those that clip nothing, by what rounding activations alone loses.
-
-        Few large values say little in the squared error, and may mean much: those of transformers do.
-        """
-        places = [*self.survey.inputs, *(name + OUTPUT for name in self.survey.sums)]
-        batches = [(b, self.forward(self.teacher, b)) for b in self._batches(2 * AT_A_TIME)]
-        losses = {}
-        for way in CLIPPINGS:
-            ranges = {name: self._clipped(name, bits, way) for name in places}
-            module = attach(copy.deepcopy(self.teacher), ranges)
-            found = [self.distiller(self.forward(module, b), original) for b, original in batches]
-            losses[way] = float(torch.cat(found).double().mean())
-        return min(CLIPPINGS, key=losses.__getitem__)
-
-    @torch.no_grad()
-    def build(self, chosen: Sequence[Proposal]) -> nn.Module:
-        """The teacher with the chosen weights, hooks that round inputs of layers, and biases that make up for both."""
-        module = copy.deepcopy(self.teacher)
-        ranges = self._sums()
-        for proposal in chosen:
-            if proposal.rounded is not None:
-                module.get_parameter(proposal.name).copy_(proposal.rounded.decode())
-            ranges |= self._ranges(proposal)
-        attach(module, ranges)
-        return module if self.preset == PAPER else self._corrected(module)
-
-    def _corrected(self, module: nn.Module) -> nn.Module:
-        """The module with biases that bring means of outputs back, if on the samples of these it loses less."""
-        batch, original, means = self._means
-        moved = copy.deepcopy(module)
-        run = functools.partial(self.forward, moved, batch)
-        outputs = self.forward(module, batch), correct_biases(moved, means, run)
-        kept, corrected = (float(self.distiller(z, original).double().mean()) for z in outputs)
-        return moved if corrected < kept else module
-
-    @functools.cached_property
-    def _means(self) -> tuple[Batch, Tensor, Means]:
-        """Samples, what the original makes of them, and the means of what its layers return."""
-        count = samples_of(self.shown[0])
-        batch = next(data.first_samples(self.shown, count, count))
-        layers = {name for site in self.survey.sites for name in site.layers}
-        return batch, *output_means(self.teacher, layers, functools.partial(self.forward, self.teacher, batch))
 
     def pick(self, indices: Sequence[int]) -> list[Proposal]:
         """The proposals of these numbers, one per site."""
@@ -265,7 +98,7 @@ class Search:
 
     def settled(self, limit: float) -> list[int]:
         """Of several allocations within ``limit`` bits the one that loses least as a whole, for true costs."""
-        if self.preset == PAPER or self.cost != TRUE:
+        if not self.method.settles or self.cost != TRUE:
             return allocate(self.choices, limit)
         starts = [allocate(self.choices, limit), allocate(replace(self.choices, pairs=None), limit)]
         starts += [allocate(self.priced(cost), limit) for cost in COSTS if cost != TRUE]
@@ -274,7 +107,7 @@ class Search:
 
     def _uniform(self, limit: float) -> list[list[int]]:
         """The largest bit-width for all layers alike that fits, if any."""
-        fits = [[j] * len(self.proposals) for j in range(len(LEVELS[self.preset]) + 1)]
+        fits = [[j] * len(self.proposals) for j in range(len(self.method.levels) + 1)]
         return [chosen for chosen in fits if self.choices.size(chosen) <= limit][-1:]
 
     @torch.no_grad()
@@ -287,8 +120,8 @@ class Search:
 
     @functools.cached_property
     def _joint(self) -> list[tuple[Batch, Tensor]]:
-        samples = min(JOINT_SAMPLES, 4 * self._cost_samples(sum(map(len, self.proposals))))
-        return [(b, self.forward(self.teacher, b)) for b in self._unseen(samples)]
+        samples = min(JOINT_SAMPLES, 4 * self.affordable(sum(map(len, self.proposals))))
+        return [(b, self.forward(self.teacher, b)) for b in self.unseen(samples)]
 
     def fixed(self, bits: Mapping[str, int]) -> list[Proposal]:
         """The bits that are given for each layer; layers without are left as they are."""
@@ -333,7 +166,7 @@ class Search:
         """A row for each site."""
         rows = []
         for k, (site, proposal) in enumerate(zip(self.survey.sites, chosen, strict=True)):
-            ranges = list(self._ranges(proposal).values())
+            ranges = list(self.ranges(proposal).values())
             rows.append(LayerBits(
                 site.name, proposal.width, site.weight.numel(), ranges[0].bits if ranges else None,
                 proposal.rounded.rounding if proposal.rounded else "none",

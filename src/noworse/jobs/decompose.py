@@ -25,12 +25,12 @@ from noworse.judge.verify import verify_module
 from noworse.model.attention import Attention, openable
 from noworse.model.factorised import copied, replace
 from noworse.model.tensors import float32_copy
-from noworse.papers.llc import ranks as paper
 from noworse.propose.ranks import choose
 from noworse.propose.ranks.build import Run, build
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_attention
-from noworse.propose.ranks.spectrum import FISHER, KRONECKER, PLAIN, SCALED, WHITENED
+from noworse.propose.ranks.strategy import Ranks
+from noworse.propose.strategies import DEFAULT, RANKS, strategy
 from noworse.survey.flops import count_flops
 from noworse.survey.kronecker import Curvature, measure
 from noworse.task import data
@@ -38,14 +38,8 @@ from noworse.task.data import Batch
 from noworse.task.distances import Distiller, distiller_of
 from noworse.task.task import Task
 
-PAPER = "paper"
-# how the error of a rank is weighed: ours, LLC as published, and what others do, chosen like ours at equal slopes
-WEIGHTINGS = {"default": KRONECKER, "svd": PLAIN, "fwsvd": FISHER, "asvd": SCALED, "svd-llm": WHITENED, PAPER: PLAIN}
 CURVATURE_SAMPLES, REFRESH_SAMPLES, AT_A_TIME = 2048, 256, 64
 HELD_BACK = 0.2  # of calib: where the search measures
-# Curvature holds near the original; where much is cut, outputs count that hardly mattered there. More of their mean
-# gradient is added to each then: as much as outputs on the part of calib held back say.
-SPREADS = (0.0, 0.1, 1.0, 10.0)
 BISECTIONS, LOOKS = 10, 3
 MEMORISED = 0.5  # of the tolerance is used on calib: nets lose less on images that they were trained on
 BACK_OFF = 0.5
@@ -98,7 +92,7 @@ def decompose(
     tolerance: float | str = "1%",
     drop: float | None = None,
     only: Filter | None = None,
-    preset: str = "default",
+    preset: str = DEFAULT,
     **extras: Any,
 ) -> Decomposition:
     """A copy of ``model`` whose layers are replaced by low-rank factors, as few parameters as ``tolerance`` allows.
@@ -119,29 +113,29 @@ def decompose_task(
     tolerance: float | str = "1%",
     drop: float | None = None,
     only: Filter | None = None,
-    preset: str = "default",
+    preset: str = DEFAULT,
     seed: int = 0,
 ) -> Decomposition:
     """``decompose`` for a Task."""
     begin = time.monotonic()
-    if preset not in WEIGHTINGS:
-        raise BadInput(f"unknown preset {preset!r} of decompose: expected one of {', '.join(WEIGHTINGS)}")
+    method: Ranks = strategy(RANKS, preset, "decompose")
     if drop is not None and not (isinstance(drop, (int, float)) and 0 < drop < 1):
         raise BadInput(f"drop is {drop!r}: expected a share of the parameters between 0 and 1")
-    if drop is not None and preset == PAPER:
-        raise BadInput("drop was given with the preset 'paper', which stops where the loss says: expected one of them")
+    if drop is not None and method.search is not None:
+        expected = "which stops where the loss says: expected one of them"
+        raise BadInput(f"drop was given with the preset {preset!r}, {expected}")
     calib, held_out = data.disjoint(task.calib, task.verify)
     original = Original(task, held_out)
     limit = parse_tolerance(tolerance, original.mean_loss)
     search = Search(task, calib, only, preset, seed)
     samples = sum(map(data.batch_size, held_out))
-    if preset == PAPER:
-        results: Iterator[tuple[nn.Module, Chosen]] = iter([search.as_published()])
+    if method.search is not None:
+        results: Iterator[tuple[nn.Module, Chosen]] = iter([search.by_itself()])
     elif drop is not None:
         results = iter([search.at_drop(drop)])
     else:
         results = (search.within(MEMORISED * limit * BACK_OFF**look, samples) for look in range(LOOKS))
-    looks = LOOKS if drop is None and preset != PAPER else 1
+    looks = LOOKS if drop is None and method.search is None else 1
     for look, (trial, chosen) in enumerate(results, 1):
         module = search.finish(trial, chosen)
         verdict = verify_module(module, original, tolerance=limit, look=look, looks=looks, confidence=CONFIDENCE)
@@ -167,8 +161,8 @@ class Search:
         self.teacher = float32_copy(task.model)
         open_attention(self.teacher)
         self.student = self.teacher
-        self.weighting = WEIGHTINGS[preset]
-        self.spreads = SPREADS if self.weighting == KRONECKER else (0.0,)
+        self.method: Ranks = strategy(RANKS, preset, "decompose")
+        self.spreads = self.method.spreads
         self.generator = torch.Generator().manual_seed(seed)
         self.shown, self.held_back = data.split(calib, HELD_BACK, seed)
         self.sites: Sites = find_sites(self.teacher, only)
@@ -209,15 +203,15 @@ class Search:
         return self._offers(self.spreads[0])
 
     def _offers(self, spread: float) -> Offers:
-        layers = self.sites.layers
-        analyses = {name: Analysis(layers[name], c, self.weighting, spread) for name, c in self.curvature.items()}
+        layers, weighting = self.sites.layers, self.method.weighting
+        analyses = {name: Analysis(layers[name], c, weighting, spread) for name, c in self.curvature.items()}
         with torch.no_grad():
             return Offers(analyses, {name: analysis.candidates() for name, analysis in analyses.items()})
 
     def build(self, offers: Offers, chosen: Chosen, refresh: bool) -> nn.Module:
         """The teacher with the chosen layers replaced."""
         runs: Sequence[Run] = ()
-        if refresh and self.weighting == KRONECKER:
+        if refresh and self.method.refreshes:
             runs = [functools.partial(self.forward, batch=batch) for batch in self._batches(REFRESH_SAMPLES)]
         with torch.no_grad():
             return build(self.teacher, offers.analyses, chosen, runs)
@@ -261,13 +255,14 @@ class Search:
                 high = middle
         return self._nearest(choose.dropped(best, self.sizes)) if best else (self.build(self.offers, {}, False), best)
 
-    def as_published(self) -> tuple[nn.Module, Chosen]:
-        """LLC's own search; it needs the labels of calib."""
+    def by_itself(self) -> tuple[nn.Module, Chosen]:
+        """The method's own search; it needs the labels of calib."""
+        assert self.method.search is not None
 
         def losses(module: nn.Module) -> Iterator[Tensor]:
-            return (self.task.labelled_losses(module, batch, "the preset 'paper'") for batch in self.calib)
+            return (self.task.labelled_losses(module, batch, f"the preset {self.preset!r}") for batch in self.calib)
 
-        return paper.search(self.teacher, self.sites.layers, losses)
+        return self.method.search(self.teacher, self.sites.layers, losses)
 
     def finish(self, trial: nn.Module, chosen: Chosen) -> nn.Module:
         """A copy of the caller's model, in its own dtype and mode, with the factors of ``trial``."""

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from noworse.errors import BadInput
 from noworse.format import File, write
 from noworse.io import Lossless, load_model
-from noworse.jobs.bit_search import CONFIDENCE, DEFAULT, LEVELS, LOOKS, LayerBits, Search
+from noworse.jobs.bit_search import CONFIDENCE, LOOKS, LayerBits, Search
 from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, parse_tolerance
 from noworse.judge.verify import verify_module
 from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
 from noworse.propose.bits.costs import COSTS
 from noworse.propose.bits.proposals import FULL, Proposal
+from noworse.propose.strategies import BITS, DEFAULT, strategy
 from noworse.representation import Representation
 from noworse.task import data
 from noworse.task.data import Batch
@@ -113,8 +114,7 @@ def quantize_task(
     seed: int = 0,
 ) -> Quantization:
     """``quantize`` for a Task; ``cost`` other than "loss" ("mse", "trace", "fisher") allocates as others do."""
-    if preset not in LEVELS:
-        raise BadInput(f"unknown preset {preset!r} of quantize: expected one of {', '.join(LEVELS)}")
+    strategy(BITS, preset, "quantize")
     if cost not in COSTS:
         raise BadInput(f"unknown cost {cost!r}: expected one of {', '.join(COSTS)}")
     calib, held_out = data.disjoint(task.calib, task.verify)

@@ -125,7 +125,7 @@ def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def openable(layer: nn.Module) -> bool:
-    """Whether ``Attention`` can stand for this layer."""
-    if not isinstance(layer, nn.MultiheadAttention):
+    """Whether ``Attention`` can stand for this layer: one of torch's own class and forward, without extra rows."""
+    if type(layer) is not nn.MultiheadAttention or "forward" in vars(layer):
         return False
     return layer.bias_k is None and layer.bias_v is None and not layer.add_zero_attn

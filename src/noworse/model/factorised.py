@@ -46,6 +46,8 @@ def replaceable(layer: nn.Module) -> str:
         return f"a {type(layer).__name__}, which may use its weight in another way than torch's own layers"
     if "forward" in vars(layer):
         return "it has a forward of its own"
+    if layer._parameters.get("weight") is None:
+        return "its weight is computed from other parameters"
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         return f"a convolution of {layer.groups} groups"
     if isinstance(layer, nn.Embedding) and layer.max_norm is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {"nearest": torch.round, "up": torch.ceil, "down": torch.floor}
+from noworse.model.quantized import WAYS
 
 
 def weight_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], Tensor]:
@@ -18,7 +18,7 @@ def weight_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], 
         rows = weights.reshape(len(weights), -1) if weights.ndim > 1 else weights.reshape(1, -1)
         step = rows.abs().amax(1, keepdim=True) / top
         step = torch.where(step > 0, step, 1.0)
-        levels = ROUNDINGS[rounding](rows / step).clamp(-top, top)
+        levels = WAYS[rounding](rows / step).clamp(-top, top)
         return (levels * step - rows).reshape(weights.shape)
 
     return error
@@ -32,7 +32,7 @@ def input_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], T
         step = (high - low) / (2**bits - 1)
         step = torch.where(step > 0, step, 1.0)
         bottom = torch.round(low / step)
-        levels = ROUNDINGS[rounding](inputs / step).clamp(bottom, bottom + 2**bits - 1)
+        levels = WAYS[rounding](inputs / step).clamp(bottom, bottom + 2**bits - 1)
         return levels * step - inputs
 
     return error

@@ -20,7 +20,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
@@ -34,7 +34,9 @@ from noworse.task.data import Batch
 from noworse.task.distances import Distiller, distiller_of
 from noworse.task.task import Forward, Loss
 
-KINDS = ("first-order", "quadratic", "gauss-newton", "divergence", "secant", "second-order", "fisher", "loss")
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 DEFAULT = "divergence"
 FISHER_SAMPLES = 16  # whose gradients are summed before they are squared: sampled labels cancel between them
 
@@ -48,17 +50,22 @@ class Estimate:
     samples: int
 
 
+class Settings(TypedDict, total=False):
+    """How models are run: in which type, by which function in place of ``model(*inputs)``, how outputs are compared."""
+
+    dtype: torch.dtype  # float32
+    forward: Forward | None
+    distill: str  # "kl"
+    seed: int  # 0; of sampled labels
+
+
 def measure(
     model: nn.Module,
     loss: Loss | None,
     batches: Iterable[Batch],
     errors: Mapping[str, Error | Shift],
     kind: str = DEFAULT,
-    *,
-    dtype: torch.dtype = torch.float32,
-    forward: Forward | None = None,
-    distill: str = "kl",
-    seed: int = 0,
+    **settings: Unpack[Settings],
 ) -> dict[str, Estimate]:
     """How much each of ``errors`` changes the mean loss, by one of ``KINDS``.
 
@@ -68,28 +75,6 @@ def measure(
     loss, the distillation loss to the model's own outputs (see ``noworse.distill``) needs no labels. A layer that is
     called several times has an error in each; one never called changes nothing. BadInput for what cannot be used.
     """
-    values = collect(model, loss, batches, errors, kind, dtype=dtype, forward=forward, distill=distill, seed=seed)
-    return {label: estimate(*found) for label, found in values.items()}
-
-
-def estimate(values: NDArray[np.float64], sizes: NDArray[np.float64]) -> Estimate:
-    """Mean over samples and its standard error, from means of independent groups and their sizes."""
-    total, groups = float(sizes.sum()), len(values)
-    mean = float(sizes @ values) / total
-    spread = math.sqrt(float((sizes * (values - mean)) @ (sizes * (values - mean)))) / total
-    error = spread * math.sqrt(groups / (groups - 1)) if groups > 1 else math.nan
-    return Estimate(mean, error, int(total))
-
-
-def collect(
-    model: nn.Module,
-    loss: Loss | None,
-    batches: Iterable[Batch],
-    errors: Mapping[str, Error | Shift],
-    kind: str = DEFAULT,
-    **settings: Any,
-) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """What ``measure`` averages: values and numbers of samples, for each sample or ("fisher") for a few together."""
     if kind not in KINDS:
         raise BadInput(f"unknown kind {kind!r} of sensitivity: expected one of {', '.join(KINDS)}")
     runs = Runs(model, loss, batches, errors, **settings)
@@ -99,11 +84,20 @@ def collect(
         samples = data.batch_size(visit.batch)
         sizes += [float(samples)] if kind == "fisher" else [1.0] * samples
         found: Iterable[tuple[str, Tensor]]
-        found = _fisher(visit) if kind == "fisher" else ((n, KINDS_OF[kind](visit, visit.move(n))) for n in runs.shifts)
+        found = _fisher(visit) if kind == "fisher" else ((n, VALUES[kind](visit, visit.move(n))) for n in runs.shifts)
         for label, value in found:
             values[label].append(value.double().cpu().reshape(-1))
     counts = np.array(sizes)
-    return {label: (torch.cat(parts).numpy(), counts) for label, parts in values.items()}
+    return {label: estimate(torch.cat(parts).numpy(), counts) for label, parts in values.items()}
+
+
+def estimate(values: NDArray[np.float64], sizes: NDArray[np.float64]) -> Estimate:
+    """Mean over samples and its standard error, from means of independent groups and their sizes."""
+    total, groups = float(sizes.sum()), len(values)
+    mean = float(sizes @ values) / total
+    spread = math.sqrt(float((sizes * (values - mean)) @ (sizes * (values - mean)))) / total
+    error = spread * math.sqrt(groups / (groups - 1)) if groups > 1 else math.nan
+    return Estimate(mean, error, int(total))
 
 
 @dataclass
@@ -121,6 +115,55 @@ class Visit:
         """The errors of one shift on this batch."""
         return Move(self.weights[label], self.runs.model.input_move(self.runs.shifts[label], self.seen))
 
+    def tangents(self, move: Move) -> tuple[Tensor, list[Tensor]]:
+        """Derivatives along a move of the losses (B,) and of the outputs."""
+        return self.runs.model.tangents(self.batch, move)
+
+    def changes(self, move: Move) -> list[Tensor]:
+        """How far the outputs move."""
+        with torch.no_grad():
+            outputs = self.runs.model.at(self.batch, move)[1]
+        return [moved - before for moved, before in zip(outputs, self.outputs, strict=True)]
+
+    def slope(self, changes: list[Tensor]) -> Tensor:
+        """(∂ℓ/∂z)ᵀ dz of changes dz of the outputs, (B,)."""
+        return self.runs.model.output_slope(self.batch, self.outputs, changes)
+
+    def curvature(self, changes: list[Tensor]) -> Tensor:
+        """½ dzᵀ (∂²ℓ/∂z²) dz of changes dz of the outputs, (B,)."""
+        return self.runs.model.output_curvature(self.batch, self.outputs, changes) / 2
+
+    def second(self, move: Move) -> Tensor:
+        """½ (δ, ε)ᵀ H (δ, ε) of a move, (B,)."""
+        return self.runs.model.second(self.batch, move) / 2
+
+    @torch.no_grad()
+    def actual(self, move: Move, size: float = 1.0) -> Tensor:
+        """The change of the losses (B,) where everything moves so many times its error."""
+        return self.runs.model.at(self.batch, move, size)[0] - self.losses
+
+
+def _gauss_newton(visit: Visit, move: Move) -> Tensor:
+    slope, outputs = visit.tangents(move)
+    return slope + visit.curvature(outputs)
+
+
+def _secant(visit: Visit, move: Move) -> Tensor:
+    changes = visit.changes(move)
+    return visit.slope(changes) + visit.curvature(changes)
+
+
+VALUES: dict[str, Callable[[Visit, Move], Tensor]] = {
+    "first-order": lambda visit, move: visit.tangents(move)[0],
+    "quadratic": lambda visit, move: visit.curvature(visit.tangents(move)[1]),
+    "gauss-newton": _gauss_newton,
+    "divergence": lambda visit, move: visit.curvature(visit.changes(move)),
+    "secant": _secant,
+    "second-order": lambda visit, move: visit.tangents(move)[0] + visit.second(move),
+    "loss": Visit.actual,
+}
+KINDS = (*VALUES, "fisher")
+
 
 class Runs:
     """A shifted model with checked batches and errors; without a loss it distils the model's own outputs."""
@@ -131,22 +174,21 @@ class Runs:
         loss: Loss | None,
         batches: Iterable[Batch],
         errors: Mapping[str, Error | Shift],
-        *,
-        dtype: torch.dtype = torch.float32,
-        forward: Forward | None = None,
-        distill: str = "kl",
-        seed: int = 0,
+        **settings: Unpack[Settings],
     ) -> None:
+        unknown = settings.keys() - Settings.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"unknown {', '.join(sorted(unknown))}: expected {', '.join(Settings.__annotations__)}")
         if not isinstance(errors, Mapping) or not errors:
             raise BadInput(f"errors is {type(errors).__name__}: expected a mapping from names to errors, not empty")
         self.shifts = {n: dict(e) if isinstance(e, Mapping) else {n: e} for n, e in errors.items()}
-        self.forward = forward or data.forward
-        self.model = ShiftedModel(model, loss or self._distil, dtype)
+        self.forward = settings.get("forward") or data.forward
+        self.model = ShiftedModel(model, loss or self._distil, settings.get("dtype", torch.float32))
         for label, shift in self.shifts.items():
             self.model.check(shift, label)
         self.batches = [self.model.batch(batch) for batch in data.materialise(batches, "data", 1)]
-        self.generator = torch.Generator().manual_seed(seed)
-        self.distill = distill
+        self.generator = torch.Generator().manual_seed(settings.get("seed", 0))
+        self.distill = settings.get("distill", "kl")
         self._target: Tensor | None = None
         self._distils = loss is None
 
@@ -177,58 +219,6 @@ class Runs:
     def _distil(self, model: nn.Module, batch: Batch) -> Tensor:
         assert self._target is not None
         return self.distiller(self.forward(model, batch), self._target)
-
-
-def _first(visit: Visit, move: Move) -> Tensor:
-    return visit.runs.model.tangents(visit.batch, move)[0]
-
-
-def _quadratic(visit: Visit, move: Move) -> Tensor:
-    model = visit.runs.model
-    return model.output_curvature(visit.batch, visit.outputs, model.tangents(visit.batch, move)[1]) / 2
-
-
-def _gauss_newton(visit: Visit, move: Move) -> Tensor:
-    model = visit.runs.model
-    slope, outputs = model.tangents(visit.batch, move)
-    return slope + model.output_curvature(visit.batch, visit.outputs, outputs) / 2
-
-
-def _changes(visit: Visit, move: Move) -> list[Tensor]:
-    """How far the outputs move."""
-    with torch.no_grad():
-        outputs = visit.runs.model.at(visit.batch, move)[1]
-    return [moved - before for moved, before in zip(outputs, visit.outputs, strict=True)]
-
-
-def _divergence(visit: Visit, move: Move) -> Tensor:
-    return visit.runs.model.output_curvature(visit.batch, visit.outputs, _changes(visit, move)) / 2
-
-
-def _secant(visit: Visit, move: Move) -> Tensor:
-    model, changes = visit.runs.model, _changes(visit, move)
-    slope = model.output_slope(visit.batch, visit.outputs, changes)
-    return slope + model.output_curvature(visit.batch, visit.outputs, changes) / 2
-
-
-def _second(visit: Visit, move: Move) -> Tensor:
-    return _first(visit, move) + visit.runs.model.second(visit.batch, move) / 2
-
-
-def _loss(visit: Visit, move: Move) -> Tensor:
-    with torch.no_grad():
-        return visit.runs.model.at(visit.batch, move)[0] - visit.losses
-
-
-KINDS_OF: dict[str, Callable[[Visit, Move], Tensor]] = {
-    "first-order": _first,
-    "quadratic": _quadratic,
-    "gauss-newton": _gauss_newton,
-    "divergence": _divergence,
-    "secant": _secant,
-    "second-order": _second,
-    "loss": _loss,
-}
 
 
 def mean_slopes(runs: Runs) -> dict[str, float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from noworse.errors import BadInput
 from noworse.sensitivity.coverage import Coverage, coverage
 from noworse.sensitivity.curves import FLOOR, Neighborhood, Point, curve
 from noworse.sensitivity.errors import input_rounding, truncation, weight_rounding
-from noworse.sensitivity.measure import Runs, Visit, mean_slopes
+from noworse.sensitivity.measure import Runs, Settings, Visit, mean_slopes
 from noworse.sensitivity.shifted import Error, Shift
 from noworse.task import data as batches_of
 from noworse.task.data import Batch
@@ -50,78 +50,70 @@ class _Case:
     elements: int = 0
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is moved, how far, and how that is predicted; BadInput for what cannot be used."""
+
+    weights: Sequence[str] | None = None  # parameters; None: all of at least two dimensions
+    layers: Sequence[str] | None = None  # whose inputs are moved; None: those that own such a weight and are fed reals
+    sizes: Sequence[float] = SIZES  # of uniform noise within ±size
+    bits: Sequence[int] = BITS  # of rounding, to nearest and in the direction of the lower first order
+    share: float = 0.1  # of a prediction: it holds while its gap is below
+    alone: bool = True  # each place for itself, too; without, all together only: far less time for nets of many layers
+    curvature: str = "hessian"  # exact; or "gauss-newton": faster
+    dtype: torch.dtype = torch.float64
+    forward: Forward | None = None  # this and the next as in ``noworse.sensitivity.measure``
+    distill: str = "kl"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.curvature not in CURVATURES:
+            raise BadInput(f"unknown curvature {self.curvature!r}: expected one of {', '.join(CURVATURES)}")
+        if not self.sizes or not all(isinstance(size, (int, float)) and 0 < size < math.inf for size in self.sizes):
+            raise BadInput(f"sizes are {list(self.sizes)!r}: expected positive numbers")
+        if not all(isinstance(each, int) and 2 <= each <= 16 for each in self.bits):
+            raise BadInput(f"bits are {list(self.bits)!r}: expected integers from 2 to 16")
+        if not 0 < self.share < 1:
+            raise BadInput(f"share is {self.share!r}: expected a number between 0 and 1")
+
+
 def neighborhood(
-    model: nn.Module,
-    loss: Loss | None,
-    data: Iterable[Batch],
-    *,
-    weights: Sequence[str] | None = None,
-    layers: Sequence[str] | None = None,
-    sizes: Sequence[float] = SIZES,
-    bits: Sequence[int] = BITS,
-    share: float = 0.1,
-    alone: bool = True,
-    curvature: str = "hessian",
-    dtype: torch.dtype = torch.float64,
-    forward: Forward | None = None,
-    distill: str = "kl",
-    seed: int = 0,
+    model: nn.Module, loss: Loss | None, data: Iterable[Batch], plan: Plan | None = None, **fields: Any
 ) -> Neighborhood:
     """How far first and second order predict the loss of ``model`` on ``data`` under errors of weights and activations.
 
-    ``weights`` are parameters (default: all with at least two dimensions), ``layers`` those whose input is moved
-    (default: all that own such a weight and are fed floating-point numbers). Noise is uniform within ±size. Real errors
-    are rounding to ``bits``, to nearest and in the direction of the lower first order, and truncation of weights to
-    half of the rank where factors are no smaller. Without ``alone`` places are moved together only, in far less time
-    for nets of many layers. A prediction holds while its gap is below ``share`` of it.
-    ``curvature`` is "hessian" (exact) or "gauss-newton" (faster). The other arguments are those of
-    ``noworse.sensitivity.measure``. BadInput for what cannot be used.
+    Errors are noise, rounding, and truncation of weights to half of the rank where factors are no smaller; ``fields``
+    are those of ``Plan``, which tells the rest. BadInput for what cannot be used.
     """
-    _check(sizes, bits, share, curvature)
+    plan = replace(plan or Plan(), **fields)
     batches = batches_of.materialise(data, "data", 2)
-    extras: dict[str, Any] = {"dtype": dtype, "forward": forward, "distill": distill}
-    seen = coverage(model, loss or forward or batches_of.forward, batches[0])
-    chosen = list(weights) if weights is not None else _matrices(model)
-    inputs, skipped = _layers(model, seen, layers)
-    errors = _errors(chosen, inputs, bits, seed)
+    settings: Settings = {"dtype": plan.dtype, "forward": plan.forward, "distill": plan.distill}
+    seen = coverage(model, loss or plan.forward or batches_of.forward, batches[0])
+    weights = list(plan.weights) if plan.weights is not None else _matrices(model)
+    inputs, skipped = _layers(model, seen, plan.layers)
+    errors = _errors(weights, inputs, plan.bits, plan.seed)
 
     def first_order(tried: Mapping[str, Shift]) -> dict[str, float]:
-        return mean_slopes(Runs(model, loss, batches, tried, **extras)) if tried else {}
+        return mean_slopes(Runs(model, loss, batches, tried, **settings)) if tried else {}
 
-    _direct(errors, bits, first_order)
-    cases = _cases(errors, chosen, sizes, alone)
+    _direct(errors, plan.bits, first_order)
+    cases = _cases(errors, weights, plan.sizes, plan.alone)
     if not cases:
         raise BadInput("the model has no weights or layers to move: expected names of weights or layers")
-    runs = Runs(model, loss, batches, {str(i): case.shift for i, case in enumerate(cases)}, **extras)
+    runs = Runs(model, loss, batches, {str(i): case.shift for i, case in enumerate(cases)}, **settings)
     losses = []
     for visit in runs.visits():
         losses.append(visit.losses)
         for index, case in enumerate(cases):
-            _visit(case, visit, str(index), curvature)
+            _visit(case, visit, str(index), plan.curvature)
     mean = torch.cat(losses).mean().item()
     points = [(case, _points(case)) for case in cases]
-    floor = FLOOR * torch.finfo(dtype).eps * max(abs(mean), 1e-3)
+    floor = FLOOR * torch.finfo(plan.dtype).eps * max(abs(mean), 1e-3)
+    curves = tuple(curve(each, plan.share, floor) for case, each in points if case.error == NOISE)
     return Neighborhood(
-        points=tuple(point for _, each in points for point in each),
-        curves=tuple(curve(each, share, floor) for case, each in points if case.error == NOISE),
-        loss=mean,
-        samples=sum(map(len, losses)),
-        dtype=str(dtype).removeprefix("torch."),
-        curvature=curvature,
-        coverage=seen,
-        skipped=skipped,
-    )
-
-
-def _check(sizes: Sequence[float], bits: Sequence[int], share: float, curvature: str) -> None:
-    if curvature not in CURVATURES:
-        raise BadInput(f"unknown curvature {curvature!r}: expected one of {', '.join(CURVATURES)}")
-    if not sizes or not all(isinstance(size, (int, float)) and 0 < size < math.inf for size in sizes):
-        raise BadInput(f"sizes are {list(sizes)!r}: expected positive numbers")
-    if not all(isinstance(each, int) and 2 <= each <= 16 for each in bits):
-        raise BadInput(f"bits are {list(bits)!r}: expected integers from 2 to 16")
-    if not 0 < share < 1:
-        raise BadInput(f"share is {share!r}: expected a number between 0 and 1")
+        tuple(point for _, each in points for point in each), curves, mean, sum(map(len, losses)),
+        str(plan.dtype).removeprefix("torch."), plan.curvature, seen, skipped,
+    )  # fmt: skip
 
 
 def _matrices(model: nn.Module) -> list[str]:
@@ -200,14 +192,10 @@ def _cases(errors: Errors, weights: Sequence[str], sizes: Sequence[float], alone
 def _visit(case: _Case, visit: Visit, label: str, curvature: str) -> None:
     """Add what one batch tells of a case."""
     model, move = visit.runs.model, visit.move(label)
-    with torch.no_grad():
-        case.actual.append([model.at(visit.batch, move, size)[0] - visit.losses for size in case.sizes])
-    slope, tangents = model.tangents(visit.batch, move)
+    case.actual.append([visit.actual(move, size) for size in case.sizes])
+    slope, tangents = visit.tangents(move)
     case.first.append(slope)
-    if curvature == "hessian":
-        case.second.append(model.second(visit.batch, move) / 2)
-    else:
-        case.second.append(model.output_curvature(visit.batch, visit.outputs, tangents) / 2)
+    case.second.append(visit.second(move) if curvature == "hessian" else visit.curvature(tangents))
     tensors: list[Tensor] = [model.parameters[name] for name in move.weights]
     tensors += [inputs for name in move.inputs for inputs in visit.seen[name]]
     case.error_square += sum(error.double().square().sum().item() for error in move.tensors())

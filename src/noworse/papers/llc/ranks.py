@@ -11,18 +11,17 @@ the published bound excludes every truncation below break-even.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from noworse.model.factorised import FLAT
 from noworse.propose.ranks.build import put
-from noworse.propose.ranks.candidates import Analysis, Candidate
+from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.spectrum import PLAIN
+from noworse.propose.ranks.strategy import Found, Losses, Ranks
 from noworse.survey.kronecker import Decomposable, fresh
-
-Losses = Callable[[nn.Module], Iterable[Tensor]]  # per-sample losses (B,) of a module, batch by batch
 
 
 def mean_gradient(module: nn.Module, layer: nn.Module, losses: Losses) -> Tensor:
@@ -45,9 +44,7 @@ def mean_loss(module: nn.Module, losses: Losses) -> float:
     return float(torch.cat([batch.double() for batch in losses(module)]).mean())
 
 
-def search(
-    original: nn.Module, layers: Mapping[str, Decomposable], losses: Losses
-) -> tuple[nn.Module, dict[str, Candidate]]:
+def search(original: nn.Module, layers: Mapping[str, Decomposable], losses: Losses) -> Found:
     """The decomposed copy of ``original`` and the rank of each layer for which one was found."""
     module, chosen = copy.deepcopy(original), {}
     limit = mean_loss(original, losses)
@@ -66,3 +63,6 @@ def search(
                 module, chosen[name] = trial, candidate
                 break
     return module, chosen
+
+
+STRATEGY = Ranks(PLAIN, search=search)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from noworse.propose.bits.rounding import Rounded, fit_steps, round_weights
+from noworse.propose.bits.rounding import Reach, Rounded, fit_steps, round_weights
 from noworse.propose.bits.sites import Site
 from noworse.propose.grids.compensated import Layer
 from noworse.propose.grids.means import output_means, with_means
@@ -57,9 +57,12 @@ class Proposal:
 
 
 def propose(
-    site: Site, levels: Sequence[int], moments: Tensor | None, clipping: str = "mse", per_channel: bool = True
+    site: Site, levels: Sequence[int], moments: Tensor | None, reach: Reach | None = None, per_channel: bool = True
 ) -> list[Proposal]:
-    """The weight at every level and as it is; rounded adaptively where second ``moments`` of its inputs are known."""
+    """The weight at every level and as it is; rounded adaptively where second ``moments`` of its inputs are known.
+
+    Steps are those of least error, or of a ``reach``.
+    """
     weight = site.weight.detach()
     layer = energy = None
     if moments is not None:
@@ -68,7 +71,7 @@ def propose(
         energy = moments.diagonal(dim1=1, dim2=2).reshape(groups, -1).repeat_interleave(len(weight) // groups, 0)
     found = []
     for bits in levels:
-        steps = fit_steps(weight.flatten(1), bits, clipping, per_channel, energy)
+        steps = fit_steps(weight.flatten(1), bits, per_channel, reach, energy)
         rounded = round_weights(weight, bits, steps, "nearest" if layer is None else "adaptive", layer)
         found.append(Proposal(site.key, rounded, rounded.size))
     return [*found, Proposal(site.key, None, FULL * weight.numel())]

@@ -4,16 +4,13 @@ Codes are symmetric, −(2ᵇ⁻¹ − 1) … 2ᵇ⁻¹ − 1, and steps are tho
 of an octave apart), so that what is measured is what is stored. Directions of rounding:
 
     nearest      the least error of every weight alone
-    up, down     all weights one way; ``directed`` takes that of the least measured ⟨G, ŵ − w⟩ (LLC)
-    adaptive     each weight so that errors of a row undo each other at the layer's output (obs.py), where a gradient G
-                 of the loss is known around w − t H⁻¹ G instead of w: the second-order minimum with its linear term
-
-One direction for all weights shifts them by half a step Δ on average. On a quadratic with gradient sum s = |gᵀ1| and
-c = 1ᵀH1 it loses less than rounding to nearest if and only if Δ < 4 s/c (``coherent``).
+    up, down     all weights one way
+    adaptive     each weight so that errors of a row undo each other at the output (grids/compensated.py)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +18,6 @@ import torch
 from torch import Tensor
 
 from noworse.errors import BadInput
-from noworse.propose.bits import clip
 from noworse.propose.grids.compensated import Layer
 from noworse.representation import Form, Grid, pack_step
 from noworse.representation.form import CHANNEL_UNITS
@@ -31,7 +27,8 @@ ROUNDINGS = ("nearest", "up", "down", "adaptive")
 UNIFORM_EDGE = 32  # of 64: all bins are equally wide
 FINER = 24  # steps that are tried below the largest weight's, sixteenths of an octave each: down to 0.35 of it
 REACH = 127  # of the byte that tells a row's step
-TRUST = 0.5  # steps by which the linear term may move a weight
+
+Reach = Callable[[Tensor, int], Tensor]  # of weights (R, I) and bits the largest magnitudes (R,) that codes stand for
 
 
 def largest_code(bits: int) -> int:
@@ -54,17 +51,22 @@ class Steps:
         return torch.from_numpy((numbers.astype(np.uint32) << np.uint32(15)).view(np.float32).astype(np.float64))
 
 
-def fit_steps(rows: Tensor, bits: int, clipping: str, per_channel: bool, energy: Tensor | None = None) -> Steps:
-    """The steps of weights (R, I); with ``clipping`` "mse" errors count by the inputs' ``energy`` (1, I) or (R, I)."""
+def fit_steps(
+    rows: Tensor, bits: int, per_channel: bool = True, reach: Reach | None = None, energy: Tensor | None = None
+) -> Steps:
+    """The steps of weights (R, I): those of the ``reach`` of each row, or of the least error without.
+
+    Errors count by the inputs' ``energy`` (1, I) or (R, I).
+    """
     wide = rows.detach().double()
     if not per_channel:
         wide = wide.reshape(1, -1)
         energy = None if energy is None else energy.double().expand(rows.shape).reshape(1, -1)
     most = largest_code(bits)
-    numbers = _numbers(clip.symmetric(wide, bits, "max" if clipping == "mse" else clipping))
+    numbers = _numbers((wide.abs().amax(1) if reach is None else reach(wide, bits)).div(most))
     base = int(numbers.median())
     offsets = ((numbers - base).double() / CHANNEL_UNITS).round().clamp(-REACH, REACH).long()
-    if clipping == "mse":
+    if reach is None:
         weight = torch.ones_like(wide[:1]) if energy is None else energy.double()
         best = torch.full((len(wide),), torch.inf, dtype=torch.float64)
         start = offsets.clone()
@@ -136,30 +138,3 @@ def round_weights(
     way = {"up": torch.ceil, "down": torch.floor}.get(rounding, torch.round)
     codes = way(scaled).clamp_(-most, most).to(torch.int8 if bits <= 8 else torch.int16)
     return Rounded(codes, steps, bits, rounding, tuple(weights.shape))
-
-
-def directed(weights: Tensor, bits: int, steps: Steps, gradient: Tensor) -> Rounded:
-    """Of nearest, up and down what has the least measured ⟨G, ŵ − w⟩, for the mean gradient G of the loss."""
-    tried = [round_weights(weights, bits, steps, way) for way in ROUNDINGS[:3]]
-    return min(tried, key=lambda r: float(((r.decode() - weights).double() * gradient.double()).sum()))
-
-
-def newton_target(weights: Tensor, gradient: Tensor, moments: Tensor, energy: float, steps: Steps) -> Tensor:
-    """w − H⁻¹ G with H = energy · X for each row, moved by at most half a step: around this rounding is least loss.
-
-    ``weights`` and ``gradient`` are (R, ...), ``moments`` X (I, I), ``energy`` the curvature of the loss in an output.
-    """
-    damped = moments.double() + 0.01 * moments.double().diagonal().mean() * torch.eye(len(moments)).double()
-    shift = torch.linalg.solve(energy * damped, gradient.double().flatten(1).T).T
-    bound = TRUST * steps.values()[:, None]
-    target: Tensor = weights.double().flatten(1) - torch.maximum(torch.minimum(shift, bound), -bound)
-    return target.reshape(weights.shape).float()
-
-
-def coherent(step: float, gradient: Tensor, curvature: Tensor) -> bool:
-    """Whether rounding all values one way, the right one, is expected to lose less than to nearest: Δ < 4 s/c.
-
-    ``gradient`` (n,), ``curvature`` (n, n); fractions of values are taken to be uniform.
-    """
-    c = float(curvature.sum())
-    return c <= 0 or step < 4 * abs(float(gradient.sum())) / c

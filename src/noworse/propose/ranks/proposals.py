@@ -1,6 +1,6 @@
 """Proposals for a file with products: each layer as one grid or as two, at several steps and ranks, and the knapsack.
 
-A proposal has the bits of its codes and what it is predicted to lose: ½ tr(G δ X δᵀ) (see sensitivity/kronecker.py),
+A proposal has the bits of its codes and what it is predicted to lose: ½ tr(G δ X δᵀ) (see survey/kronecker.py),
 with δ the error of the decoded weight, be it of rounding or of a cut. One proposal is taken for each layer.
 
 Source: LLC (2024), Eq. 9, here with ranks among the choices; L² (ICCV 2023) for the rounding.

@@ -41,7 +41,7 @@ def find_sites(module: nn.Module, only: Filter | None = None) -> Sites:
     found = Sites({})
     for name, layer in module.named_modules():
         if isinstance(layer, nn.MultiheadAttention) and not openable(layer):
-            found.alone[name] = "attention with biases of keys and values, or with zeros added"
+            found.alone[name] = "attention with biases of keys and values, zeros added, or a forward of its own"
         if not isinstance(layer, KINDS) or id(layer) in inside or (only is not None and not only(name, layer)):
             continue
         reason = replaceable(layer) or _reason(layer, uses)

@@ -1,0 +1,151 @@
+"""A net whose weights and layer inputs are rounded: the original with norms folded, and what calib says of it."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from noworse.model.quantized import OUTPUT, Range, attach
+from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
+from noworse.propose.bits.clip import Clip, limits
+from noworse.propose.bits.proposals import Proposal
+from noworse.propose.bits.sites import Survey, survey
+from noworse.propose.bits.strategy import Bits
+from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
+from noworse.propose.strategies import BITS, strategy
+from noworse.survey.fisher import sums_of_squares
+from noworse.survey.flops import count_flops
+from noworse.survey.norms import fold_norms
+from noworse.task import data
+from noworse.task.data import Batch
+from noworse.task.distances import Distiller, distiller_of
+from noworse.task.task import Task
+
+RANGE_SAMPLES, COST_SAMPLES, FEWEST, AT_A_TIME = 512, 256, 32, 64
+WORK = 2e12  # operations for measuring costs: large nets are measured on fewer samples, FEWEST at least
+HELD_BACK = 0.25  # of calib: where costs are measured
+
+
+class Net:
+    """The original in float32, its sites and their inputs, and the ranges and biases of what is built from it."""
+
+    def __init__(
+        self, task: Task, calib: list[Batch], activation_bits: int | None, preset: str, seed: int
+    ) -> None:
+        self.task, self.calib, self.activation_bits = task, calib, activation_bits
+        self.preset, self.seed = preset, seed
+        self.method: Bits = strategy(BITS, preset, "quantize")
+        self.shown, self.held_back = data.split(calib, HELD_BACK, seed)
+        original = float32_copy(task.model)
+        kept = kept_tensors(state_tensors(original), task.keep) if task.keep else set()
+        first = next(self.batches(8))
+        self.teacher, _ = fold_norms(original, lambda module: self.forward(module, first), kept)
+        runs = (functools.partial(self.forward, self.teacher, batch) for batch in self.batches(RANGE_SAMPLES))
+        self.survey: Survey = survey(self.teacher, runs, kept)
+        self.sites = {site.key: site for site in self.survey.sites}
+
+    @torch.no_grad()
+    def forward(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
+        return self.task.outputs(module, batch)
+
+    def batches(self, most: int) -> Iterator[Batch]:
+        """The first samples of those that rounding and ranges are fitted to, a few at a time."""
+        return data.first_samples(self.shown, most, AT_A_TIME)
+
+    def unseen(self, most: int) -> list[Batch]:
+        """At most so many samples that nothing is fitted to; ``FEWEST`` though, where calib is small."""
+        here = max(FEWEST, sum(map(data.batch_size, self.held_back)))
+        return list(data.first_samples([*self.held_back, *self.shown], min(most, here), AT_A_TIME))
+
+    @functools.cached_property
+    def distiller(self) -> Distiller:
+        """The loss between the outputs of two models."""
+        return distiller_of(self.task.distill, self.forward(self.teacher, next(self.batches(AT_A_TIME))))
+
+    def affordable(self, proposals: int) -> int:
+        """How many samples the true cost of so many proposals is measured on."""
+        batch = next(self.batches(1))
+        operations = count_flops(self.teacher, functools.partial(self.forward, batch=batch), data.batch_size(batch))
+        return min(COST_SAMPLES, max(FEWEST, int(WORK / max(operations * proposals, 1))))
+
+    def losses(self) -> Tensor:
+        """Per-sample losses of the teacher with the labels of calib."""
+        label = f"the preset {self.preset!r}"
+        return torch.cat([self.task.labelled_losses(self.teacher, b, label) for b in self.batches(COST_SAMPLES)])
+
+    @functools.cached_property
+    def diagonals(self) -> dict[str, Tensor]:
+        """F = E[(∂ℓ/∂w)²] of each weight that has a gradient."""
+        weights = {key: site.weight for key, site in self.sites.items()}
+        for weight in weights.values():
+            weight.requires_grad_(True)
+        outputs = ((self.task.outputs(self.teacher, b), data.batch_size(b)) for b in self.batches(COST_SAMPLES))
+        found = sums_of_squares(weights, outputs, self.distiller, self.seed, torch.square)
+        self.teacher.requires_grad_(False)
+        return found
+
+    @functools.cached_property
+    def directions(self) -> dict[str, str]:
+        """Which way the inputs of each layer are rounded."""
+        return self.method.directions(self)
+
+    def ranges(self, proposal: Proposal) -> dict[str, Range]:
+        """The ranges of the inputs of a weight's layers."""
+        bits = self.method.input_bits(self.activation_bits, proposal)
+        if bits is None:
+            return {}
+        layers = [name for name in self.sites[proposal.name].layers if name in self.survey.inputs]
+        return {name: self.clipped(name, bits, self._clip(bits)) for name in layers}
+
+    def _sums(self) -> dict[str, Range]:
+        """The ranges of outputs that end in sums."""
+        bits = self.method.output_bits(self.activation_bits)
+        if bits is None:
+            return {}
+        return {name + OUTPUT: self.clipped(name + OUTPUT, bits, self._clip(bits)) for name in self.survey.sums}
+
+    @functools.cache  # noqa: B019  (a search lives as long as its ranges)
+    def clipped(self, name: str, bits: int, way: Clip) -> Range:
+        """The range of a layer's input, or of its output where the name ends in ``OUTPUT``."""
+        ends = name.endswith(OUTPUT)
+        seen = self.survey.sums[name.removesuffix(OUTPUT)] if ends else self.survey.inputs[name]
+        low, high = limits(seen.sample, bits, way, (seen.low, seen.high))
+        return Range.covering(low, high, bits, self.directions.get(name, "nearest"))
+
+    @functools.cache  # noqa: B019
+    def _clip(self, bits: int) -> Clip:
+        return self.method.clip(self, bits)
+
+    @torch.no_grad()
+    def build(self, chosen: Sequence[Proposal]) -> nn.Module:
+        """The teacher with the chosen weights, hooks that round inputs of layers, and biases that make up for both."""
+        module = copy.deepcopy(self.teacher)
+        ranges = self._sums()
+        for proposal in chosen:
+            if proposal.rounded is not None:
+                module.get_parameter(proposal.name).copy_(proposal.rounded.decode())
+            ranges |= self.ranges(proposal)
+        attach(module, ranges)
+        return self._corrected(module) if self.method.settles else module
+
+    def _corrected(self, module: nn.Module) -> nn.Module:
+        """The module with biases that bring means of outputs back, if on the samples of these it loses less."""
+        batch, original, means = self._means
+        moved = copy.deepcopy(module)
+        run = functools.partial(self.forward, moved, batch)
+        outputs = self.forward(module, batch), correct_biases(moved, means, run)
+        kept, corrected = (float(self.distiller(z, original).double().mean()) for z in outputs)
+        return moved if corrected < kept else module
+
+    @functools.cached_property
+    def _means(self) -> tuple[Batch, Tensor, Means]:
+        """Samples, what the original makes of them, and the means of what its layers return."""
+        count = samples_of(self.shown[0])
+        batch = next(data.first_samples(self.shown, count, count))
+        layers = {name for site in self.survey.sites for name in site.layers}
+        return batch, *output_means(self.teacher, layers, functools.partial(self.forward, self.teacher, batch))
