@@ -18,12 +18,21 @@ import torch
 from torch import nn
 
 from benchmarks.harness import Row, Run
-from benchmarks.suites.llc_nets import ASKED, EIGHT, Judge, against, labelled_calib, paper_search, search_of, task_of
+from benchmarks.suites.llc_nets import (
+    ASKED,
+    EIGHT,
+    Judge,
+    against,
+    labelled_calib,
+    paper_search,
+    quantise,
+    search_of,
+    task_of,
+)
 from noworse.allocate.knapsack import allocate
-from noworse.jobs.bit_search import Search
 from noworse.jobs.quantize import Quantization
-from noworse.jobs.quantize import run as quantise
 from noworse.propose.bits.costs import COSTS
+from noworse.propose.bits.priced import Priced
 
 TOLERANCE = 0.01  # nats
 SIZES = (4.5, 3.5, 3.0)  # bits per weight
@@ -53,12 +62,12 @@ def outcome(what: str, found: Quantization, drop: str, seconds: str = "") -> lis
 
 
 @functools.cache
-def _search(net: str, quick: bool) -> Search:
+def _search(net: str, quick: bool) -> Priced:
     return search_of(task_of(net, quick))
 
 
 @functools.cache
-def _paper(net: str, quick: bool) -> Search:
+def _paper(net: str, quick: bool) -> Priced:
     return paper_search(net, quick)
 
 
@@ -72,7 +81,7 @@ def smallest(net: str, run: Run) -> list[Row]:
     """As few bits as the tolerance allows: weights and inputs (LLC: 56 to 77 %), then weights alone."""
     begin = time.monotonic()
     search = _search(net, run.quick)
-    held_out = list(search.task.verify)
+    held_out = list(search.subject.task.verify)
     found = quantise(search, held_out, None, TOLERANCE)
     found = replace(found, seconds=time.monotonic() - begin)  # with the survey
     drops = (">= 80", ">= 86") if net in ASKED else ("", "")
@@ -105,7 +114,7 @@ def equal(net: str, run: Run) -> list[Row]:
 def controls(net: str, run: Run) -> list[Row]:
     """Loss differences on the calibration images and on held-out ones."""
     search, paper, held_out = _search(net, run.quick), _paper(net, run.quick), _judge(net, run.quick)
-    calib = Judge(search.task.model, labelled_calib(run.quick))
+    calib = Judge(search.subject.task.model, labelled_calib(run.quick))
     rows = []
     for name, module in _controls(search, paper):
         seen, unseen = calib(module), held_out(module)
@@ -122,7 +131,7 @@ def controls(net: str, run: Run) -> list[Row]:
     return rows
 
 
-def _controls(search: Search, paper: Search) -> Iterator[tuple[str, nn.Module]]:
+def _controls(search: Priced, paper: Priced) -> Iterator[tuple[str, nn.Module]]:
     yield f"paper at {PAPER_BITS} bits", paper.build(paper.at(PAPER_BITS))
     eight = {site.name: EIGHT for site in paper.survey.sites}
     yield "8 bits, inputs rounded as in the paper", paper.build(paper.fixed(eight))
@@ -145,7 +154,7 @@ def _controls(search: Search, paper: Search) -> Iterator[tuple[str, nn.Module]]:
     yield f"{CONTROL_BITS} bits by default", search.build(search.at(CONTROL_BITS))
 
 
-def _first_order(search: Search, labelled: Search) -> list[list[float]]:
+def _first_order(search: Priced, labelled: Priced) -> list[list[float]]:
     """⟨G, δ⟩ of every proposal for the mean gradient G of the labelled loss on calib."""
     weights = {site.key: site.weight.requires_grad_(True) for site in labelled.survey.sites}
     found = torch.autograd.grad(labelled.losses().mean(), list(weights.values()), allow_unused=True)

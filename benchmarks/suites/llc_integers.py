@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from benchmarks.harness import Row, Run, rounds
-from benchmarks.suites.llc_nets import search_of, task_of
+from benchmarks.suites.llc_nets import quantise, search_of, task_of
 from noworse.export.onnx import export_onnx
 from noworse.jobs.quantize import Quantization
-from noworse.jobs.quantize import run as quantise
 
 NETS = ("lenet5", "resnet20", "vgg_small")
 BATCH, REPEATS = 100, 5

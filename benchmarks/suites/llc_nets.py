@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.harness import Row
-from noworse.jobs.bit_search import Search
+from noworse.jobs.job import Job
+from noworse.jobs.quantize import HELD_BACK, Quantization, story
 from noworse.judge.compare import contrast
 from noworse.propose.bits.costs import TRUE
+from noworse.propose.bits.priced import Bits, Priced
 from noworse.propose.strategies import DEFAULT
+from noworse.survey.subject import Subject
+from noworse.task.data import Batch
 from noworse.task.task import Task
 from zoo import data, fashion_mnist
 
@@ -40,12 +45,17 @@ def task_of(net: str, quick: bool, labelled: bool = False) -> Task:
     return replace(task, calib=calib, verify=list(task.verify)[: 1 if quick else None])
 
 
-def search_of(task: Task, preset: str = DEFAULT) -> Search:
+def search_of(task: Task, preset: str = DEFAULT) -> Priced:
     """A search for bits with inputs of 8 bits."""
-    return Search(task, list(task.calib), EIGHT, preset, TRUE, 0)
+    return Priced(Subject(task, list(task.calib), HELD_BACK), EIGHT, preset, TRUE)
 
 
-def paper_search(net: str, quick: bool) -> Search:
+def quantise(net: Priced, held_out: Sequence[Batch], bits: Bits | None, tolerance: float) -> Quantization:
+    """Quantise a net whose proposals may be priced already, judged on ``held_out``."""
+    return story(Job(replace(net.subject.task, verify=held_out), tolerance), net, bits)
+
+
+def paper_search(net: str, quick: bool) -> Priced:
     """The same for LLC as published, which looks at labels."""
     return search_of(task_of(net, quick, labelled=True), "paper")
 

@@ -23,12 +23,15 @@ from torch.nn import functional as F
 from benchmarks.harness import Row, Run, Section, Suite, main, rounds
 from benchmarks.suites import lowrank_joint
 from benchmarks.suites.lowrank_joint import JUDGED, MEASURES
-from noworse.jobs.decompose import Decomposition, Search, decompose_task
+from noworse.jobs.decompose import HELD_BACK, Decomposition, decompose_task, finished
+from noworse.judge.original import Original
 from noworse.judge.verify import Verdict, verify_module
 from noworse.model.factorised import FLAT
 from noworse.propose.ranks.candidates import Analysis
+from noworse.propose.ranks.factoring import Factoring
 from noworse.propose.ranks.spectrum import KRONECKER, PLAIN
 from noworse.survey.kronecker import measure
+from noworse.survey.subject import Subject
 from noworse.task.task import Task
 from zoo import data, fashion_mnist
 
@@ -97,10 +100,11 @@ def equal(run: Run) -> list[Row]:
     rows = []
     for net in run.few(NETS):
         task = task_of(net, run.quick)
-        searches = {preset: Search(task, list(task.calib), dense, preset, 0) for preset in ("default", *OTHERS)}
+        searches = {p: Factoring(Subject(task, list(task.calib), HELD_BACK), dense, p) for p in ("default", *OTHERS)}
+        original = Original(task, list(task.verify))
         for drop in run.few(DROPS, 2):
-            modules = {preset: search.finish(*search.at_drop(drop)) for preset, search in searches.items()}
-            found = {p: verify_module(m, task, list(task.verify), tolerance=0.01) for p, m in modules.items()}
+            modules = {preset: finished(task.model, *search.at_drop(drop)) for preset, search in searches.items()}
+            found = {p: verify_module(m, original, tolerance=0.01) for p, m in modules.items()}
             for kind, key in MEASURES.items():
                 what, values = f"{net}, {drop:.0%} dropped", {p: getattr(v, key) for p, v in found.items()}
                 rows += [Row(f"{what}, {preset}: {kind}", value, "nats") for preset, value in values.items()]
@@ -115,7 +119,7 @@ def equal(run: Run) -> list[Row]:
 
 def lower_bound(task: Task, one: nn.Module, other: nn.Module) -> float:
     """What the loss of ``other`` surely is above that of ``one``, on the same images: above 0 where it is worse."""
-    return verify_module(other, replace(task, model=one), list(task.verify), tolerance=0.01).lower_bound
+    return verify_module(other, Original(replace(task, model=one), list(task.verify)), tolerance=0.01).lower_bound
 
 
 def paper(run: Run) -> list[Row]:
@@ -133,9 +137,9 @@ def tune(run: Run) -> list[Row]:
     """VGG-small: plain SVD and training with labels against decomposition alone, at equal drop (LLC's Table 6)."""
     net = "lenet5" if run.quick else "vgg_small"
     task = task_of(net, run.quick, "calib")
-    ours = decompose_task(task, drop=0.7, only=dense)
+    ours = decompose_task(task, drop=0.7, only=dense, tolerance=None)
     begin = time.monotonic()
-    plain = decompose_task(task, drop=0.7, only=dense, preset="svd")
+    plain = decompose_task(task, drop=0.7, only=dense, preset="svd", tolerance=None)
     tuned = copy.deepcopy(plain.module).train()
     optimiser = torch.optim.AdamW(tuned.parameters(), 1e-4)
     for _ in range(1 if run.quick else EPOCHS):
@@ -144,7 +148,7 @@ def tune(run: Run) -> list[Row]:
                 optimiser.zero_grad()
                 F.cross_entropy(tuned(x), y).backward()
                 optimiser.step()
-    verdict = verify_module(tuned.eval(), task, list(task.verify), tolerance=0.01)
+    verdict = verify_module(tuned.eval(), Original(task, list(task.verify)), tolerance=0.01)
     seconds = time.monotonic() - begin
     rows = outcome(f"{net}, 70 % dropped, default", ours) + outcome(f"{net}, 70 % dropped, svd", plain)
     rows.append(Row(f"{net}, 70 % dropped, svd and training: loss difference", verdict.mean_difference, "nats"))
@@ -162,7 +166,7 @@ def tensors(run: Run) -> list[Row]:
         return []
     tensorly.set_backend("pytorch")
     task = task_of("lenet5", run.quick)
-    found = decompose_task(task, drop=0.5, only=lambda name, layer: name == "conv2")
+    found = decompose_task(task, drop=0.5, only=lambda name, layer: name == "conv2", tolerance=None)
     rows = outcome("lenet5 conv2, half dropped, default", found)
     weight = task.model.get_parameter("conv2.weight").detach()
     most = found.decomposable[1]
@@ -176,7 +180,7 @@ def tensors(run: Run) -> list[Row]:
     for name, value in rebuilt.items():
         model = copy.deepcopy(task.model)
         model.get_parameter("conv2.weight").data.copy_(value)
-        verdict = verify_module(model, task, list(task.verify), tolerance=0.01)
+        verdict = verify_module(model, Original(task, list(task.verify)), tolerance=0.01)
         rows.append(Row(f"lenet5 conv2, half dropped, {name}: loss difference", verdict.mean_difference, "nats"))
     return rows
 
@@ -188,7 +192,7 @@ def minilm(run: Run) -> list[Row]:
     task = build()
     if run.quick:
         task = replace(task, calib=list(task.calib)[:2], verify=list(task.verify)[:1])
-    found = decompose_task(task, drop=0.2, only=encoder)
+    found = decompose_task(task, drop=0.2, only=encoder, tolerance=None)
     rows = outcome("minilm, encoder", found)
     rows[0] = replace(rows[0], target=">= 20")
     rows[5] = replace(rows[5], target=">= -0.01")
@@ -225,7 +229,7 @@ def speed(run: Run) -> list[Row]:
     what = [f"512 x 1000: scoring all ranks, {way}" for way in ways]
     rows = [Row(name, spent / one, "SVDs", "<= 2") for name, spent in zip(what, scoring, strict=True)]
     task = task_of("lenet5", run.quick)
-    found = decompose_task(task, drop=0.8)
+    found = decompose_task(task, drop=0.8, tolerance=None)
     images = torch.cat([images for images, _ in task.verify])[:500]
     return rows + forward_rows("lenet5", task.model, found, lambda model: model(images))
 

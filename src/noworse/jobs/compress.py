@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,21 +23,21 @@ from noworse.errors import BadInput, TargetMissed
 from noworse.format import restamp
 from noworse.io import load_model
 from noworse.jobs.draft import Draft, Terms
-from noworse.jobs.job import Job
+from noworse.jobs.job import Job, seeded
 from noworse.jobs.landing import AIM, land
 from noworse.jobs.output import Output
 from noworse.jobs.planning import allocated
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Report
-from noworse.jobs.subject import Subject
 from noworse.judge.verdict import Verdict
 from noworse.run.processes import ALONE, together
+from noworse.survey.subject import Subject
 from noworse.task.data import Batch
 from noworse.task.target import parse_target
 from noworse.task.task import Task
 from noworse.tune.options import Options
 from noworse.tune.presets import choose
-from noworse.tune.tuner import Progress, Step
+from noworse.tune.tuner import Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -101,10 +100,9 @@ def compress_task(
     if target is None and tolerance is None:
         raise BadInput("neither target nor tolerance was given: expected one that decides the size of the file")
     with together() if options.parallel else nullcontext(ALONE) as ranks, Output(out, ranks) as output:
-        job = Job(task, tolerance, options.confidence, ranks)
+        job = Job(task, tolerance, options, ranks, progress)
         job.begin(work, {"options": options.to_json(), "target": target})
-        silent = progress is None or not ranks.first
-        terms = Terms(options, (lambda step: None) if silent or progress is None else progress, ranks, job.work)
+        terms = Terms(options, job.progress, ranks, job.work)
         with torch.random.fork_rng(devices=[]):  # augment may draw from torch's generator; the caller's stays
             torch.default_generator.manual_seed(options.seed)
             report = _story(job, output, terms, target, begin)
@@ -115,11 +113,6 @@ def compress_task(
         output.publish()
         job.work.clean()
     return report
-
-
-def seeded(options: Options, seed: int | None) -> Options:
-    """Return the options with another seed, where one is given."""
-    return options if seed is None else replace(options, seed=seed)
 
 
 def _story(job: Job, output: Output, terms: Terms, target: float | str | None, begin: float) -> Report:
@@ -142,7 +135,7 @@ def _story(job: Job, output: Output, terms: Terms, target: float | str | None, b
             if f"look {number}" not in job.work.notes:
                 _tune(draft, bits, options.iterations, "tune" if looks == 1 else f"tune, look {number}", looks == 1)
                 items = land(draft, size or int(bits / 8 / AIM))
-                terms.progress(Step("write and verify", 0, 1, 0, 0, 0, 0))
+                job.tell("write and verify")
                 job.ranks.lead(lambda: output.write(items, draft.settings, options.coder))  # noqa: B023
                 yield number, draft
 

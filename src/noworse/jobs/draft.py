@@ -14,7 +14,6 @@ from noworse.errors import BadInput
 from noworse.format import packed_size
 from noworse.format.lazy import Lazy
 from noworse.jobs.lesson import Lesson
-from noworse.jobs.subject import Subject
 from noworse.jobs.survey import Survey, curvature, survey
 from noworse.model.tensors import state_tensors
 from noworse.propose.grids.grid import GridSet
@@ -26,6 +25,7 @@ from noworse.run.memory import trim
 from noworse.run.processes import ALONE, Ranks
 from noworse.run.recompute import recompute_blocks
 from noworse.run.resume import NOWHERE, Work
+from noworse.survey.subject import Subject
 from noworse.tune import refine
 from noworse.tune.options import Options
 from noworse.tune.start import Ground

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import nn
 
+from noworse.errors import TargetMissed
 from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, parse_tolerance
 from noworse.judge.verify import verify_module
@@ -16,8 +21,26 @@ from noworse.run.processes import ALONE, Ranks
 from noworse.run.resume import Work
 from noworse.task import data
 from noworse.task.task import Task
+from noworse.tune.options import Options
+from noworse.tune.tuner import Progress, Step
 
+DEFAULTS = Options()
 STANDARD = "1%"  # the tolerance where none is asked for
+
+
+def _silent(step: Step) -> None:
+    """Progress that nobody hears of."""
+
+
+class Judged(Protocol):
+    """What a verb returns."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on it."""
+
+
+Result = TypeVar("Result", bound=Judged)
 
 
 class Job:
@@ -28,10 +51,18 @@ class Job:
     """
 
     def __init__(
-        self, task: Task, tolerance: float | str | None, confidence: float, ranks: Ranks = ALONE
+        self,
+        task: Task,
+        tolerance: float | str | None,
+        options: Options = DEFAULTS,
+        ranks: Ranks = ALONE,
+        progress: Progress | None = None,
     ) -> None:
-        self.task, self.tolerance, self.confidence, self.ranks = task, tolerance, confidence, ranks
+        self.task, self.tolerance, self.options, self.ranks = task, tolerance, options, ranks
+        self.confidence = options.confidence
+        self.progress: Progress = progress if progress is not None and ranks.first else _silent
         self.calib, self.verify = data.disjoint(task.calib, task.verify)
+        self.calib_samples = sum(data.batch_size(batch) for batch in self.calib)
         self.samples = sum(data.batch_size(batch) for batch in self.verify)
         self.original = Original(task, self.verify)
         # a metric that fails is better known before the work than after it
@@ -68,6 +99,37 @@ class Job:
         asked: dict[str, Any] = {"look": look, "looks": looks, "confidence": self.confidence}
         return verify_module(candidate, self.original, tolerance=self.limit, **asked)
 
+    def tell(self, stage: str) -> None:
+        """Report a stage that has no iterations."""
+        self.progress(Step(stage, 0, 1, 0, 0, 0, 0))
+
+    def finish(
+        self, result: Result, out: str | os.PathLike[str] | None, save: Callable[[Result, Path], object]
+    ) -> Result:
+        """Return a judged result, saved to ``out`` where that is a path; TargetMissed where it is not good enough."""
+        if self.refuses(result.verdict):
+            raise TargetMissed(f"the tolerance was not met: {result.verdict}", result, b"")
+        if out is not None:
+            save(result, Path(out))
+        self.work.clean()
+        return result
+
     def refuses(self, verdict: Verdict) -> bool:
         """Whether what was judged is not good enough for the tolerance that was asked for."""
         return self.tolerance is not None and not verdict.passed
+
+
+@contextmanager
+def run_of(
+    task: Task, tolerance: float | str | None, options: Options | None, seed: int | None, progress: Progress | None
+) -> Iterator[Job]:
+    """Yield the job of a verb that runs in one process; the caller's random state is the same after it."""
+    settings = seeded(options or DEFAULTS, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.seed)
+        yield Job(task, tolerance, settings, ALONE, progress)
+
+
+def seeded(options: Options, seed: int | None) -> Options:
+    """Return the options with another seed, where one is given."""
+    return options if seed is None else replace(options, seed=seed)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.jobs.subject import Outputs, Subject, usable
 from noworse.run.precision import Precision
 from noworse.run.processes import Ranks
+from noworse.survey.subject import Outputs, Subject, usable
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.tune.features import choose_features, variances

@@ -1,4 +1,4 @@
-"""Mixed-precision quantisation of weights and activations, without training: bits per layer, chosen by an allocation.
+"""The story of a quantisation without training: survey -> propose -> allocate -> round -> write -> judge.
 
 ``calib`` proposes and chooses: each weight at several bit-widths, what each costs alone and in pairs, and on a part
 that is held back how few bits the tolerance allows. ``verify`` judges. Source: LLC (2024), part 2. Page:
@@ -7,33 +7,47 @@ docs/quantize.md.
 
 from __future__ import annotations
 
+import json
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from noworse.allocate.knapsack import allocate
+from noworse.allocate.predict import Predictor
+from noworse.allocate.search import Bisection, look, within
 from noworse.errors import BadInput
 from noworse.format import File, write
 from noworse.io import Lossless, load_model
-from noworse.jobs.bit_search import CONFIDENCE, LOOKS, LayerBits, Search
-from noworse.judge.original import Original
-from noworse.judge.verdict import Verdict, parse_tolerance
-from noworse.judge.verify import verify_module
+from noworse.jobs.job import STANDARD, Job, run_of
+from noworse.jobs.progress import show_progress
+from noworse.judge.verdict import Verdict
 from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
-from noworse.propose.bits.costs import COSTS
+from noworse.propose.bits.costs import TRUE
+from noworse.propose.bits.priced import Bits, LayerBits, Priced
 from noworse.propose.bits.proposals import FULL, Proposal
-from noworse.propose.strategies import BITS, DEFAULT, strategy
+from noworse.propose.strategies import DEFAULT
 from noworse.representation import Representation
-from noworse.task import data
+from noworse.survey.subject import Subject
 from noworse.task.data import Batch
 from noworse.task.task import Task
+from noworse.tune.options import Options
+from noworse.tune.tuner import Progress
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from noworse.task.task import Extras
 
 ACTIVATION_BITS = 8
-
-Bits = float | Mapping[str, int]
+HELD_BACK = 0.25  # of calib: where costs are measured and bounds predicted
+BISECTIONS = 9
+MARGIN = 0.7  # of the tolerance is used on calib
+BACK_OFF = 0.05  # of all bits that a look that failed adds
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,11 @@ class Quantization:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def passed(self) -> bool:
+        """Whether the module is no worse within the tolerance, or better."""
+        return self.verdict.passed
+
+    @property
     def mean_bits(self) -> float:
         """Bits of a weight on average over all layers that can be quantised."""
         return sum(row.weights * row.count for row in self.table) / sum(row.count for row in self.table)
@@ -60,7 +79,7 @@ class Quantization:
         return 1 - self.mean_bits / FULL
 
     def save(self, path: str | Path) -> int:
-        """Write weights as integer codes and activation ranges to a .nwt file; returns its bytes."""
+        """Write weights as integer codes and activation ranges to a .nwt file, and return its bytes."""
         items: dict[str, Representation] = {}
         lossless = Lossless(self.module.state_dict())
         codes = {p.name: p.representation for p in self.proposals}
@@ -68,6 +87,12 @@ class Quantization:
             items[name] = codes.get(name) or lossless[name]
         settings = {**self.settings, "activations": to_settings(activation_ranges(self.module))}
         return write(path, items, settings, self.verdict.record(), coder="auto")
+
+    def to_json(self) -> str:
+        """Return all but the module and its codes as one JSON object."""
+        told = {"mean_bits": self.mean_bits, "table": [asdict(row) for row in self.table], "left_alone": self.alone}
+        told |= {"verdict": asdict(self.verdict), "samples": self.samples, "seconds": self.seconds}
+        return json.dumps({**told, "settings": self.settings})
 
     def __str__(self) -> str:
         lines = [f"{self.mean_bits:.2f} bits per weight, {100 * self.drop:.1f} % dropped ({self.seconds:.0f} s)"]
@@ -85,68 +110,97 @@ def quantize(
     loss: Callable[[nn.Module, Batch], Tensor],
     calib: Iterable[Batch],
     verify: Iterable[Batch],
+    out: str | os.PathLike[str] | None = None,
     bits: Bits | None = None,
     activations: bool | int = True,
-    tolerance: float | str = "1%",
+    tolerance: float | str | None = STANDARD,
+    options: Options | None = None,
     preset: str = DEFAULT,
-    **extras: Any,
+    seed: int | None = None,
+    work: str | os.PathLike[str] | None = None,
+    progress: Progress | None = show_progress,
+    **extras: Unpack[Extras],
 ) -> Quantization:
-    """A copy of ``model`` whose weights and layer inputs are rounded to integers of few bits, as few as pass the test.
+    """Return a copy of ``model`` whose weights and layer inputs are rounded to integers of few bits, and the verdict.
 
     Arguments are those of ``noworse.compress``. ``bits``: at most so many per weight on average, or a mapping from
-    layer names to bits; None: as few as ``tolerance`` allows. ``activations``: True (8 bits), False, or bits.
-    ``preset`` is "default", or "paper" (LLC as published: weights and inputs share their bits, calib needs its labels).
-    Batch norms are folded. The verdict says whether the module is no worse; it is returned either way. Raises BadInput
-    for what cannot be used, and for ``bits`` below the smallest choice.
+    layer names to bits; None: as few as ``tolerance`` allows. ``activations``: True (8 bits), False, or bits. ``out``
+    is a .nwt file to save it to. ``preset`` is "default", or "paper" (LLC as published: weights and inputs share their
+    bits, calib needs its labels). Of ``options`` the seed, the confidence and the looks count. Batch norms are folded.
+
+    Raises BadInput for what cannot be used, and for ``bits`` below the smallest choice; TargetMissed (with the best
+    result as its report) where ``tolerance`` is not met, unless that is None.
     """
     task = Task(model=model, loss=loss, calib=calib, verify=verify, **extras)
-    return quantize_task(task, bits=bits, activations=activations, tolerance=tolerance, preset=preset)
+    asked: dict[str, Any] = {"bits": bits, "activations": activations, "tolerance": tolerance, "options": options}
+    return quantize_task(task, out, **asked, preset=preset, seed=seed, work=work, progress=progress)
 
 
 def quantize_task(
     task: Task,
+    out: str | os.PathLike[str] | None = None,
     *,
     bits: Bits | None = None,
     activations: bool | int = True,
-    tolerance: float | str = "1%",
+    tolerance: float | str | None = STANDARD,
+    options: Options | None = None,
     preset: str = DEFAULT,
-    cost: str = "loss",
-    seed: int = 0,
+    cost: str = TRUE,
+    seed: int | None = None,
+    work: str | os.PathLike[str] | None = None,
+    progress: Progress | None = show_progress,
 ) -> Quantization:
-    """``quantize`` for a Task; ``cost`` other than "loss" ("mse", "trace", "fisher") allocates as others do."""
-    strategy(BITS, preset, "quantize")
-    if cost not in COSTS:
-        raise BadInput(f"unknown cost {cost!r}: expected one of {', '.join(COSTS)}")
-    calib, held_out = data.disjoint(task.calib, task.verify)
+    """Quantise the model of a task, as ``quantize`` does; ``cost`` other than "loss" allocates as others do.
+
+    These are "mse", "trace" and "fisher".
+    """
+    rounded = _activation_bits(activations)
+    with run_of(task, tolerance, options, seed, progress) as job:
+        asked = {"verb": "quantize", "bits": bits, "activations": rounded, "preset": preset, "cost": cost}
+        job.begin(work, {**asked, "options": job.options.to_json()})
+        subject = Subject(task, job.calib, HELD_BACK, job.options.seed)
+        return job.finish(story(job, Priced(subject, rounded, preset, cost), bits), out, Quantization.save)
+
+
+def story(job: Job, net: Priced, bits: Bits | None = None) -> Quantization:
+    """Quantise a surveyed net, which may be used again: what it has measured it keeps."""
     begin = time.monotonic()
-    search = Search(task, calib, _activation_bits(activations), preset, cost, seed)
-    found = run(search, held_out, bits, tolerance)
-    return replace(found, seconds=time.monotonic() - begin)
+    job.tell("propose bits and measure what they cost")
+    looks = job.options.looks if bits is None else 1
+    choices = _search(job, net) if bits is None else iter([net.asked(bits)])  # allocate
 
+    def modules() -> Iterator[tuple[int, tuple[list[Proposal], nn.Module]]]:
+        for number, chosen in enumerate(choices, 1):
+            yield number, (chosen, net.build(chosen))  # round weights and inputs, correct biases
 
-def run(search: Search, held_out: list[Batch], bits: Bits | None, tolerance: float | str) -> Quantization:
-    """``quantize`` for a search, which may be used again: what it has measured it keeps."""
-    begin, task = time.monotonic(), search.task
-    original = Original(task, held_out)
-    limit = parse_tolerance(tolerance, original.mean_loss)
-    choices: Iterator[list[Proposal]]
-    if bits is None:
-        choices = search.within(limit, sum(map(data.batch_size, held_out)))
-    else:
-        choices = iter([search.fixed(bits) if isinstance(bits, Mapping) else search.at(bits)])
-    looks = LOOKS if bits is None else 1
-    for look, chosen in enumerate(choices, 1):
-        module = search.build(chosen)
-        verdict = verify_module(module, original, tolerance=limit, look=look, looks=looks, confidence=CONFIDENCE)
-        if verdict.passed or look == LOOKS:
-            break
-    settings: dict[str, Any] = {"method": "quantize", "preset": search.preset, "cost": search.cost}
-    asked = dict(bits) if isinstance(bits, Mapping) else bits
-    settings |= {"tolerance": str(tolerance), "seed": search.seed, "bits": asked}
+    (chosen, module), verdict = look(modules(), lambda made, number: job.judge(made[1], number, looks), looks)
+    settings = {"method": "quantize", "preset": net.preset, "cost": net.cost, "tolerance": str(job.tolerance)}
+    asked = bits if bits is None or isinstance(bits, (int, float)) else dict(bits)
     return Quantization(
-        module, verdict, search.table(chosen), search.survey.alone, chosen, sum(map(data.batch_size, search.calib)),
-        time.monotonic() - begin, settings,
+        module, verdict, net.table(chosen), net.survey.alone, chosen, job.calib_samples, time.monotonic() - begin,
+        {**settings, "seed": net.subject.seed, "bits": asked},
     )  # fmt: skip
+
+
+def _search(job: Job, net: Priced) -> Iterator[list[Proposal]]:
+    """The smallest allocation whose predicted bound stays within the tolerance, then larger ones."""
+    predictor = Predictor(net.subject, job.samples, job.confidence, job.options.looks)
+    count, choices = net.count, net.choices
+    line = Bisection(sum(min(row) for row in choices.sizes) / count, float(FULL), geometric=True)
+    trials: dict[float, list[int]] = {}
+
+    def attempt(mean: float, number: int) -> None:
+        job.tell(f"search {number}/{BISECTIONS}")
+        trials[mean] = allocate(choices, mean * count)
+
+    def bound() -> float:
+        return predictor.bound(net.build(net.pick(trials[line.at])))
+
+    within(line, attempt, bound, MARGIN * job.limit, BISECTIONS)
+    best = [len(row) - 1 for row in net.proposals] if line.best is None else trials[line.best]
+    best = net.settled(choices.size(best))
+    yield net.pick(best)
+    yield from map(net.pick, net.larger(best, BACK_OFF))
 
 
 def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.jobs.lesson import AT_A_TIME, COMPARED, SURVEYED, Lesson
-from noworse.jobs.subject import usable
 from noworse.propose.grids.compensated import Layer
 from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.student import analyse
 from noworse.run.memory import trim
 from noworse.survey.fisher import tensor_sensitivity
 from noworse.survey.moments import input_moments
+from noworse.survey.subject import usable
 from noworse.task import data
 
 MOMENTS_BYTES = 1 << 25  # of the moments of all inputs, or as many as the weights have

@@ -13,9 +13,9 @@ from torch import Tensor
 from noworse.errors import BadInput
 from noworse.format import File
 from noworse.jobs.draft import Draft, Terms
-from noworse.jobs.subject import Subject
 from noworse.papers.l2 import alternate
 from noworse.papers.l2.alternate import AlternatingTuner
+from noworse.survey.subject import Subject
 from noworse.tune.options import Options
 from noworse.tune.presets import PRESETS
 from tests.tiny import mlp, task

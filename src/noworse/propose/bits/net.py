@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from noworse.model.quantized import OUTPUT, Range, attach
-from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
 from noworse.propose.bits.clip import Clip, limits
 from noworse.propose.bits.proposals import Proposal
 from noworse.propose.bits.sites import Survey, survey
@@ -19,53 +18,44 @@ from noworse.propose.grids.means import Means, correct_biases, output_means, sam
 from noworse.propose.strategies import BITS, strategy
 from noworse.survey.fisher import sums_of_squares
 from noworse.survey.flops import count_flops
-from noworse.survey.norms import fold_norms
+from noworse.survey.subject import Subject
 from noworse.task import data
 from noworse.task.data import Batch
-from noworse.task.distances import Distiller, distiller_of
-from noworse.task.task import Task
+from noworse.task.distances import Distiller
 
 RANGE_SAMPLES, COST_SAMPLES, FEWEST, AT_A_TIME = 512, 256, 32, 64
 WORK = 2e12  # operations for measuring costs: large nets are measured on fewer samples, FEWEST at least
-HELD_BACK = 0.25  # of calib: where costs are measured
 
 
 class Net:
-    """The original in float32, its sites and their inputs, and the ranges and biases of what is built from it."""
+    """A subject's teacher, its sites and their inputs, and the ranges and biases of what is built from it.
 
-    def __init__(
-        self, task: Task, calib: list[Batch], activation_bits: int | None, preset: str, seed: int
-    ) -> None:
-        self.task, self.calib, self.activation_bits = task, calib, activation_bits
-        self.preset, self.seed = preset, seed
+    ``activation_bits`` is what inputs of layers are rounded to (None: not at all), ``preset`` names the strategy.
+    Norms of the subject are folded.
+    """
+
+    def __init__(self, subject: Subject, activation_bits: int | None, preset: str) -> None:
+        self.subject, self.activation_bits, self.preset = subject, activation_bits, preset
         self.method: Bits = strategy(BITS, preset, "quantize")
-        self.shown, self.held_back = data.split(calib, HELD_BACK, seed)
-        original = float32_copy(task.model)
-        kept = kept_tensors(state_tensors(original), task.keep) if task.keep else set()
-        first = next(self.batches(8))
-        self.teacher, _ = fold_norms(original, lambda module: self.forward(module, first), kept)
+        subject.fold()
+        self.teacher, self.batches = subject.teacher, subject.samples
         runs = (functools.partial(self.forward, self.teacher, batch) for batch in self.batches(RANGE_SAMPLES))
-        self.survey: Survey = survey(self.teacher, runs, kept)
+        self.survey: Survey = survey(self.teacher, runs, subject.kept)
         self.sites = {site.key: site for site in self.survey.sites}
 
     @torch.no_grad()
     def forward(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Outputs (B, ..., K) of ``module`` in float32, by the task's own function where it has one."""
-        return self.task.outputs(module, batch)
-
-    def batches(self, most: int) -> Iterator[Batch]:
-        """The first samples of those that rounding and ranges are fitted to, a few at a time."""
-        return data.first_samples(self.shown, most, AT_A_TIME)
+        """Return outputs (B, ..., K) of ``module`` in float32."""
+        return self.subject.forward(module, batch)
 
     def unseen(self, most: int) -> list[Batch]:
-        """At most so many samples that nothing is fitted to; ``FEWEST`` though, where calib is small."""
-        here = max(FEWEST, sum(map(data.batch_size, self.held_back)))
-        return list(data.first_samples([*self.held_back, *self.shown], min(most, here), AT_A_TIME))
+        """Return at most so many samples that nothing is fitted to; ``FEWEST`` though, where calib is small."""
+        return self.subject.unseen(most, FEWEST)
 
     @functools.cached_property
     def distiller(self) -> Distiller:
         """The loss between the outputs of two models."""
-        return distiller_of(self.task.distill, self.forward(self.teacher, next(self.batches(AT_A_TIME))))
+        return self.subject.distance(self.forward(self.teacher, next(self.batches(AT_A_TIME))))
 
     def affordable(self, proposals: int) -> int:
         """How many samples the true cost of so many proposals is measured on."""
@@ -75,8 +65,8 @@ class Net:
 
     def losses(self) -> Tensor:
         """Per-sample losses of the teacher with the labels of calib."""
-        label = f"the preset {self.preset!r}"
-        return torch.cat([self.task.labelled_losses(self.teacher, b, label) for b in self.batches(COST_SAMPLES)])
+        label, loss = f"the preset {self.preset!r}", self.subject.task.labelled_losses
+        return torch.cat([loss(self.teacher, batch, label) for batch in self.batches(COST_SAMPLES)])
 
     @functools.cached_property
     def diagonals(self) -> dict[str, Tensor]:
@@ -84,8 +74,8 @@ class Net:
         weights = {key: site.weight for key, site in self.sites.items()}
         for weight in weights.values():
             weight.requires_grad_(True)
-        outputs = ((self.task.outputs(self.teacher, b), data.batch_size(b)) for b in self.batches(COST_SAMPLES))
-        found = sums_of_squares(weights, outputs, self.distiller, self.seed, torch.square)
+        outputs = ((self.subject.forward(self.teacher, b), data.batch_size(b)) for b in self.batches(COST_SAMPLES))
+        found = sums_of_squares(weights, outputs, self.distiller, self.subject.seed, torch.square)
         self.teacher.requires_grad_(False)
         return found
 
@@ -145,7 +135,7 @@ class Net:
     @functools.cached_property
     def _means(self) -> tuple[Batch, Tensor, Means]:
         """Samples, what the original makes of them, and the means of what its layers return."""
-        count = samples_of(self.shown[0])
-        batch = next(data.first_samples(self.shown, count, count))
+        count = samples_of(self.subject.shown[0])
+        batch = next(self.batches(count, count))
         layers = {name for site in self.survey.sites for name in site.layers}
         return batch, *output_means(self.teacher, layers, functools.partial(self.forward, self.teacher, batch))

@@ -60,6 +60,10 @@ class Subject:
         """Return a copy of the teacher whose norms are folded into their neighbours, and the names of these norms."""
         return fold_norms(self.teacher, self.on_probe, self.kept)
 
+    def fold(self) -> None:
+        """Make the teacher the copy whose norms are folded, so that all that is built from it has them folded."""
+        self.teacher, _ = self.folded()
+
     def samples(self, count: int, at_a_time: int = AT_A_TIME) -> Iterator[Batch]:
         """Yield the first ``count`` of the samples that may be shown, at most ``at_a_time`` in a batch."""
         return data.first_samples(self.shown, count, at_a_time)

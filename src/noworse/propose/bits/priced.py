@@ -1,4 +1,4 @@
-"""The search for bits: proposals for every weight of a net, what they cost alone and together, and choices among them.
+"""Proposals of bits for every weight of a net, what they cost alone and together, and allocations among them.
 
 Rounding to few bits is fitted to the samples that it sees, and loses less there than elsewhere. So what proposals cost
 is measured on other samples. Sums over layers, and even pairs, are predictions: several allocations of one size, and
@@ -18,20 +18,17 @@ import torch
 from torch import Tensor
 
 from noworse.allocate.knapsack import Choices, allocate, back_off, settle
-from noworse.allocate.predict import Predictor
 from noworse.errors import BadInput
 from noworse.propose.bits.costs import COSTS, TRUE
 from noworse.propose.bits.net import Net
 from noworse.propose.bits.proposals import FULL, Proposal
+from noworse.propose.strategies import DEFAULT
+from noworse.survey.subject import Subject
 from noworse.task.data import Batch
-from noworse.task.task import Task
 
 JOINT_SAMPLES = 1024  # on which whole allocations are tried
 TRIES = 12  # changes of the best allocation that are tried
-BISECTIONS = 9
-MARGIN = 0.7  # of the tolerance is used on calib
-BACK_OFF_SHARE = 0.05  # of all bits that a failed verification adds
-CONFIDENCE, LOOKS = 0.95, 3
+Bits = float | Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -46,18 +43,19 @@ class LayerBits:
     cost: float  # predicted loss of this weight alone, nats
 
 
-class Search(Net):
-    """A net, its proposals and what they cost; ``student`` is the choice being measured."""
+class Priced(Net):
+    """A net with its proposals, and what they cost in one way of ``COSTS``; see ``Net``."""
 
     def __init__(
-        self, task: Task, calib: list[Batch], activation_bits: int | None, preset: str, cost: str, seed: int
+        self, subject: Subject, activation_bits: int | None = None, preset: str = DEFAULT, cost: str = TRUE
     ) -> None:
-        super().__init__(task, calib, activation_bits, preset, seed)
+        if cost not in COSTS:
+            raise BadInput(f"unknown cost {cost!r}: expected one of {', '.join(COSTS)}")
+        super().__init__(subject, activation_bits, preset)
         self.cost = cost
-        self.student = self.teacher
 
-    def rounding_inputs(self, bits: int | None) -> Search:
-        """The same search with inputs of so many bits, None: as they are; what is known of weights stays known."""
+    def rounding_inputs(self, bits: int | None) -> Priced:
+        """Return the same net with inputs of so many bits, None: as they are; what weights cost stays known."""
         _ = self.choices  # measured once, for both
         other = copy.copy(self)
         other.activation_bits = bits
@@ -87,14 +85,15 @@ class Search(Net):
         return [row[j] for row, j in zip(self.proposals, indices, strict=True)]
 
     @property
-    def _count(self) -> int:
+    def count(self) -> int:
+        """Weights of all sites."""
         return sum(site.weight.numel() for site in self.survey.sites)
 
     def at(self, bits: float) -> list[Proposal]:
         """The allocation within ``bits`` per weight on average."""
         if not isinstance(bits, (int, float)) or not math.isfinite(bits) or bits <= 0:
             raise BadInput(f"bits is {bits!r}: expected a positive number of bits per weight, or a mapping")
-        return self.pick(self.settled(bits * self._count))
+        return self.pick(self.settled(bits * self.count))
 
     def settled(self, limit: float) -> list[int]:
         """Of several allocations within ``limit`` bits the one that loses least as a whole, for true costs."""
@@ -138,29 +137,17 @@ class Search(Net):
             found.append(widths[wanted])
         return found
 
-    def within(self, limit: float, samples: int) -> Iterator[list[Proposal]]:
-        """The smallest allocation whose predicted bound of a test on ``samples`` stays within ``limit``.
+    def asked(self, bits: Bits) -> list[Proposal]:
+        """Return the allocation within ``bits`` per weight on average, or with the bits given for each layer."""
+        return self.fixed(bits) if isinstance(bits, Mapping) else self.at(bits)
 
-        Where the verdict on it is not good enough: with 5 % more bits each time, spent where they help most.
-        """
-        predictor = Predictor(self, samples, CONFIDENCE, LOOKS)
-        low = sum(min(row) for row in self.choices.sizes) / self._count
-        high, best = float(FULL), [len(row) - 1 for row in self.proposals]
-        for _ in range(BISECTIONS):
-            middle = math.sqrt(low * high)  # finer where bits are few
-            trial = allocate(self.choices, middle * self._count)
-            self.student = self.build(self.pick(trial))
-            if predictor.bound(self.student) <= MARGIN * limit:
-                high, best = middle, trial
-            else:
-                low = middle
-        best = self.settled(self.choices.size(best))
-        yield self.pick(best)
-        more = self.choices.size(best)
-        for indices in back_off(self.choices, best):
-            if self.choices.size(indices) >= (1 + BACK_OFF_SHARE) * more:
-                more = self.choices.size(indices)
-                yield self.pick(indices)
+    def larger(self, indices: Sequence[int], share: float) -> Iterator[list[int]]:
+        """Yield allocations each larger by this share of bits than the one before, spent where they help most."""
+        size = self.choices.size(indices)
+        for more in back_off(self.choices, indices):
+            if self.choices.size(more) >= (1 + share) * size:
+                size = self.choices.size(more)
+                yield more
 
     def table(self, chosen: Sequence[Proposal]) -> list[LayerBits]:
         """A row for each site."""

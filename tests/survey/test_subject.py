@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.jobs.subject import Outputs, Subject, usable
+from noworse.survey.subject import Outputs, Subject, usable
 from noworse.task import data
 from noworse.task.data import Batch
 from tests.tiny import ConvNet, Odd, mlp, task

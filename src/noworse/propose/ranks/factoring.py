@@ -1,0 +1,127 @@
+"""The layers of a model that can be taken apart, what every rank of them is predicted to lose, and choices of ranks."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from noworse.errors import BadInput
+from noworse.propose.ranks import choose
+from noworse.propose.ranks.build import Run, build
+from noworse.propose.ranks.candidates import Analysis, Candidate
+from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_attention
+from noworse.propose.ranks.strategy import Ranks
+from noworse.propose.strategies import RANKS, strategy
+from noworse.survey.kronecker import Curvature, measure
+from noworse.survey.subject import AT_A_TIME, Subject
+from noworse.task.distances import Distiller
+
+CURVATURE_SAMPLES, REFRESH_SAMPLES = 2048, 256
+Chosen = Mapping[str, Candidate]  # by name of the layer
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What every layer, by name, could be replaced with in one metric of errors."""
+
+    analyses: dict[str, Analysis]
+    candidates: dict[str, list[Candidate]]
+
+
+class Factoring:
+    """A subject's teacher, with attention opened, and the layers of it that ``only`` accepts and that can be factored.
+
+    ``preset`` names the strategy. BadInput where no layer can be decomposed.
+    """
+
+    def __init__(self, subject: Subject, only: Filter | None, preset: str) -> None:
+        self.subject, self.preset, self.teacher = subject, preset, subject.teacher
+        self.method: Ranks = strategy(RANKS, preset, "decompose")
+        open_attention(self.teacher)
+        self.spreads = self.method.spreads
+        self.generator = torch.Generator().manual_seed(subject.seed)
+        self.sites: Sites = find_sites(self.teacher, only)
+        if not self.sites.layers:
+            raise BadInput(f"no layer can be decomposed: {self.sites.alone or 'none is linear or convolutional'}")
+        self.sizes = {name: layer.weight.numel() for name, layer in self.sites.layers.items()}
+
+    @functools.cached_property
+    def distiller(self) -> Distiller:
+        """What tells how far outputs are from the original's."""
+        return self.subject.distance(self.subject.original(next(self.subject.samples(AT_A_TIME))))
+
+    @functools.cached_property
+    def curvature(self) -> dict[str, Curvature]:
+        """That of every layer which calib reaches, in the order in which they are used."""
+        for layer in self.sites.layers.values():
+            layer.weight.requires_grad_(True)
+        runs = self.subject.sized_runs(self.teacher, CURVATURE_SAMPLES)
+        probe = functools.partial(self.distiller.probe, generator=self.generator)
+        known = measure(self.teacher, self.sites.layers, runs, probe)
+        self.teacher.requires_grad_(False)
+        self.sites.alone.update(known.missed)
+        return known
+
+    @functools.cached_property
+    def offers(self) -> Offers:
+        """All candidates of every layer, in the first of the metrics that are tried."""
+        return self._offers(self.spreads[0])
+
+    def _offers(self, spread: float) -> Offers:
+        layers, weighting = self.sites.layers, self.method.weighting
+        analyses = {name: Analysis(layers[name], c, weighting, spread) for name, c in self.curvature.items()}
+        with torch.no_grad():
+            return Offers(analyses, {name: analysis.candidates() for name, analysis in analyses.items()})
+
+    def build(self, chosen: Chosen, offers: Offers | None = None, refresh: bool = False) -> nn.Module:
+        """Return the teacher with the chosen layers replaced; with ``refresh`` each for the inputs it gets then."""
+        runs: Sequence[Run] = ()
+        if refresh and self.method.refreshes:
+            batches = self.subject.samples(REFRESH_SAMPLES)
+            runs = [functools.partial(self.subject.forward, batch=batch) for batch in batches]
+        with torch.no_grad():
+            return build(self.teacher, (offers or self.offers).analyses, chosen, runs)
+
+    def at_price(self, logarithm: float) -> Chosen:
+        """Return the ranks at which the last parameter that is dropped costs the exponential of this."""
+        return choose.at_price(self.offers.candidates, self.sizes, math.exp(logarithm))
+
+    def at_drop(self, share: float) -> tuple[nn.Module, Chosen]:
+        """Return the choice of least predicted loss that drops this share of the decomposable parameters."""
+        most = choose.dropped(self.at_price(20), self.sizes)
+        wanted = share * sum(self.sizes.values())
+        if most < wanted:
+            raise BadInput(f"drop {share} asks for {wanted:.0f} parameters: at rank 1 {most} can be dropped")
+        return self.nearest(wanted)
+
+    def nearest(self, wanted: float) -> tuple[nn.Module, Chosen]:
+        """Return, of the metrics tried, the choice that drops so many parameters and moves held-back outputs least."""
+        tried: list[tuple[float, nn.Module, Chosen]] = []
+        for spread in self.spreads:
+            offers = self._offers(spread) if tried else self.offers
+            chosen = choose.at_drop(offers.candidates, self.sizes, wanted)
+            module = self.build(chosen, offers, True)
+            tried.append((self.distance(module) if len(self.spreads) > 1 else 0.0, module, chosen))
+        return min(tried, key=lambda each: each[0])[1:]
+
+    @torch.no_grad()
+    def distance(self, module: nn.Module) -> float:
+        """Return how far outputs of ``module`` are from the original's on the part of calib held back."""
+        forward = self.subject.forward
+        outputs = ([forward(m, batch) for m in (module, self.teacher)] for batch in self.subject.held_back)
+        return float(torch.cat([self.distiller(*pair) for pair in outputs]).mean())
+
+    def by_itself(self) -> tuple[nn.Module, Chosen]:
+        """Return what the strategy's own search finds; it needs the labels of calib."""
+        assert self.method.search is not None
+        subject, what = self.subject, f"the preset {self.preset!r}"
+
+        def losses(module: nn.Module) -> Iterator[Tensor]:
+            return (subject.task.labelled_losses(module, batch, what) for batch in subject.calib)
+
+        return self.method.search(self.teacher, self.sites.layers, losses)
