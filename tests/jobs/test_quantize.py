@@ -301,3 +301,22 @@ def test_what_judges_must_not_have_chosen() -> None:
     job = task(mlp())
     with pytest.raises(BadInput, match="samples of verify are in calib too"):
         quantize_task(replace(job, calib=job.verify))
+
+
+def test_no_name_of_a_layer_is_taken_for_that_of_an_output() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.add_module("conv", nn.Conv2d(1, 4, 3, padding=1))
+            self.add_module("conv output", nn.Conv2d(4, 4, 3, padding=1))
+            self.fc = nn.Linear(4, 4)
+            self.eval()
+
+        def forward(self, x: Tensor) -> Tensor:
+            first, second = self.get_submodule("conv"), self.get_submodule("conv output")
+            x = first(x)
+            return self.fc((second(torch.tanh(x)) + x).mean((2, 3)))  # type: ignore[no-any-return]
+
+    found = quantize_task(task(Named(), 1, 8, 8), bits=8)
+    assert {"conv", "conv output", "conv" + OUTPUT} <= activation_ranges(found.module).keys()

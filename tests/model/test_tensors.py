@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from noworse.errors import BadInput
-from noworse.model.tensors import float32_copy, state_bytes, state_tensors
+from noworse.model.tensors import float32_copy, state_bytes, state_tensors, twin
 
 
 class Tied(nn.Module):
@@ -73,3 +73,27 @@ def test_a_float32_copy_may_share_parameters_but_neither_flags_nor_buffers() -> 
     assert [name for name, p in mine.items() if not p.requires_grad] == ["0.bias"]
     assert model[1].running_mean.data_ptr() != copied[1].running_mean.data_ptr()
     assert mine["2.weight"].dtype == torch.float16
+
+
+def test_a_twin_of_a_module_that_keeps_what_it_computed() -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.last = nn.Linear(3, 2), {}  # type: ignore[var-annotated]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.last["out"] = self.fc(x)
+            return self.last["out"]
+
+    model, x = Keeps(), torch.randn(4, 3)
+    model(x)
+    copied = twin(model)
+    assert torch.equal(copied.last["out"], model.last["out"])
+    assert model.last["out"].requires_grad
+    assert not copied.last["out"].requires_grad
+    assert torch.equal(copied(x), model(x))
+    normed = nn.utils.weight_norm(nn.Linear(3, 2))
+    normed(x)
+    assert torch.equal(twin(normed)(x), normed(x))
+    with pytest.raises(BadInput, match="scripted or traced"):
+        twin(torch.jit.trace(nn.Linear(3, 2), x))

@@ -6,7 +6,6 @@ alone the smallest file is sought that passes the paired test, guided by a part 
 
 from __future__ import annotations
 
-import copy
 import itertools
 import os
 import time
@@ -30,6 +29,7 @@ from noworse.jobs.planning import allocated
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Report
 from noworse.judge.verdict import Verdict
+from noworse.model.tensors import twin
 from noworse.run.processes import ALONE, together
 from noworse.survey.subject import Subject
 from noworse.task.data import Batch
@@ -202,7 +202,7 @@ def _judge(job: Job, output: Output, draft: Draft, number: int, looks: int) -> t
     def judged() -> list[Any]:
         if looks == 1:  # two further models are to be held: the decoded tensors, and the module they go into
             draft.release()
-        candidate = load_model(copy.deepcopy(job.task.model), output.partial)
+        candidate = load_model(twin(job.task.model), output.partial)
         verdict = job.judge(candidate, number, looks)
         return [verdict.to_json(), restamp(output.partial, verdict.record())]
 

@@ -6,7 +6,6 @@ how far to go. ``verify`` judges what comes out. Source: LLC (2024), part 3; see
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import time
@@ -27,6 +26,7 @@ from noworse.jobs.progress import show_progress
 from noworse.judge.verdict import Verdict
 from noworse.model.attention import Attention, openable
 from noworse.model.factorised import copied, factorised, replace
+from noworse.model.tensors import twin
 from noworse.propose.ranks import choose
 from noworse.propose.ranks.factoring import Chosen, Factoring
 from noworse.propose.ranks.sites import Filter
@@ -212,7 +212,7 @@ def _flops(subject: Subject, module: nn.Module) -> int:
 
 def finished(model: nn.Module, trial: nn.Module, chosen: Chosen) -> nn.Module:
     """Return a copy of the caller's model, in its own dtype and mode, with the factors of ``trial``."""
-    module = copy.deepcopy(model)
+    module = twin(model)
     _open(module, chosen)
     for name in chosen:
         old: Any = module.get_submodule(name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.model.tensors import twin
 from noworse.run.precision import Precision
 from noworse.run.processes import Ranks
 from noworse.survey.subject import Outputs, Subject, usable
@@ -33,7 +33,7 @@ class Lesson:
 
     def __init__(self, subject: Subject, student: nn.Module, options: Options, ranks: Ranks) -> None:
         self.subject, self.options, self.ranks = subject, options, ranks
-        self.teacher = copy.deepcopy(student) if options.features else subject.teacher
+        self.teacher = twin(student) if options.features else subject.teacher
         if subject.task.augment is not None and subject.channels_last:  # it runs in every iteration: worth a copy
             self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sampler = Sampler(subject.shown, options.batch, options.seed)

@@ -6,7 +6,6 @@ changed predictions and the KL divergence to the original are reported beside it
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,7 @@ from noworse.io import load_model
 from noworse.judge.compare import paired
 from noworse.judge.original import Observer, Original, evaluating, metric_of
 from noworse.judge.verdict import MINIMUM_SAMPLES, Verdict, judge, parse_tolerance
+from noworse.model.tensors import twin
 from noworse.task import data as batches_of
 from noworse.task.data import Batch
 from noworse.task.task import Loss, Task
@@ -52,7 +52,7 @@ def verify(
     task = task or Task(model=model, loss=loss, calib=(), verify=(), **extras)
     # read twice for a metric: an iterator would be empty the second time
     batches = list(data) if task.metric is not None and isinstance(data, Iterator) else data
-    candidate = load_model(copy.deepcopy(model), path)
+    candidate = load_model(twin(model), path)
     settings: dict[str, Any] = {"look": look, "looks": looks, "confidence": confidence}
     return verify_module(candidate, Original(task, batches, limit=0), tolerance=tolerance, **settings)
 

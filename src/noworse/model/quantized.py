@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from noworse.errors import BadInput, CorruptFile, MismatchedModule
 from noworse.model.hooks import Given, with_first
 
-OUTPUT = " output"  # behind a layer's name: the range of what it returns
+OUTPUT = "..output"  # behind a layer's name, where no layer's name can end so: the range of what it returns
 WAYS = {"nearest": torch.round, "up": torch.ceil, "down": torch.floor}
 
 

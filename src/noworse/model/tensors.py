@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from noworse.errors import BadInput
 from noworse.model.patterns import matching
@@ -52,7 +54,8 @@ def state_tensors(module: nn.Module) -> list[StateTensor]:
             tied = seen.get(key)
             seen.setdefault(key, name)
         if name in parameters and tensor.is_floating_point():
-            bad = int((~torch.isfinite(tensor)).sum())
+            wide = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()
+            bad = int((~torch.isfinite(wide)).sum())
             if bad:
                 raise BadInput(f"parameter {name!r} has {bad} NaN or infinite values: expected finite weights")
         found.append(StateTensor(name, tensor, name in parameters, tied))
@@ -74,6 +77,24 @@ def state_bytes(module: nn.Module) -> int:
     return sum(e.tensor.numel() * e.tensor.element_size() for e in entries if e.tied_to is None)
 
 
+M = TypeVar("M", bound=nn.Module)
+
+
+def twin(module: M, known: Mapping[int, object] | None = None) -> M:
+    """A deep copy of a module; tensors of a forward pass that it keeps are copied without their graph.
+
+    ``known`` gives what stands for objects, by their ids, in place of copies. BadInput for scripted modules.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise BadInput(f"the model is a {type(module).__name__}: expected an nn.Module, not a scripted or traced one")
+    memo = dict(known or {})
+    for owner in module.modules():
+        for leaf in pytree.tree_leaves(vars(owner)):
+            if isinstance(leaf, Tensor) and not leaf.is_leaf:
+                memo[id(leaf)] = leaf.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
 def float32_copy(module: nn.Module, share: bool = False) -> nn.Module:
     """A float32 copy of a module in eval mode, without gradients; ties of parameters and of buffers are kept.
 
@@ -83,7 +104,7 @@ def float32_copy(module: nn.Module, share: bool = False) -> nn.Module:
     if share:
         own = [p for p in module.parameters() if type(p) is nn.Parameter and p.dtype == torch.float32]
         shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in own}
-    copied = copy.deepcopy(module, shared).eval().requires_grad_(False)
+    copied = twin(module, shared).eval().requires_grad_(False)
     dense_gradients(copied)
     # Module.float alone would give every place of a tied buffer a tensor of its own
     homes = [(owner, name, buffer) for owner in copied.modules() for name, buffer in owner._buffers.items()]

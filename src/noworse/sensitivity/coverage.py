@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from noworse.model.tensors import twin
 from noworse.survey.capture import Call, capture
 from noworse.task.data import Batch
 from noworse.task.task import Loss
@@ -50,7 +50,7 @@ class _Functions(TorchFunctionMode):
 
 def coverage(model: nn.Module, loss: Loss, batch: Batch) -> Coverage:
     """What ``loss(model, batch)`` calls, in eval mode on a copy of the model; what the loss itself does counts too."""
-    model = copy.deepcopy(model).eval().requires_grad_(False)
+    model = twin(model).eval().requires_grad_(False)
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         if not any(True for _ in module.children()):

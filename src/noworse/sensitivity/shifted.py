@@ -7,7 +7,6 @@ those of every sample at once (derivatives.py).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -20,7 +19,7 @@ from torch.utils import _pytree as pytree
 from noworse.errors import BadInput
 from noworse.judge.original import check_losses
 from noworse.model.hooks import floating
-from noworse.model.tensors import dense_gradients
+from noworse.model.tensors import dense_gradients, twin
 from noworse.sensitivity.derivatives import along, second_along
 from noworse.survey.capture import capture, feeding
 from noworse.task import data
@@ -47,7 +46,7 @@ class ShiftedModel:
     """A copy of a model in eval mode, with its per-sample loss; the caller's model is not touched."""
 
     def __init__(self, model: nn.Module, loss: Loss, dtype: torch.dtype = torch.float32) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False).to(dtype)
+        self.model = twin(model).eval().requires_grad_(False).to(dtype)
         dense_gradients(self.model)
         self.loss = loss
         self.dtype = dtype

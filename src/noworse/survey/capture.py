@@ -107,6 +107,8 @@ def capture(
 
     handles: list[Any] = []
     for name, layer in layers.items():
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise BadInput(f"module {name!r} is a {type(layer).__name__}, which takes no hooks: expected an nn.Module")
         hook = functools.partial(after, name)
         handles.append(layer.register_forward_hook(hook, with_kwargs=True, prepend=own))
         if enter is not None:

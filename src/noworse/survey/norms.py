@@ -9,7 +9,6 @@ each called once); other uses of that tensor cannot be seen by hooks, so every f
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from noworse.model.tensors import twin
 from noworse.survey.capture import Call, capture
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -130,7 +130,7 @@ def fold_norms(
     largest output is undone. Tensors of the names ``fixed`` stay as they are.
     """
     reference = run(module)
-    current = copy.deepcopy(module)
+    current = twin(module)
     homes = {name.rpartition(".")[0] for name in fixed}  # modules that take no part
     neutral = [
         norm
@@ -140,7 +140,7 @@ def fold_norms(
     for norm in neutral:
         _neutralise(norm)
     if not _agree(run(current), reference):
-        current = copy.deepcopy(module)  # a batch norm is used in a way that eval mode does not explain: leave all
+        current = twin(module)  # a batch norm is used in a way that eval mode does not explain: leave all
         neutral = []
     calls = _record(current, run)
     folds = [
@@ -148,14 +148,14 @@ def fold_norms(
         for fold in _candidates(current, calls)
         if _foldable(current.get_submodule(fold.norm), neutral) and homes.isdisjoint((fold.norm, *fold.layers))
     ]
-    trial = copy.deepcopy(current)
+    trial = twin(current)
     for fold in folds:
         _apply(trial, fold)
     if _agree(run(trial), reference):
         return trial, [fold.norm for fold in folds]
     kept: list[_Fold] = []
     for fold in folds:
-        trial = copy.deepcopy(current)
+        trial = twin(current)
         _apply(trial, fold)
         if _agree(run(trial), reference):
             current = trial

@@ -10,13 +10,13 @@ the published bound excludes every truncation below break-even.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from noworse.model.factorised import FLAT
+from noworse.model.tensors import twin
 from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.spectrum import PLAIN
@@ -46,7 +46,7 @@ def mean_loss(module: nn.Module, losses: Losses) -> float:
 
 def search(original: nn.Module, layers: Mapping[str, Decomposable], losses: Losses) -> Found:
     """The decomposed copy of ``original`` and the rank of each layer for which one was found."""
-    module, chosen = copy.deepcopy(original), {}
+    module, chosen = twin(original), {}
     limit = mean_loss(original, losses)
     for name, layer in layers.items():
         if not isinstance(layer, nn.Linear):
@@ -57,7 +57,7 @@ def search(original: nn.Module, layers: Mapping[str, Decomposable], losses: Loss
         for candidate in analysis.candidates():
             if first[min(candidate.ranks[0], len(first) - 1)] >= 0:
                 continue
-            trial = copy.deepcopy(module)
+            trial = twin(module)
             put(trial, name, analysis, candidate)
             if mean_loss(trial, losses) <= limit:
                 module, chosen[name] = trial, candidate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.model.quantized import OUTPUT, Range, attach
+from noworse.model.tensors import twin
 from noworse.propose.bits.clip import Clip, limits
 from noworse.propose.bits.proposals import Proposal
 from noworse.propose.bits.sites import Survey, survey
@@ -114,7 +114,7 @@ class Net:
     @torch.no_grad()
     def build(self, chosen: Sequence[Proposal]) -> nn.Module:
         """The teacher with the chosen weights, hooks that round inputs of layers, and biases that make up for both."""
-        module = copy.deepcopy(self.teacher)
+        module = twin(self.teacher)
         ranges = self._sums()
         for proposal in chosen:
             if proposal.rounded is not None:
@@ -126,7 +126,7 @@ class Net:
     def _corrected(self, module: nn.Module) -> nn.Module:
         """The module with biases that bring means of outputs back, if on the samples of these it loses less."""
         batch, original, means = self._means
-        moved = copy.deepcopy(module)
+        moved = twin(module)
         run = functools.partial(self.forward, moved, batch)
         outputs = self.forward(module, batch), correct_biases(moved, means, run)
         kept, corrected = (float(self.distiller(z, original).double().mean()) for z in outputs)

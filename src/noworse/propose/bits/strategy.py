@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from noworse.model.quantized import OUTPUT, attach
+from noworse.model.tensors import twin
 from noworse.propose.bits.clip import CLIPS, Clip
 from noworse.propose.bits.costs import TRUE, simple_costs
 from noworse.propose.bits.proposals import Proposal, propose, true_costs
@@ -69,7 +69,7 @@ class Bits:
         batches = [(b, net.forward(net.teacher, b)) for b in net.batches(CLIP_SAMPLES)]
 
         def loss(clip: Clip) -> float:
-            module = attach(copy.deepcopy(net.teacher), {name: net.clipped(name, bits, clip) for name in places})
+            module = attach(twin(net.teacher), {name: net.clipped(name, bits, clip) for name in places})
             found = [net.distiller(net.forward(module, b), original) for b, original in batches]
             return float(torch.cat(found).double().mean())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as changed
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.model.factorised import factorised, replace
+from noworse.model.tensors import twin
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import DAMPING
 from noworse.survey.capture import capture, columns
@@ -37,7 +37,7 @@ def build(
     With ``runs`` every layer is made anew for the inputs that it gets from the layers replaced before it, in the order
     in which they are used: its factors approximate what the original's layer does with the original's inputs.
     """
-    module = copy.deepcopy(original)
+    module = twin(original)
     done = False
     for name in chosen:
         analysis = analyses[name]
