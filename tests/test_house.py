@@ -37,6 +37,7 @@ HOOKED = {  # files that register hooks, and why
     "model/quantized.py": "a model whose layers round is made of hooks, which stay",
     "tune/attach.py": "no look at a layer: a weight gives its memory to its gradient",
 }
+ELSEWHERE = {"file.py", "path/file.py", "json.py", "train_final.py"}  # of users, of Python, of the L² code
 PAPERS = {  # files that may name what the papers call their methods, and why
     "tune/seams.py": "the table of plug-ins",
     "tune/presets.py": "the table of options",
@@ -167,6 +168,14 @@ def test_exceptions_are_still_needed() -> None:
         assert "hook" in (HOUSE / name).read_text()
 
 
+@pytest.mark.parametrize("name", sources())
+def test_files_that_comments_name_exist(name: str) -> None:
+    named = re.findall(r"(?<![\w/.:])(?:[\w-]+/)*[\w-]+\.(?:py|md)\b", (HOUSE / name).read_text())
+    places = (HOUSE, ROOT, (HOUSE / name).parent)
+    missing = {path for path in named if not any((place / path).exists() for place in places)}
+    assert not missing - ELSEWHERE
+
+
 def hops(way: str) -> list[tuple[str, str]]:
     """File and function of each numbered hop of a section of the page."""
     section = PAGE.read_text().split(f"## {way}\n")[1].split("\n## ")[0]
@@ -178,7 +187,8 @@ def line_of(name: str, function: str) -> int:
     body: list[ast.stmt] = sources()[name].body
     node: ast.stmt | None = None
     for part in function.split("."):
-        node = next(each for each in body if getattr(each, "name", "") == part)
+        node = next((each for each in body if getattr(each, "name", "") == part), None)
+        assert node is not None, f"{name} has no {function}"
         body = getattr(node, "body", [])
     decorators = getattr(node, "decorator_list", [])
     return (decorators[0] if decorators else node).lineno  # type: ignore[union-attr]
