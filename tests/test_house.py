@@ -22,6 +22,7 @@ HOUSE = ROOT / "src" / "noworse"
 PAGE = ROOT / "docs" / "architecture.md"
 # from the top floor down: a room imports only from rooms that come later
 ROOMS = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.M)
+NUMPY_ALONE = {"codec", "representation", "format", "checkpoint", "datafree", "io", "errors", "cli", "report"}
 DOORS = ("__init__", "__main__")  # what users import and run; nothing in the house imports them
 ROOT_FILES, LONGEST, MOST_ARGUMENTS, MOST_HOPS = 8, 60, 7, 12
 WIDE = {  # functions of more arguments than that, and why
@@ -108,6 +109,14 @@ def test_no_circle_of_files_is_imported_at_once() -> None:
         homes = {known.get(each) or known.get(each.rpartition(".")[0]) for each in named}
         graph[name] = {home for home in homes if home and home != name}
     assert set(graph) <= set(TopologicalSorter(graph).static_order())  # CycleError names the circle
+
+
+@pytest.mark.parametrize("name", [name for name in sources() if room_of(name).removesuffix(".py") in NUMPY_ALONE])
+def test_rooms_of_files_need_numpy_alone(name: str) -> None:
+    now = [node for node in sources()[name].body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    named = {alias.name for node in now if isinstance(node, ast.Import) for alias in node.names}
+    named |= {node.module or "" for node in now if isinstance(node, ast.ImportFrom)}
+    assert {each.split(".")[0] for each in named} <= {"numpy", "noworse", *sys.stdlib_module_names}
 
 
 def test_the_root_is_not_a_room() -> None:
