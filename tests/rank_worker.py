@@ -1,4 +1,4 @@
-"""One rank of tests/test_distributed.py: compresses as told by its arguments, and prints what came of each as JSON."""
+"""One rank of tests/run/test_processes.py: compresses as told by its arguments, prints what came of each as JSON."""
 
 from __future__ import annotations
 

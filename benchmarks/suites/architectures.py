@@ -1,7 +1,7 @@
 """Every architecture of the L² paper at full size through compress, file and load: bytes, seconds, memory.
 
 No checkpoint can be had where this runs, so weights are random (zoo/architectures/synthetic.py) and images synthetic:
-this shows that a net of this size goes through and what it costs, nothing about accuracy (benchmarks/imagenet.py does
+this shows that a net of this size goes through and what it costs, nothing about accuracy (benchmarks.imagenet does
 that for who has ImageNet). Every part runs in a process of its own. "plain" are forward and backward passes of the
 model alone on a batch whose gradients are freed one by one: what they take are the activations. Memory is that of the
 process beyond what it had before the call, after a tiny net was compressed so that libraries are loaded, and with a C

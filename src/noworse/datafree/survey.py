@@ -90,7 +90,7 @@ def _statistics(flat: NDArray[Any], dtype: str) -> tuple[float, float, float, fl
 
 
 def _plane_bits(stored: NDArray[Any]) -> float:
-    """Bits per element of the byte planes of a lossless tensor, rotated as format/planes.py does."""
+    """Bits per element of the byte planes of a lossless tensor, rotated as representation/planes.py does."""
     width = stored.itemsize
     words = np.ascontiguousarray(stored).view(f"u{width}")
     words = (words << words.dtype.type(1)) | (words >> words.dtype.type(8 * width - 1))

@@ -71,7 +71,7 @@ def compress(
     held-out ones that judge. ``target`` is a ratio, "400KB" or "1.6 bits" per weight; ``tolerance`` the mean loss
     difference to stay under, in the loss's unit or "1%" of the original's mean loss (the default), and what decides
     the size where there is no target; with None a file of the target size is written whatever the verdict.
-    ``preset`` names settings (see presets.py) where ``options`` are not given; ``seed`` replaces theirs. ``work`` is a
+    ``preset`` names settings (tune/presets.py) where ``options`` are not given; ``seed`` replaces theirs. ``work`` is a
     folder for checkpoints: the same call goes on there after it was interrupted, to the same file. ``extras`` are
     further fields of ``Task``: metric, forward, distill, augment, keep, name.
 

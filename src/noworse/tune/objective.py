@@ -2,8 +2,8 @@
 
     D = a·D_out(outputs, original outputs) + b·mean over k of ‖f_k − f_k'‖² / (n_k·Var f_k') + c·ℓ(outputs, labels)
 
-D_out is one of distill.py, f_k are intermediate features (features.py), primes are the original's, and ℓ is the loss of
-the task on calibration batches with labels.
+D_out is one of task/distances.py, f_k are intermediate features (features.py), primes are the original's, and ℓ is
+the loss of the task on calibration batches with labels.
 """
 
 from __future__ import annotations

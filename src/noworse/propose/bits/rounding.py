@@ -5,7 +5,7 @@ of an octave apart), so that what is measured is what is stored. Directions of r
 
     nearest      the least error of every weight alone
     up, down     all weights one way
-    adaptive     each weight so that errors of a row undo each other at the output (grids/compensated.py)
+    adaptive     each weight so that errors of a row undo each other at the output (propose/grids/compensated.py)
 """
 
 from __future__ import annotations
