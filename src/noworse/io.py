@@ -20,7 +20,7 @@ from noworse.checkpoint.storage import (
     torch_key,
     torch_storage,
 )
-from noworse.errors import BadInput, MismatchedModule
+from noworse.errors import BadInput
 from noworse.format import METADATA, File, pack, write
 from noworse.representation import Representation, Tied, to_numpy
 
@@ -67,29 +67,6 @@ def save_file(tensors: Tensors, f: str | Path, metadata: Mapping[str, str] | Non
 def save(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> bytes:
     """Return the file that ``save_file`` would write."""
     return pack(Lossless(tensors), _settings(metadata), None)
-
-
-def load_model(module: Module, path: str | Path, factorised: bool = False) -> Module:
-    """Load a file strictly into ``module``, in place, and return it; parameters take the dtypes of the file.
-
-    Tensors of low rank are multiplied out, except where a layer of the module is in factors already (``decompose``);
-    with ``factorised`` layers whose weight is of low rank in the file are replaced by factors first. Ties are those of
-    the module itself. MismatchedModule, before anything is changed, names every missing, unexpected or unfitting
-    tensor; CorruptFile for a damaged file.
-    """
-    tensors: dict[str, Tensor] = load_file(path)
-    from noworse.model.products import into_factors  # imports torch, which load_file has found
-
-    tensors = into_factors(module, path, tensors, factorised)
-    state = {name: value for name, value in module.state_dict().items() if hasattr(value, "shape")}
-    own: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
-    own.update(module.named_buffers(remove_duplicate=False))
-    _check_fit(state, own, tensors, str(path))
-    for name, tensor in tensors.items():
-        if name in own and own[name].dtype != tensor.dtype:
-            own[name].data = own[name].data.to(tensor.dtype)
-    module.load_state_dict(tensors, strict=False)  # names were checked; extra state that is no tensor stays
-    return module
 
 
 class safe_open:  # noqa: N801  (the name that safetensors gave it)
@@ -256,37 +233,3 @@ class Lossless(Mapping[str, Representation]):
             return Tied(self._ties[name], tuple(tensor.shape), dtype)
         stored = numpy_storage(tensor) if isinstance(tensor, np.ndarray) else torch_storage(tensor)
         return lossless(stored, dtype)
-
-
-def _check_fit(
-    state: Mapping[str, Tensor], own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: str
-) -> None:
-    common = [name for name in state if name in tensors]
-    reasons = {
-        "missing from the file": [name for name in state if name not in tensors],
-        "not in the module": [name for name in tensors if name not in state],
-        "of another shape": [
-            f"{name} {tuple(tensors[name].shape)}, expected {tuple(state[name].shape)}"
-            for name in common
-            if state[name].shape != tensors[name].shape
-        ],
-        "not floating-point but trained": [
-            f"{name} {tensors[name].dtype}"
-            for name in common
-            if name in own and own[name].requires_grad and not tensors[name].dtype.is_floating_point
-        ],
-        "tied in the module but different in the file": _broken_ties(own, tensors),
-    }
-    found = "; ".join(f"{what}: {', '.join(names)}" for what, names in reasons.items() if names)
-    if found:
-        raise MismatchedModule(f"{path} does not fit the module: {found}")
-    meta = [name for name, tensor in state.items() if tensor.device.type == "meta"]
-    if meta:
-        raise BadInput(f"tensors of the module have no storage (device meta): {', '.join(meta)}; call to_empty first")
-
-
-def _broken_ties(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
-    """Pairs of names that are one tensor in the module, with values that are not equal in the file."""
-    first: dict[int, str] = {}
-    pairs = [(first.setdefault(id(own[name]), name), name) for name in tensors if name in own]
-    return [f"{a} and {b}" for a, b in pairs if tensors[a] is not tensors[b] and not tensors[a].equal(tensors[b])]
