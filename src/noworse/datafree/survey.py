@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from noworse.checkpoint import Checkpoint, Header
 from noworse.datafree.quantise import AT_ONCE, doubles
-from noworse.representation.grid import FLOATS
+from noworse.representation.base import FLOATS
 
 SAMPLE = 1 << 13  # elements
 SMALLEST_TIE = 1 << 10  # elements from which on equal tensors are stored once
@@ -90,7 +90,7 @@ def _statistics(flat: NDArray[Any], dtype: str) -> tuple[float, float, float, fl
 
 
 def _plane_bits(stored: NDArray[Any]) -> float:
-    """Bits per element of the byte planes of a lossless tensor, rotated as format/planes.py does."""
+    """Bits per element of the byte planes of a lossless tensor, rotated as representation/raw.py does."""
     width = stored.itemsize
     words = np.ascontiguousarray(stored).view(f"u{width}")
     words = (words << words.dtype.type(1)) | (words >> words.dtype.type(8 * width - 1))

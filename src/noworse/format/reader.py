@@ -150,8 +150,8 @@ class File:
         found = self.representation(name)
         if found.refers:
             return str(found.others[0])
-        stored = found.view()
-        return stored if stored.flags.writeable else found.storage()
+        stored = found.storage()
+        return stored if stored.flags.writeable else stored.copy()
 
     def _start(self, numbers: list[int], arena: Arena | None = None) -> _Started:
         """Sets threads to decoding several tensors, by number."""

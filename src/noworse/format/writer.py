@@ -237,7 +237,7 @@ def _settled(coder: str, items: Mapping[str, Representation]) -> str:
 
 def _content(item: Representation) -> NDArray[Any] | str:
     """What the digest covers of a tensor."""
-    return str(item.others[0]) if item.refers else item.view()
+    return str(item.others[0]) if item.refers else item.storage()
 
 
 def _check_count(tensors: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from noworse.representation.base import BYTES, CODES, NOTHING, Described, Representation, Signature
 from noworse.representation.codebook import Codebook
 from noworse.representation.constant import Constant
+from noworse.representation.curves import CHANNEL_UNITS, PLAIN, Form
 from noworse.representation.dtypes import DTYPES, DType, find_dtype, from_float32, to_numpy
-from noworse.representation.form import CHANNEL_UNITS, PLAIN, Form
 from noworse.representation.grid import EDGE_UNITS, MAX_EDGE, Grid, check_scale
 from noworse.representation.minifloat import pack_step, unpack_step
 from noworse.representation.product import Product, check_factors, matrix_shape

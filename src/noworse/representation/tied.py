@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Representation, Signature
+from noworse.representation.base import Arrays, Representation, Signature
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,12 @@ class Tied(Representation):
                            f" another shape: {target.dtype} {target.shape}")  # fmt: skip
 
     @classmethod
-    def assemble(
-        cls, signature: Signature, fields: None, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
-    ) -> Tied:
-        """Of its target's name."""
+    def assemble(cls, signature: Signature, fields: None, symbols: Arrays, others: Sequence[Any]) -> Tied:
+        """See ``Representation.assemble``; ``others`` hold the target's name."""
         return cls(others[0], signature.shape, signature.dtype)
 
     def zeros(self) -> None:
-        """Its elements are the target's."""
-        return
+        """None: its elements are the target's."""
 
     @property
     def details(self) -> dict[str, Any]:

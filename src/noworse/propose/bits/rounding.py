@@ -20,7 +20,7 @@ from torch import Tensor
 from noworse.errors import BadInput
 from noworse.propose.grids.compensated import Layer
 from noworse.representation import Form, Grid, pack_step
-from noworse.representation.form import CHANNEL_UNITS
+from noworse.representation.curves import CHANNEL_UNITS
 from noworse.representation.minifloat import MAX_STEP
 
 ROUNDINGS = ("nearest", "up", "down", "adaptive")
