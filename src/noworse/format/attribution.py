@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.format.index import Index, columns, tail
+from noworse.format.index import Index, columns, deflater, tail
 from noworse.format.layout import Use
-from noworse.format.writer import deflater
 
 CHECKSUM_BYTES = 4  # of the trailer
 
