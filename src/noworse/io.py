@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.checkpoint.names import TO_SAFETENSORS
-from noworse.checkpoint.storage import (
-    dtype_name,
-    import_torch,
-    lossless,
-    numpy_key,
-    numpy_storage,
-    torch_key,
-    torch_storage,
-)
+from noworse.checkpoint.base import TO_SAFETENSORS
+from noworse.checkpoint.storage import dtype_name, import_torch, key, lossless, storage
 from noworse.errors import BadInput
 from noworse.format import METADATA, File, pack, write
+from noworse.format.lazy import Lazy
 from noworse.representation import Representation, Tied, to_numpy
 
 if TYPE_CHECKING:
-    from torch import Tensor, device, nn
+    from torch import Tensor, device
 
-    Module = nn.Module
     Device: TypeAlias = str | int | device
     Tensors: TypeAlias = Mapping[str, Tensor | NDArray[Any]]
 
@@ -86,9 +78,7 @@ class safe_open:  # noqa: N801  (the name that safetensors gave it)
     def __enter__(self) -> safe_open:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def keys(self) -> list[str]:
@@ -101,10 +91,8 @@ class safe_open:  # noqa: N801  (the name that safetensors gave it)
 
     def get_tensor(self, name: str) -> Any:
         """Return one tensor; a tied one is that of its target."""
-        stored = self._file.storage(name)
-        return self._convert(
-            self._target(stored) if isinstance(stored, str) else stored, self._file.entry(name).signature.dtype
-        )
+        stored, dtype = self._file.storage(name), self._file.entry(name).signature.dtype
+        return self._convert(self._target(stored) if isinstance(stored, str) else stored, dtype)
 
     def _target(self, name: str) -> NDArray[Any]:
         """Elements of what a tensor is tied to: decoded once where many are tied to the same and it is small."""
@@ -203,33 +191,22 @@ def _converter(framework: str, device: Device) -> Callable[[NDArray[Any], str], 
 
 
 def represent(name: str, tensor: Tensor | NDArray[Any]) -> Representation:
-    """How a tensor is written bit for bit: as one value where all elements agree, else as it is; BadInput as above."""
+    """Return a tensor bit for bit, as one value where all elements agree; BadInput where it cannot be stored."""
     copy = tensor.copy() if isinstance(tensor, np.ndarray) else tensor.clone()
     return Lossless({name: copy})[name]
 
 
-class Lossless(Mapping[str, Representation]):
-    """Representations made when asked for, so that one tensor at a time is copied."""
+class Lossless(Lazy[Representation]):
+    """Representations of tensors, bit for bit, made when asked for, so that one tensor at a time is copied."""
 
-    def __init__(self, tensors: Mapping[str, Tensor | NDArray[Any]]) -> None:
-        self._tensors = dict(tensors.items())  # all kept alive: a freed tensor's address may be given to another
-        self._ties: dict[str, str] = {}
+    def __init__(self, tensors: Tensors) -> None:
+        kept = dict(tensors.items())  # all kept alive: a freed tensor's address may be given to another
         first: dict[tuple[Any, ...], str] = {}
-        for name, tensor in self._tensors.items():
-            key = numpy_key(name, tensor) if isinstance(tensor, np.ndarray) else torch_key(name, tensor)
-            if 0 not in tensor.shape and first.setdefault(key, name) != name:
-                self._ties[name] = first[key]
+        ties = {name: first.setdefault(key(name, tensor), name) for name, tensor in kept.items()}
+        super().__init__({name: partial(_represent, tensor, ties[name], name) for name, tensor in kept.items()})
 
-    def __len__(self) -> int:
-        return len(self._tensors)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __getitem__(self, name: str) -> Representation:
-        tensor = self._tensors[name]
-        dtype = dtype_name(tensor)
-        if name in self._ties:
-            return Tied(self._ties[name], tuple(tensor.shape), dtype)
-        stored = numpy_storage(tensor) if isinstance(tensor, np.ndarray) else torch_storage(tensor)
-        return lossless(stored, dtype)
+def _represent(tensor: Any, first: str, name: str) -> Representation:
+    if first != name and 0 not in tensor.shape:
+        return Tied(first, tuple(tensor.shape), dtype_name(tensor))
+    return lossless(storage(tensor), dtype_name(tensor))

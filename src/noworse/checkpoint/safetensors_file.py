@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.checkpoint.base import Checkpoint, Header
-from noworse.checkpoint.names import FROM_SAFETENSORS
+from noworse.checkpoint.base import FROM_SAFETENSORS, Checkpoint, Header
 from noworse.errors import BadInput
 from noworse.representation import find_dtype
 
