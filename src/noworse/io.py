@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from noworse.checkpoint.base import TO_SAFETENSORS
 from noworse.checkpoint.storage import dtype_name, import_torch, key, lossless, storage
 from noworse.errors import BadInput
-from noworse.format import METADATA, File, pack, write
-from noworse.format.lazy import Lazy
+from noworse.format import METADATA, File, Lazy, pack, write
 from noworse.representation import Representation, Tied, to_numpy
 
 if TYPE_CHECKING:

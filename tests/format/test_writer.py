@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 
 from attacks.forge import forge, small_model
 from noworse.errors import BadInput, CorruptFile
-from noworse.format import CODERS, File, limits, pack, packed_size, restamp, write
+from noworse.format import CODERS, File, Lazy, limits, pack, packed_size, restamp, write
 from noworse.format.index import HEADER
 from noworse.representation import Constant, Grid, Raw, Tied
 from noworse.representation.columns import varints
@@ -205,3 +205,21 @@ def test_texts_that_escapes_would_make_too_long_are_kept(tmp_path):
     with File(path) as file:
         assert file.settings == {"note": "名" * (limits.JSON_BYTES // 4)}
         assert sum(file.attribution().values()) == file.size
+
+
+def test_values_are_made_when_asked_for() -> None:
+    made: list[str] = []
+
+    def make(name: str) -> str:
+        made.append(name)
+        return 2 * name
+
+    lazy = Lazy({name: lambda name=name: make(name) for name in "ba"})
+    assert list(lazy) == ["b", "a"]
+    assert len(lazy) == 2
+    assert "a" in lazy
+    made.clear()
+    assert lazy["a"] == "aa"
+    assert made == ["a"]
+    assert dict(lazy.items()) == {"b": "bb", "a": "aa"}
+    assert made == ["a", "b", "a"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from noworse.representation import Described
+from noworse.representation.base import Described
 
 TO_SAFETENSORS = {
     "bool": "BOOL",

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.datafree.quantise import UNIFORM, codes
-from noworse.datafree.survey import Profile, entropy
+from noworse.datafree.survey import Profile
+from noworse.format.chunks import entropy
 from noworse.representation.grid import EDGE_UNITS
 
 BALANCE = 1.0
@@ -45,7 +46,7 @@ class Choice:
 
 
 class Curve:
-    """What the steps and edges that were tried cost one tensor."""
+    """Bits and error of one tensor at many steps and edges."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -60,7 +61,7 @@ class Curve:
         return np.array(tried)
 
     def cost(self, step: float, edge: int) -> tuple[float, float]:
-        """Bits and squared error per element, estimated from the sample."""
+        """Return bits and squared error per element, estimated from the sample."""
         sample, r = self.profile.sample, edge / EDGE_UNITS
         k = codes(sample, step, r)
         error = sample - np.sign(k) * (r + np.abs(k) - 0.5) * step
@@ -69,7 +70,7 @@ class Curve:
         return entropy(counts), float(error @ error) / sample.size
 
     def at(self, slope: float) -> Choice:
-        """The best choice for ``slope``, in weighted squared error per bit."""
+        """Return the best choice for ``slope``, in weighted squared error per bit."""
         if self.profile.is_vector:
             return self.vector(math.sqrt(6 * slope / (math.log(2) * self.weight)))
         table = self._table
@@ -77,7 +78,7 @@ class Curve:
         return Choice(float(step), int(edge), float(bits), float(error))
 
     def vector(self, step: float) -> Choice:
-        """A uniform grid for a vector, finer than asked for where it needs to be."""
+        """Return a uniform grid for a vector, finer than asked for where it needs to be."""
         step = min(step, self.coarsest, VECTOR_STEP * math.sqrt(self.profile.mean_square))
         return self.checked(Choice(step, UNIFORM, *self.cost(step, UNIFORM)))
 
@@ -87,12 +88,12 @@ class Curve:
         return DIVISOR_STEP * self.profile.smallest if self.profile.is_vector else math.inf
 
     def checked(self, choice: Choice) -> Choice:
-        """As it is where a grid would be larger, or would have codes out of range."""
+        """Return the choice, or "as it is" where a grid would be larger or have codes out of range."""
         worth = choice.bits < self.profile.lossless_bits and choice.step > FINEST * self.profile.largest
         return choice if worth else Choice(0.0, UNIFORM, self.profile.lossless_bits, 0.0)
 
     def scaled(self, choice: Choice, factor: float) -> Choice:
-        """The choice with its step times ``factor``; what stays as it is stays so. Bits and error are not updated."""
+        """Return the choice with its step times ``factor``, bits and error not updated; "as it is" stays so."""
         if choice.step == 0:
             return choice
         step = choice.step * factor
@@ -100,7 +101,7 @@ class Curve:
 
 
 def choose(curves: Mapping[str, Curve], budget: float) -> dict[str, Choice]:
-    """The choices of the smallest slope at which all tensors together are estimated to take ``budget`` bits at most."""
+    """Return the choices of the smallest slope at which all tensors are estimated to take ``budget`` bits or less."""
     low, high = -80.0, 80.0  # of ln(slope): from everything as it is to everything zero
     weights = [curve.weight for curve in curves.values()]
     centre = math.log(max(weights)) + math.log(max(curve.profile.mean_square for curve in curves.values()))

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.checkpoint import Checkpoint, Header
-from noworse.datafree.quantise import AT_ONCE, doubles
+from noworse.datafree.quantise import doubles, parts
+from noworse.format.chunks import entropy
 from noworse.representation.base import FLOATS
 
 SAMPLE = 1 << 13  # elements
@@ -26,7 +27,7 @@ class Ties:
         self.found: dict[str, str] = {}
 
     def find(self, name: str, stored: NDArray[Any]) -> str | None:
-        """The first tensor of the same dtype, shape and elements, if it is not this one and large enough to matter."""
+        """Return the first tensor of the same dtype, shape and elements, unless it is this one or too small."""
         if stored.size < SMALLEST_TIE:
             return None
         data = stored.reshape(-1).view(np.uint8)
@@ -40,9 +41,8 @@ class Ties:
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of a tensor that may become coarser: statistics of all elements, and a sample of them."""
+    """Statistics of all elements of a tensor that may become coarser, and a sample of them."""
 
-    dtype: str
     size: int
     is_vector: bool  # at most one extent above 1: biases, scales and statistics of norms
     mean_square: float
@@ -53,7 +53,7 @@ class Profile:
 
 
 def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
-    """The profile of a tensor, or why it stays as it is."""
+    """Return the profile of a tensor, or why it stays as it is."""
     if header.dtype not in FLOATS:
         return header.dtype
     flat = stored.reshape(-1)
@@ -66,7 +66,6 @@ def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
         return "zeros"
     chosen = flat[np.random.default_rng(0).integers(0, flat.size, SAMPLE)] if flat.size > SAMPLE else flat
     return Profile(
-        header.dtype,
         flat.size,
         sum(extent > 1 for extent in header.shape) <= 1,
         square,
@@ -81,8 +80,7 @@ def _statistics(flat: NDArray[Any], dtype: str) -> tuple[float, float, float, fl
     """Mean square (not finite where an element is not), smallest and largest element, smallest magnitude but 0."""
     square, low, high, smallest = 0.0, np.inf, -np.inf, np.inf
     with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, flat.size, AT_ONCE):
-            values = doubles(flat[start : start + AT_ONCE], dtype)
+        for values in parts(flat, dtype):
             square += float(values @ values)
             low, high = min(low, float(values.min())), max(high, float(values.max()))
             smallest = min(smallest, float(np.abs(values[values != 0]).min(initial=np.inf)))
@@ -96,10 +94,3 @@ def _plane_bits(stored: NDArray[Any]) -> float:
     words = (words << words.dtype.type(1)) | (words >> words.dtype.type(8 * width - 1))
     planes = words.view(np.uint8).reshape(-1, width)
     return sum(min(8.0, entropy(np.bincount(planes[:, plane]))) for plane in range(width))
-
-
-def entropy(counts: NDArray[Any]) -> float:
-    """Bits per symbol of a histogram, corrected for its finite sample (Miller 1955)."""
-    used = counts[counts > 0].astype(np.float64)
-    total = float(used.sum())
-    return float(np.log2(total) - used @ np.log2(used) / total + (used.size - 1) / (2 * np.log(2) * total))

@@ -15,7 +15,8 @@ from noworse.format.chunks import as_coded, decode_chunk
 from noworse.format.index import HEADER, Index
 from noworse.format.layout import Span, Use
 from noworse.format.source import Source
-from noworse.representation import check_scale, unpack_step
+from noworse.representation import unpack_step
+from noworse.representation.grid import check_scale
 
 BLOCK = 1 << 25  # bytes
 PAGE = 1 << 21  # bytes of a huge page, where blocks begin

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from noworse.representation import BYTES, CODES, Representation
 
 Items: TypeAlias = Mapping[str, Representation]
 Json: TypeAlias = dict[str, Any]
+V = TypeVar("V", covariant=True)
 PIECE = 1 << 20  # bytes copied at a time
 SMALL_CODES = 1 << 14  # elements below which tensors of codes may share a stream
 SMALL_BYTES = 1 << 10
@@ -31,6 +32,22 @@ LARGE_CODES = 1 << 19  # elements from which on context-coded ones have a stream
 AUTO_CODES = 1 << 20  # of all tensors together: with fewer, "auto" means "max", which then takes less than seconds
 # how codes are written: "fast" with frequency tables (rANS), "max" context-coded where that is smaller, or one of these
 CODERS = ("auto", "fast", "max")
+
+
+class Lazy(Mapping[str, V]):
+    """Values by name from functions without arguments, which are called anew for every look-up."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], V]]) -> None:
+        self._makers = makers
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __getitem__(self, name: str) -> V:
+        return self._makers[name]()
 
 
 def pack(items: Items, settings: Json, verdict: Json | None, coder: str = "fast") -> bytes:
