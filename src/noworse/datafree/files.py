@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from noworse.checkpoint import Checkpoint, open_checkpoint
 from noworse.checkpoint.storage import lossless as bit_for_bit
-from noworse.datafree.land import Grids, land
 from noworse.datafree.quantise import UNIFORM, quantise, squared_error, within
-from noworse.datafree.slope import Choice, Curve
+from noworse.datafree.slope import Choice, Curve, Grids, land
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
 from noworse.format import METADATA, Lazy, packed_size, write

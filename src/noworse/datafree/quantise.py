@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.representation import Grid, pack_step, to_numpy, unpack_step
+from noworse.representation.columns import MAX_STEP
 from noworse.representation.grid import EDGE_UNITS, MAX_CODE
-from noworse.representation.minifloat import MAX_STEP
 
 AT_ONCE = 1 << 16  # elements whose doubles stay in the cache
 UNIFORM = EDGE_UNITS // 2  # the edge at which all bins are equally wide

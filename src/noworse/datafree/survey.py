@@ -12,6 +12,7 @@ from noworse.checkpoint import Checkpoint, Header
 from noworse.datafree.quantise import doubles, parts
 from noworse.format.chunks import entropy
 from noworse.representation.base import FLOATS
+from noworse.representation.raw import split
 
 SAMPLE = 1 << 13  # elements
 SMALLEST_TIE = 1 << 10  # elements from which on equal tensors are stored once
@@ -72,7 +73,7 @@ def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
         max(abs(low), abs(high)),
         np.inf if low < 0 < high else smallest,
         np.sort(doubles(chosen, header.dtype)),
-        _plane_bits(chosen),
+        sum(min(8.0, entropy(np.bincount(plane))) for plane in split(chosen.tobytes(), header.dtype)),
     )
 
 
@@ -85,12 +86,3 @@ def _statistics(flat: NDArray[Any], dtype: str) -> tuple[float, float, float, fl
             low, high = min(low, float(values.min())), max(high, float(values.max()))
             smallest = min(smallest, float(np.abs(values[values != 0]).min(initial=np.inf)))
     return square / flat.size, low, high, smallest
-
-
-def _plane_bits(stored: NDArray[Any]) -> float:
-    """Bits per element of the byte planes of a lossless tensor, rotated as representation/raw.py does."""
-    width = stored.itemsize
-    words = np.ascontiguousarray(stored).view(f"u{width}")
-    words = (words << words.dtype.type(1)) | (words >> words.dtype.type(8 * width - 1))
-    planes = words.view(np.uint8).reshape(-1, width)
-    return sum(min(8.0, entropy(np.bincount(planes[:, plane]))) for plane in range(width))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from noworse.representation.base import BYTES, CODES, NOTHING, Representation, Signature
 from noworse.representation.codebook import Codebook
+from noworse.representation.columns import pack_step, unpack_step
 from noworse.representation.constant import Constant
 from noworse.representation.curves import PLAIN, Form
 from noworse.representation.dtypes import DTYPES, find_dtype, from_float32, to_numpy
 from noworse.representation.grid import EDGE_UNITS, MAX_EDGE, Grid
-from noworse.representation.minifloat import pack_step, unpack_step
 from noworse.representation.product import Product, matrix_shape
 from noworse.representation.raw import Raw
 from noworse.representation.tied import Tied

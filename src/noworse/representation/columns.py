@@ -1,18 +1,39 @@
-"""Columns of unsigned integers as varints (LEB128: 7 bits a byte, lowest first, the high bit says more follow)."""
+"""Numbers of a file: unsigned integers as varints (LEB128), positive ones as the upper half of a float32.
+
+A varint has 7 bits a byte, lowest first; the high bit says that more follow. A positive number is the upper 16 of the
+31 bits of a float32 behind its sign (8 exponent, 8 mantissa). Consecutive ones are about 1/256 of an octave apart, so
+that sums of their bits are products of their values, nearly.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 
-from noworse.errors import CorruptFile
+from noworse.errors import BadInput, CorruptFile
 
+MAX_STEP = (0xFF << 8) - 1  # the largest finite minifloat
 MAX_VARINT = 9  # bytes, 63 bits
 
 
+def unpack_step(step: int) -> float:
+    """Return the step size that a minifloat of 16 bits stands for."""
+    return float(np.uint32(step << 15).view(np.float32))
+
+
+def pack_step(step: float) -> int:
+    """Return the minifloat nearest to a positive, finite step size (the smallest one for less); BadInput otherwise."""
+    if not (math.isfinite(step) and step > 0 and step <= unpack_step(MAX_STEP)):
+        raise BadInput(f"a step size of {step}, expected a positive number up to {unpack_step(MAX_STEP):.4g}")
+    below = int(np.float32(step).view(np.uint32)) >> 15
+    candidates = range(max(below - 1, 1), min(below + 1, MAX_STEP) + 1)
+    return min(candidates, key=lambda bits: abs(unpack_step(bits) - step))
+
+
 def varints(values: Iterable[int]) -> bytes:
-    """Non-negative integers below 2**63 as varints back to back."""
+    """Return non-negative integers below 2**63 as varints back to back."""
     out = bytearray()
     for value in values:
         while value > 0x7F:

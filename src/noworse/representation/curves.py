@@ -1,16 +1,9 @@
 """What a grid may have beyond its step and its edge: a curve that bends it, and a step for every row.
 
-A curve f(k) says where the reconstruction point of magnitude k lies, in steps, with f(0) = 0.
-
-    linear        f(k) = k
-    log           f(k) = ((1 + h)^k − 1)/h             bins widen outwards: the inverse is a logarithm
-    exp           f(k) = ln(1 + h k)/h                 bins narrow outwards: the inverse is an exponential
-    multiscale    piecewise linear: slopes 1, m₂ .. m₅ on segments that are h steps wide, the last one without an end
-
-Decoding must give the same bits everywhere, so points are computed by additions, multiplications and divisions of
-float64 alone, each rounded as IEEE 754 says, in the order written here and in docs/format.md; no library's exp or log.
-
-Source: the transforms of Shi et al., L² compression (ICCV 2023), rewritten so that all have step 1 at zero.
+A curve f(k) says where the reconstruction point of magnitude k lies, in steps, with f(0) = 0 (docs/format.md, section
+3): the transforms of Shi et al., L² compression (ICCV 2023), rewritten so that all have step 1 at zero. Decoding must
+give the same bits everywhere, so points are computed by additions, multiplications and divisions of float64 alone, each
+rounded as IEEE 754 says, in the order written here; no library's exp or log.
 """
 
 from __future__ import annotations
@@ -23,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.columns import Cursor
-from noworse.representation.minifloat import MAX_STEP, unpack_step
+from noworse.representation.columns import MAX_STEP, Cursor, unpack_step
 
 Floats = NDArray[np.float64]
 LN2 = 0.6931471805599453
@@ -47,7 +39,7 @@ class Curve(NamedTuple):
 
 
 def _log(k: Floats, shape: Sequence[float]) -> Floats:
-    """The power by squaring from the lowest bit of k on."""
+    """f(k) = ((1 + h)^k − 1)/h, the power by squaring from the lowest bit of k on."""
     (h,) = shape
     power, factor, left = np.ones_like(k), 1.0 + h, k.astype(np.int64)
     with np.errstate(over="ignore"):
@@ -58,12 +50,13 @@ def _log(k: Floats, shape: Sequence[float]) -> Floats:
 
 
 def _exp(k: Floats, shape: Sequence[float]) -> Floats:
+    """f(k) = ln(1 + h k)/h."""
     (h,) = shape
     return logarithm(1.0 + h * k) / h
 
 
 def _multiscale(k: Floats, shape: Sequence[float]) -> Floats:
-    """Segment i from code b_i on: f(k) = (k − b_i)·m_i + (i − 1)·h with b_1 = 0, b_i+1 = b_i + h/m_i."""
+    """Slopes m_i on segments h steps wide: f(k) = (k − b_i)·m_i + (i − 1)·h, b_1 = 0, b_i+1 = b_i + h/m_i."""
     width, *slopes = shape
     slopes, begin, out = [1.0, *slopes], 0.0, np.zeros_like(k)
     for i, slope in enumerate(slopes):

@@ -1,13 +1,10 @@
 """A tensor on a grid with a zero bin of its own width (a dead zone): integer codes, a step size, an edge, a form.
 
-The reconstruction point of code k lies in the middle of its bin, for step size s and zero bin of half width r s:
-
     value(k) = sign(k) (f(|k|) + r - 1/2) s        value(0) = 0
 
-where f(k) = k, unless the form of the grid says otherwise (curves.py); it may also give every row a step of its own.
-The step size is a minifloat, the ratio r a multiple of 1/64. Both are what a file holds, so the value is exact where
-f(k) = k: the product of an integer below 2**37 and a 9-bit mantissa fits the 53 bits of a float64 and is rounded once,
-to float32. On other curves sum and product are rounded as float64 first.
+for step size s, zero bin of half width r s, and f(k) = k unless the form says otherwise (curves.py). Values are exact
+where f(k) = k, and rounded once, to float32: s has a 9-bit mantissa, r is a multiple of 1/64, and the product with an
+integer below 2**37 fits the 53 bits of a float64.
 """
 
 from __future__ import annotations
@@ -21,10 +18,9 @@ from numpy.typing import NDArray
 
 from noworse.errors import BadInput
 from noworse.representation.base import Arrays, Coded, Signature
-from noworse.representation.columns import Cursor
+from noworse.representation.columns import MAX_STEP, Cursor, unpack_step
 from noworse.representation.curves import PLAIN, Form, check_channels, pack_forms, unpack_forms
 from noworse.representation.dtypes import PIECE, find_dtype, from_float32
-from noworse.representation.minifloat import MAX_STEP, unpack_step
 
 EDGE_UNITS = 64  # edges count in 1/64 of a step
 MAX_EDGE = 255

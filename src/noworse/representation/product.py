@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from noworse.errors import BadInput
 from noworse.representation.base import FLOATS, Arrays, Representation, Signature
+from noworse.representation.columns import unpack_step
 from noworse.representation.curves import PLAIN
 from noworse.representation.dtypes import DType, find_dtype, from_float32
 from noworse.representation.grid import EDGE_UNITS, Grid
-from noworse.representation.minifloat import unpack_step
 
 FLAT, SPATIAL = range(2)  # splits of a tensor's dimensions into those of the rows and those of the columns
 EXACT = 1 << 53  # integers of a float64
