@@ -46,7 +46,7 @@ def decode(blocks: Sequence[bytes | memoryview], shapes: Sequence[Shape]) -> NDA
 
 
 def geometries(shapes: Sequence[Shape]) -> Iterator[tuple[int, int, int, int]]:
-    """Rows, columns, taps per channel and taps per line of each tensor that has elements."""
+    """Yield rows, columns, taps per channel and taps per line of each tensor that has elements."""
     before = 1  # rows of the matrix before
     for shape in shapes:
         size = math.prod(shape)

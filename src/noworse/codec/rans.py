@@ -52,7 +52,7 @@ class Coded:
 
 
 def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: int = 2) -> Encoded:
-    """Codes (n,), int32 in [-2**30, 2**30] or uint8 or int8, as tables and blocks; BadInput for others.
+    """Return codes (n,), int32 in [-2**30, 2**30] or uint8 or int8, as tables and blocks; BadInput for others.
 
     With ``columns`` > 0 they are a matrix (n / columns, columns) whose rows and columns get scales where that saves
     bytes. The same codes give the same bytes from any number of threads (0: one per processor) and with every ``simd``.
@@ -130,7 +130,7 @@ def _opened(coded: Coded) -> tuple[_native.Tables, NDArray[np.uint8], _native.Le
 
 
 def fingerprint(data: NDArray[np.uint8], threads: int = 0) -> int:
-    """64 bits that depend on every byte and its place; faster than any cryptographic hash, and none.
+    """Return 64 bits that depend on every byte and its place; faster than any cryptographic hash, and none.
 
     The sum modulo 2**64 of w + (v mod 2**32) (v div 2**32) with v = w xor (i + 1) 0x9E3779B97F4A7C15 mod 2**64, over
     the little-endian words w of 8 bytes, numbered i from 0, the last one filled with zeros.

@@ -28,7 +28,7 @@ Coarsen = Callable[[NDArray[Any], str], Grid | None]  # stored elements and thei
 
 @dataclass(frozen=True)
 class FileReport(Sized):
-    """What became of a model file; sizes in bytes, ``original_size`` of its tensors with equal ones counted once."""
+    """Result of ``compress_file``; sizes in bytes, ``original_size`` of the tensors with equal ones counted once."""
 
     source: str
     path: str

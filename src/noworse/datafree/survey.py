@@ -20,7 +20,7 @@ GLANCE = 64  # bytes at either end by which tensors are told apart
 
 
 class Ties:
-    """Tensors that were seen before, bit for bit: found by their ends, then compared as a whole."""
+    """Tensors that were seen before, bit for bit: recognised by their ends, then compared as a whole."""
 
     def __init__(self, source: Checkpoint) -> None:
         self._source = source

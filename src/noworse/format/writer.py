@@ -82,7 +82,7 @@ class _Counter(io.BytesIO):
     """Takes bytes and forgets them."""
 
     def write(self, data: Any) -> int:
-        """The number of bytes that a file would have taken."""
+        """Return the number of bytes that a file would have taken."""
         return len(data)
 
 

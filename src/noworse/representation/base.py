@@ -98,11 +98,11 @@ class Representation(Described, ABC):
 
     @classmethod
     def pack(cls, fields: Sequence[Any]) -> tuple[bytes, bytes]:
-        """The header fields of all tensors of this kind as bytes that deflate may shrink, and those that it cannot."""
+        """Return the header fields of all tensors of this kind as bytes that deflate may shrink, and others."""
         return b"", b""
 
     def symbols(self) -> Iterator[NDArray[Any]]:
-        """The contents of each stream, one symbol per element."""
+        """Yield the contents of each stream, one symbol per element."""
         return iter(())
 
     @property
@@ -114,12 +114,12 @@ class Representation(Described, ABC):
 
     @classmethod
     def value_bytes(cls, dtype: DType) -> int:
-        """Bytes of ``Signature.value``."""
+        """Return the bytes of ``Signature.value``."""
         return 0
 
     @classmethod
     def unpack(cls, cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> Sequence[Any]:
-        """The header fields that ``pack`` wrote; CorruptFile or BadInput for what it would not write."""
+        """Return the header fields that ``pack`` wrote; CorruptFile or BadInput for what it would not write."""
         return [None] * len(signatures)
 
     @classmethod
@@ -128,7 +128,7 @@ class Representation(Described, ABC):
 
     @classmethod
     def multiplications(cls, signature: Signature, others: Sequence[Signature]) -> int:
-        """How many a decoder makes beyond a few for every element: their number in a file is limited."""
+        """Return how many a decoder makes beyond a few for every element: their number in a file is limited."""
         return 0
 
     @classmethod
@@ -138,7 +138,7 @@ class Representation(Described, ABC):
 
     @classmethod
     def line(cls, fields: Any) -> tuple[int, int] | None:
-        """Packed step and edge where codes lie on a plain grid, which native code decodes straight to numbers."""
+        """Return packed step and edge of codes on a plain grid, which native code decodes straight to numbers."""
         return None
 
     # to numbers
@@ -162,7 +162,7 @@ class Representation(Described, ABC):
 
     @property
     def details(self) -> dict[str, Any]:
-        """What only this kind has, by name, as JSON can hold it."""
+        """Properties that only this kind has, by name, as JSON can hold them."""
         return {}
 
     def __str__(self) -> str:

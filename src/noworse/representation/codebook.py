@@ -79,12 +79,12 @@ class Codebook(Coded):
 
     @property
     def fields(self) -> Palette:
-        """See the class."""
+        """Values, their width, and the place of code 0."""
         return Palette(self.values, find_dtype(self.dtype).itemsize, self.zero)
 
     @classmethod
     def pack(cls, fields: Sequence[Palette]) -> tuple[bytes, bytes]:
-        """Numbers of values less one, places of code 0, then the values: the highest byte of each, the next one, ...
+        """Return numbers of values less one, places of code 0, then the highest byte of each value, the next one, ...
 
         What deflate can shrink are the high bytes, so they stand side by side.
         """
@@ -94,7 +94,7 @@ class Codebook(Coded):
 
     @classmethod
     def unpack(cls, cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> Sequence[Palette]:
-        """See ``pack``."""
+        """Return what ``pack`` wrote."""
         counts = cursor.take(len(signatures), "numbers of values of codebooks")
         zeros = cursor.take(len(signatures), "codes of codebooks")
         palettes = []
@@ -129,7 +129,7 @@ class Codebook(Coded):
 
 
 def distinct(words: NDArray[Any]) -> NDArray[Any] | None:
-    """The different ones of unsigned integers (n,), sorted; None where they are more than a codebook can hold.
+    """Return the different ones of unsigned integers (n,), sorted; None where they are more than a codebook holds.
 
     A sample says so for nearly all tensors that were not made to have few.
     """

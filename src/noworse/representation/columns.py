@@ -56,14 +56,14 @@ class Cursor:
         return len(self._data) - self.position
 
     def take(self, count: int, what: str) -> bytes:
-        """The next ``count`` bytes."""
+        """Return the next ``count`` bytes."""
         if count > self.left:
             raise CorruptFile(f"the index ends within {what}: {self.left} bytes left, {count} expected")
         self.position += count
         return self._data[self.position - count : self.position]
 
     def until(self, end: bytes, what: str) -> bytes:
-        """The bytes before the next ``end`` byte, which is skipped."""
+        """Return the bytes before the next ``end`` byte, which is skipped."""
         found = self._data.find(end, self.position)
         if found < 0:
             raise CorruptFile(f"the index ends within {what}")
@@ -71,11 +71,11 @@ class Cursor:
         return self._data[start:found]
 
     def varint(self, what: str) -> int:
-        """The next varint."""
+        """Return the next varint."""
         return self.varints(1, what)[0]
 
     def varints(self, count: int, what: str) -> list[int]:
-        """The next ``count`` varints; the count is checked against the bytes left before anything is allocated."""
+        """Return the next ``count`` varints, no more than bytes are left, which is checked before any allocation."""
         if count > self.left:
             raise CorruptFile(f"{what} needs {count} numbers, only {self.left} bytes are left in the index")
         short = self._data[self.position : self.position + count]

@@ -75,7 +75,7 @@ BY_NUMBER = {curve.code: name for name, curve in CURVES.items()}
 
 
 def logarithm(x: Floats) -> Floats:
-    """ln x for x >= 1, the same bits on every machine: x = m 2^e with 3/4 <= m < 3/2, ln m = 2 artanh((m−1)/(m+1))."""
+    """Return ln x for x >= 1, the same bits everywhere: x = m 2^e, 3/4 <= m < 3/2, ln m = 2 artanh((m−1)/(m+1))."""
     m, e = np.frexp(x)
     low = m < 0.75
     m, e = np.where(low, 2.0 * m, m), np.where(low, e - 1, e)
@@ -107,11 +107,11 @@ class Form:
             )
 
     def points(self, magnitudes: Floats) -> Floats:
-        """The curve's f(k) for magnitudes k >= 0 (integers as float64)."""
+        """Return the curve's f(k) for magnitudes k >= 0 (integers as float64)."""
         return CURVES[self.curve].points(magnitudes, [unpack_step(x) for x in self.shape])
 
     def offsets(self) -> NDArray[np.int64]:
-        """What each row adds to the number of the step, (rows,)."""
+        """Return the numbers that rows add to that of the step, (rows,)."""
         return np.frombuffer(self.channels, np.int8).astype(np.int64) * CHANNEL_UNITS
 
 
@@ -130,7 +130,7 @@ def check_channels(form: Form, step: int, shape: tuple[int, ...]) -> None:
 
 
 def pack_forms(edges: Sequence[int], forms: Sequence[Form]) -> bytes:
-    """Edges; zero where a grid has a form, and then these grids' edges, curves, parameters and channels."""
+    """Return edges, zero where a grid has a form, and then these grids' edges, curves, parameters and channels."""
     formed = [(edge, form) for edge, form in zip(edges, forms, strict=True) if form != PLAIN]
     return (
         bytes(edge if form == PLAIN else FORMED for edge, form in zip(edges, forms, strict=True))
@@ -142,7 +142,7 @@ def pack_forms(edges: Sequence[int], forms: Sequence[Form]) -> bytes:
 
 
 def unpack_forms(cursor: Cursor, shapes: Sequence[tuple[int, ...]]) -> tuple[list[int], list[Form]]:
-    """Edges and forms of grids with these shapes; BadInput for forms that mean nothing."""
+    """Return edges and forms of grids with these shapes; BadInput for forms that mean nothing."""
     edges = list(cursor.take(len(shapes), "edges"))
     formed = [i for i, edge in enumerate(edges) if edge == FORMED]
     forms = [PLAIN] * len(edges)

@@ -44,7 +44,7 @@ BY_CODE = {d.code: d for d in DTYPES.values()}
 
 
 def find_dtype(name: str) -> DType:
-    """The element type called ``name``; BadInput for any other name."""
+    """Return the element type called ``name``; BadInput for any other name."""
     found = DTYPES.get(name)
     if found is None:
         raise BadInput(f"dtype {name!r} cannot be stored; expected one of {', '.join(DTYPES)}")
@@ -52,7 +52,7 @@ def find_dtype(name: str) -> DType:
 
 
 def to_numpy(stored: NDArray[Any], name: str) -> NDArray[Any]:
-    """Turn stored elements into numbers: bfloat16 and float8 become float32 holding exactly the same values."""
+    """Return stored elements as numbers: bfloat16 and float8 become float32 holding exactly the same values."""
     dtype = find_dtype(name)
     if dtype.native:
         return stored
@@ -63,7 +63,7 @@ def to_numpy(stored: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def from_float32(values: NDArray[np.float32], name: str) -> NDArray[Any]:
-    """Round float32 values once, to nearest even, to a floating ``name`` of 16 bits or more, as stored elements."""
+    """Return float32 values as stored elements of a float of 16 bits or more, rounded once, to nearest even."""
     if name == "bfloat16":
         return _to_bfloat16(values)
     with np.errstate(over="ignore"):  # beyond the range of float16 lies infinity, as IEEE 754 says

@@ -69,18 +69,18 @@ class Grid(Coded):
 
     @property
     def fields(self) -> Scale:
-        """See the class."""
+        """Step, edge and form."""
         return Scale(self.step, self.edge, self.form)
 
     @classmethod
     def pack(cls, fields: Sequence[Scale]) -> tuple[bytes, bytes]:
-        """High bytes of steps, edges, forms; low bytes of steps, which look like noise."""
+        """Return high bytes of steps, edges and forms; and low bytes of steps, which look like noise."""
         high, low = bytes(scale.step >> 8 for scale in fields), bytes(scale.step & 0xFF for scale in fields)
         return high + pack_forms([scale.edge for scale in fields], [scale.form for scale in fields]), low
 
     @classmethod
     def unpack(cls, cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> Sequence[Scale]:
-        """See ``pack``."""
+        """Return what ``pack`` wrote."""
         high = cursor.take(len(signatures), "step sizes")
         edges, forms = unpack_forms(cursor, [signature.shape for signature in signatures])
         low = tail.take(len(signatures), "step sizes")

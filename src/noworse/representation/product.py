@@ -29,7 +29,7 @@ CLOSE = 1 << 15  # .. and so many where every product is rounded, which takes a 
 
 
 def matrix_shape(shape: tuple[int, ...], split: int) -> tuple[int, int]:
-    """Rows and columns of a tensor seen as a matrix; BadInput where it cannot be split like that.
+    """Return rows and columns of a tensor seen as a matrix; BadInput where it cannot be split like that.
 
     Flat: rows are the first dimension. Spatial: of a kernel (O, C, H, W) rows are (O, W) and columns (C, H).
     """
@@ -83,7 +83,7 @@ class Product(Representation):
 
     @classmethod
     def value_bytes(cls, dtype: DType) -> int:
-        """One, for the split."""
+        """Return one, for the split."""
         return 1
 
     @classmethod
@@ -95,7 +95,7 @@ class Product(Representation):
 
     @classmethod
     def multiplications(cls, signature: Signature, others: Sequence[Signature]) -> int:
-        """As many for every element as the rank."""
+        """Return as many for every element as the rank."""
         return signature.size * others[0].shape[1]
 
     @classmethod

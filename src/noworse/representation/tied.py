@@ -14,7 +14,7 @@ from noworse.representation.base import Arrays, Representation, Signature
 
 @dataclass(frozen=True)
 class Tied(Representation):
-    """The same storage as the tensor called ``target``, which has the same shape and dtype and is not tied itself."""
+    """A tensor that shares the storage of ``target``, which has the same shape and dtype and is not tied itself."""
 
     number, label, refers = 3, "tied", True
 
@@ -41,7 +41,7 @@ class Tied(Representation):
         return cls(others[0], signature.shape, signature.dtype)
 
     def zeros(self) -> None:
-        """None: its elements are the target's."""
+        """Return None: its elements are the target's."""
 
     @property
     def details(self) -> dict[str, Any]:
@@ -52,5 +52,5 @@ class Tied(Representation):
         return f"= {self.target}"
 
     def storage(self) -> NDArray[Any]:
-        """Always BadInput: the data are the target's."""
+        """Raise BadInput: the data are the target's."""
         raise BadInput(f"a tied tensor has no data of its own: decode its target {self.target!r}")
