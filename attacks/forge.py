@@ -11,8 +11,7 @@ import numpy as np
 
 from noworse.format import File
 from noworse.format.chunks import Chunk
-from noworse.format.index import columns, tail
-from noworse.format.writer import HEADER, deflate
+from noworse.format.index import HEADER, columns, deflate, tail
 from noworse.representation import Constant, Grid, Raw, Representation, Tied
 from tests.codec.table_writer import Writer as NumberWriter
 

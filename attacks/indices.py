@@ -9,7 +9,7 @@ from dataclasses import replace
 from attacks.base import attack, model, one
 from attacks.forge import columns_of, data_of, forge, seal, tail_of
 from noworse.codec import BLOCK
-from noworse.format.writer import HEADER, deflate
+from noworse.format.index import HEADER, deflate
 from noworse.representation import KINDS, Constant, Representation, find_dtype
 from noworse.representation.columns import varints
 

@@ -10,7 +10,7 @@ from attacks.forge import NumberWriter, data_of, forge, rechunk, seal
 from fuzz.seeds import Seed
 from noworse.errors import CorruptFile
 from noworse.format.chunks import Chunk
-from noworse.format.writer import deflate
+from noworse.format.index import deflate
 from noworse.representation.columns import Cursor, varints
 
 NUMBERS = [0, 1, 2, 5, 127, 128, 255, 256, 4096, 16384, 65535, 65536, 1 << 18, (1 << 18) + 1, 1 << 20, 1 << 24]

@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from noworse.errors import BadInput, CorruptFile, MismatchedModule, NoWorseError
 from noworse.format import File
-from noworse.io import load_file, load_model
+from noworse.io import load_file
 from noworse.jobs.compress import compress_task
 from noworse.judge.verify import verify
+from noworse.model.load import load_model
 from noworse.task import data
 from noworse.task.task import Task
 from noworse.tune.options import Options

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from noworse.errors import BadInput, CorruptFile, MismatchedModule
+from noworse.errors import BadInput, CorruptFile
 from noworse.format import File, write
-from noworse.io import load, load_file, load_model, represent, safe_open, save, save_file
-from noworse.representation import DTYPES, Constant, Grid, Raw, Tied, pack_step
+from noworse.io import load, load_file, represent, safe_open, save, save_file
+from noworse.model.load import load_model
+from noworse.representation import DTYPES, Constant, Raw, Tied
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -139,76 +139,6 @@ def test_a_mapping_that_makes_tensors_on_demand_has_no_false_ties(tmp_path):
         assert float(tensor[0]) == float(name)
 
 
-def test_load_model_restores_everything_in_place(tmp_path):
-    torch.manual_seed(0)
-    original = Tiny()
-    original.norm(torch.randn(9, 6))  # running statistics that are not those of a new module
-    save_file(original.state_dict(), tmp_path / "a.nwt")
-    module = Tiny()
-    weight = module.embedding.weight
-    assert load_model(module, tmp_path / "a.nwt") is module
-    assert module.embedding.weight is weight is module.head.weight
-    for name, tensor in module.state_dict().items():
-        same_bits(tensor, original.state_dict()[name])
-
-
-def test_load_model_takes_the_dtypes_of_the_file(tmp_path):
-    save_file(Tiny().bfloat16().state_dict(), tmp_path / "a.nwt")
-    module = load_model(Tiny(), tmp_path / "a.nwt")
-    assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
-    assert module.norm.num_batches_tracked.dtype == torch.int64
-    assert module.head.weight is module.embedding.weight
-    assert all(p.requires_grad for p in module.parameters())
-
-
-def test_grids_load_into_a_module(tmp_path):
-    layer = nn.Linear(3, 2)
-    grid = Grid(np.array([0, 1, -1, 2, 0, -3], np.int32), pack_step(0.25), 48, (2, 3), "float32")
-    write(tmp_path / "a.nwt", {"weight": grid, "bias": Constant(bytes(4), (2,), "float32")}, {})
-    load_model(layer, tmp_path / "a.nwt")
-    expected = [[0, 0.3125, -0.3125], [0.5625, 0, -0.8125]]  # (3/4 + |k| - 1/2) / 4
-    np.testing.assert_array_equal(layer.weight.detach().numpy(), np.array(expected, np.float32))
-    assert not layer.bias.any()
-
-
-def test_everything_that_does_not_fit_is_named_at_once(tmp_path):
-    state = Tiny().state_dict()
-    del state["scale"], state["norm.bias"]
-    state["extra"] = torch.zeros(2)
-    state["head.bias"] = torch.zeros(13)
-    save_file(state, tmp_path / "a.nwt")
-    module = Tiny()
-    before = copy.deepcopy(module.state_dict())
-    with pytest.raises(MismatchedModule) as raised:
-        load_model(module, tmp_path / "a.nwt")
-    message = str(raised.value)
-    assert "missing from the file: scale, norm.bias" in message
-    assert "not in the module: extra" in message
-    assert "of another shape: head.bias (13,), expected (12,)" in message
-    assert "a.nwt does not fit the module" in message
-    for name, tensor in module.state_dict().items():
-        same_bits(tensor, before[name])
-
-
-def test_a_broken_tie_and_untrainable_values_are_named(tmp_path):
-    state = {name: tensor.clone() for name, tensor in Tiny().state_dict().items()}
-    save_file(state, tmp_path / "equal.nwt")
-    load_model(Tiny(), tmp_path / "equal.nwt")  # equal values are as good as a tie
-    state["head.weight"] += 1
-    state["head.bias"] = torch.arange(12)
-    save_file(state, tmp_path / "a.nwt")
-    with pytest.raises(MismatchedModule, match=r"tied in the module but different in the file: embedding\.weight and"):
-        load_model(Tiny(), tmp_path / "a.nwt")
-    with pytest.raises(MismatchedModule, match=r"not floating-point but trained: head.bias torch.int64"):
-        load_model(Tiny(), tmp_path / "a.nwt")
-
-
-def test_a_module_without_storage_is_refused(tmp_path):
-    save_file(nn.Linear(2, 2).state_dict(), tmp_path / "a.nwt")
-    with pytest.raises(BadInput, match=r"no storage \(device meta\): weight, bias; call to_empty first"):
-        load_model(nn.Linear(2, 2, device="meta"), tmp_path / "a.nwt")
-
-
 def test_safe_open_has_the_interface_of_safetensors(tmp_path):
     write(tmp_path / "a.nwt", {"x": represent("x", torch.arange(3))}, {"seed": 3}, {"verdict": "worse"})
     with safe_open(tmp_path / "a.nwt", framework="pt") as file:
@@ -262,7 +192,7 @@ def test_reading_needs_numpy_alone(tmp_path):
 import sys
 sys.modules["torch"] = None  # importing it fails
 from noworse.errors import BadInput
-from noworse.io import load_file, load_model, safe_open, save_file
+from noworse.io import load_file, safe_open, save_file
 import numpy as np
 path = {str(tmp_path / "a.nwt")!r}
 assert load_file(path, framework="np")["x"].dtype == np.float32

@@ -29,7 +29,7 @@ from benchmarks.suites.codec_symbols import (
     minilm_path,
     minilm_weights,
 )
-from noworse.codec import Coded, CodedGrid, decode_grid_into, decode_grids, decode_into, encode
+from noworse.codec import Coded, CodedGrid, GridDecoding, decode_into, encode
 from noworse.format import write
 from noworse.representation import Constant, Grid, Raw, pack_step
 
@@ -43,6 +43,10 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> float:
     return statistics.median(x / y for x, y in zip(a, b, strict=True))
 
 
+def _decode_grids(grids: Sequence[CodedGrid], threads: int, simd: int = 2) -> object:
+    return GridDecoding(grids, threads, simd).results()
+
+
 def speed_rows(symbols: Symbols, count: int) -> Iterator[Row]:
     """Speeds of one thread, and of two beside it."""
     out, streams, classed = np.zeros(symbols.size, np.float32), symbols.encode(False), symbols.encode(True)
@@ -54,7 +58,8 @@ def speed_rows(symbols: Symbols, count: int) -> Iterator[Row]:
         return lambda: [decode_into(c, codes[s], 1, simd) for c, s in zip(coded, slices, strict=True)]
 
     def fused(coded: Sequence[Coded]) -> Callable[[], object]:
-        return lambda: [decode_grid_into(c, out[s], STEP, EDGE, 1) for c, s in zip(coded, slices, strict=True)]
+        parts = [CodedGrid(c, out[s], STEP, EDGE) for c, s in zip(coded, slices, strict=True)]
+        return lambda: [_decode_grids([part], 1) for part in parts]
 
     step = np.float32(STEP)
     contestants = {
@@ -84,9 +89,8 @@ def speed_rows(symbols: Symbols, count: int) -> Iterator[Row]:
     yield Row(f"{symbols.name}: decode to float32 / numpy int8 to float32", faster, "x", ">= 0.65")
     outs = [np.zeros(symbols.size, np.float32) for _ in range(COPIES)]
     grids = [CodedGrid(c, o[s], STEP, EDGE) for o in outs for c, s in zip(streams, slices, strict=True)]
-    pair = rounds(
-        {"one": lambda: decode_grids(grids, 1), "two": lambda: decode_grids(grids, 2)}, 4 * count, time.perf_counter
-    )
+    ways = {name: partial(_decode_grids, grids, threads) for name, threads in (("one", 1), ("two", 2))}
+    pair = rounds(ways, 4 * count, time.perf_counter)
     yield Row(f"{symbols.name}: decode to float32, two threads / one", ratio(pair["one"], pair["two"]), "x", ">= 1.5")
     yield Row(f"{symbols.name}: decode to float32, best of two threads / one", min(pair["one"]) / min(pair["two"]), "x")
 
@@ -138,7 +142,7 @@ def determinism_rows(symbols: Symbols) -> Iterator[Row]:
             for out, way in zip(decoded, ways, strict=True):
                 decode_into(encoded[0], out, *way)
             for floats, way in zip(values, ways, strict=True):
-                decode_grid_into(encoded[0], floats, STEP, EDGE, *way)
+                _decode_grids([CodedGrid(encoded[0], floats, STEP, EDGE)], *way)
             if any(e.data != encoded[0].data for e in encoded) or any((out != codes).any() for out in decoded):
                 break
             if any(floats.tobytes() != values[0].tobytes() for floats in values):

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from noworse.errors import BadInput, CorruptFile, MismatchedModule, NoWorseError, TargetMissed
-from noworse.io import load, load_file, load_model, safe_open, save, save_file
+from noworse.io import load, load_file, safe_open, save, save_file
 
 if TYPE_CHECKING:
     from noworse import sensitivity
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from noworse.jobs.report import Report
     from noworse.judge.verdict import Verdict
     from noworse.judge.verify import verify
+    from noworse.model.load import load_model
     from noworse.sensitivity.curves import Neighborhood
     from noworse.sensitivity.neighborhood import neighborhood
     from noworse.task.task import Task, load_task
@@ -82,6 +83,7 @@ _HOMES = {
     "export_onnx": "export.onnx",
     "Task": "task.task",
     "load_task": "task.task",
+    "load_model": "model.load",
     "Verdict": "judge.verdict",
     "verify": "judge.verify",
 }

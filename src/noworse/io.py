@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.checkpoint.names import TO_SAFETENSORS
-from noworse.checkpoint.storage import (
-    dtype_name,
-    import_torch,
-    lossless,
-    numpy_key,
-    numpy_storage,
-    torch_key,
-    torch_storage,
-)
-from noworse.errors import BadInput, MismatchedModule
-from noworse.format import METADATA, File, pack, write
+from noworse.checkpoint.base import TO_SAFETENSORS
+from noworse.checkpoint.storage import dtype_name, import_torch, key, lossless, storage
+from noworse.errors import BadInput
+from noworse.format import METADATA, File, Lazy, pack, write
 from noworse.representation import Representation, Tied, to_numpy
 
 if TYPE_CHECKING:
-    from torch import Tensor, device, nn
+    from torch import Tensor, device
 
-    Module = nn.Module
     Device: TypeAlias = str | int | device
     Tensors: TypeAlias = Mapping[str, Tensor | NDArray[Any]]
 
@@ -69,29 +60,6 @@ def save(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> bytes:
     return pack(Lossless(tensors), _settings(metadata), None)
 
 
-def load_model(module: Module, path: str | Path, factorised: bool = False) -> Module:
-    """Load a file strictly into ``module``, in place, and return it; parameters take the dtypes of the file.
-
-    Tensors of low rank are multiplied out, except where a layer of the module is in factors already (``decompose``);
-    with ``factorised`` layers whose weight is of low rank in the file are replaced by factors first. Ties are those of
-    the module itself. MismatchedModule, before anything is changed, names every missing, unexpected or unfitting
-    tensor; CorruptFile for a damaged file.
-    """
-    tensors: dict[str, Tensor] = load_file(path)
-    from noworse.model.products import into_factors  # imports torch, which load_file has found
-
-    tensors = into_factors(module, path, tensors, factorised)
-    state = {name: value for name, value in module.state_dict().items() if hasattr(value, "shape")}
-    own: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
-    own.update(module.named_buffers(remove_duplicate=False))
-    _check_fit(state, own, tensors, str(path))
-    for name, tensor in tensors.items():
-        if name in own and own[name].dtype != tensor.dtype:
-            own[name].data = own[name].data.to(tensor.dtype)
-    module.load_state_dict(tensors, strict=False)  # names were checked; extra state that is no tensor stays
-    return module
-
-
 class safe_open:  # noqa: N801  (the name that safetensors gave it)
     """A file whose tensors are decoded one at a time, when they are asked for: a context manager.
 
@@ -109,9 +77,7 @@ class safe_open:  # noqa: N801  (the name that safetensors gave it)
     def __enter__(self) -> safe_open:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def keys(self) -> list[str]:
@@ -124,10 +90,8 @@ class safe_open:  # noqa: N801  (the name that safetensors gave it)
 
     def get_tensor(self, name: str) -> Any:
         """Return one tensor; a tied one is that of its target."""
-        stored = self._file.storage(name)
-        return self._convert(
-            self._target(stored) if isinstance(stored, str) else stored, self._file.entry(name).signature.dtype
-        )
+        stored, dtype = self._file.storage(name), self._file.entry(name).signature.dtype
+        return self._convert(self._target(stored) if isinstance(stored, str) else stored, dtype)
 
     def _target(self, name: str) -> NDArray[Any]:
         """Elements of what a tensor is tied to: decoded once where many are tied to the same and it is small."""
@@ -226,67 +190,22 @@ def _converter(framework: str, device: Device) -> Callable[[NDArray[Any], str], 
 
 
 def represent(name: str, tensor: Tensor | NDArray[Any]) -> Representation:
-    """How a tensor is written bit for bit: as one value where all elements agree, else as it is; BadInput as above."""
+    """Return a tensor bit for bit, as one value where all elements agree; BadInput where it cannot be stored."""
     copy = tensor.copy() if isinstance(tensor, np.ndarray) else tensor.clone()
     return Lossless({name: copy})[name]
 
 
-class Lossless(Mapping[str, Representation]):
-    """Representations made when asked for, so that one tensor at a time is copied."""
+class Lossless(Lazy[Representation]):
+    """Representations of tensors, bit for bit, made when asked for, so that one tensor at a time is copied."""
 
-    def __init__(self, tensors: Mapping[str, Tensor | NDArray[Any]]) -> None:
-        self._tensors = dict(tensors.items())  # all kept alive: a freed tensor's address may be given to another
-        self._ties: dict[str, str] = {}
+    def __init__(self, tensors: Tensors) -> None:
+        kept = dict(tensors.items())  # all kept alive: a freed tensor's address may be given to another
         first: dict[tuple[Any, ...], str] = {}
-        for name, tensor in self._tensors.items():
-            key = numpy_key(name, tensor) if isinstance(tensor, np.ndarray) else torch_key(name, tensor)
-            if 0 not in tensor.shape and first.setdefault(key, name) != name:
-                self._ties[name] = first[key]
-
-    def __len__(self) -> int:
-        return len(self._tensors)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __getitem__(self, name: str) -> Representation:
-        tensor = self._tensors[name]
-        dtype = dtype_name(tensor)
-        if name in self._ties:
-            return Tied(self._ties[name], tuple(tensor.shape), dtype)
-        stored = numpy_storage(tensor) if isinstance(tensor, np.ndarray) else torch_storage(tensor)
-        return lossless(stored, dtype)
+        ties = {name: first.setdefault(key(name, tensor), name) for name, tensor in kept.items()}
+        super().__init__({name: partial(_represent, tensor, ties[name], name) for name, tensor in kept.items()})
 
 
-def _check_fit(
-    state: Mapping[str, Tensor], own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: str
-) -> None:
-    common = [name for name in state if name in tensors]
-    reasons = {
-        "missing from the file": [name for name in state if name not in tensors],
-        "not in the module": [name for name in tensors if name not in state],
-        "of another shape": [
-            f"{name} {tuple(tensors[name].shape)}, expected {tuple(state[name].shape)}"
-            for name in common
-            if state[name].shape != tensors[name].shape
-        ],
-        "not floating-point but trained": [
-            f"{name} {tensors[name].dtype}"
-            for name in common
-            if name in own and own[name].requires_grad and not tensors[name].dtype.is_floating_point
-        ],
-        "tied in the module but different in the file": _broken_ties(own, tensors),
-    }
-    found = "; ".join(f"{what}: {', '.join(names)}" for what, names in reasons.items() if names)
-    if found:
-        raise MismatchedModule(f"{path} does not fit the module: {found}")
-    meta = [name for name, tensor in state.items() if tensor.device.type == "meta"]
-    if meta:
-        raise BadInput(f"tensors of the module have no storage (device meta): {', '.join(meta)}; call to_empty first")
-
-
-def _broken_ties(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
-    """Pairs of names that are one tensor in the module, with values that are not equal in the file."""
-    first: dict[int, str] = {}
-    pairs = [(first.setdefault(id(own[name]), name), name) for name in tensors if name in own]
-    return [f"{a} and {b}" for a, b in pairs if tensors[a] is not tensors[b] and not tensors[a].equal(tensors[b])]
+def _represent(tensor: Any, first: str, name: str) -> Representation:
+    if first != name and 0 not in tensor.shape:
+        return Tied(first, tuple(tensor.shape), dtype_name(tensor))
+    return lossless(storage(tensor), dtype_name(tensor))

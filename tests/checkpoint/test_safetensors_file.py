@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from noworse.checkpoint import open_checkpoint
-from noworse.checkpoint.names import FROM_SAFETENSORS, TO_SAFETENSORS
+from noworse.checkpoint.base import FROM_SAFETENSORS, TO_SAFETENSORS
 from noworse.errors import BadInput
 from noworse.representation import DTYPES
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
-from noworse.codec import Coded, Encoded
+from noworse.codec import Coded, CodedGrid, Encoded, GridDecoding, Scales, decode_into
+from noworse.errors import CorruptFile
 
 FAR = 1 << 30  # the largest code
 
@@ -22,6 +24,30 @@ def as_coded(encoded: Encoded) -> Coded:
         zlib.crc32(block, zlib.crc32(encoded.table) if i == 0 else 0) for i, block in enumerate(encoded.blocks)
     ]
     return Coded(data, len(encoded.table), lengths, checksums, encoded.scales)
+
+
+def decode(
+    table: bytes, blocks: Sequence[bytes], count: int, scales: Scales | None = None, threads: int = 0, simd: int = 2
+) -> np.ndarray:
+    out = np.empty(count, np.int32)
+    lengths = [len(block) for block in blocks]
+    decode_into(Coded(b"".join([table, *blocks]), len(table), lengths, scales=scales), out, threads, simd)
+    return out
+
+
+def decode_grids(
+    grids: Sequence[CodedGrid], threads: int = 0, simd: int = 2, digest: bool = False
+) -> list[int | CorruptFile]:
+    return GridDecoding(grids, threads, simd, digest).results()
+
+
+def decode_grid_into(
+    coded: Coded, out: np.ndarray, step: float, edge: int, threads: int = 0, simd: int = 2, digest: bool = False
+) -> int:
+    (found,) = decode_grids([CodedGrid(coded, out, step, edge)], threads, simd, digest)
+    if isinstance(found, CorruptFile):
+        raise found
+    return found
 
 
 def mutated(data: bytes, rng: np.random.Generator) -> bytes:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noworse.codec import decode, decode_grid_into, decode_into, encode
+from noworse.codec import decode_into, encode
 from noworse.errors import BadInput, CorruptFile
 from noworse.representation import Grid, pack_step
 from tests.codec import reference_codec
-from tests.codec.streams import FAR, as_coded, laplacian, mutated
+from tests.codec.streams import FAR, as_coded, decode, decode_grid_into, laplacian, mutated
 
 
 def uneven(rows: int, columns: int, scale: float = 1.0, outliers: int = 0, seed: int = 0) -> np.ndarray:

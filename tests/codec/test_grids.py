@@ -5,19 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from noworse.codec import (
-    BLOCK,
-    Coded,
-    CodedGrid,
-    GridDecoding,
-    decode,
-    decode_grid_into,
-    decode_grids,
-    encode,
-    fingerprint,
-)
+from noworse.codec import BLOCK, Coded, CodedGrid, GridDecoding, encode, fingerprint
 from noworse.errors import CorruptFile
-from tests.codec.streams import as_coded, laplacian
+from tests.codec.streams import as_coded, decode, decode_grid_into, decode_grids, laplacian
 
 CONTENTS = [
     laplacian(3 * BLOCK + 5, 2.0),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from noworse.codec import Coded, decode_grid_into, decode_into, encode
+from noworse.codec import Coded, decode_into, encode
 from noworse.errors import BadInput, CorruptFile
+from tests.codec.streams import decode_grid_into
 
 
 def test_codes_that_are_no_matrix() -> None:

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noworse.codec import _native, decode
+from noworse.codec import _native
 from noworse.errors import CorruptFile
 from tests.codec import reference_codec
+from tests.codec.streams import decode
 from tests.codec.table_writer import Levels, Writer, classes_of, constant, fold, header, stream_of, zigzag
 
 MAX_CODE, MAX_LEVEL, MAX_SYMBOLS = 1 << 30, 1 << 14, 4096

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from noworse.checkpoint import Header, open_checkpoint
-from noworse.datafree.survey import Ties, entropy, profile
+from noworse.datafree.survey import Ties, profile
+from noworse.format.chunks import entropy
 
 save_file = pytest.importorskip("safetensors.numpy").save_file
 

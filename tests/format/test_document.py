@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from attacks.forge import small_model
 from noworse.format import CODERS, pack
-from noworse.format.dictionary import DICTIONARY
+from noworse.format.index import DICTIONARY
 from noworse.representation import Grid, Raw, Tied
 from tests.format import reference_file
 from tests.format.nwt_files import models

@@ -12,8 +12,7 @@ import pytest
 from attacks.forge import columns_of, forge, seal, small_model
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import File, limits, pack
-from noworse.format.index import Entry, columns, tail
-from noworse.format.writer import HEADER, deflate
+from noworse.format.index import HEADER, Entry, columns, deflate, tail
 from noworse.representation import Constant, Grid, Product, Raw, Signature, Tied
 from noworse.representation.columns import varints
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from attacks.forge import small_model
-from noworse.errors import BadInput
-from noworse.format import CODERS, File, limits, pack, packed_size, write
+from attacks.forge import forge, small_model
+from noworse.errors import BadInput, CorruptFile
+from noworse.format import CODERS, File, Lazy, limits, pack, packed_size, restamp, write
+from noworse.format.index import HEADER
 from noworse.representation import Constant, Grid, Raw, Tied
+from noworse.representation.columns import varints
 from tests.format.nwt_files import models
 
 ONE = Constant(bytes(4), (), "float32")
@@ -164,3 +166,60 @@ def test_classes_of_rows_and_columns_are_attributed():
             assert file.representation(name) == item
     flat = {name: Grid(codes, 30000, 40, codes.shape, name) for name in items}
     assert len(data) < 0.95 * len(pack(flat, {}, None))
+
+
+def test_a_new_verdict_leaves_the_data_as_they_are(tmp_path):
+    path = tmp_path / "a.nwt"
+    write(path, small_model(), {"seed": 4})
+    before = path.read_bytes()
+    size = restamp(path, {"verdict": "worse", "samples": 100})
+    after = path.read_bytes()
+    with File(after) as file:
+        end = len(HEADER) + sum(stream.nbytes for stream in file.index.streams)
+        assert (file.verdict, file.settings) == ({"verdict": "worse", "samples": 100}, {"seed": 4})
+        file.check()
+    assert after[:end] == before[:end]
+    assert size == len(after)
+    assert after == pack(small_model(), {"seed": 4}, {"verdict": "worse", "samples": 100})
+    restamp(path, None)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nwt"]
+
+
+def test_a_damaged_file_is_not_restamped(tmp_path):
+    path = tmp_path / "a.nwt"
+    path.write_bytes(pack(small_model(), {}, None)[:-1])
+    before = path.read_bytes()
+    with pytest.raises(CorruptFile):
+        restamp(path, {})
+    assert path.read_bytes() == before
+
+
+def test_texts_that_escapes_would_make_too_long_are_kept(tmp_path):
+    """A limit that the text meets as another writer wrote it, but not with every letter as six ASCII characters."""
+    path = tmp_path / "a.nwt"
+    text = ('{"note":"' + "名" * (limits.JSON_BYTES // 4) + '"}').encode()
+    with File(pack({}, {}, None)) as file:
+        path.write_bytes(forge(file, settings=varints([len(text)]) + text))
+    restamp(path, {"verdict": "worse"})
+    with File(path) as file:
+        assert file.settings == {"note": "名" * (limits.JSON_BYTES // 4)}
+        assert sum(file.attribution().values()) == file.size
+
+
+def test_values_are_made_when_asked_for() -> None:
+    made: list[str] = []
+
+    def make(name: str) -> str:
+        made.append(name)
+        return 2 * name
+
+    lazy = Lazy({name: lambda name=name: make(name) for name in "ba"})
+    assert list(lazy) == ["b", "a"]
+    assert len(lazy) == 2
+    assert "a" in lazy
+    made.clear()
+    assert lazy["a"] == "aa"
+    assert made == ["a"]
+    assert dict(lazy.items()) == {"b": "bb", "a": "aa"}
+    assert made == ["a", "b", "a"]

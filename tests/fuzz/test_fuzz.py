@@ -26,8 +26,8 @@ fuzz.limit_memory = limited
 sys.exit(fuzz.many(3, 400))
 """
 FAULTS = {
-    "IndexError: list index": "parse._check_others = lambda *a: [][1]",
-    "MemoryError": "parse._check_others = lambda *a: numpy.empty(1 << 40)",
+    "IndexError: list index": "parse._check_multiplications = lambda *a: [][1]",
+    "MemoryError": "parse._check_multiplications = lambda *a: numpy.empty(1 << 40)",
     "damage went unnoticed": "File.check = File.array = File.tensor_bytes = lambda *a: None",
     "took ": "check.SECONDS = 1e-5",
 }

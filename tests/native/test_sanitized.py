@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from fuzz.mutate import damaged
-from noworse.codec import BLOCK, Scales, decode, encode
+from noworse.codec import BLOCK, Scales, encode
 from noworse.codec._native import Tables
 from noworse.errors import CorruptFile
+from tests.codec.streams import decode
 
 COUNTS = {
     "tiny": 40,

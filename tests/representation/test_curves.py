@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from noworse.errors import BadInput
 from noworse.representation import PLAIN, Form, Grid, pack_step, unpack_step
+from noworse.representation.columns import MAX_STEP
 from noworse.representation.curves import CURVES, logarithm
 from noworse.representation.grid import MAX_CODE
-from noworse.representation.minifloat import MAX_STEP
 from tests.format import reference_curve
 
 ordinary = st.floats(2.0**-12, 4.0).map(pack_step)

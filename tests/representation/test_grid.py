@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from noworse.errors import BadInput
 from noworse.representation import Grid, from_float32, pack_step, to_numpy, unpack_step
+from noworse.representation.columns import MAX_STEP
 from noworse.representation.grid import MAX_CODE
-from noworse.representation.minifloat import MAX_STEP
 
 steps = st.integers(1, MAX_STEP)
 edges = st.integers(1, 255)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from noworse.errors import BadInput
 from noworse.format import File, pack
-from noworse.representation import Grid, Product, matrix_shape, pack_step, unpack_step
-from noworse.representation.form import Form
+from noworse.representation import Form, Grid, Product, matrix_shape, pack_step, unpack_step
 from noworse.representation.product import FLAT, SPATIAL
 from tests.format.nwt_files import products
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from noworse.checkpoint.base import Checkpoint, Header
 from noworse.checkpoint.export import write_safetensors
-from noworse.checkpoint.find import ENDINGS, is_checkpoint, open_checkpoint
+from noworse.checkpoint.sharded import ENDINGS, is_checkpoint, open_checkpoint
 
 __all__ = ["ENDINGS", "Checkpoint", "Header", "is_checkpoint", "open_checkpoint", "write_safetensors"]

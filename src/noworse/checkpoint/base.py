@@ -1,4 +1,4 @@
-"""What all model files have in common: named tensors of known dtype and shape, read one at a time."""
+"""What all model files have in common: tensors of known dtype and shape, and how safetensors calls the dtypes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,22 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from noworse.representation import Described
+from noworse.representation.base import Described
+
+TO_SAFETENSORS = {
+    "bool": "BOOL",
+    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
+    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+    "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e8m0fnu": "F8_E8M0",
+    "complex64": "C64",
+}
+FROM_SAFETENSORS = {theirs: ours for ours, theirs in TO_SAFETENSORS.items()}
 
 
 @dataclass(frozen=True)
@@ -32,4 +47,4 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def read(self, name: str) -> NDArray[Any]:
-        """The elements of one tensor as stored (see ``DType.storage``), in an array that is the caller's alone."""
+        """Return one tensor's elements as stored (see ``DType.storage``), in an array that is the caller's alone."""

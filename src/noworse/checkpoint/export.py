@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.checkpoint.names import TO_SAFETENSORS
+from noworse.checkpoint.base import TO_SAFETENSORS
 from noworse.errors import BadInput
 from noworse.format import File
 from noworse.representation import find_dtype

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.checkpoint.base import Checkpoint, Header
-from noworse.checkpoint.names import FROM_SAFETENSORS
+from noworse.checkpoint.base import FROM_SAFETENSORS, Checkpoint, Header
 from noworse.errors import BadInput
 from noworse.representation import find_dtype
 
@@ -46,19 +45,15 @@ class SafetensorsFile(Checkpoint):
         """See ``Checkpoint.read``; BadInput where the file has become shorter."""
         header = self.headers[name]
         out = np.empty(header.shape, find_dtype(header.dtype).storage)
-        if out.size:
-            count = self._read_into(out.reshape(-1).view(np.uint8).data, self._starts[name])
-            if count != out.nbytes:
-                raise BadInput(f"{self._path}: {count} bytes of {name!r}, expected {out.nbytes}: it is truncated")
-        return out
-
-    def _read_into(self, out: memoryview, start: int) -> int:
         try:
             with self._path.open("rb") as file:
-                file.seek(start)
-                return file.readinto(out)
+                file.seek(self._starts[name])
+                count = file.readinto(out.reshape(-1).view(np.uint8).data) if out.size else 0
         except OSError as error:  # while another file is being written: it is to be told from that one's errors
             raise BadInput(f"cannot read {self._path}: {error.strerror or error}") from error
+        if count != out.nbytes:
+            raise BadInput(f"{self._path}: {count} bytes of {name!r}, expected {out.nbytes}: it is truncated")
+        return out
 
 
 def _validate(path: Path) -> None:

@@ -1,27 +1,61 @@
-"""Several files that make one model, as Hugging Face writes them: an index in JSON names the file of every tensor."""
+"""Which model file a path means, and several files that make one model, as Hugging Face writes them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from numpy.typing import NDArray
 
 from noworse.checkpoint.base import Checkpoint
+from noworse.checkpoint.safetensors_file import SafetensorsFile
 from noworse.errors import BadInput
 
+INDEX = ".index.json"
+PICKLED = (".pt", ".pth", ".bin")
+ENDINGS = (".safetensors", *PICKLED, INDEX)
 INDEX_BYTES = 100_000_000  # the limit that safetensors sets for a header
 
 
-class Sharded(Checkpoint):
-    """The tensors of all shards, shard after shard; BadInput where index and shards disagree."""
+def is_checkpoint(path: str) -> bool:
+    """Tell whether ``path`` ends as a model file does, or is a folder; a task does neither (file.py:object)."""
+    return path.endswith(ENDINGS) or Path(path).is_dir()
 
-    def __init__(self, index: str | Path, open_shard: Callable[[Path], Checkpoint]) -> None:
-        index = Path(index)
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a model file, an index of shards, or a folder with one of them; BadInput for what is none, OSError."""
+    path = _in_folder(Path(path)) if Path(path).is_dir() else Path(path)
+    return Sharded(path) if path.name.endswith(INDEX) else _open_file(path)
+
+
+def _open_file(path: Path) -> Checkpoint:
+    if path.suffix == ".safetensors":
+        return SafetensorsFile(path)
+    if path.suffix in PICKLED:
+        from noworse.checkpoint.torch_file import TorchFile
+
+        return TorchFile(path)
+    raise BadInput(f"{path} is no model file: expected one that ends in {', '.join(ENDINGS)}")
+
+
+def _in_folder(folder: Path) -> Path:
+    """The index of shards in a folder, or its only safetensors file."""
+    for ending in (f".safetensors{INDEX}", ".safetensors"):
+        found = sorted(folder.glob(f"*{ending}"))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise BadInput(f"{folder} holds {', '.join(path.name for path in found[:8])}: name the one to compress")
+    raise BadInput(f"{folder} holds no .safetensors file and no index of shards")
+
+
+class Sharded(Checkpoint):
+    """The tensors of all shards that an index in JSON names, shard after shard; BadInput where they disagree."""
+
+    def __init__(self, index: Path) -> None:
         files = _weight_map(index)
-        shards = {file: open_shard(index.parent / file) for file in sorted(set(files.values()))}
+        shards = {file: _open_file(index.parent / file) for file in sorted(set(files.values()))}
         self._of: dict[str, Checkpoint] = {}
         for file, shard in shards.items():
             for name in shard.headers:
@@ -44,10 +78,10 @@ def _weight_map(index: Path) -> dict[str, str]:
     with index.open("rb") as file:
         text = file.read(INDEX_BYTES + 1)
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except ValueError as error:
         raise BadInput(f"{index} is no JSON: {error}") from error
-    files = found.get("weight_map") if isinstance(found, dict) else None
+    files = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()) or not files:
         raise BadInput(f'{index}: expected an object "weight_map" that names the file of every tensor')
     for file in set(files.values()):

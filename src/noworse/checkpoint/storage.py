@@ -21,11 +21,11 @@ def lossless(stored: NDArray[Any], dtype: str) -> Representation:
     Whether a few are smaller is found by coding both, which takes time for such tensors alone.
     """
     raw = Raw(stored.reshape(-1).view(np.uint8).data, stored.shape, dtype)
-    return _constant(stored, dtype) or _codebook(stored, raw) or raw
+    return (_constant(stored, dtype) or _codebook(stored, raw) or raw) if stored.size else raw
 
 
 def import_torch() -> Any:
-    """The module torch; BadInput where it is not installed."""
+    """Return the module torch; BadInput where it is not installed."""
     try:
         import torch
     except ImportError as error:
@@ -36,19 +36,16 @@ def import_torch() -> Any:
 
 
 def dtype_name(tensor: Any) -> str:
-    """The name of a tensor's dtype as in ``noworse.representation.DTYPES``."""
+    """Return the name of a tensor's dtype as in ``noworse.representation.DTYPES``."""
     return tensor.dtype.name if isinstance(tensor, np.ndarray) else str(tensor.dtype).removeprefix("torch.")
 
 
-def numpy_key(name: str, array: NDArray[Any]) -> tuple[Any, ...]:
-    """What arrays agree in that are the same memory seen the same way; BadInput where it cannot be stored."""
-    if array.dtype.name not in DTYPES:
-        raise BadInput(f"tensor {name!r} has dtype {array.dtype.name}, expected one of {', '.join(DTYPES)}")
-    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str, array.dtype.name
-
-
-def torch_key(name: str, tensor: Any) -> tuple[Any, ...]:
-    """The same for torch."""
+def key(name: str, tensor: Any) -> tuple[Any, ...]:
+    """Return what tensors agree in that are the same memory seen the same way; BadInput where one cannot be stored."""
+    if isinstance(tensor, np.ndarray):
+        if tensor.dtype.name not in DTYPES:
+            raise BadInput(f"tensor {name!r} has dtype {tensor.dtype.name}, expected one of {', '.join(DTYPES)}")
+        return tensor.__array_interface__["data"][0], tensor.shape, tensor.strides, tensor.dtype.str, tensor.dtype.name
     torch = import_torch()
     if not isinstance(tensor, torch.Tensor):
         raise BadInput(f"tensor {name!r} is a {type(tensor).__name__}, expected a tensor of torch or an array of numpy")
@@ -59,26 +56,24 @@ def torch_key(name: str, tensor: Any) -> tuple[Any, ...]:
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), dtype_name(tensor), str(tensor.device), views
 
 
-def numpy_storage(array: NDArray[Any]) -> NDArray[Any]:
-    """Elements as they are stored; bfloat16 and float8 (of the package ml_dtypes) are only looked at as bits."""
-    dtype = find_dtype(array.dtype.name)
-    whole = np.ascontiguousarray(array).reshape(array.shape)
-    return whole.astype(dtype.storage, copy=False) if dtype.native else whole.view(dtype.storage)
+def storage(tensor: Any) -> NDArray[Any]:
+    """Return elements as they are stored, C-contiguous, bit for bit; the memory may be the tensor's own.
 
-
-def torch_storage(tensor: Any) -> NDArray[Any]:
-    """The same for torch; the memory may be the tensor's own."""
+    bfloat16 and float8 (in numpy: of the package ml_dtypes) are only looked at as bits.
+    """
+    dtype = find_dtype(dtype_name(tensor))
+    if isinstance(tensor, np.ndarray):
+        whole = np.ascontiguousarray(tensor).reshape(tensor.shape)
+        return whole.astype(dtype.storage, copy=False) if dtype.native else whole.view(dtype.storage)
     if tensor.numel() == 0:
-        return np.zeros(tuple(tensor.shape), find_dtype(dtype_name(tensor)).storage)
+        return np.zeros(tuple(tensor.shape), dtype.storage)
     plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     flat = plain.as_strided((plain.numel(),), (1,))  # reshape would keep the stride 0 of an expanded single element
     data: NDArray[Any] = flat.view(import_torch().uint8).numpy()
-    return data.view(find_dtype(dtype_name(tensor)).storage).reshape(tuple(tensor.shape))
+    return data.view(dtype.storage).reshape(tuple(tensor.shape))
 
 
 def _constant(stored: NDArray[Any], dtype: str) -> Constant | None:
-    if not stored.size:
-        return None
     words = stored.reshape(-1).view(f"u{min(8, stored.itemsize)}").reshape(stored.size, -1)
     if not all(bool((part == words[0]).all()) for part in (words[:GLANCE], words)):
         return None
@@ -86,13 +81,13 @@ def _constant(stored: NDArray[Any], dtype: str) -> Constant | None:
 
 
 def _codebook(stored: NDArray[Any], raw: Raw) -> Codebook | None:
-    if raw.dtype not in Codebook.dtypes or not stored.size:
+    if raw.dtype not in Codebook.dtypes:
         return None
     try:
-        found = Codebook.from_values(stored, raw.dtype)
+        book = Codebook.from_values(stored, raw.dtype)
     except BadInput:  # too many values
         return None
-    if len(found.values) > WORTH * raw.nbytes:
+    if len(book.values) > WORTH * raw.nbytes:
         return None
-    mine, other = (packed_size({"": item}, {}, None) for item in (found, raw))
-    return found if mine < other else None
+    mine, other = (packed_size({"": item}, {}, None) for item in (book, raw))
+    return book if mine < other else None

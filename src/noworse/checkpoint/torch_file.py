@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from noworse.checkpoint.base import Checkpoint, Header
-from noworse.checkpoint.storage import dtype_name, import_torch, torch_key, torch_storage
+from noworse.checkpoint.storage import dtype_name, import_torch, key, storage
 from noworse.errors import BadInput
 
 WRAPPER = "state_dict"  # the key under which trainers put the tensors beside other things
@@ -21,26 +21,26 @@ class TorchFile(Checkpoint):
     """A dict of tensors, or a dict whose entry "state_dict" is one; BadInput for anything else."""
 
     def __init__(self, path: str | Path) -> None:
-        found = _load(Path(path))
-        if isinstance(found, Mapping) and isinstance(found.get(WRAPPER), Mapping):
-            found = found[WRAPPER]
-        if not isinstance(found, Mapping):
-            raise BadInput(f"{path} holds a {type(found).__name__}, expected a dict of tensors")
-        for name, value in found.items():
+        state = _load(Path(path))
+        if isinstance(state, Mapping) and isinstance(state.get(WRAPPER), Mapping):
+            state = state[WRAPPER]
+        if not isinstance(state, Mapping):
+            raise BadInput(f"{path} holds a {type(state).__name__}, expected a dict of tensors")
+        for name, value in state.items():
             _check(str(path), name, value)
-        self._tensors = dict(found)
+        self._tensors = dict(state)
         self.headers = {name: Header(dtype_name(t), tuple(t.shape)) for name, t in self._tensors.items()}
 
     def read(self, name: str) -> NDArray[Any]:
         """See ``Checkpoint.read``."""
-        return torch_storage(self._tensors[name]).copy()
+        return storage(self._tensors[name]).copy()
 
 
 def _check(path: str, name: Any, value: Any) -> None:
     if not isinstance(name, str) or not isinstance(value, import_torch().Tensor):
         raise BadInput(f"{path}: entry {name!r} is a {type(value).__name__}, expected tensors by name")
     try:
-        torch_key(name, value)
+        key(name, value)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
 

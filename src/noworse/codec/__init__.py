@@ -2,32 +2,6 @@
 
 from __future__ import annotations
 
-from noworse.codec.rans import (
-    BLOCK,
-    Coded,
-    CodedGrid,
-    Encoded,
-    GridDecoding,
-    Scales,
-    decode,
-    decode_grid_into,
-    decode_grids,
-    decode_into,
-    encode,
-    fingerprint,
-)
+from noworse.codec.rans import BLOCK, Coded, CodedGrid, Encoded, GridDecoding, Scales, decode_into, encode, fingerprint
 
-__all__ = [
-    "BLOCK",
-    "Coded",
-    "CodedGrid",
-    "Encoded",
-    "GridDecoding",
-    "Scales",
-    "decode",
-    "decode_grid_into",
-    "decode_grids",
-    "decode_into",
-    "encode",
-    "fingerprint",
-]
+__all__ = ["BLOCK", "Coded", "CodedGrid", "Encoded", "GridDecoding", "Scales", "decode_into", "encode", "fingerprint"]

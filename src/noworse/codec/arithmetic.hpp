@@ -1,4 +1,4 @@
-// Binary arithmetic coding in blocks; the byte layout is described in context.py.
+// Binary arithmetic coding in blocks; the byte layout is described in docs/context.md.
 #pragma once
 
 #include <cstddef>

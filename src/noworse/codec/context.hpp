@@ -1,4 +1,4 @@
-// An adaptive context model of the codes of a sequence of tensors; the method is described in context.py.
+// An adaptive context model of the codes of a sequence of tensors; the method is described in docs/context.md.
 #pragma once
 
 #include <algorithm>

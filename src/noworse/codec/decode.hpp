@@ -1,4 +1,4 @@
-// Interleaved rANS, from bytes to symbols; the byte layout is described in rans.py.
+// Interleaved rANS, from bytes to symbols; the byte layout is described in docs/format.md, section 5.
 #pragma once
 
 #include <array>

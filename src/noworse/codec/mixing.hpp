@@ -1,5 +1,5 @@
 // Predicting one binary decision: adaptive probabilities mixed in the logistic domain; the method is described in
-// context.py. Integers only, so that every platform predicts the same.
+// docs/context.md. Integers only, so that every platform predicts the same.
 #pragma once
 
 #include <algorithm>

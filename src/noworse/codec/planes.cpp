@@ -1,4 +1,4 @@
-// Python bindings of the byte planes; see planes.hpp and representation/planes.py.
+// Python bindings of the byte planes; see planes.hpp and representation/raw.py.
 #include "planes.hpp"
 
 #include <nanobind/nanobind.h>

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from noworse.checkpoint import Checkpoint, open_checkpoint
-from noworse.datafree.items import Coarsen, Items
-from noworse.datafree.land import Grids, land
-from noworse.datafree.quantise import UNIFORM, quantise, within
-from noworse.datafree.slope import Choice, Curve
+from noworse.checkpoint.storage import lossless as bit_for_bit
+from noworse.datafree.quantise import UNIFORM, quantise, squared_error, within
+from noworse.datafree.slope import Choice, Curve, Grids, land
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
-from noworse.format import METADATA, packed_size, write
+from noworse.format import METADATA, Lazy, packed_size, write
+from noworse.representation import Grid, Representation, Tied
 from noworse.task.sized import Sized
 from noworse.task.target import parse_target
+
+Coarsen = Callable[[NDArray[Any], str], Grid | None]  # stored elements and their dtype; None: keep them as they are
 
 
 @dataclass(frozen=True)
 class FileReport(Sized):
-    """What became of a model file; sizes in bytes, ``original_size`` of its tensors with equal ones counted once."""
+    """Result of ``compress_file``; sizes in bytes, ``original_size`` of the tensors with equal ones counted once."""
 
     source: str
     path: str
@@ -91,6 +96,34 @@ def compress_file(
         items.relative_error,
         settings,
     )
+
+
+class Items(Lazy[Representation]):
+    """Tensors of a model file to be written: equal ones once, those in ``coarse`` as grids, others bit for bit."""
+
+    def __init__(self, source: Checkpoint, coarse: Mapping[str, Coarsen], measure: bool = False) -> None:
+        super().__init__({name: partial(self._make, name) for name in source.headers})
+        self._source, self._coarse, self._measure = source, coarse, measure
+        self.ties = Ties(source)
+        self.grids: dict[str, tuple[float, float]] = {}  # where measured: sum of squared errors, and of squares
+
+    def _make(self, name: str) -> Representation:
+        header, stored = self._source.headers[name], self._source.read(name)
+        first = self.ties.find(name, stored)
+        if first is not None:
+            return Tied(first, header.shape, header.dtype)
+        grid = self._coarse[name](stored, header.dtype) if name in self._coarse else None
+        if grid is None:
+            return bit_for_bit(stored, header.dtype)
+        if self._measure:
+            self.grids[name] = squared_error(stored, grid)
+        return grid
+
+    @property
+    def relative_error(self) -> float:
+        """Root of the squared error of all grids over the squares of their elements; 0 without any."""
+        error, square = np.sum(list(self.grids.values()) or [(0.0, 1.0)], axis=0)
+        return float(np.sqrt(error / square))
 
 
 def _survey(checkpoint: Checkpoint) -> tuple[dict[str, Curve], dict[str, str]]:

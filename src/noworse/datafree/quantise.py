@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.representation import Grid, pack_step, to_numpy, unpack_step
+from noworse.representation.columns import MAX_STEP
 from noworse.representation.grid import EDGE_UNITS, MAX_CODE
-from noworse.representation.minifloat import MAX_STEP
 
 AT_ONCE = 1 << 16  # elements whose doubles stay in the cache
 UNIFORM = EDGE_UNITS // 2  # the edge at which all bins are equally wide
@@ -19,26 +19,24 @@ SMALLEST = {"float16": 2.0**-25}  # half of the least value above 0, where weigh
 
 
 def quantise(stored: NDArray[Any], dtype: str, step: int, edge: int) -> Grid:
-    """The grid of packed ``step`` and ``edge`` nearest to finite stored elements, bin by bin (docs/method.md)."""
-    flat = stored.reshape(-1)
-    out = np.empty(flat.size, np.int32)
-    for start in range(0, flat.size, AT_ONCE):
-        values = doubles(flat[start : start + AT_ONCE], dtype)
+    """Return the grid of packed ``step`` and ``edge`` nearest to finite stored elements (docs/method.md)."""
+    out = np.empty(stored.size, np.int32)
+    for start, values in zip(range(0, out.size, AT_ONCE), parts(stored, dtype), strict=True):
         out[start : start + AT_ONCE] = codes(values, unpack_step(step), edge / EDGE_UNITS)
     return Grid(out, step, edge, stored.shape, dtype)
 
 
 def codes(values: NDArray[np.float64], step: float, r: float) -> NDArray[np.float64]:
-    """Whole numbers: 0 up to r steps from zero, +-k in the k-th bin of one step beyond."""
+    """Return whole numbers: 0 up to r steps from zero, +-k in the k-th bin of one step beyond."""
     return np.asarray(np.copysign(np.maximum(np.ceil(np.abs(values) / step - r), 0.0), values))
 
 
 def within(stored: NDArray[Any], dtype: str, bound: float, coarsest: float) -> Grid | None:
-    """A uniform grid no coarser than ``coarsest`` whose decoded elements are off by ``bound`` at most, if there is one.
+    """Return a uniform grid up to step ``coarsest`` whose decoded elements are off by ``bound`` at most, or None.
 
     The error is measured on what a reader gets, after rounding to ``dtype``.
     """
-    largest = max(float(np.abs(part).max()) for part in _parts(stored, dtype))
+    largest = max(float(np.abs(part).max()) for part in parts(stored, dtype))
     # most that rounding adds to half a step
     rounding = 1.01 * (largest + bound) * 2.0 ** -MANTISSA[dtype] + SMALLEST.get(dtype, 0.0)
     for half in (bound, bound - rounding):
@@ -52,26 +50,26 @@ def within(stored: NDArray[Any], dtype: str, bound: float, coarsest: float) -> G
 
 
 def squared_error(stored: NDArray[Any], grid: Grid) -> tuple[float, float]:
-    """Sums of the squared errors of a grid's decoded elements, and of the squares of the elements."""
-    sums = [(float(error @ error), float(values @ values)) for error, values in _errors(stored, grid)]
-    return sum(error for error, _ in sums), sum(square for _, square in sums)
+    """Return the sums of the squared errors of a grid's decoded elements, and of the squares of the elements."""
+    errors, squares = zip(*((float(error @ error), float(old @ old)) for error, old in _errors(stored, grid)))
+    return sum(errors), sum(squares)
 
 
 def _errors(stored: NDArray[Any], grid: Grid) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Differences to decoded elements, and the elements."""
-    for old, new in zip(_parts(stored, grid.dtype), _parts(grid.storage(), grid.dtype), strict=True):
+    for old, new in zip(parts(stored, grid.dtype), parts(grid.storage(), grid.dtype), strict=True):
         yield new - old, old
 
 
-def _parts(stored: NDArray[Any], dtype: str) -> Iterator[NDArray[np.float64]]:
-    """The elements as numbers, some at a time."""
+def parts(stored: NDArray[Any], dtype: str) -> Iterator[NDArray[np.float64]]:
+    """Yield the elements as numbers, AT_ONCE at a time."""
     flat = stored.reshape(-1)
     for start in range(0, flat.size, AT_ONCE):
         yield doubles(flat[start : start + AT_ONCE], dtype)
 
 
 def doubles(stored: NDArray[Any], dtype: str) -> NDArray[np.float64]:
-    """Stored elements as numbers."""
+    """Return stored elements as numbers."""
     return to_numpy(stored, dtype).astype(np.float64)
 
 

@@ -1,21 +1,15 @@
 """Steps for all tensors by one slope: no bit could be moved from one tensor to another and lower the error.
 
-With D the mean squared error of a tensor's elements, R their bits, n their number and P their mean square, the error of
-the model is taken to be the sum over tensors of
-
-    a n D      with      a = 1 / (n^BALANCE P)
-
-and every tensor takes the step s and the edge r that minimise a D + lambda R for one lambda (Shoham and Gersho 1988;
-for Gaussian tensors this is reverse water-filling). At high rates D = s^2 / 12, so that s is proportional to
-sqrt(n^BALANCE P): relative to its tensor's magnitude, and coarser for larger tensors. BALANCE = 0 counts relative
-errors per element, 1 per tensor: a layer's output feels the relative error of its weights, however many they are. At 3
-bits per weight, development data of all four nets of benchmarks.datafree prefer 1 to 0 and to 1/2.
+The error of the model is taken to be the sum over tensors of a n D, with D the mean squared error of a tensor's
+elements, R their bits, n their number, P their mean square and a = 1 / (n^BALANCE P). Every tensor takes the step and
+the edge that minimise a D + lambda R for one lambda (Shoham and Gersho 1988; docs/tensor-files.md says why, and
+measures BALANCE). From the slope that estimates ask for, one factor on all steps leads to the size of the packed file.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.datafree.quantise import UNIFORM, codes
-from noworse.datafree.survey import Profile, entropy
+from noworse.datafree.survey import Profile
+from noworse.errors import TargetMissed
+from noworse.format.chunks import entropy
+from noworse.representation import pack_step
 from noworse.representation.grid import EDGE_UNITS
 
 BALANCE = 1.0
@@ -32,6 +29,11 @@ EDGES = (32, 36, 40, 46, 54)  # tried, in 1/64 of a step
 FINEST = 2.0**-29  # of the largest magnitude: codes have 30 bits
 VECTOR_STEP = 1 / 64  # of the root mean square, at most: vectors are few, and all of a layer depends on them
 DIVISOR_STEP = 1 / 16  # of the smallest magnitude but 0, where all have one sign: variances are divided by
+AIM = 0.997  # of the target, in the middle of what is accepted
+LEAST = 0.99
+PASSES = 12  # over the whole model
+WIDEST = 8.0  # ln of the factor that the search gives up at
+Grids = dict[str, tuple[int, int]]  # packed step and edge by name; tensors that are not in it stay as they are
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Choice:
 
 
 class Curve:
-    """What the steps and edges that were tried cost one tensor."""
+    """Bits and error of one tensor at many steps and edges."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -60,7 +62,7 @@ class Curve:
         return np.array(tried)
 
     def cost(self, step: float, edge: int) -> tuple[float, float]:
-        """Bits and squared error per element, estimated from the sample."""
+        """Return bits and squared error per element, estimated from the sample."""
         sample, r = self.profile.sample, edge / EDGE_UNITS
         k = codes(sample, step, r)
         error = sample - np.sign(k) * (r + np.abs(k) - 0.5) * step
@@ -69,7 +71,7 @@ class Curve:
         return entropy(counts), float(error @ error) / sample.size
 
     def at(self, slope: float) -> Choice:
-        """The best choice for ``slope``, in weighted squared error per bit."""
+        """Return the best choice for ``slope``, in weighted squared error per bit."""
         if self.profile.is_vector:
             return self.vector(math.sqrt(6 * slope / (math.log(2) * self.weight)))
         table = self._table
@@ -77,7 +79,7 @@ class Curve:
         return Choice(float(step), int(edge), float(bits), float(error))
 
     def vector(self, step: float) -> Choice:
-        """A uniform grid for a vector, finer than asked for where it needs to be."""
+        """Return a uniform grid for a vector, finer than asked for where it needs to be."""
         step = min(step, self.coarsest, VECTOR_STEP * math.sqrt(self.profile.mean_square))
         return self.checked(Choice(step, UNIFORM, *self.cost(step, UNIFORM)))
 
@@ -87,12 +89,12 @@ class Curve:
         return DIVISOR_STEP * self.profile.smallest if self.profile.is_vector else math.inf
 
     def checked(self, choice: Choice) -> Choice:
-        """As it is where a grid would be larger, or would have codes out of range."""
+        """Return the choice, or "as it is" where a grid would be larger or have codes out of range."""
         worth = choice.bits < self.profile.lossless_bits and choice.step > FINEST * self.profile.largest
         return choice if worth else Choice(0.0, UNIFORM, self.profile.lossless_bits, 0.0)
 
     def scaled(self, choice: Choice, factor: float) -> Choice:
-        """The choice with its step times ``factor``; what stays as it is stays so. Bits and error are not updated."""
+        """Return the choice with its step times ``factor``, bits and error not updated; "as it is" stays so."""
         if choice.step == 0:
             return choice
         step = choice.step * factor
@@ -100,7 +102,7 @@ class Curve:
 
 
 def choose(curves: Mapping[str, Curve], budget: float) -> dict[str, Choice]:
-    """The choices of the smallest slope at which all tensors together are estimated to take ``budget`` bits at most."""
+    """Return the choices of the smallest slope at which all tensors are estimated to take ``budget`` bits or less."""
     low, high = -80.0, 80.0  # of ln(slope): from everything as it is to everything zero
     weights = [curve.weight for curve in curves.values()]
     centre = math.log(max(weights)) + math.log(max(curve.profile.mean_square for curve in curves.values()))
@@ -113,3 +115,54 @@ def choose(curves: Mapping[str, Curve], budget: float) -> dict[str, Choice]:
         bits = sum(choice.bits * curves[name].profile.size for name, choice in at(middle).items())
         low, high = (middle, high) if bits > budget else (low, middle)
     return at(high)
+
+
+def land(curves: Mapping[str, Curve], target: int, other: float, measure: Callable[[Grids], int]) -> Grids:
+    """Return steps and edges for which ``measure``, the bytes of the file, is 99 to 100 % of ``target``.
+
+    ``other`` estimates the bytes of all else. A file below 99 % is returned only where every tensor stays as it is.
+    TargetMissed where no step is coarse enough.
+    """
+    choices: dict[str, Choice] = {}
+    for _ in range(2):  # the second time with what the first has shown about the rest of the file
+        choices = choose(curves, 8 * (AIM * target - other))
+        size = measure(_packed(choices))
+        if _lands(size, target, _packed(choices)):
+            return _packed(choices)
+        other = size - sum(choices[name].bits * curve.profile.size for name, curve in curves.items()) / 8
+    return _scaled(curves, choices, target, size, measure)
+
+
+def _scaled(
+    curves: Mapping[str, Curve], choices: Mapping[str, Choice], target: int, size: int, measure: Callable[[Grids], int]
+) -> Grids:
+    """The same with one factor on all steps: regula falsi on its logarithm, kept within what is known."""
+    known = {0.0: size}
+    weights = sum(curves[name].profile.size for name, choice in choices.items() if choice.step)
+    per_unit = max(weights, 1) / (8 * math.log(2))  # bytes saved by a factor of e, at high rates
+    for _ in range(PASSES):
+        above = [x for x, size in known.items() if size > target]
+        below = [x for x, size in known.items() if size <= target]
+        if above and below:
+            a, b = max(above), min(below)
+            share = (known[a] - AIM * target) / max(known[a] - known[b], 1)
+            x = a + (b - a) * min(0.9, max(0.1, share))
+        else:
+            x0 = max(above) if above else min(below)
+            x = x0 + min(2.0, max(-2.0, 1.5 * (known[x0] - AIM * target) / per_unit))
+        if abs(x) > WIDEST:
+            break
+        grids = _packed({name: curves[name].scaled(choice, math.exp(x)) for name, choice in choices.items()})
+        known[x] = measure(grids)
+        if _lands(known[x], target, grids):
+            return grids
+    found = min(known.values(), key=lambda size: (size > target, abs(size - target)))
+    raise TargetMissed(f"no steps give 99 to 100 % of {target:,} bytes; the nearest file has {found:,}", None, b"")
+
+
+def _lands(size: int, target: int, grids: Grids) -> bool:
+    return size <= target and (size >= LEAST * target or not grids)
+
+
+def _packed(choices: Mapping[str, Choice]) -> Grids:
+    return {name: (pack_step(choice.step), choice.edge) for name, choice in choices.items() if choice.step}

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.checkpoint import Checkpoint, Header
-from noworse.datafree.quantise import AT_ONCE, doubles
-from noworse.representation.grid import FLOATS
+from noworse.datafree.quantise import doubles, parts
+from noworse.format.chunks import entropy
+from noworse.representation.base import FLOATS
+from noworse.representation.raw import split
 
 SAMPLE = 1 << 13  # elements
 SMALLEST_TIE = 1 << 10  # elements from which on equal tensors are stored once
@@ -18,7 +20,7 @@ GLANCE = 64  # bytes at either end by which tensors are told apart
 
 
 class Ties:
-    """Tensors that were seen before, bit for bit: found by their ends, then compared as a whole."""
+    """Tensors that were seen before, bit for bit: recognised by their ends, then compared as a whole."""
 
     def __init__(self, source: Checkpoint) -> None:
         self._source = source
@@ -26,7 +28,7 @@ class Ties:
         self.found: dict[str, str] = {}
 
     def find(self, name: str, stored: NDArray[Any]) -> str | None:
-        """The first tensor of the same dtype, shape and elements, if it is not this one and large enough to matter."""
+        """Return the first tensor of the same dtype, shape and elements, unless it is this one or too small."""
         if stored.size < SMALLEST_TIE:
             return None
         data = stored.reshape(-1).view(np.uint8)
@@ -40,9 +42,8 @@ class Ties:
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of a tensor that may become coarser: statistics of all elements, and a sample of them."""
+    """Statistics of all elements of a tensor that may become coarser, and a sample of them."""
 
-    dtype: str
     size: int
     is_vector: bool  # at most one extent above 1: biases, scales and statistics of norms
     mean_square: float
@@ -53,7 +54,7 @@ class Profile:
 
 
 def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
-    """The profile of a tensor, or why it stays as it is."""
+    """Return the profile of a tensor, or why it stays as it is."""
     if header.dtype not in FLOATS:
         return header.dtype
     flat = stored.reshape(-1)
@@ -66,14 +67,13 @@ def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
         return "zeros"
     chosen = flat[np.random.default_rng(0).integers(0, flat.size, SAMPLE)] if flat.size > SAMPLE else flat
     return Profile(
-        header.dtype,
         flat.size,
         sum(extent > 1 for extent in header.shape) <= 1,
         square,
         max(abs(low), abs(high)),
         np.inf if low < 0 < high else smallest,
         np.sort(doubles(chosen, header.dtype)),
-        _plane_bits(chosen),
+        sum(min(8.0, entropy(np.bincount(plane))) for plane in split(chosen.tobytes(), header.dtype)),
     )
 
 
@@ -81,25 +81,8 @@ def _statistics(flat: NDArray[Any], dtype: str) -> tuple[float, float, float, fl
     """Mean square (not finite where an element is not), smallest and largest element, smallest magnitude but 0."""
     square, low, high, smallest = 0.0, np.inf, -np.inf, np.inf
     with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, flat.size, AT_ONCE):
-            values = doubles(flat[start : start + AT_ONCE], dtype)
+        for values in parts(flat, dtype):
             square += float(values @ values)
             low, high = min(low, float(values.min())), max(high, float(values.max()))
             smallest = min(smallest, float(np.abs(values[values != 0]).min(initial=np.inf)))
     return square / flat.size, low, high, smallest
-
-
-def _plane_bits(stored: NDArray[Any]) -> float:
-    """Bits per element of the byte planes of a lossless tensor, rotated as representation/planes.py does."""
-    width = stored.itemsize
-    words = np.ascontiguousarray(stored).view(f"u{width}")
-    words = (words << words.dtype.type(1)) | (words >> words.dtype.type(8 * width - 1))
-    planes = words.view(np.uint8).reshape(-1, width)
-    return sum(min(8.0, entropy(np.bincount(planes[:, plane]))) for plane in range(width))
-
-
-def entropy(counts: NDArray[Any]) -> float:
-    """Bits per symbol of a histogram, corrected for its finite sample (Miller 1955)."""
-    used = counts[counts > 0].astype(np.float64)
-    total = float(used.sum())
-    return float(np.log2(total) - used @ np.log2(used) / total + (used.size - 1) / (2 * np.log(2) * total))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from noworse.format.reader import METADATA, File
-from noworse.format.restamp import restamp
-from noworse.format.writer import CODERS, pack, packed_size, write
+from noworse.format.writer import CODERS, Lazy, pack, packed_size, restamp, write
 
-__all__ = ["CODERS", "METADATA", "File", "pack", "packed_size", "restamp", "write"]
+__all__ = ["CODERS", "METADATA", "File", "Lazy", "pack", "packed_size", "restamp", "write"]

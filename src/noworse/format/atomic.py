@@ -14,7 +14,7 @@ from noworse.errors import BadInput
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of ``path`` when the block ends without an exception, and vanishes otherwise.
+    """Open a binary file that takes the place of ``path`` when the block ends without an exception, and vanishes else.
 
     Written beside the target, synchronised, renamed; BadInput where the folder or the file cannot be written.
     """

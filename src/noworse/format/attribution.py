@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.format.index import Index, columns, tail
+from noworse.format.index import Index, columns, deflater, tail
 from noworse.format.layout import Use
-from noworse.format.writer import deflater
 
 CHECKSUM_BYTES = 4  # of the trailer
 
 
 def attribute(index: Index, uses: Sequence[Use], header: int, trailer: int, packed: int) -> dict[str, int]:
-    """Bytes by category, largest first, for an index of ``packed`` bytes; a column of the index costs what it adds."""
+    """Return bytes by category, largest first, for an index of ``packed`` bytes; a column costs what it adds."""
     total = Counter({"header": header + trailer - CHECKSUM_BYTES, "checksums": CHECKSUM_BYTES})
     total.update({"payload": 0, "tables": 0})
     for stream, use in zip(index.streams, uses, strict=True):
@@ -39,20 +38,16 @@ def attribute(index: Index, uses: Sequence[Use], header: int, trailer: int, pack
 
 
 def apportion(whole: int, weights: Sequence[float]) -> list[int]:
-    """Integers in proportion to the weights that sum to ``whole`` exactly (largest remainders)."""
-    if not sum(weights):
-        weights = [1.0] * len(weights)
-    total = sum(weights)
-    exact = [whole * weight / total for weight in weights]
-    parts = [int(part) for part in exact]
-    by_remainder = sorted(range(len(parts)), key=lambda i: (parts[i] - exact[i], i))
-    for i in by_remainder[: whole - sum(parts)]:
-        parts[i] += 1
-    return parts
+    """Return integers in proportion to the weights that sum to ``whole`` exactly (largest remainders)."""
+    shares = np.asarray(weights if any(weights) else [1.0] * len(weights), np.float64)
+    exact = whole * shares / shares.sum()
+    parts = exact.astype(np.int64)
+    parts[np.argsort(parts - exact, kind="stable")[: whole - int(parts.sum())]] += 1
+    return list(parts.tolist())
 
 
 def split_shared(nbytes: int, symbols: NDArray[Any], sizes: Sequence[int]) -> list[int]:
-    """Share the bytes of a stream among its tensors by the ideal code lengths of their symbols (at least 0.01 bit)."""
+    """Return the bytes of a stream by tensor, shared by ideal code lengths of their symbols (at least 0.01 bit)."""
     _, inverse, counts = np.unique(symbols, return_inverse=True, return_counts=True)
     lengths = np.maximum(np.log2(symbols.size / counts), 0.01)[inverse.reshape(-1)]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])

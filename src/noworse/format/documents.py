@@ -11,7 +11,7 @@ from noworse.format import limits
 
 
 def dump(what: str, value: dict[str, Any] | None) -> bytes:
-    """UTF-8 text of an object, empty for None; BadInput for what JSON, or a reader, does not accept."""
+    """Return the UTF-8 text of an object, empty for None; BadInput for what JSON, or a reader, does not accept."""
     if value is None:
         return b""
     try:
@@ -23,7 +23,7 @@ def dump(what: str, value: dict[str, Any] | None) -> bytes:
 
 
 def load(what: str, data: bytes) -> dict[str, Any] | None:
-    """The object that a text stands for, None for no text; CorruptFile for anything else."""
+    """Return the object that a text stands for, None for no text; CorruptFile for anything else."""
     if not data:
         return None
     if len(data) > limits.JSON_BYTES:

@@ -19,7 +19,7 @@ SYMBOL_BITS = 4.0  # per symbol of the table
 
 
 def group(codes: Sequence[NDArray[np.int32]]) -> list[list[int]]:
-    """Partition non-empty code arrays into groups of indices that share a stream, each sorted; deterministic."""
+    """Return groups of indices of non-empty code arrays that share a stream, each sorted; deterministic."""
     if not codes:
         return []
     magnitude = [int(np.abs(c.astype(np.int64)).sum()) / c.size for c in codes]

@@ -43,16 +43,8 @@ class Span(NamedTuple):
     classes: bool = False
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The streams in file order and the span of every tensor."""
-
-    uses: list[Use]
-    spans: list[Span]
-
-
-def lay_out(entries: Sequence[Entry], most: int) -> Layout:
-    """Number the streams: own ones in file order, then shared ones.
+def lay_out(entries: Sequence[Entry], most: int) -> tuple[list[Use], list[Span]]:
+    """Return the streams in file order, own ones before shared ones, and the span of every tensor.
 
     CorruptFile where sharing makes no sense, or for more than ``most`` streams or blocks.
     """
@@ -84,7 +76,7 @@ def lay_out(entries: Sequence[Entry], most: int) -> Layout:
         raise CorruptFile(f"{blocks} blocks in {len(own) + len(shared)} streams, expected at most {most}")
     uses = own + [shared[number] for number in range(len(shared))]
     spans = [span._replace(first=span.first + len(own)) if is_shared else span for is_shared, span in placed]
-    return Layout(uses, spans)
+    return uses, spans
 
 
 def _scales(name: str, signature: Signature, number: int) -> list[Use]:

@@ -17,12 +17,12 @@ SYMBOLS_PER_BYTE, FREE_SYMBOLS = 1 << 8, 1 << 16  # of all context-coded streams
 
 
 def default_max_bytes(file_size: int) -> int:
-    """Decoded bytes accepted where the caller sets no limit: 256 MiB plus 1024 times the size of the file."""
+    """Return the decoded bytes accepted without a limit of the caller's: 256 MiB plus 1024 times the size of the file."""
     return (256 << 20) + 1024 * file_size
 
 
 def described_items(max_bytes: int, file_size: int) -> int:
-    """Tensors, and streams, that an index may describe: deflate could pack a million of them into a few kilobytes.
+    """Return how many tensors, or streams, an index may describe: deflate packs a million into a few kilobytes.
 
     They take memory, and time for each, however small they are.
     """

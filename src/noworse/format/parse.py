@@ -12,9 +12,8 @@ import numpy as np
 from noworse.codec import BLOCK
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
-from noworse.format.dictionary import DICTIONARY
-from noworse.format.index import DIGEST_BYTES, OWN, Entry, Index, Stream, numbers_of
-from noworse.format.layout import Layout, Use, lay_out
+from noworse.format.index import DICTIONARY, DIGEST_BYTES, OWN, Entry, Index, Stream, numbers_of
+from noworse.format.layout import Span, Use, lay_out
 from noworse.representation import KINDS, Signature
 from noworse.representation.base import checked_shape
 from noworse.representation.columns import Cursor
@@ -23,15 +22,22 @@ from noworse.representation.dtypes import BY_CODE
 BY_NUMBER = {kind.number: kind for kind in KINDS}
 
 
-def parse(data: bytes, raw_length: int, max_bytes: int, file_size: int) -> tuple[Index, Layout]:
-    """Read an index whose checksum was verified; CorruptFile for whatever a correct writer would not write."""
+def parse(data: bytes, raw_length: int, max_bytes: int, file_size: int) -> tuple[Index, list[Use], list[Span]]:
+    """Return what an index says, and its streams and spans; CorruptFile for what a correct writer would not write."""
+    try:
+        return _parse(data, raw_length, max_bytes, file_size)
+    except BadInput as error:  # of kinds that tell what they cannot be
+        raise CorruptFile(str(error)) from error
+
+
+def _parse(data: bytes, raw_length: int, max_bytes: int, file_size: int) -> tuple[Index, list[Use], list[Span]]:
     text, tail = _inflate(data, raw_length)
     cursor, ends = Cursor(text), Cursor(tail)
     most = limits.described_items(max_bytes, file_size)
     names = _names(cursor, most)
     entries = _entries(cursor, ends, names, _chosen(cursor, names, most, max_bytes))
-    layout = lay_out(entries, min(most, ends.left // 4))  # every stream has blocks, every block a checksum
-    streams = _streams(cursor, ends, layout.uses)
+    uses, spans = lay_out(entries, min(most, ends.left // 4))  # every stream has blocks, every block a checksum
+    streams = _streams(cursor, ends, uses)
     _check_multiplications(entries, streams)
     settings, verdict = (cursor.take(cursor.varint(what), what) for what in ("settings", "verdict"))
     if cursor.left:
@@ -39,7 +45,7 @@ def parse(data: bytes, raw_length: int, max_bytes: int, file_size: int) -> tuple
     digest = ends.take(DIGEST_BYTES, "the digest")
     if ends.left:
         raise CorruptFile(f"{ends.left} bytes follow the digest of the index, expected none")
-    return Index(entries, streams, settings, verdict, digest), layout
+    return Index(entries, streams, settings, verdict, digest), uses, spans
 
 
 def _inflate(data: bytes, raw_length: int) -> tuple[bytes, bytes]:
@@ -100,15 +106,8 @@ def _signatures(cursor: Cursor, tensors: int) -> list[Signature]:
         raise CorruptFile(f"{count} signatures of {tensors} tensors, expected at most one each and of their factors")
     kinds, dims = cursor.take(count, "kinds"), cursor.take(count, "dimensions")
     extents = iter(cursor.varints(sum(dims), "shapes"))
-    shapes = [_shape(list(islice(extents, dim))) for dim in dims]
+    shapes = [checked_shape(list(islice(extents, dim))) for dim in dims]
     return [_signature(cursor, code, shape) for code, shape in zip(kinds, shapes, strict=True)]
-
-
-def _shape(extents: Sequence[int]) -> tuple[int, ...]:
-    try:
-        return checked_shape(extents)
-    except BadInput as error:
-        raise CorruptFile(str(error)) from error
 
 
 def _signature(cursor: Cursor, code: int, shape: tuple[int, ...]) -> Signature:
@@ -148,7 +147,10 @@ def _entries(cursor: Cursor, tail: Cursor, names: Sequence[str], signatures: Seq
         stream = next(streams) if signature.streams else OWN
         entries.append(Entry(name, signature, fields.get(number), target, stream))
         if others:
-            _check_others(name, signature, signatures[target : target + others])
+            try:
+                signature.kind.check(signature, signatures[target : target + others])
+            except BadInput as error:
+                raise CorruptFile(f"tensor {name!r}: {error}") from error
     return entries
 
 
@@ -158,28 +160,16 @@ def _fields(cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> di
     for kind in KINDS:
         if kind.column:
             numbers = numbers_of(kind, signatures)
-            try:
-                found = kind.unpack(cursor, tail, [signatures[number] for number in numbers])
-            except BadInput as error:
-                raise CorruptFile(str(error)) from error
-            fields.update(zip(numbers, found, strict=True))
+            fields |= zip(numbers, kind.unpack(cursor, tail, [signatures[i] for i in numbers]), strict=True)
     return fields
-
-
-def _check_others(name: str, signature: Signature, others: Sequence[Signature]) -> None:
-    try:
-        signature.kind.check(signature, others)
-    except BadInput as error:
-        raise CorruptFile(f"tensor {name!r}: {error}") from error
 
 
 def _check_multiplications(entries: Sequence[Entry], streams: Sequence[Stream]) -> None:
     """The time that all products take together is bounded by the size of the data."""
     work = 0
-    for _, signature, _, target, _ in entries:
-        if signature.kind.factors:
-            others = [entry.signature for entry in entries[target : target + signature.kind.factors]]
-            work += signature.kind.multiplications(signature, others)
+    for _, own, _, target, _ in entries:
+        if count := own.kind.factors:
+            work += own.kind.multiplications(own, [other.signature for other in entries[target : target + count]])
     most = limits.FREE_PRODUCTS + limits.PRODUCTS_PER_BYTE * sum(stream.nbytes for stream in streams)
     if work > most:
         raise CorruptFile(f"products of {work} multiplications, expected at most {most} for the data of this file")
@@ -188,7 +178,9 @@ def _check_multiplications(entries: Sequence[Entry], streams: Sequence[Stream]) 
 def _streams(cursor: Cursor, tail: Cursor, uses: Sequence[Use]) -> list[Stream]:
     """Lengths and checksums; ``uses`` are no more than the tail has room for."""
     tables = [length - 1 if length else None for length in cursor.varints(len(uses), "lengths of tables")]
-    _check_tables(tables, uses)
+    behind = [False, *(use.scales for use in uses)]
+    if any(table is None and (use.scales or after) for table, use, after in zip(tables, uses, behind, strict=False)):
+        raise CorruptFile("a stream with classes has no table")
     plain = [table is None and use.is_bytes for table, use in zip(tables, uses, strict=True)]
     coded = sum(use.blocks for is_plain, use in zip(plain, uses, strict=True) if not is_plain)
     lengths = iter(cursor.varints(coded, "lengths of blocks"))
@@ -202,14 +194,6 @@ def _streams(cursor: Cursor, tail: Cursor, uses: Sequence[Use]) -> list[Stream]:
         streams.append(Stream(table, blocks, tuple(islice(checksums, use.blocks)), in_context))
     _check_contexts(streams, uses)
     return streams
-
-
-def _check_tables(tables: Sequence[int | None], uses: Sequence[Use]) -> None:
-    """Scales, and the codes behind them, are never context-coded."""
-    behind = [False, *(use.scales for use in uses)]
-    for table, use, follows in zip(tables, uses, behind, strict=False):
-        if table is None and (use.scales or follows):
-            raise CorruptFile("a stream with classes has no table")
 
 
 def _check_contexts(streams: Sequence[Stream], uses: Sequence[Use]) -> None:

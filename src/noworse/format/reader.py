@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 from noworse.codec import CodedGrid, GridDecoding
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
-from noworse.format.arena import Arena
 from noworse.format.attribution import attribute
-from noworse.format.digest import Digest
 from noworse.format.documents import load
-from noworse.format.index import Entry
+from noworse.format.index import DIGEST_BYTES, HEADER, Entry, digested
 from noworse.format.parse import parse
 from noworse.format.source import Source
-from noworse.format.streams import Streams
-from noworse.format.writer import HEADER
+from noworse.format.streams import Arena, Streams
 from noworse.representation import Representation, from_float32, to_numpy
 
 TRAILER_BYTES = 12
@@ -32,15 +29,15 @@ METADATA = "metadata"  # the setting that holds texts which came with the tensor
 BATCH = 1 << 22  # elements decoded at once, which threads share ..
 BATCH_TENSORS = 1 << 9  # .. in no more tensors than that, each of which takes some kilobytes beside its elements
 _Content = tuple[NDArray[Any], int | None]  # stored elements, and their fingerprint where decoding made one
-_Started = tuple[dict[int, CodedGrid], GridDecoding]  # tensors by number
+_Started = tuple[dict[int, CodedGrid], GridDecoding]  # tensors by number, and the threads that decode them
 
 
 class File:
-    """A .nwt file, or its bytes: a context manager.
+    """A .nwt file, or its bytes, whose tensors are decoded one by one: a context manager.
 
     The index is read and checked on opening: ``settings`` say how the file was made, ``verdict`` is the result of the
-    test that it was put to, if any. ``max_bytes`` limits the decoded size of all tensors together; without it
-    it is 256 MiB plus 1024 times the size of the file. CorruptFile for anything wrong; OSError as ``open`` has it.
+    test that it was put to, if any. ``max_bytes`` limits the decoded size of all tensors together (default: 256 MiB
+    plus 1024 times the size of the file). CorruptFile for anything wrong; OSError as ``open`` has it.
     """
 
     def __init__(self, source: str | Path | bytes, max_bytes: int | None = None) -> None:
@@ -69,11 +66,11 @@ class File:
         if found != checksum:
             raise CorruptFile(f"the crc32 of the index is {found:08x}, expected {checksum:08x}: damaged or truncated")
         limit = limits.default_max_bytes(self.size) if max_bytes is None else max_bytes
-        self.index, layout = parse(self._packed, raw, limit, self.size)
+        self.index, uses, spans = parse(self._packed, raw, limit, self.size)
         self.settings = load("settings", self.index.settings) or {}
         self.verdict = load("verdict", self.index.verdict)
         self._numbers = {entry.name: number for number, entry in enumerate(self.index.tensors)}
-        self._streams = Streams(self._in, self.index, layout, len(HEADER))
+        self._streams = Streams(self._in, self.index, uses, spans)
         if self._streams.end != start:
             raise CorruptFile(f"the data end at byte {self._streams.end}, expected {start} where the index begins")
 
@@ -89,25 +86,23 @@ class File:
     def __enter__(self) -> File:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the file; BadInput for whoever asks it for tensors afterwards."""
+        """Close the file; whoever asks it for tensors afterwards gets BadInput."""
         self._in.close()
 
     @property
     def names(self) -> list[str]:
-        """Names of all tensors, in file order."""
+        """The names of all tensors, in file order."""
         return list(self._numbers)
 
     @property
     def metadata(self) -> dict[str, str]:
         """Texts by name that came with the tensors; anybody may have written them."""
-        found = self.settings.get(METADATA)
-        return {key: text for key, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}
+        texts = self.settings.get(METADATA)
+        return {key: text for key, text in texts.items() if isinstance(text, str)} if isinstance(texts, dict) else {}
 
     @property
     def digest(self) -> str:
@@ -115,17 +110,17 @@ class File:
         return self.index.digest.hex()
 
     def offset(self, name: str) -> int:
-        """Where the data of a tensor begin in the file, those of its target or factors where it has none itself."""
+        """Return where the data of a tensor, of its target or of its factors begin in the file."""
         number = self._number(name)
         _, signature, _, target, _ = self.index.entries[number]
         return self._streams.offset(target if signature.kind.refers or signature.kind.factors else number)
 
     def entry(self, name: str) -> Entry:
-        """What the index says about one tensor; BadInput for an unknown name."""
+        """Return what the index says about one tensor; BadInput for an unknown name."""
         return self.index.entries[self._number(name)]
 
     def representation(self, name: str) -> Representation:
-        """How the tensor is written, ready to decode; CorruptFile where its data are damaged."""
+        """Return one tensor as it is written, ready to decode; CorruptFile where its data are damaged."""
         number = self._number(name)
         with self._naming(number):
             return self._representation(number)
@@ -137,9 +132,9 @@ class File:
         return signature.kind.assemble(signature, fields, self._streams.parts(number), others)
 
     def storage(self, name: str) -> NDArray[Any] | str:
-        """Stored elements of a tensor (``Representation.storage``), or the name of its target where it is tied.
+        """Return the elements of a tensor (``Representation.storage``), writable, or its target's name where tied.
 
-        The same as by way of ``representation``, but the codes of large grids are never held as integers.
+        The codes of large grids are never held as integers.
         """
         number = self._number(name)
         if self._streams.is_fused(number):
@@ -147,14 +142,13 @@ class File:
         return self._unfused(name)
 
     def _unfused(self, name: str) -> NDArray[Any] | str:
-        found = self.representation(name)
-        if found.refers:
-            return str(found.others[0])
-        stored = found.view()
-        return stored if stored.flags.writeable else found.storage()
+        item = self.representation(name)
+        if item.refers:
+            return str(item.others[0])
+        stored = item.storage()
+        return stored if stored.flags.writeable else stored.copy()
 
     def _start(self, numbers: list[int], arena: Arena | None = None) -> _Started:
-        """Sets threads to decoding several tensors, by number."""
         grids = {}
         for number in numbers:
             with self._naming(number):
@@ -162,17 +156,16 @@ class File:
         return grids, GridDecoding(list(grids.values()), digest=True)
 
     def _finish(self, started: _Started) -> dict[int, _Content]:
-        """Their contents."""
         grids, decoding = started
-        found = {}
+        contents = {}
         for (number, grid), result in zip(grids.items(), decoding.results(), strict=True):
             with self._naming(number):
                 if isinstance(result, CorruptFile):
                     raise result
                 signature = self.index.entries[number].signature
                 content = from_float32(grid.out, signature.dtype).reshape(signature.shape)
-                found[number] = content, result if signature.dtype == "float32" else None
-        return found
+                contents[number] = content, result if signature.dtype == "float32" else None
+        return contents
 
     @contextmanager
     def _naming(self, number: int) -> Iterator[None]:
@@ -184,17 +177,18 @@ class File:
             raise CorruptFile(f"tensor {self.index.entries[number].name!r}: {error}") from error
 
     def array(self, name: str) -> NDArray[Any]:
-        """The decoded tensor (see ``Representation.decode``); a tied one decodes its target."""
+        """Return the decoded tensor (see ``Representation.decode``); a tied one decodes its target."""
         stored = self.storage(name)
         return self.array(stored) if isinstance(stored, str) else to_numpy(stored, self.entry(name).signature.dtype)
 
     def stored(self) -> Iterator[tuple[str, NDArray[Any] | str]]:
-        """Names with stored elements (``Representation.storage``), or the target's name where tied.
+        """Yield names with elements (``Representation.storage``), or with the target's name where tied.
 
         Compares the digest at the end: CorruptFile where it differs, so nothing is to be used before.
         """
         self._in.check_open()
-        digest, fused = Digest(), [number for number in self._numbers.values() if self._streams.is_fused(number)]
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        fused = [number for number in self._numbers.values() if self._streams.is_fused(number)]
         arena = Arena(sum(self.index.entries[number].signature.size for number in fused))
         decoded: dict[int, _Content] = {}
         batches = self._batches(fused)
@@ -205,13 +199,13 @@ class File:
                 decoded = self._finish(started)
             content, known = decoded.pop(number) if number in decoded else (self._unfused(name), None)
             signature = self.index.entries[number].signature
-            digest.add(name, signature.dtype, signature.shape, content, known)
+            digest.update(digested(name, signature.dtype, signature.shape, content, known))
             yield name, content
-        if digest.value() != self.index.digest:
-            raise CorruptFile(f"the tensors decode to digest {digest.value().hex()}, expected {self.digest}")
+        if digest.digest() != self.index.digest:
+            raise CorruptFile(f"the tensors decode to digest {digest.hexdigest()}, expected {self.digest}")
 
     def _batches(self, numbers: list[int]) -> Iterator[list[int]]:
-        """Tensors to be decoded together: BATCH elements or a little more, in BATCH_TENSORS of them at most."""
+        """Tensors to be decoded together: BATCH elements or a little more, BATCH_TENSORS at most."""
         batch: list[int] = []
         size = 0
         for number in numbers:
@@ -228,11 +222,11 @@ class File:
             pass
 
     def attribution(self) -> dict[str, int]:
-        """Bytes by category: payload, tables, scales, names, ...; they sum to the size of the file exactly."""
+        """Return bytes by category: payload, tables, scales, names, ...; they sum to the size of the file exactly."""
         return attribute(self.index, self._streams.uses, len(HEADER), TRAILER_BYTES, len(self._packed))
 
     def tensor_bytes(self, name: str) -> int:
-        """Bytes of payload and tables for this tensor; shared streams are split by ideal code length."""
+        """Return the bytes of a tensor's payload and tables; shared streams are split by ideal code length."""
         number = self._number(name)
         _, signature, _, target, _ = self.index.entries[number]
         return sum(map(self._streams.nbytes, [number, *range(target, target + signature.kind.factors)]))
@@ -245,5 +239,5 @@ class File:
         return number
 
     def raw(self, start: int, count: int) -> bytes:
-        """Bytes of the file as they are."""
+        """Return bytes of the file as they are."""
         return self._in.read(start, count)

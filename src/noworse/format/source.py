@@ -17,7 +17,7 @@ class Source:
         self.size = len(source) if isinstance(source, bytes) else os.fstat(self._fd()).st_size
 
     def read(self, start: int, count: int) -> bytes:
-        """So many bytes from an offset on; CorruptFile where the file ends before, BadInput where it is closed."""
+        """Return so many bytes from an offset on; CorruptFile where the file ends before, BadInput where closed."""
         self.check_open()
         data = self._pread(start, count) if self._data is None else self._data[start : start + count]
         if len(data) != count:
@@ -30,7 +30,7 @@ class Source:
             raise BadInput("the file is closed, expected it to be open: read tensors before the with block ends")
 
     def close(self) -> None:
-        """Give the file back; again does nothing."""
+        """Close the file; again does nothing."""
         if self._file is not None:
             self._file.close()
         self._file = self._data = None

@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noworse.codec import CodedGrid, Scales
-from noworse.format.arena import Arena
 from noworse.format.attribution import split_shared
 from noworse.format.chunks import as_coded, decode_chunk
-from noworse.format.index import Index
-from noworse.format.layout import Layout, Span, Use
+from noworse.format.index import HEADER, Index
+from noworse.format.layout import Span, Use
 from noworse.format.source import Source
-from noworse.representation import check_scale, unpack_step
+from noworse.representation import unpack_step
+from noworse.representation.grid import check_scale
+
+BLOCK = 1 << 25  # bytes
+PAGE = 1 << 21  # bytes of a huge page, where blocks begin
+LINE = 16  # elements: every array begins on a cache line
+
+
+class Arena:
+    """Float32 arrays cut from common blocks of about 32 MiB, of which the smallest array keeps the whole.
+
+    Large blocks get huge pages (numpy asks for them), so that the system clears memory in far fewer steps. For readers
+    who want all tensors of a file: those who may keep a single one should not get it from here.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._left = total  # elements still to be asked for, padding not counted
+        self._block = np.empty(0, np.float32)
+
+    def take(self, size: int) -> NDArray[np.float32]:
+        """Return an array (size,) that holds anything."""
+        if size > len(self._block):
+            wanted = 4 * max(size, min(self._left + self._left // 8, BLOCK // 4))
+            memory = np.empty(-(-wanted // PAGE) * PAGE + PAGE, np.uint8)  # the pages around stay untouched
+            self._block = memory[-memory.ctypes.data % PAGE :][: -(-wanted // PAGE) * PAGE].view(np.float32)
+        array, self._block = self._block[:size], self._block[-(-size // LINE) * LINE :]
+        self._left -= size
+        return array
 
 
 class Streams:
-    """Those that ``index`` lists, from byte ``start`` of a source on; CorruptFile where one is damaged.
+    """The streams that ``index`` lists, in a source behind its header; CorruptFile where one is damaged.
 
     Tensors are given by their number in the index. Shared streams are decoded once and kept, since their other tensors
     are likely to be asked for.
     """
 
-    def __init__(self, source: Source, index: Index, layout: Layout, start: int) -> None:
-        self._source, self._index = source, index
-        self.uses, self._spans = layout.uses, layout.spans
-        self._offsets = [start]
-        for stream in index.streams:
-            self._offsets.append(self._offsets[-1] + stream.nbytes)
+    def __init__(self, source: Source, index: Index, uses: Sequence[Use], spans: Sequence[Span]) -> None:
+        self._source, self._index, self.uses, self._spans = source, index, uses, spans
+        self._offsets = list(accumulate((stream.nbytes for stream in index.streams), initial=len(HEADER)))
         self._cache: dict[int, NDArray[Any]] = {}  # decoded shared streams
         self._shares: dict[int, dict[int, int]] = {}
 
@@ -39,24 +64,24 @@ class Streams:
         return self._offsets[-1]
 
     def offset(self, tensor: int) -> int:
-        """Where the first stream of the tensor begins."""
+        """Return where the first stream of the tensor begins."""
         return self._offsets[self._spans[tensor].first]
 
     def parts(self, tensor: int) -> list[NDArray[Any]]:
-        """The tensor's symbols in each of its streams."""
+        """Return the tensor's symbols in each of its streams."""
         span, signature = self._spans[tensor], self._index.entries[tensor].signature
         streams, scales = range(span.first, span.first + signature.streams), self._scales(span)
         return [self._symbols(stream, scales)[span.start : span.start + signature.size] for stream in streams]
 
     def is_fused(self, tensor: int) -> bool:
-        """Whether the codes of a tensor are decoded straight to its values (``coded_grid``)."""
+        """Tell whether the codes of a tensor are decoded straight to its values (``coded_grid``)."""
         signature, span = self._index.entries[tensor].signature, self._spans[tensor]
         if not signature.streams or signature.kind.line(self._index.entries[tensor].fields) is None:
             return False
         return not self.uses[span.first].shared and not self._index.streams[span.first].in_context
 
     def coded_grid(self, tensor: int, arena: Arena | None) -> CodedGrid:
-        """What native code needs to do so, with room for the values."""
+        """Return what native code needs to do so, with room for the values."""
         entry, span = self._index.entries[tensor], self._spans[tensor]
         step, edge = entry.signature.kind.line(entry.fields) or (0, 0)
         check_scale(step, edge)
@@ -66,13 +91,12 @@ class Streams:
         return CodedGrid(coded, out, unpack_step(step), edge)
 
     def nbytes(self, tensor: int) -> int:
-        """Bytes of tables and blocks; those of shared streams are split by ideal code length."""
+        """Return the bytes of its tables and blocks; those of shared streams are split by ideal code length."""
         span, width = self._spans[tensor], self._index.entries[tensor].signature.streams
-        total = 0
-        for stream in range(span.first - 2 * span.classes, span.first + width):
-            shared = self.uses[stream].shared
-            total += self._shares_of(stream)[tensor] if shared else self._index.streams[stream].nbytes
-        return total
+        streams = range(span.first - 2 * span.classes, span.first + width)
+        return sum(
+            self._shares_of(i)[tensor] if self.uses[i].shared else self._index.streams[i].nbytes for i in streams
+        )
 
     def _shares_of(self, stream: int) -> dict[int, int]:
         """Bytes of a shared stream by number of the tensor."""
@@ -87,15 +111,11 @@ class Streams:
         if stream in self._cache:
             return self._cache[stream]
         use = self.uses[stream]
-        data, shapes = self._data(stream), self._shapes(use)
-        symbols = decode_chunk(data, self._index.streams[stream], use.is_bytes, shapes, scales)
+        shapes = [(use.count,)] if use.scales else [self._index.entries[i].signature.shape for i in use.tensors]
+        symbols = decode_chunk(self._data(stream), self._index.streams[stream], use.is_bytes, shapes, scales)
         if use.shared:
             self._cache[stream] = symbols
         return symbols
-
-    def _shapes(self, use: Use) -> list[tuple[int, ...]]:
-        """Those of the tensors of a stream, or its own where it holds scales."""
-        return [(use.count,)] if use.scales else [self._index.entries[tensor].signature.shape for tensor in use.tensors]
 
     def _data(self, stream: int) -> bytes:
         return self._source.read(self._offsets[stream], self._index.streams[stream].nbytes)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-import struct
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,16 @@ from noworse.errors import BadInput
 from noworse.format import limits
 from noworse.format.atomic import atomic_file
 from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix
-from noworse.format.dictionary import DICTIONARY
-from noworse.format.digest import Digest
 from noworse.format.documents import dump
 from noworse.format.groups import group
-from noworse.format.index import CLASSES, OWN, SHARED, Entry, Index, Stream, columns, tail
+from noworse.format.index import CLASSES, DIGEST_BYTES, HEADER, OWN, SHARED, Entry, Index, Stream, digested, finish
+from noworse.format.reader import File
 from noworse.representation import BYTES, CODES, Representation
 
-HEADER = b"\x89NWT\r\n" + struct.pack("<H", 1)  # magic, version
+Items: TypeAlias = Mapping[str, Representation]
+Json: TypeAlias = dict[str, Any]
+V = TypeVar("V", covariant=True)
+PIECE = 1 << 20  # bytes copied at a time
 SMALL_CODES = 1 << 14  # elements below which tensors of codes may share a stream
 SMALL_BYTES = 1 << 10
 LARGE_CODES = 1 << 19  # elements from which on context-coded ones have a stream of their own, to be read alone
@@ -33,70 +34,55 @@ AUTO_CODES = 1 << 20  # of all tensors together: with fewer, "auto" means "max",
 CODERS = ("auto", "fast", "max")
 
 
-def pack(
-    items: Mapping[str, Representation],
-    settings: dict[str, Any],
-    verdict: dict[str, Any] | None,
-    coder: str = "fast",
-) -> bytes:
-    """The whole file as bytes; BadInput for what cannot be stored."""
+class Lazy(Mapping[str, V]):
+    """Values by name from functions without arguments, which are called anew for every look-up."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], V]]) -> None:
+        self._makers = makers
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __getitem__(self, name: str) -> V:
+        return self._makers[name]()
+
+
+def pack(items: Items, settings: Json, verdict: Json | None, coder: str = "fast") -> bytes:
+    """Return the whole file as bytes; BadInput for what cannot be stored."""
     out = io.BytesIO()
     _Writer(out, coder).write(items, settings, verdict)
     return out.getvalue()
 
 
-def packed_size(
-    items: Mapping[str, Representation],
-    settings: dict[str, Any],
-    verdict: dict[str, Any] | None,
-    coder: str = "fast",
-) -> int:
-    """``len(pack(...))``, faster: nothing is kept, and the digest, whose length is known, is not computed."""
+def packed_size(items: Items, settings: Json, verdict: Json | None, coder: str = "fast") -> int:
+    """Return ``len(pack(...))``, faster: nothing is kept, and the digest, whose length is known, is not computed."""
     return _Writer(_Counter(), coder, digest=False).write(items, settings, verdict)
 
 
-def write(
-    path: str | Path,
-    items: Mapping[str, Representation],
-    settings: dict[str, Any],
-    verdict: dict[str, Any] | None = None,
-    coder: str = "fast",
-) -> int:
+def write(path: str | Path, items: Items, settings: Json, verdict: Json | None = None, coder: str = "fast") -> int:
     """Write a file whole or not at all and return its bytes; BadInput where the path cannot be written."""
     with atomic_file(path) as out:
         return _Writer(out, coder).write(items, settings, verdict)
 
 
-def finish(out: BinaryIO, index: Index) -> int:
-    """Write index and trailer behind the data and return their bytes."""
-    text = b"".join(data for _, data in columns(index))
-    if len(text) > limits.INDEX_BYTES:
-        raise BadInput(f"an index of {len(text)} bytes, expected at most {limits.INDEX_BYTES}")
-    names = sum(len(entry.name.encode()) for entry in index.entries)
-    if names > limits.NAMES_BYTES:
-        raise BadInput(f"names of {names} bytes together, expected at most {limits.NAMES_BYTES}")
-    packed = deflate(text) + b"".join(data for _, data in tail(index))
-    lengths = struct.pack("<II", len(packed), len(text))
-    checksum = zlib.crc32(lengths, zlib.crc32(packed, zlib.crc32(HEADER)))
-    return out.write(packed + lengths + struct.pack("<I", checksum))
-
-
-def deflate(data: bytes) -> bytes:
-    """Raw deflate with the dictionary of format version 1."""
-    stream = deflater()
-    return stream.compress(data) + stream.flush()
-
-
-def deflater() -> zlib._Compress:
-    """The same for data in parts."""
-    return zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
+def restamp(path: str | Path, verdict: Json | None) -> int:
+    """Replace the verdict in the index and return the size of the file; data chunks stay byte for byte the same."""
+    with File(path, max_bytes=1 << 63) as file:
+        end = len(HEADER) + sum(stream.nbytes for stream in file.index.streams)
+        with atomic_file(path) as out:
+            for start in range(0, end, PIECE):
+                out.write(file.raw(start, min(PIECE, end - start)))
+            return end + out.write(finish(replace(file.index, verdict=dump("verdict", verdict))))
 
 
 class _Counter(io.BytesIO):
     """Takes bytes and forgets them."""
 
     def write(self, data: Any) -> int:
-        """The number of bytes that a file would have taken."""
+        """Return the number of bytes that a file would have taken."""
         return len(data)
 
 
@@ -117,19 +103,18 @@ class _Writer:
         if self.coder not in CODERS:
             raise BadInput(f"coder {self.coder!r}, expected one of {', '.join(CODERS)}")
 
-    def write(
-        self, items: Mapping[str, Representation], settings: dict[str, Any], verdict: dict[str, Any] | None
-    ) -> int:
+    def write(self, items: Items, settings: Json, verdict: Json | None) -> int:
         self.coder = _settled(self.coder, items)
         self.written = self.out.write(HEADER)
         numbers = {name: number for number, name in enumerate(items)}
         _check_count(len(numbers))
-        digest = Digest()
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         for name, item in items.items():
             _check_name(name)
             self.entries.append(self._entry(name, item, numbers))
             if self.digest:
-                digest.add(name, item.dtype, item.shape, _content(item))
+                content = str(item.others[0]) if item.refers else item.storage()
+                digest.update(digested(name, item.dtype, item.shape, content))
         for entry in self.entries:
             self._check_tie(entry)
         for factor in self.factors:
@@ -137,8 +122,8 @@ class _Writer:
         _check_count(len(self.entries))
         self._write_shared()
         texts = dump("settings", settings or None), dump("verdict", verdict)
-        index = Index(self.entries, self.own + self.shared, *texts, digest.value())
-        return self.written + finish(self.out, index)
+        index = Index(self.entries, self.own + self.shared, *texts, digest.digest())
+        return self.written + self.out.write(finish(index))
 
     def _entry(self, name: str, item: Representation, numbers: Mapping[str, int]) -> Entry:
         if not isinstance(item, Representation):
@@ -161,15 +146,15 @@ class _Writer:
             if item.size < (SMALL_CODES if self.coder == "fast" else LARGE_CODES):
                 self.codes[len(self.entries)] = codes
                 return OWN
-            chunks = self._encode(codes, item)
-            for chunk in chunks:
-                self._own(chunk)
+            in_context = self.coder == "max"
+            columns = item.signature.columns
+            chunks = [encode_in_context(codes, [item.shape])] if in_context else encode_matrix(codes, columns)
+            self.own += map(self._emit, chunks)
             return CLASSES if len(chunks) > 1 else OWN
         if item.holds == BYTES and item.size < SMALL_BYTES:
             self.planes.setdefault(item.dtype, {})[len(self.entries)] = list(item.symbols())
         elif item.holds == BYTES:
-            for plane in item.symbols():
-                self._own(encode_bytes(plane))
+            self.own += (self._emit(encode_bytes(plane)) for plane in item.symbols())
         return OWN
 
     def _check_tie(self, entry: Entry) -> None:
@@ -185,15 +170,6 @@ class _Writer:
             found = f"{target.name!r} of {target.signature.dtype} {target.signature.shape}"
             raise BadInput(f"tensor {entry.name!r} of {own.dtype} {own.shape} is tied to {found}")
 
-    def _encode(self, codes: NDArray[np.int32], item: Representation) -> list[Chunk]:
-        """The codes of a large tensor on their own."""
-        if self.coder == "max":
-            return [encode_in_context(codes, [item.shape])]
-        return encode_matrix(codes, item.signature.columns)
-
-    def _own(self, chunk: Chunk) -> None:
-        self.own.append(self._emit(chunk))
-
     def _emit(self, chunk: Chunk) -> Stream:
         for part in (chunk.table or b"", *chunk.blocks):
             self.written += self.out.write(part)
@@ -201,19 +177,18 @@ class _Writer:
 
     def _write_shared(self) -> None:
         if self.codes:
-            self._share_codes(list(self.codes))
+            self._share_codes(list(self.codes), list(self.codes.values()))
         for planes in self.planes.values():
             self._share(list(planes), [encode_bytes(np.concatenate(parts)) for parts in zip(*planes.values())])
 
-    def _share_codes(self, numbers: list[int]) -> None:
+    def _share_codes(self, numbers: list[int], codes: list[NDArray[np.int32]]) -> None:
         if self.coder == "max":
             shapes = [self.entries[number].signature.shape for number in numbers]
-            chunk = encode_in_context(np.concatenate(list(self.codes.values())), shapes, limits.FREE_SYMBOLS)
+            chunk = encode_in_context(np.concatenate(codes), shapes, limits.FREE_SYMBOLS)
             if chunk.in_context:
                 return self._share(numbers, [chunk])
-        for members in group([self.codes[number] for number in numbers]):
-            chosen = [numbers[i] for i in members]
-            self._share(chosen, [encode_codes(np.concatenate([self.codes[number] for number in chosen]))])
+        for members in group(codes):
+            self._share([numbers[i] for i in members], [encode_codes(np.concatenate([codes[i] for i in members]))])
 
     def _share(self, numbers: list[int], chunks: list[Chunk]) -> None:
         stream = len(self.shared) + SHARED
@@ -222,7 +197,7 @@ class _Writer:
         self.shared += [self._emit(chunk) for chunk in chunks]
 
 
-def _settled(coder: str, items: Mapping[str, Representation]) -> str:
+def _settled(coder: str, items: Items) -> str:
     """What "auto" means for these tensors."""
     if coder != "auto":
         return coder
@@ -233,11 +208,6 @@ def _settled(coder: str, items: Mapping[str, Representation]) -> str:
         if codes >= AUTO_CODES:  # the rest need not be made
             return "fast"
     return "max"
-
-
-def _content(item: Representation) -> NDArray[Any] | str:
-    """What the digest covers of a tensor."""
-    return str(item.others[0]) if item.refers else item.view()
 
 
 def _check_count(tensors: int) -> None:

@@ -20,7 +20,6 @@ from noworse.allocate.predict import Predictor
 from noworse.allocate.search import PowerLaw, look, within
 from noworse.errors import BadInput, TargetMissed
 from noworse.format import restamp
-from noworse.io import load_model
 from noworse.jobs.draft import Draft, Terms
 from noworse.jobs.job import Job, seeded
 from noworse.jobs.landing import AIM, land
@@ -29,6 +28,7 @@ from noworse.jobs.planning import allocated
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Report
 from noworse.judge.verdict import Verdict
+from noworse.model.load import load_model
 from noworse.model.tensors import twin
 from noworse.run.processes import ALONE, together
 from noworse.survey.subject import Subject

@@ -20,12 +20,13 @@ from noworse.allocate.predict import Predictor
 from noworse.allocate.search import Bisection, look, within
 from noworse.errors import BadInput, MismatchedModule
 from noworse.format import File, write
-from noworse.io import Lossless, load_file, load_model
+from noworse.io import Lossless, load_file
 from noworse.jobs.job import STANDARD, Job, run_of
 from noworse.jobs.progress import show_progress
 from noworse.judge.verdict import Verdict
 from noworse.model.attention import Attention, openable
 from noworse.model.factorised import copied, factorised, replace
+from noworse.model.load import load_model
 from noworse.model.tensors import twin
 from noworse.propose.ranks import choose
 from noworse.propose.ranks.factoring import Chosen, Factoring

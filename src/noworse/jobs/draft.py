@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from noworse.errors import BadInput
-from noworse.format import packed_size
-from noworse.format.lazy import Lazy
+from noworse.format import Lazy, packed_size
 from noworse.jobs.lesson import Lesson
 from noworse.jobs.survey import Survey, curvature, survey
 from noworse.model.tensors import state_tensors

@@ -22,10 +22,11 @@ from noworse.allocate.predict import Predictor
 from noworse.allocate.search import Bisection, look, within
 from noworse.errors import BadInput
 from noworse.format import File, write
-from noworse.io import Lossless, load_model
+from noworse.io import Lossless
 from noworse.jobs.job import STANDARD, Job, run_of
 from noworse.jobs.progress import show_progress
 from noworse.judge.verdict import Verdict
+from noworse.model.load import load_model
 from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
 from noworse.propose.bits.costs import TRUE
 from noworse.propose.bits.priced import Bits, LayerBits, Priced

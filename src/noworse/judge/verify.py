@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from noworse.errors import BadInput
-from noworse.io import load_model
 from noworse.judge.compare import paired
 from noworse.judge.original import Observer, Original, evaluating, metric_of
 from noworse.judge.verdict import MINIMUM_SAMPLES, Verdict, judge, parse_tolerance
+from noworse.model.load import load_model
 from noworse.model.tensors import twin
 from noworse.task import data as batches_of
 from noworse.task.data import Batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -11,17 +12,16 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from noworse.checkpoint import write_safetensors
 from noworse.errors import BadInput
 from noworse.format import File, packed_size
 from noworse.io import Framework, load_file
-from noworse.representation import DTYPES, NOTHING, Representation
+from noworse.representation import DTYPES, NOTHING
 
 
 def measure(path: Path, rounds: int, max_bytes: int | None = None) -> dict[str, Any]:
-    """Sizes in bytes and medians over ``rounds`` in seconds; one tensor is in memory at a time, except for loading.
+    """Return sizes in bytes and medians over ``rounds`` in seconds; one tensor at a time is in memory, unless loading.
 
     Times of encode and decode are summed over tensors, without the digest and with the file in the system's cache.
     ``entropy_bytes`` is the order-0 entropy of all codes, or of the byte planes of lossless tensors (at most 8 bits).
@@ -34,12 +34,14 @@ def measure(path: Path, rounds: int, max_bytes: int | None = None) -> dict[str, 
         coder = "max" if any(stream.in_context for stream in file.index.streams) else "fast"
         own = [name for name in file.names if file.entry(name).signature.kind.holds != NOTHING]
         for name in own:
-            found = file.representation(name)
-            entropy += _entropy(found)
-            symbols += sum(stream.size for stream in found.symbols())
+            item = file.representation(name)
+            for stream in item.symbols():
+                counts = np.unique(stream, return_counts=True)[1].astype(np.float64)
+                entropy += float(counts @ np.log2(stream.size / counts))
+                symbols += stream.size
             for number in range(rounds):
-                encode[number] += _seconds(lambda found=found: packed_size({"t": found}, {}, None, coder))  # type: ignore[misc]
-                decode[number] += _seconds(lambda name=name: file.storage(name))  # type: ignore[misc]
+                encode[number] += _seconds(partial(packed_size, {"t": item}, {}, None, coder))
+                decode[number] += _seconds(partial(file.storage, name))
         decoded = sum(file.entry(name).signature.nbytes for name in own)
         where = file.attribution()
         size = file.size
@@ -66,18 +68,6 @@ def _speed(seconds: float, decoded: int, symbols: int) -> dict[str, float]:
         "megabytes_per_second": decoded / time / 1e6,
         "symbols_per_second": symbols / time,
     }
-
-
-def _entropy(found: Representation) -> float:
-    """Bits of a tensor's symbols under their own histogram."""
-    return sum(_bits(np.unique(stream, return_counts=True)[1]) for stream in found.symbols())
-
-
-def _bits(counts: NDArray[Any]) -> float:
-    used = counts[counts > 0].astype(np.float64)
-    if not used.size:
-        return 0.0
-    return float(used @ (np.log2(used.sum()) - np.log2(used)))
 
 
 def _safetensors_seconds(path: Path, rounds: int, framework: str, max_bytes: int | None) -> float | None:

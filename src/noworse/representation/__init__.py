@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from noworse.representation.base import BYTES, CODES, NOTHING, Described, Representation, Signature
+from noworse.representation.base import BYTES, CODES, NOTHING, Representation, Signature
 from noworse.representation.codebook import Codebook
+from noworse.representation.columns import pack_step, unpack_step
 from noworse.representation.constant import Constant
-from noworse.representation.dtypes import DTYPES, DType, find_dtype, from_float32, to_numpy
-from noworse.representation.form import CHANNEL_UNITS, PLAIN, Form
-from noworse.representation.grid import EDGE_UNITS, MAX_EDGE, Grid, check_scale
-from noworse.representation.minifloat import pack_step, unpack_step
-from noworse.representation.product import Product, check_factors, matrix_shape
+from noworse.representation.curves import PLAIN, Form
+from noworse.representation.dtypes import DTYPES, find_dtype, from_float32, to_numpy
+from noworse.representation.grid import EDGE_UNITS, MAX_EDGE, Grid
+from noworse.representation.product import Product, matrix_shape
 from noworse.representation.raw import Raw
 from noworse.representation.tied import Tied
 
@@ -17,7 +17,6 @@ KINDS: tuple[type[Representation], ...] = (Constant, Raw, Grid, Tied, Product, C
 
 __all__ = [
     "BYTES",
-    "CHANNEL_UNITS",
     "CODES",
     "DTYPES",
     "EDGE_UNITS",
@@ -27,8 +26,6 @@ __all__ = [
     "PLAIN",
     "Codebook",
     "Constant",
-    "DType",
-    "Described",
     "Form",
     "Grid",
     "Product",
@@ -36,8 +33,6 @@ __all__ = [
     "Representation",
     "Signature",
     "Tied",
-    "check_factors",
-    "check_scale",
     "find_dtype",
     "from_float32",
     "matrix_shape",

@@ -11,8 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
@@ -22,10 +23,12 @@ from noworse.representation.dtypes import DTYPES, DType, find_dtype, to_numpy
 MAX_DIMS = 8
 MAX_ELEMENTS = 1 << 56  # far beyond any memory; keeps element counts times item sizes within 63 bits
 NOTHING, CODES, BYTES = "nothing", "codes", "bytes"  # what streams hold: int32 in one, or uint8 in one per byte
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+Arrays: TypeAlias = Sequence[NDArray[Any]]
 
 
 class Described:
-    """What has a shape and a dtype has a size: shared by representations and by what an index says of them."""
+    """Sizes of what has a shape and a dtype."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -43,7 +46,7 @@ class Described:
 
 @dataclass(frozen=True)
 class Signature(Described):
-    """What many tensors of a network have in common; what ``value`` means is up to the kind."""
+    """Kind, dtype and shape, which many tensors of a network have in common; ``value`` is up to the kind."""
 
     kind: type[Representation]
     dtype: str
@@ -53,7 +56,8 @@ class Signature(Described):
     @cached_property
     def streams(self) -> int:
         """Number of streams that hold the elements."""
-        return {NOTHING: 0, CODES: 1, BYTES: find_dtype(self.dtype).itemsize}[self.kind.holds] if self.size else 0
+        width = {NOTHING: 0, CODES: 1, BYTES: find_dtype(self.dtype).itemsize}[self.kind.holds]
+        return width if self.size else 0
 
     @property
     def columns(self) -> int:
@@ -84,7 +88,7 @@ class Representation(Described, ABC):
 
     @property
     def signature(self) -> Signature:
-        """What is written once for all tensors that agree in it."""
+        """Kind, dtype, shape and value, written once for all tensors that agree in it."""
         return Signature(type(self), self.dtype, self.shape)
 
     @property
@@ -94,11 +98,11 @@ class Representation(Described, ABC):
 
     @classmethod
     def pack(cls, fields: Sequence[Any]) -> tuple[bytes, bytes]:
-        """The header fields of all tensors of this kind as bytes that deflate may shrink, and those that it cannot."""
+        """Return the header fields of all tensors of this kind as bytes that deflate may shrink, and others."""
         return b"", b""
 
     def symbols(self) -> Iterator[NDArray[Any]]:
-        """The contents of each stream, one symbol per element."""
+        """Yield the contents of each stream, one symbol per element."""
         return iter(())
 
     @property
@@ -110,12 +114,12 @@ class Representation(Described, ABC):
 
     @classmethod
     def value_bytes(cls, dtype: DType) -> int:
-        """Bytes of ``Signature.value``."""
+        """Return the bytes of ``Signature.value``."""
         return 0
 
     @classmethod
     def unpack(cls, cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> Sequence[Any]:
-        """The header fields that ``pack`` wrote; CorruptFile or BadInput for what it would not write."""
+        """Return the header fields that ``pack`` wrote; CorruptFile or BadInput for what it would not write."""
         return [None] * len(signatures)
 
     @classmethod
@@ -124,48 +128,72 @@ class Representation(Described, ABC):
 
     @classmethod
     def multiplications(cls, signature: Signature, others: Sequence[Signature]) -> int:
-        """How many a decoder makes beyond a few for every element: their number in a file is limited."""
+        """Return how many a decoder makes beyond a few for every element: their number in a file is limited."""
         return 0
 
     @classmethod
     @abstractmethod
-    def assemble(
-        cls, signature: Signature, fields: Any, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
-    ) -> Representation:
-        """The tensor from all that its methods above gave; BadInput where this cannot be."""
+    def assemble(cls, signature: Signature, fields: Any, symbols: Arrays, others: Sequence[Any]) -> Representation:
+        """Return the tensor from what its methods above gave; BadInput where this cannot be."""
 
     @classmethod
     def line(cls, fields: Any) -> tuple[int, int] | None:
-        """Packed step and edge where codes lie on a plain grid, which native code decodes straight to numbers."""
+        """Return packed step and edge of codes on a plain grid, which native code decodes straight to numbers."""
         return None
 
     # to numbers
 
     @abstractmethod
     def storage(self) -> NDArray[Any]:
-        """The decoded elements bit for bit: unsigned integers of the same width where numpy lacks the dtype."""
+        """Return the elements bit for bit: unsigned integers of the same width where numpy lacks the dtype.
 
-    def view(self) -> NDArray[Any]:
-        """The same, but it may be memory of the tensor's own, not to be written to."""
-        return self.storage()
+        The array is read-only where its memory is the tensor's own.
+        """
 
     def decode(self) -> NDArray[Any]:
-        """The decoded tensor; bfloat16 and float8 come as float32 holding exactly the same values."""
-        return to_numpy(self.storage(), self.dtype)
+        """Return the tensor, writable; bfloat16 and float8 come as float32 holding exactly the same values."""
+        return to_numpy(np.require(self.storage(), requirements="W"), self.dtype)
 
     # to people
 
     def zeros(self) -> int | None:
-        """Number of elements that are zero; None for a tensor without elements of its own."""
+        """Return the number of elements that are zero; None for a tensor without elements of its own."""
         return int((self.decode() == 0).sum())
 
     @property
     def details(self) -> dict[str, Any]:
-        """What only this kind has, by name, as JSON can hold it."""
+        """Properties that only this kind has, by name, as JSON can hold them."""
         return {}
 
     def __str__(self) -> str:
         return self.label
+
+
+class Coded(Representation):
+    """A tensor of ``codes`` (n,) int32, in one stream; subclasses say what a code means."""
+
+    dtypes, holds = FLOATS, CODES
+
+    codes: NDArray[np.int32]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        mine, theirs = ((item.fields, item.shape, item.dtype) for item in (self, other))
+        return mine == theirs and np.array_equal(self.codes, other.codes)
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have no hash
+
+    def symbols(self) -> Iterator[NDArray[Any]]:
+        """Yield the codes."""
+        yield self.codes
+
+    def bounds(self) -> tuple[int, int]:
+        """Return the smallest and the largest code, 0 and 0 without any; BadInput unless they fit the shape."""
+        if self.codes.dtype != np.int32 or self.codes.shape != (self.size,):
+            found = f"{self.codes.dtype} of {self.codes.shape}"
+            raise BadInput(f"codes are {found}, expected int32 of {(self.size,)} for shape {self.shape}")
+        return (int(self.codes.min()), int(self.codes.max())) if self.size else (0, 0)
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:

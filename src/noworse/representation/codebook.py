@@ -7,7 +7,7 @@ which tells -0.0 from 0.0 and keeps every NaN.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import CODES, Representation, Signature
+from noworse.representation.base import Arrays, Coded, Signature
 from noworse.representation.columns import Cursor
 from noworse.representation.dtypes import PIECE, find_dtype
-from noworse.representation.grid import FLOATS, check_codes
 
 MOST = 256  # values
 SAMPLE = 1 << 12  # elements that tell most other tensors
@@ -33,13 +32,13 @@ class Palette(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Codebook(Representation):
+class Codebook(Coded):
     """Element i (C order) is value ``codes[i] + zero`` of ``values``, which are little-endian bytes and ascend.
 
     Ascending means: negative values, by falling magnitude, then all others, by magnitude, as the bits say it.
     """
 
-    number, label, dtypes, holds, column = 5, "codebook", FLOATS, CODES, "codebooks"
+    number, label, column = 5, "codebook", "codebooks"
 
     codes: NDArray[np.int32] = field(repr=False)
     values: bytes
@@ -57,10 +56,9 @@ class Codebook(Representation):
         ranks = _ranks(np.frombuffer(self.values, f"<u{width}"))
         if (ranks[1:] <= ranks[:-1]).any():
             raise BadInput("the values of a codebook do not ascend")
-        check_codes(self.codes, self)
-        low, high = -self.zero, count - 1 - self.zero
-        if self.size and (self.codes.min() < low or self.codes.max() > high):
-            raise BadInput(f"codes from {self.codes.min()} to {self.codes.max()}, expected {low} to {high}")
+        (least, most), low, high = self.bounds(), -self.zero, count - 1 - self.zero
+        if least < low or most > high:
+            raise BadInput(f"codes from {least} to {most}, expected {low} to {high}")
 
     @classmethod
     def from_values(cls, stored: NDArray[Any], dtype: str) -> Codebook:
@@ -79,22 +77,14 @@ class Codebook(Representation):
         codes -= zero
         return cls(codes, known[order].tobytes(), zero, stored.shape, dtype)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Codebook):
-            return NotImplemented
-        mine, theirs = ((book.fields, book.shape, book.dtype) for book in (self, other))
-        return mine == theirs and np.array_equal(self.codes, other.codes)
-
-    __hash__ = None  # type: ignore[assignment]  # arrays have no hash
-
     @property
     def fields(self) -> Palette:
-        """See the class."""
+        """Values, their width, and the place of code 0."""
         return Palette(self.values, find_dtype(self.dtype).itemsize, self.zero)
 
     @classmethod
     def pack(cls, fields: Sequence[Palette]) -> tuple[bytes, bytes]:
-        """Numbers of values less one, places of code 0, then the values: the highest byte of each, the next one, ...
+        """Return numbers of values less one, places of code 0, then the highest byte of each value, the next one, ...
 
         What deflate can shrink are the high bytes, so they stand side by side.
         """
@@ -104,7 +94,7 @@ class Codebook(Representation):
 
     @classmethod
     def unpack(cls, cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> Sequence[Palette]:
-        """See ``pack``."""
+        """Return what ``pack`` wrote."""
         counts = cursor.take(len(signatures), "numbers of values of codebooks")
         zeros = cursor.take(len(signatures), "codes of codebooks")
         palettes = []
@@ -114,20 +104,14 @@ class Codebook(Representation):
             palettes.append(Palette(planes.reshape(width, -1)[::-1].T.tobytes(), width, zero))
         return palettes
 
-    def symbols(self) -> Iterator[NDArray[Any]]:
-        """The codes."""
-        yield self.codes
-
     @classmethod
-    def assemble(
-        cls, signature: Signature, fields: Palette, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
-    ) -> Codebook:
-        """Of codes and values."""
+    def assemble(cls, signature: Signature, fields: Palette, symbols: Arrays, others: Sequence[Any]) -> Codebook:
+        """See ``Representation.assemble``."""
         codes = symbols[0] if symbols else np.zeros(0, np.int32)
         return cls(codes, fields.values, fields.zero, signature.shape, signature.dtype)
 
     def storage(self) -> NDArray[Any]:
-        """The values that the codes mean."""
+        """Return the values that the codes mean."""
         values = np.frombuffer(self.values, find_dtype(self.dtype).storage)
         values = np.roll(values, -self.zero)  # negative codes count from the end
         out = np.empty(self.size, values.dtype)
@@ -145,7 +129,7 @@ class Codebook(Representation):
 
 
 def distinct(words: NDArray[Any]) -> NDArray[Any] | None:
-    """The different ones of unsigned integers (n,), sorted; None where they are more than a codebook can hold.
+    """Return the different ones of unsigned integers (n,), sorted; None where they are more than a codebook holds.
 
     A sample says so for nearly all tensors that were not made to have few.
     """

@@ -1,18 +1,39 @@
-"""Columns of unsigned integers as varints (LEB128: 7 bits a byte, lowest first, the high bit says more follow)."""
+"""Numbers of a file: unsigned integers as varints (LEB128), positive ones as the upper half of a float32.
+
+A varint has 7 bits a byte, lowest first; the high bit says that more follow. A positive number is the upper 16 of the
+31 bits of a float32 behind its sign (8 exponent, 8 mantissa). Consecutive ones are about 1/256 of an octave apart, so
+that sums of their bits are products of their values, nearly.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 
-from noworse.errors import CorruptFile
+from noworse.errors import BadInput, CorruptFile
 
+MAX_STEP = (0xFF << 8) - 1  # the largest finite minifloat
 MAX_VARINT = 9  # bytes, 63 bits
 
 
+def unpack_step(step: int) -> float:
+    """Return the step size that a minifloat of 16 bits stands for."""
+    return float(np.uint32(step << 15).view(np.float32))
+
+
+def pack_step(step: float) -> int:
+    """Return the minifloat nearest to a positive, finite step size (the smallest one for less); BadInput otherwise."""
+    if not (math.isfinite(step) and step > 0 and step <= unpack_step(MAX_STEP)):
+        raise BadInput(f"a step size of {step}, expected a positive number up to {unpack_step(MAX_STEP):.4g}")
+    below = int(np.float32(step).view(np.uint32)) >> 15
+    candidates = range(max(below - 1, 1), min(below + 1, MAX_STEP) + 1)
+    return min(candidates, key=lambda bits: abs(unpack_step(bits) - step))
+
+
 def varints(values: Iterable[int]) -> bytes:
-    """Non-negative integers below 2**63 as varints back to back."""
+    """Return non-negative integers below 2**63 as varints back to back."""
     out = bytearray()
     for value in values:
         while value > 0x7F:
@@ -35,14 +56,14 @@ class Cursor:
         return len(self._data) - self.position
 
     def take(self, count: int, what: str) -> bytes:
-        """The next ``count`` bytes."""
+        """Return the next ``count`` bytes."""
         if count > self.left:
             raise CorruptFile(f"the index ends within {what}: {self.left} bytes left, {count} expected")
         self.position += count
         return self._data[self.position - count : self.position]
 
     def until(self, end: bytes, what: str) -> bytes:
-        """The bytes before the next ``end`` byte, which is skipped."""
+        """Return the bytes before the next ``end`` byte, which is skipped."""
         found = self._data.find(end, self.position)
         if found < 0:
             raise CorruptFile(f"the index ends within {what}")
@@ -50,11 +71,11 @@ class Cursor:
         return self._data[start:found]
 
     def varint(self, what: str) -> int:
-        """The next varint."""
+        """Return the next varint."""
         return self.varints(1, what)[0]
 
     def varints(self, count: int, what: str) -> list[int]:
-        """The next ``count`` varints; the count is checked against the bytes left before anything is allocated."""
+        """Return the next ``count`` varints, no more than bytes are left, which is checked before any allocation."""
         if count > self.left:
             raise CorruptFile(f"{what} needs {count} numbers, only {self.left} bytes are left in the index")
         short = self._data[self.position : self.position + count]

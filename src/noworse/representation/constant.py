@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Representation, Signature
+from noworse.representation.base import Arrays, Representation, Signature
 from noworse.representation.dtypes import DType, find_dtype
 
 
@@ -34,21 +34,19 @@ class Constant(Representation):
 
     @property
     def signature(self) -> Signature:
-        """With the value: many a network has hundreds of tensors of ones."""
+        """Value included: many a network has hundreds of tensors of ones."""
         return Signature(type(self), self.dtype, self.shape, self.value)
 
     @classmethod
     def value_bytes(cls, dtype: DType) -> int:
-        """Those of one element."""
+        """Return the bytes of one element."""
         return dtype.itemsize
 
     @classmethod
-    def assemble(
-        cls, signature: Signature, fields: None, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
-    ) -> Constant:
-        """Of the value alone."""
+    def assemble(cls, signature: Signature, fields: None, symbols: Arrays, others: Sequence[Any]) -> Constant:
+        """See ``Representation.assemble``."""
         return cls(signature.value, signature.shape, signature.dtype)
 
     def storage(self) -> NDArray[Any]:
-        """The value, repeated."""
+        """Return the value, repeated."""
         return np.full(self.shape, np.frombuffer(self.value, find_dtype(self.dtype).storage)[0])

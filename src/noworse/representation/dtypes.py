@@ -30,33 +30,21 @@ class DType:
         return self.storage.itemsize
 
 
-def _native(code: int, name: str, kind: str) -> DType:
-    return DType(name, code, kind, np.dtype(name).newbyteorder("<"))
+def _dtype(code: int, name: str) -> DType:
+    kind = next(kind for kind in ("bool", "int", "float", "complex") if kind in name)
+    storage = "u2" if name == "bfloat16" else "u1" if name.startswith("float8") else name
+    return DType(name, code, kind, np.dtype(storage).newbyteorder("<"), native=storage == name)
 
 
-def _foreign(code: int, name: str, storage: str) -> DType:
-    return DType(name, code, "float", np.dtype(storage), native=False)
-
-
-_ALL = [
-    _native(0, "bool", "bool"),
-    *(_native(1 + i, name, "int") for i, name in enumerate(["uint8", "uint16", "uint32", "uint64"])),
-    *(_native(5 + i, name, "int") for i, name in enumerate(["int8", "int16", "int32", "int64"])),
-    *(_native(9 + i, name, "float") for i, name in enumerate(["float16", "float32", "float64"])),
-    _foreign(12, "bfloat16", "<u2"),
-    _foreign(13, "float8_e4m3fn", "u1"),
-    _foreign(14, "float8_e5m2", "u1"),
-    _foreign(15, "float8_e4m3fnuz", "u1"),
-    _foreign(16, "float8_e5m2fnuz", "u1"),
-    _foreign(17, "float8_e8m0fnu", "u1"),
-    *(_native(18 + i, name, "complex") for i, name in enumerate(["complex64", "complex128"])),
-]
-DTYPES = {d.name: d for d in _ALL}
-BY_CODE = {d.code: d for d in _ALL}
+_NAMES = ["bool", *(f"{sign}int{bits}" for sign in ("u", "") for bits in (8, 16, 32, 64))]
+_NAMES += ["float16", "float32", "float64", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
+_NAMES += ["float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "complex64", "complex128"]
+DTYPES = {name: _dtype(code, name) for code, name in enumerate(_NAMES)}
+BY_CODE = {d.code: d for d in DTYPES.values()}
 
 
 def find_dtype(name: str) -> DType:
-    """The element type called ``name``; BadInput for any other name."""
+    """Return the element type called ``name``; BadInput for any other name."""
     found = DTYPES.get(name)
     if found is None:
         raise BadInput(f"dtype {name!r} cannot be stored; expected one of {', '.join(DTYPES)}")
@@ -64,7 +52,7 @@ def find_dtype(name: str) -> DType:
 
 
 def to_numpy(stored: NDArray[Any], name: str) -> NDArray[Any]:
-    """Turn stored elements into numbers: bfloat16 and float8 become float32 holding exactly the same values."""
+    """Return stored elements as numbers: bfloat16 and float8 become float32 holding exactly the same values."""
     dtype = find_dtype(name)
     if dtype.native:
         return stored
@@ -75,7 +63,7 @@ def to_numpy(stored: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def from_float32(values: NDArray[np.float32], name: str) -> NDArray[Any]:
-    """Round float32 values once, to nearest even, to a floating ``name`` of 16 bits or more, as stored elements."""
+    """Return float32 values as stored elements of a float of 16 bits or more, rounded once, to nearest even."""
     if name == "bfloat16":
         return _to_bfloat16(values)
     with np.errstate(over="ignore"):  # beyond the range of float16 lies infinity, as IEEE 754 says

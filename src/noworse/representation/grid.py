@@ -1,18 +1,15 @@
 """A tensor on a grid with a zero bin of its own width (a dead zone): integer codes, a step size, an edge, a form.
 
-The reconstruction point of code k lies in the middle of its bin, for step size s and zero bin of half width r s:
-
     value(k) = sign(k) (f(|k|) + r - 1/2) s        value(0) = 0
 
-where f(k) = k, unless the form of the grid says otherwise (curves.py); it may also give every row a step of its own.
-The step size is a minifloat, the ratio r a multiple of 1/64. Both are what a file holds, so the value is exact where
-f(k) = k: the product of an integer below 2**37 and a 9-bit mantissa fits the 53 bits of a float64 and is rounded once,
-to float32. On other curves sum and product are rounded as float64 first.
+for step size s, zero bin of half width r s, and f(k) = k unless the form says otherwise (curves.py). Values are exact
+where f(k) = k, and rounded once, to float32: s has a 9-bit mantissa, r is a multiple of 1/64, and the product with an
+integer below 2**37 fits the 53 bits of a float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,16 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import CODES, Representation, Signature
-from noworse.representation.columns import Cursor
+from noworse.representation.base import Arrays, Coded, Signature
+from noworse.representation.columns import MAX_STEP, Cursor, unpack_step
+from noworse.representation.curves import PLAIN, Form, check_channels, pack_forms, unpack_forms
 from noworse.representation.dtypes import PIECE, find_dtype, from_float32
-from noworse.representation.form import PLAIN, Form, check_channels, pack_forms, unpack_forms
-from noworse.representation.minifloat import MAX_STEP, unpack_step
 
 EDGE_UNITS = 64  # edges count in 1/64 of a step
 MAX_EDGE = 255
 MAX_CODE = 1 << 30
-FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 def check_scale(step: int, edge: int) -> None:
@@ -48,21 +43,14 @@ class Scale(NamedTuple):
     form: Form = PLAIN
 
 
-def check_codes(codes: NDArray[Any], of: Representation) -> None:
-    """BadInput where the codes of a tensor are not flat, not int32 or not as many as its elements."""
-    if codes.dtype != np.int32 or codes.shape != (of.size,):
-        found = f"{codes.dtype} of {codes.shape}"
-        raise BadInput(f"codes are {found}, expected int32 of {(of.size,)} for shape {of.shape}")
-
-
 @dataclass(frozen=True, eq=False)
-class Grid(Representation):
+class Grid(Coded):
     """Integer ``codes`` (flat, C order), a packed ``step``, the half width ``edge`` of the zero bin in step/64, a form.
 
     BadInput for what no file can hold.
     """
 
-    number, label, dtypes, holds, column = 2, "grid", FLOATS, CODES, "scales"
+    number, label, column = 2, "grid", "scales"
 
     codes: NDArray[np.int32] = field(repr=False)
     step: int
@@ -75,60 +63,46 @@ class Grid(Representation):
         super().__post_init__()
         check_scale(self.step, self.edge)
         check_channels(self.form, self.step, self.shape)
-        check_codes(self.codes, self)
-        if self.size and max(-int(self.codes.min()), int(self.codes.max())) > MAX_CODE:
-            raise BadInput(f"codes reach beyond +-2**30: {self.codes.min()} to {self.codes.max()}")
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Grid):
-            return NotImplemented
-        mine, theirs = ((g.fields, g.shape, g.dtype) for g in (self, other))
-        return mine == theirs and np.array_equal(self.codes, other.codes)
-
-    __hash__ = None  # type: ignore[assignment]  # arrays have no hash
+        low, high = self.bounds()
+        if max(-low, high) > MAX_CODE:
+            raise BadInput(f"codes reach beyond +-2**30: {low} to {high}")
 
     @property
     def fields(self) -> Scale:
-        """See the class."""
+        """Step, edge and form."""
         return Scale(self.step, self.edge, self.form)
 
     @classmethod
     def pack(cls, fields: Sequence[Scale]) -> tuple[bytes, bytes]:
-        """High bytes of steps, edges, forms; low bytes of steps, which look like noise."""
+        """Return high bytes of steps, edges and forms; and low bytes of steps, which look like noise."""
         high, low = bytes(scale.step >> 8 for scale in fields), bytes(scale.step & 0xFF for scale in fields)
         return high + pack_forms([scale.edge for scale in fields], [scale.form for scale in fields]), low
 
     @classmethod
     def unpack(cls, cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> Sequence[Scale]:
-        """See ``pack``."""
+        """Return what ``pack`` wrote."""
         high = cursor.take(len(signatures), "step sizes")
         edges, forms = unpack_forms(cursor, [signature.shape for signature in signatures])
         low = tail.take(len(signatures), "step sizes")
         return [Scale(h << 8 | w, e, form) for h, w, e, form in zip(high, low, edges, forms, strict=True)]
 
-    def symbols(self) -> Iterator[NDArray[Any]]:
-        """The codes."""
-        yield self.codes
-
     @classmethod
-    def assemble(
-        cls, signature: Signature, fields: Scale, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
-    ) -> Grid:
-        """Of codes, step, edge and form."""
+    def assemble(cls, signature: Signature, fields: Scale, symbols: Arrays, others: Sequence[Any]) -> Grid:
+        """See ``Representation.assemble``."""
         codes = symbols[0] if symbols else np.zeros(0, np.int32)
         return cls(codes, fields.step, fields.edge, signature.shape, signature.dtype, fields.form)
 
     @classmethod
     def line(cls, fields: Scale) -> tuple[int, int] | None:
-        """Step and edge of a grid without a form."""
+        """Return step and edge of a grid without a form."""
         return (fields.step, fields.edge) if fields.form == PLAIN else None
 
     def zeros(self) -> int:
-        """As many as codes that are zero."""
+        """Return the number of codes that are zero."""
         return int((self.codes == 0).sum())
 
     def storage(self) -> NDArray[Any]:
-        """The reconstruction points of all codes."""
+        """Return the reconstruction points of all codes."""
         if not self.size:
             return np.zeros(self.shape, find_dtype(self.dtype).storage)
         low, high = int(self.codes.min()), int(self.codes.max())

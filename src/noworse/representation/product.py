@@ -8,7 +8,7 @@ summed in the order of the inner dimension, each product and each sum rounded.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Representation, Signature
+from noworse.representation.base import FLOATS, Arrays, Representation, Signature
+from noworse.representation.columns import unpack_step
+from noworse.representation.curves import PLAIN
 from noworse.representation.dtypes import DType, find_dtype, from_float32
-from noworse.representation.form import PLAIN
-from noworse.representation.grid import EDGE_UNITS, FLOATS, Grid
-from noworse.representation.minifloat import unpack_step
+from noworse.representation.grid import EDGE_UNITS, Grid
 
 FLAT, SPATIAL = range(2)  # splits of a tensor's dimensions into those of the rows and those of the columns
 EXACT = 1 << 53  # integers of a float64
@@ -29,7 +29,7 @@ CLOSE = 1 << 15  # .. and so many where every product is rounded, which takes a 
 
 
 def matrix_shape(shape: tuple[int, ...], split: int) -> tuple[int, int]:
-    """Rows and columns of a tensor seen as a matrix; BadInput where it cannot be split like that.
+    """Return rows and columns of a tensor seen as a matrix; BadInput where it cannot be split like that.
 
     Flat: rows are the first dimension. Spatial: of a kernel (O, C, H, W) rows are (O, W) and columns (C, H).
     """
@@ -73,7 +73,7 @@ class Product(Representation):
 
     @property
     def signature(self) -> Signature:
-        """With the split."""
+        """Split included."""
         return Signature(type(self), self.dtype, self.shape, bytes([self.split]))
 
     @property
@@ -83,7 +83,7 @@ class Product(Representation):
 
     @classmethod
     def value_bytes(cls, dtype: DType) -> int:
-        """One, for the split."""
+        """Return one, for the split."""
         return 1
 
     @classmethod
@@ -95,14 +95,12 @@ class Product(Representation):
 
     @classmethod
     def multiplications(cls, signature: Signature, others: Sequence[Signature]) -> int:
-        """As many for every element as the rank."""
+        """Return as many for every element as the rank."""
         return signature.size * others[0].shape[1]
 
     @classmethod
-    def assemble(
-        cls, signature: Signature, fields: None, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
-    ) -> Product:
-        """Of its factors."""
+    def assemble(cls, signature: Signature, fields: None, symbols: Arrays, others: Sequence[Any]) -> Product:
+        """See ``Representation.assemble``; ``others`` are the factors."""
         left, right = others
         return cls(left, right, signature.value[0], signature.shape, signature.dtype)
 
@@ -115,27 +113,22 @@ class Product(Representation):
         return f"product of rank {self.right.shape[0]}"
 
     def storage(self) -> NDArray[Any]:
-        """The product, each element rounded to float64, float32 and the dtype in turn."""
+        """Return the product, each element rounded to float64, float32 and the dtype in turn."""
         rows, columns = matrix_shape(self.shape, self.split)
         out = np.empty((rows, columns), find_dtype(self.dtype).storage)
         unit = unpack_step(self.left.step) * unpack_step(self.right.step) / EDGE_UNITS**2
         right = _points(self.right, 0, self.right.shape[0])
         exact = len(right) * _largest(self.left) * _largest(self.right) < EXACT
         multiply = np.matmul if exact else _in_order
-        for start, end in _pieces(rows, columns, PIECE if exact else CLOSE):
+        count = max(1, (PIECE if exact else CLOSE) // columns)  # rows
+        for start in range(0, rows, count):
             with np.errstate(over="ignore"):  # hostile steps may lead to infinity, which is no crash
-                sums = multiply(_points(self.left, start, end), right) * unit
-                out[start:end] = from_float32(sums.astype(np.float32).reshape(-1), self.dtype).reshape(-1, columns)
+                sums = multiply(_points(self.left, start, start + count), right) * unit
+                out[start : start + count] = from_float32(sums.astype(np.float32), self.dtype)
         if self.split == SPATIAL:
             first, second, height, width = self.shape
             return np.ascontiguousarray(out.reshape(first, width, second, height).transpose(0, 2, 3, 1))
         return out.reshape(self.shape)
-
-
-def _pieces(rows: int, columns: int, size: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows that hold about so many elements."""
-    count = max(1, size // columns)
-    return ((start, min(start + count, rows)) for start in range(0, rows, count))
 
 
 def _largest(grid: Grid) -> int:

@@ -9,12 +9,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Representation, Signature
+from noworse.representation.base import Arrays, Representation, Signature
 
 
 @dataclass(frozen=True)
 class Tied(Representation):
-    """The same storage as the tensor called ``target``, which has the same shape and dtype and is not tied itself."""
+    """A tensor that shares the storage of ``target``, which has the same shape and dtype and is not tied itself."""
 
     number, label, refers = 3, "tied", True
 
@@ -36,15 +36,12 @@ class Tied(Representation):
                            f" another shape: {target.dtype} {target.shape}")  # fmt: skip
 
     @classmethod
-    def assemble(
-        cls, signature: Signature, fields: None, symbols: Sequence[NDArray[Any]], others: Sequence[Any]
-    ) -> Tied:
-        """Of its target's name."""
+    def assemble(cls, signature: Signature, fields: None, symbols: Arrays, others: Sequence[Any]) -> Tied:
+        """See ``Representation.assemble``; ``others`` hold the target's name."""
         return cls(others[0], signature.shape, signature.dtype)
 
     def zeros(self) -> None:
-        """Its elements are the target's."""
-        return
+        """Return None: its elements are the target's."""
 
     @property
     def details(self) -> dict[str, Any]:
@@ -55,5 +52,5 @@ class Tied(Representation):
         return f"= {self.target}"
 
     def storage(self) -> NDArray[Any]:
-        """Always BadInput: the data are the target's."""
+        """Raise BadInput: the data are the target's."""
         raise BadInput(f"a tied tensor has no data of its own: decode its target {self.target!r}")

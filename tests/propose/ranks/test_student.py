@@ -8,7 +8,7 @@ from noworse.format import File
 from noworse.model.factorised import Factorised
 from noworse.propose.ranks.student import Factored, Factors, Plan, analyse, factor
 from noworse.representation import Grid, Product
-from noworse.representation.minifloat import pack_step
+from noworse.representation.columns import pack_step
 from tests import tiny
 
 

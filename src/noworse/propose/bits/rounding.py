@@ -20,8 +20,8 @@ from torch import Tensor
 from noworse.errors import BadInput
 from noworse.propose.grids.compensated import Layer
 from noworse.representation import Form, Grid, pack_step
-from noworse.representation.form import CHANNEL_UNITS
-from noworse.representation.minifloat import MAX_STEP
+from noworse.representation.columns import MAX_STEP
+from noworse.representation.curves import CHANNEL_UNITS
 
 ROUNDINGS = ("nearest", "up", "down", "adaptive")
 UNIFORM_EDGE = 32  # of 64: all bins are equally wide

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noworse.format.lazy import Lazy
+from noworse.format import Lazy
 from noworse.propose.grids import deadzone
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
 from noworse.rate.kernels import Kernel

@@ -24,7 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from noworse.representation.minifloat import MAX_STEP, unpack_step
+from noworse.representation.columns import MAX_STEP, unpack_step
 
 SMALLEST, LARGEST = 1e-30, unpack_step(MAX_STEP)  # parameters of curves
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noworse.format.arena import BLOCK, Arena
+from noworse.format.streams import BLOCK, Arena
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=40), st.integers(0, 10_000))

@@ -4,24 +4,7 @@ import numpy as np
 import pytest
 
 from noworse.errors import BadInput
-from noworse.representation import DTYPES, Constant, Raw, Tied
-
-
-@pytest.mark.parametrize("dtype", list(DTYPES))
-def test_raw_returns_the_same_bits(dtype):
-    rng = np.random.default_rng(0)
-    width = DTYPES[dtype].itemsize
-    data = rng.integers(0, 2 if dtype == "bool" else 256, 12 * width, dtype=np.uint8).tobytes()
-    raw = Raw(data, (3, 4), dtype)
-    assert raw.storage().tobytes() == data
-    assert raw.storage().shape == raw.decode().shape == (3, 4)
-    assert raw.nbytes == len(data)
-
-
-def test_raw_decodes_to_an_array_of_its_own():
-    raw = Raw(np.arange(3, dtype=np.float32).tobytes(), (3,), "float32")
-    raw.decode()[0] = 7
-    np.testing.assert_array_equal(raw.decode(), [0, 1, 2])
+from noworse.representation import Constant
 
 
 def test_constant_repeats_its_value():
@@ -32,11 +15,6 @@ def test_constant_repeats_its_value():
     assert Constant(bytes(8), (0, 2), "int64").decode().shape == (0, 2)
 
 
-def test_tied_has_no_data():
-    with pytest.raises(BadInput, match="decode its target 'embedding'"):
-        Tied("embedding", (2,), "float32").decode()
-
-
 def test_shapes_become_tuples_of_ints():
     assert Constant(bytes(4), [np.int64(2), 3], "float32").shape == (2, 3)  # type: ignore[arg-type]
 
@@ -44,8 +22,6 @@ def test_shapes_become_tuples_of_ints():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Raw(b"123", (1,), "float32"), r"3 bytes of data, expected 4 for float32 of \(1,\)"),
-        (lambda: Raw(b"\2", (1,), "bool"), "bytes other than 0 and 1"),
         (lambda: Constant(b"\2", (1,), "bool"), "a bool constant of value 2"),
         (lambda: Constant(b"\2", (1,), "int16"), "a constant of 1 bytes, expected the 2 of one int16"),
         (lambda: Constant(b"\2", (1,), "quint8"), "dtype 'quint8' cannot be stored"),

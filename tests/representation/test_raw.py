@@ -3,8 +3,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from noworse.representation import DTYPES
-from noworse.representation.planes import join, split
+from noworse.errors import BadInput
+from noworse.representation import DTYPES, Raw
+from noworse.representation.raw import join, split
+
+
+@pytest.mark.parametrize("dtype", list(DTYPES))
+def test_raw_returns_the_same_bits(dtype):
+    rng = np.random.default_rng(0)
+    width = DTYPES[dtype].itemsize
+    data = rng.integers(0, 2 if dtype == "bool" else 256, 12 * width, dtype=np.uint8).tobytes()
+    raw = Raw(data, (3, 4), dtype)
+    assert raw.storage().tobytes() == data
+    assert raw.storage().shape == raw.decode().shape == (3, 4)
+    assert raw.nbytes == len(data)
+
+
+def test_raw_decodes_to_an_array_of_its_own():
+    raw = Raw(np.arange(3, dtype=np.float32).tobytes(), (3,), "float32")
+    raw.decode()[0] = 7
+    np.testing.assert_array_equal(raw.decode(), [0, 1, 2])
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
@@ -28,3 +46,15 @@ def test_the_highest_plane_is_the_exponent_alone(dtype, storage):
 def test_integers_are_cut_into_bytes():
     planes = list(split(np.array([0x0102, 0x0304], "<u2").tobytes(), "uint16"))
     np.testing.assert_array_equal(planes, [[2, 4], [1, 3]])
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype", "message"),
+    [
+        (b"123", "float32", r"3 bytes of data, expected 4 for float32 of \(1,\)"),
+        (b"\2", "bool", "bytes other than 0 and 1"),
+    ],
+)
+def test_bytes_that_are_no_elements_are_refused(data, dtype, message):
+    with pytest.raises(BadInput, match=message):
+        Raw(data, (1,), dtype)
