@@ -11,11 +11,14 @@ from noworse.model.quantized import WAYS
 
 
 def weight_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], Tensor]:
-    """The error of rounding weights (O, ...) to 2^bits − 1 symmetric levels up to each row's largest magnitude."""
+    """Return the function from weights (O, ...) to their error when rounded to 2^bits − 1 symmetric levels.
+
+    Levels reach up to each row's largest magnitude; of less than two dimensions all is one row.
+    """
     top = 2 ** (bits - 1) - 1
 
     def error(weights: Tensor) -> Tensor:
-        rows = weights.reshape(len(weights), -1) if weights.ndim > 1 else weights.reshape(1, -1)
+        rows = weights.reshape(len(weights) if weights.ndim > 1 else 1, -1)
         step = rows.abs().amax(1, keepdim=True) / top
         step = torch.where(step > 0, step, 1.0)
         levels = WAYS[rounding](rows / step).clamp(-top, top)
@@ -25,7 +28,10 @@ def weight_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], 
 
 
 def input_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], Tensor]:
-    """The error of rounding activations to 2^bits levels between their extremes, zero being one of them."""
+    """Return the function from activations to their error when rounded to 2^bits levels between their extremes.
+
+    Zero is one of the levels.
+    """
 
     def error(inputs: Tensor) -> Tensor:
         low, high = inputs.amin().clamp_max(0), inputs.amax().clamp_min(0)
@@ -39,13 +45,15 @@ def input_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], T
 
 
 def truncation(share: float) -> Callable[[Tensor], Tensor]:
-    """The error of the nearest matrix (O, rest) of a rank, that ``share`` of the one where factors are no smaller."""
+    """Return the function from weights (O, ...) to their error when replaced by the nearest matrix of a lower rank.
+
+    That rank is ``share`` of the one where two factors are as large as the matrix.
+    """
 
     def error(weights: Tensor) -> Tensor:
         matrix = weights.reshape(len(weights), -1)
         rank = max(1, int(share * matrix.numel() / sum(matrix.shape)))
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-        lost: Tensor = (left[:, rank:] * values[rank:]) @ right[rank:]
-        return -lost.reshape(weights.shape)
+        return -((left[:, rank:] * values[rank:]) @ right[rank:]).reshape(weights.shape)  # type: ignore[no-any-return]
 
     return error
