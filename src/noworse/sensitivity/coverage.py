@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from noworse.model.hooks import floating
+from noworse.model.hooks import Functions, floating
 from noworse.model.tensors import twin
 from noworse.survey.capture import Call, capture
 from noworse.task.data import Batch
@@ -30,23 +29,6 @@ class Coverage:
     functions: dict[str, int]  # torch functions called outside of innermost modules, and how often
 
 
-class _Functions(TorchFunctionMode):
-    """Counts functions of tensors while no innermost module runs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts, self.depth = Counter[str](), 0
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", str(func)).strip("_")
-        if not self.depth and name != "get" and any(map(floating, pytree.tree_leaves(result))):
-            self.counts[name] += 1
-        return result
-
-
 def coverage(model: nn.Module, loss: Loss, batch: Batch) -> Coverage:
     """Return what ``loss(model, batch)`` calls, in eval mode on a copy of the model; what the loss does counts too."""
     model = twin(model).eval().requires_grad_(False)
@@ -55,21 +37,29 @@ def coverage(model: nn.Module, loss: Loss, batch: Batch) -> Coverage:
         if not any(True for _ in module.children()):
             names.setdefault(module, []).append(name)
     integers: set[str] = set()
-    mode = _Functions()
+    functions: Counter[str] = Counter()
+    running: list[str] = []  # innermost modules
+
+    def count(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = function(*args, **kwargs)
+        name = getattr(function, "__name__", str(function)).strip("_")
+        if not running and name != "get" and any(map(floating, pytree.tree_leaves(result))):
+            functions[name] += 1
+        return result
 
     def enter(call: Call) -> None:
-        mode.depth += 1
+        running.append(call.name)
         if not any(map(floating, pytree.tree_leaves((call.args, call.kwargs)))):
             integers.update(names[call.layer])
 
     def leave(call: Call) -> None:
-        mode.depth -= 1
+        running.pop()
 
     innermost = {each[0]: module for module, each in names.items()}
-    with capture(innermost, leave, enter=enter) as seen, torch.no_grad(), mode:
+    with capture(innermost, leave, enter=enter) as seen, torch.no_grad(), Functions(count):
         loss(model, batch)
     calls = {name: seen.calls[each[0]] for each in names.values() for name in each}
     owned = {id(p) for module in names for p in module.parameters()}
     loose = [name for name, p in model.named_parameters() if id(p) not in owned]
     shared = [each for each in names.values() if len(each) > 1]
-    return Coverage(calls, sorted(integers), shared, loose, dict(mode.counts))
+    return Coverage(calls, sorted(integers), shared, loose, dict(functions))

@@ -1,8 +1,7 @@
 """Derivatives of many values along one number t, at t = 0: in forward mode, or by two backward passes.
 
-Forward mode gives the derivatives of all values at once, at the price of one more pass. Operations that torch knows no
-forward derivative of, as products of sparse matrices, usually have a backward pass that can be differentiated. That is
-enough: with a probe u for each value y, s(u) = ∂⟨u, y⟩/∂t is linear in u, and ∂s/∂u is dy/dt.
+Some operations, as products of sparse matrices, have no forward derivative in torch but a backward pass that can be
+differentiated: with a probe u for each value y, s(u) = ∂⟨u, y⟩/∂t is linear in u, and ∂s/∂u is dy/dt.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from noworse.errors import BadInput
+from noworse.model.hooks import Functions
 
 T = TypeVar("T")
 
@@ -38,7 +37,7 @@ def _differentiated(function: Callable[[Tensor], T], dtype: torch.dtype, order: 
     forward, backward = function, function
     for _ in range(order):
         forward, backward = _forward(forward), _backward(backward)
-    with _plain_attention(), _PlainNorms():
+    with _plain_attention(), Functions(_plain):
         # forward mode fails with RuntimeError of custom functions, and of operations with NotImplementedError, which is
         # one too; what is wrong with the model itself fails in both, and is told
         with suppress(RuntimeError):
@@ -69,18 +68,12 @@ def _slope(values: Tensor, t: Tensor) -> Tensor:
     return torch.zeros_like(values)
 
 
-class _PlainNorms(TorchFunctionMode):
-    """Layer and group norms in elementary operations.
+def _plain(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call layer and group norms in elementary operations, since torch takes fused ones' statistics for constants.
 
-    Of the fused ones torch knows no second derivative: it takes mean and deviation for constants, silently
-    (pytorch/pytorch#196700, #175754).
+    Their second derivatives are silently wrong (pytorch/pytorch#196700, #175754).
     """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        plain = PLAIN.get(func)
-        return (plain or func)(*args, **(kwargs or {}))
+    return (PLAIN.get(function) or function)(*args, **kwargs)
 
 
 def _layer_norm(

@@ -11,10 +11,7 @@ from noworse.model.quantized import WAYS
 
 
 def weight_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], Tensor]:
-    """Return the function from weights (O, ...) to their error when rounded to 2^bits − 1 symmetric levels.
-
-    Levels reach up to each row's largest magnitude; of less than two dimensions all is one row.
-    """
+    """Return the error of weights (O, ...) on 2^bits − 1 symmetric levels up to each row's largest, as a function."""
     top = 2 ** (bits - 1) - 1
 
     def error(weights: Tensor) -> Tensor:
@@ -28,10 +25,7 @@ def weight_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], 
 
 
 def input_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], Tensor]:
-    """Return the function from activations to their error when rounded to 2^bits levels between their extremes.
-
-    Zero is one of the levels.
-    """
+    """Return the error of activations on 2^bits levels between their extremes, zero being one, as a function."""
 
     def error(inputs: Tensor) -> Tensor:
         low, high = inputs.amin().clamp_max(0), inputs.amax().clamp_min(0)
@@ -45,10 +39,7 @@ def input_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], T
 
 
 def truncation(share: float) -> Callable[[Tensor], Tensor]:
-    """Return the function from weights (O, ...) to their error when replaced by the nearest matrix of a lower rank.
-
-    That rank is ``share`` of the one where two factors are as large as the matrix.
-    """
+    """Return the error of the nearest weights of ``share`` of the rank where factors save nothing, as a function."""
 
     def error(weights: Tensor) -> Tensor:
         matrix = weights.reshape(len(weights), -1)

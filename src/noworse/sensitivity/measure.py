@@ -1,17 +1,6 @@
 """What errors of weights and of layer inputs do to the loss, each taken alone: predicted in several ways, or measured.
 
-Kinds, with errors δ of weights and ε of layer inputs h, outputs z and per-sample losses ℓ:
-
-``"first-order"``   ⟨∂ℓ/∂w, δ⟩ + ⟨∂ℓ/∂h, ε⟩                                   (LLC, Eq. 3)
-``"quadratic"``     ½ dzᵀ (∂²ℓ/∂z²) dz, where dz is the derivative of z along the error (Gauss-Newton)
-``"gauss-newton"``  their sum
-``"divergence"``    the quadratic term with the outputs' actual change dz for their derivative, at one forward pass
-``"secant"``        Gauss-Newton with that change: divergence and (∂ℓ/∂z)ᵀ dz
-``"second-order"``  first order and ½ (δ, ε)ᵀ H (δ, ε) with the exact Hessian
-``"fisher"``        ½ Σ F e² over elements e of the errors, F = E[(∂ℓ/∂w)²] for labels that the model draws itself
-``"loss"``          the loss with the error minus the loss without: the truth, at one forward pass
-
-All but "fisher" are sums over all elements, with what lies between them, and are known for every sample.
+Errors are δ of weights and ε of layer inputs h, outputs z and per-sample losses ℓ. docs/llc.md tells the kinds apart.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The error neighbourhood of a trained model: up to which errors do Taylor expansions of its loss hold?
 
 For each weight and each layer's input, and for all of them together, the loss is measured for noise of one direction
-and many sizes and for errors that compression makes, beside its predictions of first and second order. The gap of first
-order falls as the square of the size where the model is smooth, that of second order as its cube; where a model has
-kinks, as with ReLU, both fall more slowly for single samples. Source: LLC (2024), Eq. 3 to 6, Table 1, Figure 1.
+and many sizes and for errors that compression makes, beside its predictions of first and second order (docs/llc.md).
+Source: LLC (2024), Eq. 3 to 6, Table 1, Figure 1.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """What layers are fed and return while a model runs: the one place where hooks look at that.
 
-Layers are called in many ways: by keyword, without a batch dimension, with no rows at all (an expert that nothing is
-routed to), with nested or sparse tensors, several times, never. A caller of ``capture`` writes one function of one
-``Call``; ``columns`` and ``rows`` turn what a layer was fed, or returned, into matrices. What cannot be seen raises
-``Unseen`` there, which ends nothing: the layer is listed with the reason in ``Seen.missed``.
+Layers are called by keyword, without a batch dimension, with no rows at all (an expert that nothing is routed to), with
+nested or sparse tensors, several times, never. A caller of ``capture`` writes one function of one ``Call``. What cannot
+be seen raises ``Unseen`` there, which ends nothing: the layer is listed with the reason in ``Seen.missed``.
 
 Hooks cannot see a layer whose weight is read by other code. ``nn.MultiheadAttention`` does so with its ``out_proj``,
 and the fast paths of transformer layers with all of theirs, but these are not taken while hooks are registered.
@@ -54,11 +53,6 @@ class Call:
             given = ", ".join(type(value).__name__ for value in (*self.args, *self.kwargs.values()))
             raise Unseen(f"it is fed no tensor but {given or 'nothing'}")
         return first
-
-    def backward(self, see: Callable[[Tensor], None]) -> None:
-        """Call ``see`` with the gradient at the result, once a backward pass reaches it."""
-        if isinstance(self.result, Tensor) and self.result.requires_grad:
-            self.result.register_hook(see)  # type: ignore[no-untyped-call]
 
 
 @dataclass

@@ -1,10 +1,8 @@
 """Curvature of the loss in each layer's weights, as a Kronecker product of what goes in and of what comes back.
 
-For a layer y = W x the expected loss of an error δ of W is about ½ tr(G δ X δᵀ), with X = E[x xᵀ] over all places where
-the weights are used and G = Σ_places E[g gᵀ] of the loss's gradients g at the outputs. Gradients are those of sampled
-probes (see ``Distiller.probe``), so that no labels are needed.
-
-Source: Martens and Grosse, K-FAC (ICML 2015); Grosse and Martens (ICML 2016) for convolutions.
+For a layer y = W x the expected loss of an error δ of W is about ½ tr(G δ X δᵀ) with X = E[x xᵀ] over all places where
+the weights are used and G = Σ_places E[g gᵀ] of gradients g at the outputs, those of sampled probes: no labels. Source:
+Martens and Grosse, K-FAC (ICML 2015); Grosse and Martens (ICML 2016) for convolutions.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from noworse.model.hooks import floating
 from noworse.survey.capture import NO_ROWS, Call, Measured, Unseen, capture, columns, rows
 
 Decomposable = nn.Linear | nn.Conv2d | nn.Embedding
@@ -105,8 +104,8 @@ def measure(
             found[call.name] = fresh(layer)
         curvature = found[call.name]
         _add_inputs(curvature, layer, call.input.detach())
-        if probe is not None:
-            call.backward(functools.partial(_add_gradient, curvature, layer))
+        if probe is not None and floating(call.result) and call.result.requires_grad:
+            call.result.register_hook(functools.partial(_add_gradient, curvature, layer))
 
     with capture(layers, see, own=True) as seen:
         for run, samples in runs:

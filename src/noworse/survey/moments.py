@@ -1,9 +1,8 @@
 """Second moments of what each linear or convolutional layer is fed: the curvature of its output error in its weights.
 
-A layer y = W x with weights (O, I) that are replaced by Ŵ has the expected output error Σ_rows (ŵ − w)ᵀ X (ŵ − w),
-X = E[x xᵀ], the same for every row. A convolution is such a layer on its patches, one with groups is several of them.
-Where the X of all layers would take too much memory, the widest ones are cut into blocks of input channels, and moments
-between blocks are taken to be zero: a layer is then several of them too, with a part of the inputs each.
+A convolution is a linear layer on its patches, one with groups is several of them. Where the moments of all layers
+would take too much memory, the widest layers are cut into blocks of input channels, and what is between blocks counts
+as zero: a layer is then several of them too, with a part of the inputs each.
 """
 
 from __future__ import annotations

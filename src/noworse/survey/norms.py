@@ -1,10 +1,8 @@
-"""Fold normalisation layers into their neighbours where that is exact, keeping the module's own keys.
+"""Fold normalisation layers into their neighbours where that is exact, keeping the module's own keys (docs/method.md).
 
-In eval mode a batch norm is the affine map g·x + b with g = γ/√(σ²+ε) and b = β − μ·g. It is rewritten in place as
-γ = g, β = b, μ = 0, σ² = 1 − ε, and g moves into the convolution or linear layer before it; a layer norm's γ and β move
-into the linear layers after it. What remains of the norm is constant and costs next to nothing in a file, while the
-module computes the same. Neighbours are found by hooks (the very tensor one module returned is what another received,
-each called once); other uses of that tensor cannot be seen by hooks, so every fold is kept only if the outputs agree.
+A batch norm's scale moves into the layer before it, a layer norm's scale and shift into the linear layers after it.
+Neighbours are found by hooks (the very tensor one module returned is what another received, each called once); other
+uses of that tensor cannot be seen by hooks, so every fold is kept only if the outputs agree.
 """
 
 from __future__ import annotations
