@@ -81,7 +81,8 @@ class Neighborhood:
 
     def to_json(self) -> str:
         """Return everything as JSON; numbers that are not finite become null."""
-        return json.dumps(_finite(asdict(self)), indent=1, allow_nan=False)
+        plain = json.loads(json.dumps(asdict(self)), parse_constant=lambda name: None)
+        return json.dumps(plain, indent=1, allow_nan=False)
 
     def _of_all(self, where: str) -> tuple[list[Point], list[Point]]:
         """The points of noise and of other errors at all weights, or at all inputs."""
@@ -149,11 +150,3 @@ def slope(pairs: Sequence[tuple[float, float]]) -> float:
 
 def _bound(size: float | None, relative: float | None) -> str:
     return f"{'none':>21}" if size is None else f"{size:>10.1e} ({relative:.1e})"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

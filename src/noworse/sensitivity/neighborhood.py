@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ def _errors(
     """Errors of all places; ``slopes`` gives first-order terms, which direct rounding (LLC, part 2, as measured)."""
     places = [*weights, *layers]
     rounding = {name: weight_rounding if name in weights else input_rounding for name in places}
-    errors: Errors = {NOISE: {name: _noise(plan.seed + index) for index, name in enumerate(places)}}
+    errors: Errors = {NOISE: {name: partial(_noise, seed=plan.seed + index) for index, name in enumerate(places)}}
     for bits in plan.bits:
         errors[f"{bits} bits"] = {name: make(bits) for name, make in rounding.items()}
     errors["half rank"] = {name: truncation(0.5) for name in weights}
@@ -141,14 +142,10 @@ def _errors(
     return errors
 
 
-def _noise(seed: int) -> Callable[[Tensor], Tensor]:
+def _noise(tensor: Tensor, seed: int) -> Tensor:
     """Uniform noise in ±1, the same for a tensor whenever it is moved and whatever else is measured."""
-
-    def noise(tensor: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
-
-    return noise
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
 
 
 def _cases(errors: Errors, weights: Sequence[str], sizes: Sequence[float], alone: bool) -> list[_Case]:
