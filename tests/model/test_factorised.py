@@ -82,3 +82,23 @@ def test_a_convolution_without_a_batch_dimension(way: str) -> None:
     other = nn.Conv2d(2, 3, 3, padding=1)
     other.weight, other.bias = nn.Parameter(parts.weight.detach()), parts.bias
     torch.testing.assert_close(parts(x), other(x), atol=1e-4, rtol=1e-4)
+
+
+GEOMETRIES = [
+    {"stride": (2, 1), "padding": (1, 2), "dilation": (2, 1)},
+    {"padding": "same", "padding_mode": "circular"},
+    {"padding": 1, "padding_mode": "reflect"},
+    {"padding": "valid", "stride": 2},
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("way", ["flat", "spatial", "tucker"])
+def test_factors_stride_pad_and_dilate_as_the_layer_does(way: str, geometry: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    shapes = {"flat": [(5, 4, 1, 1), (4, 3, 3, 5)], "spatial": [(5, 4, 1, 5), (4, 3, 3, 1)],
+              "tucker": [(5, 2, 1, 1), (2, 3, 3, 5), (3, 3, 1, 1)]}  # fmt: skip
+    layer, x = nn.Conv2d(3, 5, (3, 5), **geometry), torch.randn(2, 3, 12, 13)  # type: ignore[arg-type]
+    parts = factorised(layer, way, [torch.randn(shape) for shape in shapes[way]])
+    layer.weight = nn.Parameter(parts.weight.detach())
+    torch.testing.assert_close(parts(x), layer(x), atol=1e-4, rtol=1e-4)

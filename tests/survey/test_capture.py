@@ -46,11 +46,12 @@ def test_the_first_tensor_may_be_inside_of_another_argument_and_where_there_is_n
     assert missed == {"layer": "it is fed no tensor but str"}
 
 
-def test_every_call_is_numbered_and_a_layer_without_any_is_listed() -> None:
-    used, idle, numbers = nn.Linear(3, 3), nn.Linear(3, 3), []
-    with capture({"used": used, "idle": idle}, lambda call: numbers.append(call.number)) as seen:
-        used(used(X))
-    assert numbers == [0, 1]
+def test_every_call_is_seen_and_a_layer_without_any_is_listed() -> None:
+    used, idle, results = nn.Linear(3, 3), nn.Linear(3, 3), []
+    with capture({"used": used, "idle": idle}, lambda call: results.append(call.result)) as seen:
+        last = used(used(X))
+    assert torch.equal(results[0], used(X))
+    assert results[1] is last
     assert seen.calls == {"used": 2, "idle": 0}
     assert seen.missed == {"idle": NEVER}
 

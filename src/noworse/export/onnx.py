@@ -20,7 +20,7 @@ from torch import Tensor
 
 from noworse.errors import BadInput
 from noworse.jobs.quantize import Quantization
-from noworse.model.quantized import Quantizer, Range, activation_ranges, attach, detach
+from noworse.model.quantized import Quantizer, Range, activation_ranges, attach
 from noworse.propose.bits.rounding import Rounded
 
 TRACED_OPSET, OPSET = 17, 21  # int4 needs 21
@@ -28,12 +28,10 @@ EIGHT = 8  # bits of inputs that QuantizeLinear has
 CLOSE = 1e-4  # of the largest weight: what folding of norms may change
 
 
-class _Traced(Quantizer):
-    """The same rounding in an operator that the exporter knows."""
-
-    def rounded(self, values: Tensor) -> Tensor:
-        """What passes on."""
-        return torch.fake_quantize_per_tensor_affine(values, self.range.scale, self.range.zero, 0, 2**EIGHT - 1)
+def _traced(values: Range) -> Quantizer:
+    """The same rounding by an operator that the exporter knows."""
+    fake = torch.fake_quantize_per_tensor_affine
+    return Quantizer(values, lambda x: fake(x, values.scale, values.zero, 0, 2**EIGHT - 1))
 
 
 def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
@@ -61,9 +59,7 @@ def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
 
 def _trace(found: Quantization, example: Tensor) -> bytes:
     module = copy.deepcopy(found.module).eval()
-    ranges: dict[str, Range] = activation_ranges(module)
-    detach(module)
-    attach(module, ranges, _Traced)
+    attach(module, activation_ranges(module), _traced)
     out: Any = io.BytesIO()  # a file object serves, whatever the exporter's annotation says
     free = {"input": {0: "batch"}, "output": {0: "batch"}}
     with warnings.catch_warnings():
@@ -72,8 +68,7 @@ def _trace(found: Quantization, example: Tensor) -> bytes:
             module, (example,), out, dynamo=False, opset_version=TRACED_OPSET, input_names=["input"],
             output_names=["output"], dynamic_axes=free,
         )  # fmt: skip
-    traced: bytes = out.getvalue()
-    return traced
+    return bytes(out.getvalue())
 
 
 def _replace(graph: Any, name: str, rounded: Rounded) -> None:
@@ -83,34 +78,35 @@ def _replace(graph: Any, name: str, rounded: Rounded) -> None:
     wanted: NDArray[np.float32] = rounded.decode().numpy()
     codes = rounded.codes.reshape(rounded.shape).numpy()
     scales = rounded.steps.values().float().numpy()
-    kind = TensorProto.INT4 if rounded.bits <= 4 else TensorProto.INT8
+    one = len(scales) == 1
+
+    def holds(initializer: Any, target: NDArray[np.float32]) -> bool:
+        if tuple(initializer.dims) != target.shape or initializer.data_type != TensorProto.FLOAT:
+            return False
+        return np.allclose(numpy_helper.to_array(initializer), target, rtol=0, atol=CLOSE * np.abs(wanted).max())
+
+    targets = [wanted, wanted.T] if wanted.ndim == 2 else [wanted]
     hits = 0
     for initializer in list(graph.initializer):
-        for turned in (False, True)[: 1 + (wanted.ndim == 2)]:
-            target = wanted.T if turned else wanted
-            if tuple(initializer.dims) != target.shape or initializer.data_type != TensorProto.FLOAT:
-                continue
-            if not np.allclose(numpy_helper.to_array(initializer), target, rtol=0, atol=CLOSE * np.abs(wanted).max()):
-                continue
-            own = initializer.name
-            laid = np.ascontiguousarray(codes.T if turned else codes)
-            graph.initializer.remove(initializer)
-            graph.initializer.append(_packed(f"{own}.codes", laid, kind))
-            one = len(scales) == 1
-            graph.initializer.append(numpy_helper.from_array(scales[0] if one else scales, f"{own}.scale"))
-            axis: dict[str, Any] = {} if one else {"axis": int(turned)}
-            given = [f"{own}.codes", f"{own}.scale"]
-            graph.node.insert(0, helper.make_node("DequantizeLinear", given, [own], name=f"{own}.decoded", **axis))
-            hits += 1
-            break
+        turned = next((axis for axis, target in enumerate(targets) if holds(initializer, target)), None)
+        if turned is None:
+            continue
+        own = initializer.name
+        given = [f"{own}.codes", f"{own}.scale"]
+        graph.initializer.remove(initializer)
+        graph.initializer.append(_packed(given[0], np.ascontiguousarray(codes.T if turned else codes), rounded.bits))
+        graph.initializer.append(numpy_helper.from_array(scales[0] if one else scales, given[1]))
+        axis: dict[str, Any] = {} if one else {"axis": turned}
+        graph.node.insert(0, helper.make_node("DequantizeLinear", given, [own], name=f"{own}.decoded", **axis))
+        hits += 1
     if not hits:
         raise BadInput(f"the exporter left no tensor that holds {name!r}: expected its decoded values")
 
 
-def _packed(name: str, codes: NDArray[np.int8], kind: int) -> Any:
-    from onnx import TensorProto, helper
+def _packed(name: str, codes: NDArray[np.int8], bits: int) -> Any:
+    from onnx import TensorProto, helper, numpy_helper
 
-    if kind == TensorProto.INT8:
-        return helper.make_tensor(name, kind, codes.shape, codes.tobytes(), raw=True)
+    if bits > 4:
+        return numpy_helper.from_array(codes, name)
     flat = np.append(codes.reshape(-1), np.zeros(codes.size % 2, np.int8)).view(np.uint8) & 0xF
-    return helper.make_tensor(name, kind, codes.shape, (flat[::2] | (flat[1::2] << 4)).tobytes(), raw=True)
+    return helper.make_tensor(name, TensorProto.INT4, codes.shape, (flat[::2] | (flat[1::2] << 4)).tobytes(), raw=True)

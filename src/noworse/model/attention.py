@@ -43,13 +43,13 @@ class Attention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Outputs and, where wanted, attention weights, as of ``nn.MultiheadAttention.forward``."""
+        """Return outputs and, where wanted, attention weights, as ``nn.MultiheadAttention.forward`` does."""
         if query.is_nested:
             return self._nested(query, key, value), None
         alone = query.dim() == 2
         if alone:
-            query, key, value = (x.unsqueeze(0 if self.batch_first else 1) for x in (query, key, value))
-        if not self.batch_first:
+            query, key, value = (x.unsqueeze(0) for x in (query, key, value))
+        elif not self.batch_first:
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
         q, k, v = (self._heads(f(x)) for f, x in ((self.q, query), (self.k, key), (self.v, value)))  # (B, H, T, C/H)
         mask = self._mask(q, k, key_padding_mask, attn_mask)
@@ -63,12 +63,9 @@ class Attention(nn.Module):
         out = self.out(mixed.transpose(1, 2).flatten(2))
         if weights is not None and average_attn_weights:
             weights = weights.mean(1)
-        if not self.batch_first:
-            out = out.transpose(0, 1)
         if alone:
-            out = out.squeeze(0 if self.batch_first else 1)
-            weights = None if weights is None else weights.squeeze(0)
-        return out, weights
+            return out.squeeze(0), None if weights is None else weights.squeeze(0)
+        return out if self.batch_first else out.transpose(0, 1), weights
 
     def _nested(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Outputs for sequences (T, C) of several lengths, each of which is attended to alone."""
@@ -97,26 +94,24 @@ class Attention(nn.Module):
 
     @staticmethod
     def _mask(q: Tensor, k: Tensor, padding: Tensor | None, attention: Tensor | None) -> Tensor | None:
-        total = None
+        masks = []
         if attention is not None:
-            attention = _additive(attention, q)
-            shape = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
-            total = attention.view(shape) if attention.dim() == 3 else attention
+            total = _additive(attention, q)
+            masks.append(total.view(*q.shape[:3], k.shape[2]) if total.dim() == 3 else total)
         if padding is not None:
-            added = _additive(padding, q).view(-1, 1, 1, k.shape[2])
-            total = added if total is None else total + added
-        return total
+            masks.append(_additive(padding, q).view(-1, 1, 1, k.shape[2]))
+        return sum(masks[1:], masks[0]) if masks else None
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask to be added to scores: true entries of a boolean one are −∞."""
+    """The mask to be added to scores: true entries of a boolean one are −∞."""
     if mask.dtype != torch.bool:
         return mask.to(like)
     return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(mask, -math.inf)
 
 
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A linear layer of this weight and bias, copied."""
+    """Return a linear layer with copies of this weight and bias."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
     layer.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
@@ -125,7 +120,7 @@ def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def openable(layer: nn.Module) -> bool:
-    """Whether ``Attention`` can stand for this layer: one of torch's own class and forward, without extra rows."""
+    """Return whether ``Attention`` can stand for a layer: one of torch's own class and forward, without extra rows."""
     if type(layer) is not nn.MultiheadAttention or "forward" in vars(layer):
         return False
     return layer.bias_k is None and layer.bias_v is None and not layer.add_zero_attn

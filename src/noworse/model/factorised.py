@@ -25,20 +25,16 @@ class Factorised(nn.Sequential):
     def weight(self) -> Tensor:
         """The product of the factors, in the shape of the layer that was replaced."""
         factors: list[Any] = [layer.weight for layer in self]
-        if isinstance(self[0], nn.Embedding):
-            product: Tensor = factors[0] @ factors[1].T
-            return product
-        return dense(self.way, factors[::-1])
+        return dense(self.way, [factors[0], factors[1].T] if isinstance(self[0], nn.Embedding) else factors[::-1])
 
     @property
     def bias(self) -> Tensor | None:
         """The bias of the last factor, if there is one."""
-        found: Tensor | None = getattr(self[-1], "bias", None)
-        return found
+        return getattr(self[-1], "bias", None)
 
 
 def replaceable(layer: nn.Module) -> str:
-    """Why factors cannot stand for a layer of one of ``KINDS``; empty where they can.
+    """Return why factors cannot stand for a layer of one of ``KINDS``; empty where they can.
 
     A subclass, or a forward of the layer's own, may do more with the weight than the kind itself does.
     """
@@ -56,7 +52,7 @@ def replaceable(layer: nn.Module) -> str:
 
 
 def dense(way: str, factors: Sequence[Tensor]) -> Tensor:
-    """The weight that factors stand for, the one nearest to the output first, in the shapes that ``Factorised`` has."""
+    """Return the weight that factors stand for, given in the order and shapes of ``factorised``."""
     last, first = factors[0], factors[-1]
     if way == SPATIAL:
         return torch.einsum("orx,rcy->ocyx", last[:, :, 0, :], first[:, :, :, 0])
@@ -66,7 +62,7 @@ def dense(way: str, factors: Sequence[Tensor]) -> Tensor:
 
 
 def shaped(way: str, shape: Sequence[int], left: Tensor, right: Tensor) -> list[Tensor]:
-    """Two matrices (M, r) and (r, N) as factors of a weight of ``shape`` that was seen as a matrix in this ``way``."""
+    """Return (M, r) and (r, N) as factors of a weight of ``shape`` that was seen as a matrix in this ``way``."""
     if way == SPATIAL:
         o, c, h, w = shape
         return [left.reshape(o, w, 1, -1).permute(0, 3, 2, 1), right.reshape(-1, c, h, 1)]
@@ -75,67 +71,53 @@ def shaped(way: str, shape: Sequence[int], left: Tensor, right: Tensor) -> list[
     return [left, right]
 
 
-def _sides(value: Any) -> tuple[Any, Any]:
-    return (value, value) if isinstance(value, (int, str)) else tuple(value)
+# of each factor, the one nearest to the output first: along which axes it has the stride, padding and dilation
+AXES: dict[str, tuple[tuple[int, ...], ...]] = {FLAT: ((), (0, 1)), SPATIAL: ((1,), (0,)), TUCKER: ((), (0, 1), ())}
 
 
-def _convolutions(layer: nn.Conv2d, way: str, factors: Sequence[Tensor]) -> list[nn.Module]:
-    common: dict[str, Any] = {"padding_mode": layer.padding_mode, "device": "meta"}
-    bias = layer.bias is not None
-    ranks = [f.shape[0] for f in factors]
-    whole: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, **common}
-    if way == FLAT:
-        first = nn.Conv2d(layer.in_channels, ranks[1], layer.kernel_size, bias=False, **whole)  # type: ignore[arg-type]
-        return [first, nn.Conv2d(ranks[1], layer.out_channels, 1, bias=bias, device="meta")]
-    if way == TUCKER:
-        middle = nn.Conv2d(ranks[2], ranks[1], layer.kernel_size, bias=False, **whole)  # type: ignore[arg-type]
-        first, last = (nn.Conv2d(a, b, 1, bias=c, device="meta") for a, b, c in
-                       ((layer.in_channels, ranks[2], False), (ranks[1], layer.out_channels, bias)))  # fmt: skip
-        return [first, middle, last]
-    parts = []
-    for axis, (a, b, with_bias) in enumerate(
-        ((layer.in_channels, ranks[1], False), (ranks[1], layer.out_channels, bias))
-    ):
+def _convolution(layer: nn.Conv2d, factor: Tensor, axes: Sequence[int]) -> nn.Module:
+    """A convolution of a factor's shape that acts as ``layer`` does along some axes."""
 
-        def side(value: Any, other: int, axis: int = axis) -> Any:
-            mine = _sides(value)[axis]
-            return mine if isinstance(mine, str) else ((mine, other) if axis == 0 else (other, mine))
+    def own(values: Any, other: int) -> Any:
+        if isinstance(values, str):
+            return values
+        return tuple(value if axis in axes else other for axis, value in enumerate(values))
 
-        parts.append(nn.Conv2d(a, b, side(layer.kernel_size, 1), side(layer.stride, 1), side(layer.padding, 0),
-                               side(layer.dilation, 1), bias=with_bias, **common))  # fmt: skip
-    return list(parts)
+    outputs, inputs, *kernel = factor.shape
+    common: dict[str, Any] = {"bias": False, "padding_mode": layer.padding_mode, "device": "meta"}
+    sides = own(layer.stride, 1), own(layer.padding, 0), own(layer.dilation, 1)
+    return nn.Conv2d(inputs, outputs, (kernel[0], kernel[1]), *sides, **common)
 
 
 def factorised(layer: nn.Module, way: str, factors: Sequence[Tensor], bias: Tensor | None = None) -> Factorised:
-    """The replacement of ``layer`` whose weight is the product of ``factors``, the one nearest to the output first.
+    """Return the replacement of ``layer`` whose weight is the product of ``factors``, the nearest to the output first.
 
     Factors have the shapes of the weights of ``Factorised``'s layers, those of an embedding (V, r) and (r, D). A layer
     without bias gets none.
     """
-    parts: list[nn.Module]
+    parts: list[Any]
     if isinstance(layer, nn.Embedding):
-        rank = factors[0].shape[1]
-        table = nn.Embedding(layer.num_embeddings, rank, layer.padding_idx, device="meta")
-        parts = [table, nn.Linear(rank, layer.embedding_dim, bias=False, device="meta")]
-        values = [factors[0], factors[1].T]
+        (rows, rank), width = factors[0].shape, factors[1].shape[1]
+        parts = [nn.Embedding(rows, rank, layer.padding_idx, device="meta"), nn.Linear(rank, width, False, "meta")]
+    elif isinstance(layer, nn.Conv2d):
+        parts = [_convolution(layer, *each) for each in zip(factors, AXES[way], strict=True)][::-1]
     else:
-        values = list(reversed(factors))
-        if isinstance(layer, nn.Conv2d):
-            parts = _convolutions(layer, way, factors)
-        else:
-            assert isinstance(layer, nn.Linear)
-            rank = factors[0].shape[1]
-            last = nn.Linear(rank, layer.out_features, layer.bias is not None, device="meta")
-            parts = [nn.Linear(layer.in_features, rank, bias=False, device="meta"), last]
+        parts = [nn.Linear(factor.shape[1], factor.shape[0], False, "meta") for factor in factors[::-1]]
     result = Factorised(*parts)
     result.way = way
     weight: Any = layer.weight
-    for part, value in zip(parts, values, strict=True):
+    for part, value in zip(parts, in_order(layer, factors), strict=True):
         part.weight = nn.Parameter(value.detach().to(weight).contiguous(), weight.requires_grad)
-    if isinstance(layer, (nn.Linear, nn.Conv2d)) and layer.bias is not None:
-        value = layer.bias if bias is None else bias
+    own: Any = getattr(layer, "bias", None)
+    if own is not None:
+        value = own if bias is None else bias
         parts[-1].bias = nn.Parameter(value.detach().to(weight).clone(), weight.requires_grad)
     return result.train(layer.training)
+
+
+def in_order(layer: nn.Module, factors: Sequence[Tensor]) -> list[Tensor]:
+    """Return factors, the one nearest to the output first, as the weights of the layers that stand for ``layer``."""
+    return [factors[0], factors[1].T] if isinstance(layer, nn.Embedding) else list(reversed(factors))
 
 
 def replace(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -151,7 +133,7 @@ def replace(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def copied(layer: nn.Module, like: nn.Module) -> Factorised:
-    """A copy of a layer in factors without hooks, in the device, dtype and mode of the layer ``like``."""
+    """Return a copy of a layer in factors without hooks, in the device, dtype and mode of the layer ``like``."""
     assert isinstance(layer, Factorised)
     weight: Any = like.weight
     result = Factorised(*(copy.deepcopy(part) for part in layer)).to(weight.device, weight.dtype)

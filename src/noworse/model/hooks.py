@@ -1,4 +1,4 @@
-"""Hooks on modules: how long they live, what the first tensor is that they see, and how they pass to a stand-in."""
+"""Hooks on modules and functions: how long they live, what tensors they see, and how they pass to a stand-in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
@@ -28,19 +29,17 @@ def removing(handles: Iterable[RemovableHandle]) -> Iterator[None]:
 
 
 def floating(value: object) -> bool:
-    """Whether something is a tensor of real numbers."""
+    """Return whether something is a tensor of real numbers."""
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """The first tensor among the arguments of a call, by position, by keyword or inside of others; None without any."""
-    if args and isinstance(args[0], Tensor):
-        return args[0]
+    """Return the first tensor among the arguments of a call, or inside of one of them; None without any."""
     return next((leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)), None)
 
 
 def with_first(args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Tensor], Tensor]) -> Given | None:
-    """The arguments of a call with the first tensor of real numbers among them changed; None if there is none."""
+    """Return the arguments of a call with the first tensor of real numbers among them changed; None without any."""
     if args and floating(args[0]):
         return (change(args[0]), *args[1:]), kwargs
     leaves, structure = pytree.tree_flatten((args, kwargs))
@@ -58,3 +57,16 @@ def hand_over(old: nn.Module, new: nn.Module) -> None:
         getattr(new, name).clear()
         getattr(new, name).update(getattr(old, name))
     new._is_full_backward_hook = old._is_full_backward_hook
+
+
+class Functions(TorchFunctionMode):
+    """In its block ``call(function, args, kwargs)`` runs in place of every function of tensors."""
+
+    def __init__(self, call: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]) -> None:
+        super().__init__()
+        self.call = call
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.call(func, args, kwargs or {})

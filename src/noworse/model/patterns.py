@@ -12,15 +12,15 @@ SUGGESTIONS = 3
 
 
 def matching(patterns: Iterable[str], names: Sequence[str], what: str) -> list[str]:
-    """Those of ``names``, in their order, that match any pattern (``*`` matches dots too).
+    """Return those of ``names``, in their order, that match any pattern (``*`` matches dots too).
 
     BadInput for a pattern without a match; ``what`` says what chose ("keep") and of what ("tensor").
     """
     chosen: set[str] = set()
     for pattern in patterns:
-        found = [name for name in names if fnmatchcase(name, pattern)]
-        if not found:
+        matches = [name for name in names if fnmatchcase(name, pattern)]
+        if not matches:
             close = difflib.get_close_matches(pattern, names, SUGGESTIONS, 0.4) or list(names[:SUGGESTIONS])
             raise BadInput(f"{what} matches {pattern!r}: expected a name such as {', '.join(close)}")
-        chosen.update(found)
+        chosen.update(matches)
     return [name for name in names if name in chosen]

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from noworse.format import File
-from noworse.model.factorised import KINDS, SPLITS, Factorised, factorised, replace, replaceable, shaped
+from noworse.model.factorised import KINDS, SPLITS, Factorised, factorised, in_order, replace, replaceable, shaped
 from noworse.representation import Product
 
 WAYS = {split: way for way, split in SPLITS.items()}
 
 
 def into_factors(module: nn.Module, path: str | Path, tensors: dict[str, Tensor], build: bool) -> dict[str, Tensor]:
-    """``tensors`` of the file at ``path`` under the names of ``module``: products as factors where it has factors.
+    """Return ``tensors`` of the file at ``path`` by the names of ``module``: products as factors where it has factors.
 
     With ``build`` layers of the module whose weight is a product are replaced by factors first, where that is possible.
     """
@@ -26,7 +26,7 @@ def into_factors(module: nn.Module, path: str | Path, tensors: dict[str, Tensor]
         return tensors
     with File(path) as file:
         products = {n: p for n in file.names if n in wanted and isinstance(p := file.representation(n), Product)}
-    found = dict(tensors)
+    named = dict(tensors)
     for name, product in products.items():
         left, right = (torch.from_numpy(f.storage()).view(tensors[name].dtype) for f in (product.left, product.right))
         factors = shaped(WAYS[product.split], product.shape, left, right)
@@ -35,10 +35,9 @@ def into_factors(module: nn.Module, path: str | Path, tensors: dict[str, Tensor]
             replacement = factorised(layer, WAYS[product.split], factors)
             replace(module, layer, replacement)
             layer = replacement
-        del found[name]
-        is_table = isinstance(layer[0], nn.Embedding)
-        inner = [factors[0], factors[1].T] if is_table else list(reversed(factors))
-        found.update({f"{prefix}{i}.weight": value.contiguous() for i, value in enumerate(inner)})
-        if f"{prefix}bias" in found:
-            found[f"{prefix}{len(layer) - 1}.bias"] = found.pop(f"{prefix}bias")
-    return found
+        del named[name]
+        for place, value in enumerate(in_order(layer[0], factors)):
+            named[f"{prefix}{place}.weight"] = value.contiguous()
+        if f"{prefix}bias" in named:
+            named[f"{prefix}{len(layer) - 1}.bias"] = named.pop(f"{prefix}bias")
+    return named

@@ -8,7 +8,7 @@ the same; the value 0 is always on the grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,13 +43,13 @@ class Range:
 
     @classmethod
     def covering(cls, low: float, high: float, bits: int, rounding: str = "nearest") -> Range:
-        """The range of ``bits`` bits from about ``low`` ≤ 0 to ``high`` ≥ 0."""
+        """Return the range of ``bits`` bits from about ``low`` ≤ 0 to ``high`` ≥ 0."""
         scale = float(np.float32((high - low) / (2**bits - 1)))
         scale = scale if scale > 0 else 1.0  # constant zeros
         return cls(scale, min(max(round(-low / scale), 0), 2**bits - 1), bits, rounding)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """The values as their codes stand for them, in their own dtype."""
+        """Return values as their codes stand for them, in their own dtype."""
         if values.is_nested:
             return torch.nested.as_nested_tensor([self(part) for part in values.unbind()])
         codes = WAYS[self.rounding](values.float() / self.scale).clamp_(-self.zero, 2**self.bits - 1 - self.zero)
@@ -57,25 +57,21 @@ class Range:
 
 
 class Quantizer:
-    """Hooks that round a layer's first argument, or its output."""
+    """Hooks that round a layer's first argument, or its output; ``rounded`` stands for another way to do it."""
 
-    def __init__(self, values: Range) -> None:
-        self.range = values
-
-    def rounded(self, values: Tensor) -> Tensor:
-        """What passes on."""
-        return self.range(values)
+    def __init__(self, values: Range, rounded: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.range, self.rounded = values, rounded or values
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
-        """The arguments with the first real-valued tensor among them rounded."""
+        """Return the arguments with the first real-valued tensor among them rounded."""
         return with_first(args, kwargs, self.rounded) or (args, kwargs)
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        """The output rounded."""
+        """Return the output rounded."""
         return self.rounded(output)
 
 
-def attach(module: nn.Module, ranges: Mapping[str, Range], kind: type[Quantizer] = Quantizer) -> nn.Module:
+def attach(module: nn.Module, ranges: Mapping[str, Range], make: Callable[[Range], Quantizer] = Quantizer) -> nn.Module:
     """Round the inputs of the named layers from now on, or the outputs of those named with ``OUTPUT``, in place.
 
     MismatchedModule for a layer that is not there.
@@ -86,7 +82,7 @@ def attach(module: nn.Module, ranges: Mapping[str, Range], kind: type[Quantizer]
         raise MismatchedModule(f"no layers {', '.join(missing)} in the module: expected those whose inputs are rounded")
     detach(module)
     for name, values in ranges.items():
-        layer, quantizer = layers[name.removesuffix(OUTPUT)], kind(values)
+        layer, quantizer = layers[name.removesuffix(OUTPUT)], make(values)
         if name.endswith(OUTPUT):
             layer.register_forward_hook(quantizer.leave)
         else:
@@ -96,36 +92,34 @@ def attach(module: nn.Module, ranges: Mapping[str, Range], kind: type[Quantizer]
 
 def detach(module: nn.Module) -> None:
     """Remove what ``attach`` added."""
-    for layer in module.modules():
-        for hooks in (layer._forward_pre_hooks, layer._forward_hooks):
-            for key, hook in list(hooks.items()):
-                if _quantizer(hook):
-                    del hooks[key]
-                    layer._forward_pre_hooks_with_kwargs.pop(key, None)
+    for _, _, key, places in list(_attached(module)):
+        for hooks in places:
+            hooks.pop(key, None)
 
 
 def activation_ranges(module: nn.Module) -> dict[str, Range]:
-    """The ranges of all that is rounded, by the names that ``attach`` takes."""
-    found: dict[str, Range] = {}
+    """Return the ranges of all that is rounded, by the names that ``attach`` takes."""
+    return {name: quantizer.range for name, quantizer, _, _ in _attached(module)}
+
+
+def _attached(module: nn.Module) -> Iterator[tuple[str, Quantizer, int, list[dict[int, Any]]]]:
+    """Names as ``attach`` takes them, quantizers, and the key of each with the mappings that it stands in."""
     for name, layer in module.named_modules():
-        for end, hooks in (("", layer._forward_pre_hooks), (OUTPUT, layer._forward_hooks)):
-            for quantizer in filter(None, map(_quantizer, hooks.values())):
-                found[name + end] = quantizer.range
-    return found
-
-
-def _quantizer(hook: Any) -> Quantizer | None:
-    owner = getattr(hook, "__self__", None)
-    return owner if isinstance(owner, Quantizer) else None
+        inputs: list[dict[int, Any]] = [layer._forward_pre_hooks, layer._forward_pre_hooks_with_kwargs]
+        for end, places in (("", inputs), (OUTPUT, [layer._forward_hooks])):
+            for key, hook in places[0].items():
+                owner = getattr(hook, "__self__", None)
+                if isinstance(owner, Quantizer):
+                    yield name + end, owner, key, places
 
 
 def to_settings(ranges: Mapping[str, Range]) -> dict[str, Any]:
-    """The ranges as they stand in a file's settings."""
+    """Return ranges as they stand in a file's settings."""
     return {name: list(asdict(values).values()) for name, values in ranges.items()}
 
 
 def from_settings(settings: Any) -> dict[str, Range]:
-    """The inverse of ``to_settings``; CorruptFile for anything else, since files come from strangers."""
+    """Return ranges from a file's settings; CorruptFile for anything else, since files come from strangers."""
     try:
         return {name: Range(*values) for name, values in settings.items()}
     except (AttributeError, TypeError, BadInput) as error:

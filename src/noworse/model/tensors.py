@@ -25,45 +25,37 @@ class StateTensor:
     tied_to: str | None = None
 
     @property
-    def is_constant(self) -> bool:
-        """Whether all elements (at least one) are equal bit for bit."""
-        flat = self.tensor.detach().flatten()
-        return flat.numel() > 0 and bool((flat == flat[0]).all())
-
-    @property
     def is_grid(self) -> bool:
-        """Whether it is written as a quantised grid: a floating-point parameter with something to gain."""
-        fits = self.is_parameter and self.tensor.is_floating_point() and self.tensor.numel() > 1
-        return fits and self.tied_to is None and not self.is_constant
+        """Whether it is written as a quantised grid: a floating-point parameter of its own that is not constant."""
+        flat = self.tensor.detach().flatten()
+        fits = self.is_parameter and self.tied_to is None and flat.is_floating_point() and len(flat) > 1
+        return fits and not bool((flat == flat[0]).all())
 
 
 def state_tensors(module: nn.Module) -> list[StateTensor]:
-    """Every parameter and persistent buffer in the order of ``state_dict``.
+    """Return every parameter and persistent buffer of a module in the order of ``state_dict``.
 
     Raises BadInput where there is nothing to compress, or for NaN or infinite parameters, naming the tensor.
     """
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     seen: dict[tuple[object, ...], str] = {}
     owners: dict[int, list[tuple[str, Tensor]]] = {}
-    found = []
+    entries = []
     for name, tensor in module.state_dict(keep_vars=True).items():
         if not isinstance(tensor, Tensor):
             raise BadInput(f"state entry {name!r} is a {type(tensor).__name__}: expected tensors only")
-        tied = None
-        if tensor.numel():
-            tied = seen.get(_memory(tensor))
-            seen.setdefault(_memory(tensor), name)
-            if tied is None and name in parameters:
-                _refuse_overlap(name, tensor, owners)
+        home = seen.setdefault(_memory(tensor), name) if tensor.numel() else name
+        if tensor.numel() and home == name and name in parameters:
+            _refuse_overlap(name, tensor, owners)
         if name in parameters and tensor.is_floating_point():
             wide = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()
             bad = int((~torch.isfinite(wide)).sum())
             if bad:
                 raise BadInput(f"parameter {name!r} has {bad} NaN or infinite values: expected finite weights")
-        found.append(StateTensor(name, tensor, name in parameters, tied))
-    if not any(entry.is_grid for entry in found):
+        entries.append(StateTensor(name, tensor, name in parameters, None if home == name else home))
+    if not any(entry.is_grid for entry in entries):
         raise BadInput("the model has no floating-point parameter to compress")
-    return found
+    return entries
 
 
 def _memory(tensor: Tensor) -> tuple[object, ...]:
@@ -92,16 +84,10 @@ def _places(tensor: Tensor) -> Tensor:
 
 
 def kept_tensors(entries: Sequence[StateTensor], patterns: Iterable[str]) -> set[str]:
-    """Names that match the patterns, with all that share storage with them; BadInput for a pattern without a match."""
+    """Return names that match the patterns, and what shares storage with them; BadInput for one without a match."""
     names = set(matching(patterns, [entry.name for entry in entries], "no tensor for keep"))
     homes = {entry.tied_to or entry.name for entry in entries if entry.name in names}
     return {entry.name for entry in entries if (entry.tied_to or entry.name) in homes}
-
-
-def state_bytes(module: nn.Module) -> int:
-    """Bytes of all parameters and buffers in their own dtypes, tied tensors counted once."""
-    entries = state_tensors(module)
-    return sum(e.tensor.numel() * e.tensor.element_size() for e in entries if e.tied_to is None)
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -130,15 +116,13 @@ def twin(module: M, known: Mapping[int, object] | None = None) -> M:
 
 
 def float32_copy(module: nn.Module, share: bool = False) -> nn.Module:
-    """A float32 copy of a module in eval mode, without gradients; ties of parameters and of buffers are kept.
+    """Return a float32 copy of a module in eval mode, without gradients; ties of parameters and of buffers are kept.
 
     With ``share`` parameters that are float32 already lie in the memory of the original's, which must not change.
     """
-    shared: dict[int, object] = {}
-    if share:
-        own = [p for p in module.parameters() if type(p) is nn.Parameter and p.dtype == torch.float32]
-        shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in own}
-    copied = twin(module, shared).eval().requires_grad_(False)
+    own = [p for p in module.parameters() if share and type(p) is nn.Parameter and p.dtype == torch.float32]
+    known = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in own}
+    copied = twin(module, known).eval().requires_grad_(False)
     dense_gradients(copied)
     # Module.float alone would give every place of a tied buffer a tensor of its own
     homes = [(owner, name, buffer) for owner in copied.modules() for name, buffer in owner._buffers.items()]

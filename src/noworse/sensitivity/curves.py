@@ -13,6 +13,8 @@ import numpy as np
 
 from noworse.sensitivity.coverage import Coverage
 
+NOISE, ALL = "noise", "all"  # an error, and a place
+WEIGHTS, ACTIVATIONS = "weights", "activations"
 ASYMPTOTIC = 1e-2  # slopes are those of noise up to this size
 FLOOR = 1e3  # times the rounding error of the mean loss: smaller gaps say nothing of derivatives
 
@@ -48,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """What the noise of one place tells: log-log slopes of gaps, and the largest noise that is still predicted.
+    """Log-log slopes of the gaps of one place's noise, and the largest noise that is still predicted.
 
     A bound is the largest size up to which the mean |gap| over samples stays below a share of the mean |prediction|;
     None where even the smallest noise is not predicted.
@@ -66,7 +68,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """What ``noworse.neighborhood`` returns."""
+    """All points and curves of one model, and what they were measured on; ``noworse.neighborhood`` returns it."""
 
     points: tuple[Point, ...]
     curves: tuple[Curve, ...]
@@ -78,67 +80,68 @@ class Neighborhood:
     skipped: dict[str, str]  # places left out, and why
 
     def to_json(self) -> str:
-        """Everything as JSON; numbers that are not finite become null."""
-        return json.dumps(_finite(asdict(self)), indent=1, allow_nan=False)
+        """Return everything as JSON; numbers that are not finite become null."""
+        plain = json.loads(json.dumps(asdict(self)), parse_constant=lambda name: None)
+        return json.dumps(plain, indent=1, allow_nan=False)
+
+    def _of_all(self, where: str) -> tuple[list[Point], list[Point]]:
+        """The points of noise and of other errors at all weights, or at all inputs."""
+        here = [p for p in self.points if p.where == where and p.place == ALL]
+        return [p for p in here if p.error == NOISE], [p for p in here if p.error != NOISE]
 
     def table(self) -> str:
-        """|mean gap| of first and second order for noise of all places together (LLC, Table 1), then all curves."""
+        """Return |mean gap| of both orders for noise of all places together (LLC, Table 1), then all curves."""
         lines = [f"{'noise':<14}{'size':>9}{'relative':>10}{'actual':>12}{'gap, order 1':>14}{'order 2':>12}"]
-        for p in self.points:
-            if p.place == "all" and p.error == "noise":
-                gaps = f"{p.mean_gap_first:>14.2e}{p.mean_gap_second:>12.2e}"
-                lines.append(f"{p.where:<14}{p.size:>9.1e}{p.relative:>10.1e}{p.actual:>+12.2e}{gaps}")
-        lines.append("")
+        for p in (*self._of_all(WEIGHTS)[0], *self._of_all(ACTIVATIONS)[0]):
+            gaps = f"{p.mean_gap_first:>14.2e}{p.mean_gap_second:>12.2e}"
+            lines.append(f"{p.where:<14}{p.size:>9.1e}{p.relative:>10.1e}{p.actual:>+12.2e}{gaps}")
         width = max(len(c.place) for c in self.curves) + 2
-        lines.append(
-            f"{'place':<{width}}{'where':<13}{'slope 1':>8}{'slope 2':>8}{'bound 1 (relative)':>21}{'bound 2':>21}"
-        )
+        heads = f"{'slope 1':>8}{'slope 2':>8}{'bound 1 (relative)':>21}{'bound 2':>21}"
+        lines += ["", f"{'place':<{width}}{'where':<13}{heads}"]
         for c in self.curves:
             bounds = f"{_bound(c.bound_first, c.bound_first_relative)}{_bound(c.bound_second, c.bound_second_relative)}"
             lines.append(f"{c.place:<{width}}{c.where:<13}{c.slope_first:>8.2f}{c.slope_second:>8.2f}{bounds}")
         return "\n".join(lines)
 
     def figure(self, path: str | Path) -> None:
-        """An image at ``path`` of gaps over sizes, real errors being crosses (LLC, Figure 1); needs matplotlib."""
+        """Draw gaps over sizes into an image at ``path``, real errors as crosses (LLC, Figure 1); needs matplotlib."""
         try:
             from matplotlib.figure import Figure
         except ModuleNotFoundError as error:
             raise ImportError("a figure needs matplotlib: pip install noworse[report]") from error
         drawing = Figure(figsize=(10, 4), layout="constrained")
-        for axes, where in zip(drawing.subplots(1, 2), ("weights", "activations"), strict=True):
-            noise = [p for p in self.points if p.where == where and p.place == "all" and p.error == "noise"]
+        for axes, where in zip(drawing.subplots(1, 2), (WEIGHTS, ACTIVATIONS), strict=True):
+            noise, real = self._of_all(where)
             sizes = [p.relative for p in noise]
             axes.plot(sizes, [abs(p.actual) for p in noise], "k-", label="loss change")
             axes.plot(sizes, [p.mean_gap_first for p in noise], "o-", label="gap, first order")
             axes.plot(sizes, [p.mean_gap_second for p in noise], "s-", label="gap, second order")
-            real = [p for p in self.points if p.where == where and p.place == "all" and p.error != "noise"]
             for p in real:
-                axes.plot(p.relative, max(p.mean_gap_first, 1e-300), "x", color="tab:red")
-                axes.annotate(p.error, (p.relative, max(p.mean_gap_first, 1e-300)), fontsize=7)
+                place = p.relative, max(p.mean_gap_first, 1e-300)
+                axes.plot(*place, "x", color="tab:red")
+                axes.annotate(p.error, place, fontsize=7)
             axes.set(xscale="log", yscale="log", title=f"all {where}", xlabel="error / tensor (RMS)", ylabel="loss")
             axes.legend()
         drawing.savefig(str(path))
 
 
 def curve(noise: Sequence[Point], share: float, floor: float) -> Curve:
-    """Slopes and bounds of the points of one place's noise; gaps below ``floor`` are left out of slopes."""
-    found: dict[str, Any] = {"place": noise[0].place, "where": noise[0].where}
+    """Return slopes and bounds of the points of one place's noise; gaps below ``floor`` are left out of slopes."""
+    values: dict[str, Any] = {"place": noise[0].place, "where": noise[0].where}
     ordered = sorted(noise, key=lambda p: p.size)
     for order in ("first", "second"):
-        gaps = [(p.size, getattr(p, f"gap_{order}")) for p in ordered if p.size <= ASYMPTOTIC * (1 + 1e-9)]
-        found[f"slope_{order}"] = slope([(size, gap) for size, gap in gaps if gap > floor])
-        reach = None
-        for p in ordered:
-            if not getattr(p, f"gap_{order}") <= share * getattr(p, f"scale_{order}"):
-                break
-            reach = p
-        found[f"bound_{order}"] = reach.size if reach else None
-        found[f"bound_{order}_relative"] = reach.relative if reach else None
-    return Curve(**found)
+        gaps = [getattr(p, f"gap_{order}") for p in ordered]
+        pairs = [(p.size, gap) for p, gap in zip(ordered, gaps, strict=True) if gap > floor]
+        values[f"slope_{order}"] = slope([(x, gap) for x, gap in pairs if x <= ASYMPTOTIC * (1 + 1e-9)])
+        holds = [gap <= share * getattr(p, f"scale_{order}") for p, gap in zip(ordered, gaps, strict=True)]
+        near = ordered[: [*holds, False].index(False)]
+        values[f"bound_{order}"] = near[-1].size if near else None
+        values[f"bound_{order}_relative"] = near[-1].relative if near else None
+    return Curve(**values)
 
 
 def slope(pairs: Sequence[tuple[float, float]]) -> float:
-    """Slope of the line through logarithms of (x, y); NaN for fewer than two."""
+    """Return the slope of the line through logarithms of (x, y); NaN for fewer than two."""
     if len(pairs) < 2:
         return math.nan
     x, y = np.log(np.array(pairs)).T
@@ -147,11 +150,3 @@ def slope(pairs: Sequence[tuple[float, float]]) -> float:
 
 def _bound(size: float | None, relative: float | None) -> str:
     return f"{'none':>21}" if size is None else f"{size:>10.1e} ({relative:.1e})"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

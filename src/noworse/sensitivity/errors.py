@@ -11,11 +11,11 @@ from noworse.model.quantized import WAYS
 
 
 def weight_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], Tensor]:
-    """The error of rounding weights (O, ...) to 2^bits − 1 symmetric levels up to each row's largest magnitude."""
+    """Return the error of weights (O, ...) on 2^bits − 1 symmetric levels up to each row's largest, as a function."""
     top = 2 ** (bits - 1) - 1
 
     def error(weights: Tensor) -> Tensor:
-        rows = weights.reshape(len(weights), -1) if weights.ndim > 1 else weights.reshape(1, -1)
+        rows = weights.reshape(len(weights) if weights.ndim > 1 else 1, -1)
         step = rows.abs().amax(1, keepdim=True) / top
         step = torch.where(step > 0, step, 1.0)
         levels = WAYS[rounding](rows / step).clamp(-top, top)
@@ -25,7 +25,7 @@ def weight_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], 
 
 
 def input_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], Tensor]:
-    """The error of rounding activations to 2^bits levels between their extremes, zero being one of them."""
+    """Return the error of activations on 2^bits levels between their extremes, zero being one, as a function."""
 
     def error(inputs: Tensor) -> Tensor:
         low, high = inputs.amin().clamp_max(0), inputs.amax().clamp_min(0)
@@ -39,13 +39,12 @@ def input_rounding(bits: int, rounding: str = "nearest") -> Callable[[Tensor], T
 
 
 def truncation(share: float) -> Callable[[Tensor], Tensor]:
-    """The error of the nearest matrix (O, rest) of a rank, that ``share`` of the one where factors are no smaller."""
+    """Return the error of the nearest weights of ``share`` of the rank where factors save nothing, as a function."""
 
     def error(weights: Tensor) -> Tensor:
         matrix = weights.reshape(len(weights), -1)
         rank = max(1, int(share * matrix.numel() / sum(matrix.shape)))
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-        lost: Tensor = (left[:, rank:] * values[rank:]) @ right[rank:]
-        return -lost.reshape(weights.shape)
+        return -((left[:, rank:] * values[rank:]) @ right[rank:]).reshape(weights.shape)  # type: ignore[no-any-return]
 
     return error

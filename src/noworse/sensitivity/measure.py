@@ -1,17 +1,6 @@
 """What errors of weights and of layer inputs do to the loss, each taken alone: predicted in several ways, or measured.
 
-Kinds, with errors δ of weights and ε of layer inputs h, outputs z and per-sample losses ℓ:
-
-``"first-order"``   ⟨∂ℓ/∂w, δ⟩ + ⟨∂ℓ/∂h, ε⟩                                   (LLC, Eq. 3)
-``"quadratic"``     ½ dzᵀ (∂²ℓ/∂z²) dz, where dz is the derivative of z along the error (Gauss-Newton)
-``"gauss-newton"``  their sum
-``"divergence"``    the quadratic term with the outputs' actual change dz for their derivative, at one forward pass
-``"secant"``        Gauss-Newton with that change: divergence and (∂ℓ/∂z)ᵀ dz
-``"second-order"``  first order and ½ (δ, ε)ᵀ H (δ, ε) with the exact Hessian
-``"fisher"``        ½ Σ F e² over elements e of the errors, F = E[(∂ℓ/∂w)²] for labels that the model draws itself
-``"loss"``          the loss with the error minus the loss without: the truth, at one forward pass
-
-All but "fisher" are sums over all elements, with what lies between them, and are known for every sample.
+Errors are δ of weights and ε of layer inputs h, outputs z and per-sample losses ℓ. docs/llc.md tells the kinds apart.
 """
 
 from __future__ import annotations
@@ -28,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel
+from noworse.sensitivity.derivatives import along, second_along
+from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel, error_of
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.distances import Distiller, distiller_of
@@ -67,7 +57,7 @@ def measure(
     kind: str = DEFAULT,
     **settings: Unpack[Settings],
 ) -> dict[str, Estimate]:
-    """How much each of ``errors`` changes the mean loss, by one of ``KINDS``.
+    """Return how much each of ``errors`` changes the mean loss, by one of ``KINDS``.
 
     ``errors`` maps the name of a parameter to its error, and the name of a layer to that of its input: a tensor, or a
     function of the tensor, such as ``lambda h: h.round() - h``. For errors that come together, or several of one
@@ -77,22 +67,21 @@ def measure(
     """
     if kind not in KINDS:
         raise BadInput(f"unknown kind {kind!r} of sensitivity: expected one of {', '.join(KINDS)}")
+    fisher = kind == "fisher"
     runs = Runs(model, loss, batches, errors, **settings)
     values: dict[str, list[Tensor]] = {label: [] for label in runs.shifts}
     sizes: list[float] = []
-    for visit in runs.visits(FISHER_SAMPLES if kind == "fisher" else None):
+    for visit in runs.visits(FISHER_SAMPLES if fisher else None):
         samples = data.batch_size(visit.batch)
-        sizes += [float(samples)] if kind == "fisher" else [1.0] * samples
-        found: Iterable[tuple[str, Tensor]]
-        found = _fisher(visit) if kind == "fisher" else ((n, VALUES[kind](visit, visit.move(n))) for n in runs.shifts)
-        for label, value in found:
+        sizes += [float(samples)] if fisher else [1.0] * samples
+        for label, value in _fisher(runs, visit) if fisher else visit.values(VALUES[kind]):
             values[label].append(value.double().cpu().reshape(-1))
     counts = np.array(sizes)
     return {label: estimate(torch.cat(parts).numpy(), counts) for label, parts in values.items()}
 
 
 def estimate(values: NDArray[np.float64], sizes: NDArray[np.float64]) -> Estimate:
-    """Mean over samples and its standard error, from means of independent groups and their sizes."""
+    """Return mean over samples and standard error, from means of independent groups and their sizes."""
     total, groups = float(sizes.sum()), len(values)
     mean = float(sizes @ values) / total
     spread = math.sqrt(float((sizes * (values - mean)) @ (sizes * (values - mean)))) / total
@@ -102,45 +91,57 @@ def estimate(values: NDArray[np.float64], sizes: NDArray[np.float64]) -> Estimat
 
 @dataclass
 class Visit:
-    """One batch, and what the unmoved model does on it."""
+    """One batch, what the unmoved model does on it, and what errors change there; values are (B,)."""
 
-    runs: Runs
+    model: ShiftedModel
+    shifts: Mapping[str, Shift]
+    weights: Mapping[str, Move]  # the part of each shift's errors that is the same for all batches
     batch: Batch
-    losses: Tensor  # (B,)
+    losses: Tensor
     outputs: list[Tensor]
-    seen: dict[str, list[Tensor]]  # inputs of every layer that is moved, in each of its calls
-    weights: dict[str, dict[str, Tensor]]  # errors of weights, by label
+    seen: Move  # the tensors at every place that is moved: a parameter, inputs of a layer in each of its calls
 
     def move(self, label: str) -> Move:
-        """The errors of one shift on this batch."""
-        return Move(self.weights[label], self.runs.model.input_move(self.runs.shifts[label], self.seen))
+        """Return the errors of one shift on this batch."""
+        known, shift = self.weights[label], self.shifts[label]
+        rest = {n: [error_of(n, e, x) for x in self.seen[n]] for n, e in shift.items() if n not in known}
+        return {**known, **rest}
+
+    def values(self, kind: Callable[[Visit, Move], Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Yield each label with what ``kind`` gives of its move."""
+        for label in self.shifts:
+            yield label, kind(self, self.move(label))
 
     def tangents(self, move: Move) -> tuple[Tensor, list[Tensor]]:
-        """Derivatives along a move of the losses (B,) and of the outputs."""
-        return self.runs.model.tangents(self.batch, move)
+        """Return derivatives along a move of the losses and of the outputs."""
+        return along(lambda t: self.model.at(self.batch, move, t), self.model.dtype)
 
+    def second(self, move: Move) -> Tensor:
+        """Return ½ (δ, ε)ᵀ H (δ, ε) of a move, with all of the Hessian."""
+        return second_along(lambda t: self.model.at(self.batch, move, t)[0], self.model.dtype) / 2
+
+    @torch.no_grad()
     def changes(self, move: Move) -> list[Tensor]:
-        """How far the outputs move."""
-        with torch.no_grad():
-            outputs = self.runs.model.at(self.batch, move)[1]
+        """Return how far the outputs move."""
+        outputs = self.model.at(self.batch, move)[1]
         return [moved - before for moved, before in zip(outputs, self.outputs, strict=True)]
 
     def slope(self, changes: list[Tensor]) -> Tensor:
-        """(∂ℓ/∂z)ᵀ dz of changes dz of the outputs, (B,)."""
-        return self.runs.model.output_slope(self.batch, self.outputs, changes)
+        """Return (∂ℓ/∂z)ᵀ dz of changes dz of the outputs."""
+        return along(self._replayed(changes), self.model.dtype)
 
     def curvature(self, changes: list[Tensor]) -> Tensor:
-        """½ dzᵀ (∂²ℓ/∂z²) dz of changes dz of the outputs, (B,)."""
-        return self.runs.model.output_curvature(self.batch, self.outputs, changes) / 2
+        """Return ½ dzᵀ (∂²ℓ/∂z²) dz of changes dz of the outputs, the Gauss-Newton form."""
+        return second_along(self._replayed(changes), self.model.dtype) / 2
 
-    def second(self, move: Move) -> Tensor:
-        """½ (δ, ε)ᵀ H (δ, ε) of a move, (B,)."""
-        return self.runs.model.second(self.batch, move) / 2
+    def _replayed(self, changes: list[Tensor]) -> Callable[[Tensor], Tensor]:
+        pairs = list(zip(self.outputs, changes, strict=True))
+        return lambda t: self.model.replay(self.batch, [z + t * dz for z, dz in pairs])
 
     @torch.no_grad()
     def actual(self, move: Move, size: float = 1.0) -> Tensor:
-        """The change of the losses (B,) where everything moves so many times its error."""
-        return self.runs.model.at(self.batch, move, size)[0] - self.losses
+        """Return the change of the losses where everything moves ``size`` times its error."""
+        return self.model.at(self.batch, move, size)[0] - self.losses
 
 
 def _gauss_newton(visit: Visit, move: Move) -> Tensor:
@@ -189,8 +190,8 @@ class Runs:
         self.batches = [self.model.batch(batch) for batch in data.materialise(batches, "data", 1)]
         self.generator = torch.Generator().manual_seed(settings.get("seed", 0))
         self.distill = settings.get("distill", "kl")
-        self._target: Tensor | None = None
         self._distils = loss is None
+        self._target = torch.empty(0)  # the unmoved model's outputs on the batch that is visited
 
     @functools.cached_property
     def distiller(self) -> Distiller:
@@ -200,62 +201,53 @@ class Runs:
         return distiller_of(self.distill, torch.cat([z.reshape(-1, z.shape[-1]) for z in outputs]))
 
     def visits(self, most: int | None = None) -> Iterator[Visit]:
-        """Batch by batch, of at most so many samples."""
-        weights = {label: self.model.weight_move(shift) for label, shift in self.shifts.items()}
-        places = {name for shift in self.shifts.values() for name in shift}
-        layers = sorted(places - self.model.parameters.keys())
-        distiller = self.distiller if self._distils else None
+        """Yield all samples batch by batch, of at most so many samples where ``most`` is given."""
+        parameters = self.model.parameters
+        weights = {
+            label: {n: [error_of(n, e, parameters[n])] for n, e in shift.items() if n in parameters}
+            for label, shift in self.shifts.items()
+        }
+        distiller = self.distiller if self._distils else None  # made here: it runs the model, which visits observe
+        places = sorted({name for shift in self.shifts.values() for name in shift})
         for index, whole in enumerate(self.batches):
             size = data.batch_size(whole)
-            step = most or size
-            for begin in range(0, size, step):
-                batch = whole if step >= size else data.select(whole, slice(begin, begin + step))
+            for batch in data.first_samples([whole], size, most) if most else [whole]:
                 if distiller is not None:
                     with torch.no_grad():
                         self._target = self.forward(self.model.model, batch)
-                losses, outputs, seen = self.model.observe(batch, layers, f"the model in batch {index}")
-                yield Visit(self, batch, losses, outputs, seen, weights)
+                seen = self.model.observe(batch, places, f"the model in batch {index}")
+                yield Visit(self.model, self.shifts, weights, batch, *seen)
 
     def _distil(self, model: nn.Module, batch: Batch) -> Tensor:
-        assert self._target is not None
         return self.distiller(self.forward(model, batch), self._target)
 
 
 def mean_slopes(runs: Runs) -> dict[str, float]:
-    """First order of every shift, the mean over samples, from one backward pass for each batch."""
+    """Return the first order of every shift, the mean over samples, from one backward pass for each batch."""
     totals = dict.fromkeys(runs.shifts, 0.0)
     samples = 0
     for visit in runs.visits():
         samples += data.batch_size(visit.batch)
-        for label, pairs in _gradients(visit, lambda model, batch: runs.model.loss(model, batch).sum()):
-            totals[label] += sum(float((gradient * error).sum()) for gradient, error in pairs)
+        for label, products in _products(visit, lambda model, batch: runs.model.loss(model, batch).sum()):
+            totals[label] += sum(float(product.sum()) for product in products)
     return {label: total / samples for label, total in totals.items()}
 
 
-def _fisher(visit: Visit) -> Iterator[tuple[str, Tensor]]:
+def _fisher(runs: Runs, visit: Visit) -> Iterator[tuple[str, Tensor]]:
     """½ Σ F e² of every shift, the mean over the batch's samples, from one backward pass of a sampled probe."""
-    runs, distiller = visit.runs, visit.runs.distiller
-    probed = _gradients(visit, lambda model, batch: distiller.probe(runs.forward(model, batch), runs.generator))
-    for label, pairs in probed:
-        terms = [(gradient * error).square().sum() for gradient, error in pairs]
+    probe = runs.distiller.probe
+    for label, products in _products(visit, lambda model, batch: probe(runs.forward(model, batch), runs.generator)):
+        terms = (product.square().sum() for product in products)
         yield label, sum(terms, torch.zeros(())) / (2 * data.batch_size(visit.batch))
 
 
-def _gradients(visit: Visit, scalar: Loss) -> Iterator[tuple[str, list[tuple[Tensor, Tensor]]]]:
-    """What a scalar function's gradients are where each shift has its errors, and these errors."""
-    model = visit.runs.model
-    moved = {name for weights in visit.weights.values() for name in weights}
-    zero = Move(  # nothing moves, but gradients arrive here
-        {name: torch.zeros_like(model.parameters[name]) for name in sorted(moved)},
-        {name: [torch.zeros_like(inputs) for inputs in calls] for name, calls in visit.seen.items()},
-    )
-    leaves = [tensor.requires_grad_() for tensor in zero.tensors()]
-    result = model.at(visit.batch, zero, 1.0, scalar)[0]
-    found = torch.autograd.grad(result, leaves, allow_unused=True, materialize_grads=True) if leaves else ()
-    gradients = {id(leaf): gradient for leaf, gradient in zip(leaves, found, strict=True)}
-    for label in visit.runs.shifts:
-        move = visit.move(label)
-        pairs = [(zero.weights[name], error) for name, error in move.weights.items()]
-        for name, calls in move.inputs.items():
-            pairs += zip(zero.inputs[name], calls, strict=True)
-        yield label, [(gradients[id(leaf)], error) for leaf, error in pairs]
+def _products(visit: Visit, scalar: Loss) -> Iterator[tuple[str, list[Tensor]]]:
+    """The errors of every shift, each multiplied with the gradient of a scalar function where it moves the model."""
+    still = {name: [torch.zeros_like(x, requires_grad=True) for x in tensors] for name, tensors in visit.seen.items()}
+    leaves = [zeros for each in still.values() for zeros in each]  # nothing moves, but gradients arrive here
+    result = visit.model.at(visit.batch, still, 1.0, scalar)[0]
+    given = iter(torch.autograd.grad(result, leaves, allow_unused=True, materialize_grads=True) if leaves else ())
+    slopes = {name: [next(given) for _ in each] for name, each in still.items()}
+    for label in visit.shifts:
+        pairs = (zip(slopes[name], errors, strict=True) for name, errors in visit.move(label).items())
+        yield label, [slope * error for pair in pairs for slope, error in pair]

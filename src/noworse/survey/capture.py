@@ -1,9 +1,8 @@
 """What layers are fed and return while a model runs: the one place where hooks look at that.
 
-Layers are called in many ways: by keyword, without a batch dimension, with no rows at all (an expert that nothing is
-routed to), with nested or sparse tensors, several times, never. A caller of ``capture`` writes one function of one
-``Call``; ``columns`` and ``rows`` turn what a layer was fed, or returned, into matrices. What cannot be seen raises
-``Unseen`` there, which ends nothing: the layer is listed with the reason in ``Seen.missed``.
+Layers are called by keyword, without a batch dimension, with no rows at all (an expert that nothing is routed to), with
+nested or sparse tensors, several times, never. A caller of ``capture`` writes one function of one ``Call``. What cannot
+be seen raises ``Unseen`` there, which ends nothing: the layer is listed with the reason in ``Seen.missed``.
 
 Hooks cannot see a layer whose weight is read by other code. ``nn.MultiheadAttention`` does so with its ``out_proj``,
 and the fast paths of transformer layers with all of theirs, but these are not taken while hooks are registered.
@@ -11,10 +10,11 @@ and the fast paths of transformer layers with all of theirs, but these are not t
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -37,11 +37,10 @@ class Unseen(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer: its name, how often it was called before, and what it was given and returned."""
+    """One call of a layer: its name, and what it was given and returned."""
 
     name: str
     layer: nn.Module
-    number: int
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     result: Any = None
@@ -49,16 +48,15 @@ class Call:
     @property
     def input(self) -> Tensor:
         """The first tensor that the layer was given; Unseen where there is none."""
-        found = first_tensor(self.args, self.kwargs)
-        if found is None:
+        first = first_tensor(self.args, self.kwargs)
+        if first is None:
             given = ", ".join(type(value).__name__ for value in (*self.args, *self.kwargs.values()))
             raise Unseen(f"it is fed no tensor but {given or 'nothing'}")
-        return found
+        return first
 
     def backward(self, see: Callable[[Tensor], None]) -> None:
         """Call ``see`` with the gradient at the result, once a backward pass reaches it."""
-        if isinstance(self.result, Tensor) and self.result.requires_grad:
-            self.result.register_hook(see)  # type: ignore[no-untyped-call]
+        self.result.register_hook(see)
 
 
 @dataclass
@@ -82,7 +80,7 @@ def capture(
     layers: Mapping[str, nn.Module],
     see: Callable[[Call], object] = lambda call: None,
     *,
-    enter: Callable[[Call], object] | None = None,
+    enter: Callable[[Call], object] = lambda call: None,
     own: bool = False,
 ) -> Iterator[Seen]:
     """Call ``see`` after, and ``enter`` before, every call of these layers in the block.
@@ -93,14 +91,12 @@ def capture(
     seen = Seen(dict.fromkeys(layers, 0))
 
     def before(name: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if enter is not None:
-            enter(Call(name, layer, seen.calls[name], args, kwargs))
+        enter(Call(name, layer, args, kwargs))
 
     def after(name: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> object:
-        call = Call(name, layer, seen.calls[name], args, kwargs, result)
         seen.calls[name] += 1
         try:
-            return see(call)
+            return see(Call(name, layer, args, kwargs, result))
         except Unseen as reason:
             seen.missed[name] = str(reason)
             return None
@@ -109,10 +105,8 @@ def capture(
     for name, layer in layers.items():
         if isinstance(layer, torch.jit.ScriptModule):
             raise BadInput(f"module {name!r} is a {type(layer).__name__}, which takes no hooks: expected an nn.Module")
-        hook = functools.partial(after, name)
-        handles.append(layer.register_forward_hook(hook, with_kwargs=True, prepend=own))
-        if enter is not None:
-            handles.append(layer.register_forward_pre_hook(functools.partial(before, name), with_kwargs=True))
+        handles.append(layer.register_forward_hook(partial(after, name), with_kwargs=True, prepend=own))
+        handles.append(layer.register_forward_pre_hook(partial(before, name), with_kwargs=True))
     with removing(handles):
         yield seen
     seen.missed |= {name: NEVER for name, count in seen.calls.items() if not count}
@@ -120,7 +114,7 @@ def capture(
 
 @contextmanager
 def watching(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
-    """Results of the submodules of these names ("" is the module itself) by name, call after call, in the block."""
+    """Yield a mapping that fills, in the block, with the results of these submodules ("" is the module itself)."""
     results: dict[str, list[Any]] = {}
     layers = {name: module.get_submodule(name) for name in names}
     with capture(layers, lambda call: results.setdefault(call.name, []).append(call.result)):
@@ -135,15 +129,13 @@ def feeding(layers: Mapping[str, nn.Module], change: Callable[[str, Tensor], Ten
     """
 
     def enter(name: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = with_first(args, kwargs, functools.partial(change, name))
+        given = with_first(args, kwargs, partial(change, name))
         if given is None:
-            found = first_tensor(args, kwargs)
-            kind = "no tensors" if found is None else str(found.dtype)
+            kind = getattr(first_tensor(args, kwargs), "dtype", "no tensors")
             raise BadInput(f"layer {name!r} is fed {kind}: expected a floating-point input to move")
         return given
 
-    hooks = {name: functools.partial(enter, name) for name in layers}
-    with removing(layers[name].register_forward_pre_hook(hook, with_kwargs=True) for name, hook in hooks.items()):
+    with removing(m.register_forward_pre_hook(partial(enter, n), with_kwargs=True) for n, m in layers.items()):
         yield
 
 
@@ -157,19 +149,19 @@ def gradients(parameters: Mapping[str, nn.Parameter], see: Callable[[str, Tensor
             see(name, gradient)
 
     watched: Mapping[str, Any] = parameters  # torch leaves the method without types
-    with removing(p.register_post_accumulate_grad_hook(functools.partial(take, n)) for n, p in watched.items()):
+    with removing(p.register_post_accumulate_grad_hook(partial(take, n)) for n, p in watched.items()):
         yield
 
 
 def dense(values: Tensor) -> Tensor:
-    """The values of a nested or sparse tensor as an ordinary one: of a nested tensor (B, T, C) as (B·T, C)."""
+    """Return a nested or sparse tensor as an ordinary one, a nested tensor (B, T, C) as (B·T, C)."""
     if values.is_nested:
         return torch.cat([part.flatten(0, -2) for part in values.unbind()])
     return values if values.layout == torch.strided else values.to_dense()
 
 
 def rows(values: Tensor, width: int) -> Tensor:
-    """What a layer of ``width`` inputs is fed, or one of as many outputs returns, as rows (N, width), N >= 0."""
+    """Return what a layer of ``width`` inputs is fed, or one of as many outputs returns, as rows (N, width), N >= 0."""
     values = dense(values)
     if not values.is_floating_point() or values.dim() == 0 or values.shape[-1] != width:
         raise Unseen(f"it is fed {tuple(values.shape)} {values.dtype}: expected real numbers (..., {width})")
@@ -177,7 +169,7 @@ def rows(values: Tensor, width: int) -> Tensor:
 
 
 def columns(layer: nn.Linear | nn.Conv2d, inputs: Tensor) -> Tensor:
-    """Inputs of a layer as columns: (G, I, N), with G groups, I weights of a row and N places where they are used.
+    """Return inputs of a layer as columns (G, I, N): G groups, I weights of a row and N places where they are used.
 
     Unseen where the layer's weight cannot be what these inputs are multiplied with.
     """
@@ -190,14 +182,13 @@ def columns(layer: nn.Linear | nn.Conv2d, inputs: Tensor) -> Tensor:
     images = inputs if inputs.dim() == 4 else inputs.unsqueeze(0)
     if not len(images):
         return images.new_zeros(layer.groups, layer.weight[0].numel(), 0)
-    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+    padding: Any = layer.padding
+    if layer.padding_mode != "zeros" or isinstance(padding, str):
         images = F.pad(images, layer._reversed_padding_repeated_twice, PAD_MODES[layer.padding_mode])
-        padding: tuple[int, ...] = (0, 0)
-    else:
-        padding = layer.padding
+        padding = (0, 0)
     sides = zip(images.shape[2:], padding, layer.stride, strict=True)
-    height, width = ((n + 2 * p) // s for n, p, s in sides)  # where the kernel is used: an upper bound
-    some = max(1, COLUMNS * len(images) // max(1, len(images) * height * width))
+    places = math.prod((n + 2 * p) // s for n, p, s in sides)  # where the kernel is used: an upper bound
+    some = max(1, COLUMNS // max(1, places))
     unfolded = F.unfold(images[:some], layer.kernel_size, layer.dilation, padding, layer.stride)  # (B, C·k, L)
     patches = unfolded.transpose(0, 1).flatten(1)
     return patches.view(layer.groups, -1, patches.shape[1])

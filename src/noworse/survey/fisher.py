@@ -21,7 +21,7 @@ def sums_of_squares(
     seed: int,
     square: Callable[[Tensor], T],
 ) -> dict[str, T]:
-    """Means over samples of ``square`` of each parameter's gradients; parameters without a gradient are left out.
+    """Return means over samples of ``square`` of each parameter's gradients, by name; those without one are left out.
 
     ``outputs`` yields the model's outputs (B, ..., K) with their graph, one batch after the other, and B.
     """
@@ -45,7 +45,7 @@ def sums_of_squares(
 def tensor_sensitivity(
     parameters: Mapping[str, nn.Parameter], outputs: Iterable[tuple[Tensor, int]], distiller: Distiller, seed: int
 ) -> dict[str, float]:
-    """Mean over each tensor's elements of F = E[(∂ℓ/∂w)²], in loss units per squared weight.
+    """Return by name the mean over each tensor's elements of F = E[(∂ℓ/∂w)²], in loss units per squared weight.
 
     Arguments are those of ``sums_of_squares``. The expected distillation loss of an error ε is about ½ Σ F ε². Tensors
     without a gradient get 0.

@@ -12,7 +12,7 @@ from noworse.survey.capture import Call, capture
 
 @torch.no_grad()
 def count_flops(module: nn.Module, run: Callable[[nn.Module], object], samples: int) -> int:
-    """Floating-point operations per sample of all linear and convolutional layers, two per multiplication.
+    """Return floating-point operations per sample of all linear and convolutional layers, two per multiplication.
 
     ``run(module)`` makes one forward pass of ``samples`` samples. Layers are counted each time they are called.
     """

@@ -1,10 +1,8 @@
 """Curvature of the loss in each layer's weights, as a Kronecker product of what goes in and of what comes back.
 
-For a layer y = W x the expected loss of an error δ of W is about ½ tr(G δ X δᵀ), with X = E[x xᵀ] over all places where
-the weights are used and G = Σ_places E[g gᵀ] of the loss's gradients g at the outputs. Gradients are those of sampled
-probes (see ``Distiller.probe``), so that no labels are needed.
-
-Source: Martens and Grosse, K-FAC (ICML 2015); Grosse and Martens (ICML 2016) for convolutions.
+For a layer y = W x the expected loss of an error δ of W is about ½ tr(G δ X δᵀ) with X = E[x xᵀ] over all places where
+the weights are used and G = Σ_places E[g gᵀ] of gradients g at the outputs, those of sampled probes: no labels. Source:
+Martens and Grosse, K-FAC (ICML 2015); Grosse and Martens (ICML 2016) for convolutions.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from noworse.model.hooks import floating
 from noworse.survey.capture import NO_ROWS, Call, Measured, Unseen, capture, columns, rows
 
 Decomposable = nn.Linear | nn.Conv2d | nn.Embedding
@@ -23,7 +22,7 @@ Decomposable = nn.Linear | nn.Conv2d | nn.Embedding
 
 @dataclass
 class Curvature:
-    """What is known of one layer, float64: sums over ``places`` uses of inputs, over ``samples`` of gradients."""
+    """The curvature of one layer in float64: sums over ``places`` uses of inputs, over ``samples`` of gradients."""
 
     inputs: Tensor  # Σ x xᵀ (I, I); for embeddings the counts of the V rows, (V,)
     sums: Tensor  # Σ x (I,); for embeddings empty
@@ -34,7 +33,7 @@ class Curvature:
 
     @property
     def second(self) -> Tensor:
-        """X = E[x xᵀ], (I, I)."""
+        """X = E[x xᵀ], (I, I); for embeddings frequencies (V,)."""
         return self.inputs / max(self.places, 1)
 
     @property
@@ -54,37 +53,34 @@ class Curvature:
 
 
 def fresh(layer: Decomposable) -> Curvature:
-    """Zeros of the right shapes for one layer."""
-    rows = layer.weight.shape[0]
-    double = torch.float64
+    """Return zeros of the right shapes for one layer."""
+    zeros = functools.partial(torch.zeros, dtype=torch.float64)
     if isinstance(layer, nn.Embedding):
-        empty = torch.zeros(0, dtype=double)
-        square = torch.zeros(layer.embedding_dim, layer.embedding_dim, dtype=double)
-        return Curvature(torch.zeros(rows, dtype=double), empty, empty, square)
-    size = layer.weight[0].numel()
-    zeros = torch.zeros(size, dtype=double)
-    return Curvature(torch.zeros(size, size, dtype=double), zeros, zeros.clone(), torch.zeros(rows, rows, dtype=double))
+        return Curvature(
+            zeros(layer.num_embeddings), zeros(0), zeros(0), zeros(layer.embedding_dim, layer.embedding_dim)
+        )
+    outputs, inputs = layer.weight.flatten(1).shape
+    return Curvature(zeros(inputs, inputs), zeros(inputs), zeros(inputs), zeros(outputs, outputs))
 
 
-@torch.no_grad()
-def add_inputs(found: Curvature, layer: Decomposable, inputs: Tensor) -> None:
+def _add_inputs(curvature: Curvature, layer: Decomposable, inputs: Tensor) -> None:
     """Add what one call of the layer was fed; Unseen where its weight cannot be what that is multiplied with."""
     if not isinstance(layer, nn.Embedding):
-        add_columns(found, columns(layer, inputs)[0])
+        add_columns(curvature, columns(layer, inputs)[0])
         return
     if inputs.is_floating_point() or inputs.is_nested:
         raise Unseen(f"it is fed {inputs.dtype}{' of several lengths' * inputs.is_nested}: expected indices (B, ...)")
-    found.inputs += torch.bincount(inputs.flatten(), minlength=layer.num_embeddings)
-    found.places += inputs.numel()
+    curvature.inputs += torch.bincount(inputs.flatten(), minlength=layer.num_embeddings)
+    curvature.places += inputs.numel()
 
 
 @torch.no_grad()
-def add_columns(found: Curvature, inputs: Tensor) -> None:
-    """Add inputs (I, N) of a layer."""
-    found.inputs += (inputs @ inputs.T).double()
-    found.sums += inputs.sum(1).double()
-    found.magnitudes += inputs.abs().sum(1).double()
-    found.places += inputs.shape[1]
+def add_columns(curvature: Curvature, inputs: Tensor) -> None:
+    """Add inputs (I, N) of a layer, in place."""
+    curvature.inputs += (inputs @ inputs.T).double()
+    curvature.sums += inputs.sum(1).double()
+    curvature.magnitudes += inputs.abs().sum(1).double()
+    curvature.places += inputs.shape[1]
 
 
 def measure(
@@ -93,7 +89,7 @@ def measure(
     runs: Iterable[tuple[Callable[[], Tensor], int]],
     probe: Callable[[Tensor], Tensor] | None,
 ) -> Measured[Curvature]:
-    """The curvature of each of ``layers``; without ``probe`` of their inputs alone.
+    """Return the curvature of each of ``layers`` by name; without ``probe`` of their inputs alone.
 
     Each of ``runs`` calls the module on some data and returns its outputs, with the number of samples; ``probe`` makes
     the random scalar of them whose gradients are taken. Layers that are never called, or not in a way that tells all
@@ -107,8 +103,8 @@ def measure(
         if call.name not in found:
             found[call.name] = fresh(layer)
         curvature = found[call.name]
-        add_inputs(curvature, layer, call.input.detach())
-        if probe is not None:
+        _add_inputs(curvature, layer, call.input.detach())
+        if probe is not None and floating(call.result) and call.result.requires_grad:
             call.backward(functools.partial(_add_gradient, curvature, layer))
 
     with capture(layers, see, own=True) as seen:
@@ -121,15 +117,13 @@ def measure(
             for curvature in found.values():
                 curvature.samples += samples
     missed = {name: NO_ROWS for name, curvature in found.items() if not curvature.places} | seen.missed
-    return Measured({name: curvature for name, curvature in found.items() if name not in missed}, missed)
+    return Measured({name: each for name, each in found.items() if name not in missed}, missed)
 
 
 @torch.no_grad()
-def _add_gradient(found: Curvature, layer: Decomposable, gradient: Tensor) -> None:
-    outputs = len(found.gradients)
+def _add_gradient(curvature: Curvature, layer: Decomposable, gradient: Tensor) -> None:
     if isinstance(layer, nn.Conv2d):
-        images = gradient if gradient.dim() == 4 else gradient.unsqueeze(0)
-        flat = images.transpose(0, 1).flatten(1)  # (O, N)
+        flat = gradient.movedim(-3, 0).flatten(1)  # (O, N)
     else:
-        flat = rows(gradient, outputs).T
-    found.gradients += (flat @ flat.T).double()
+        flat = rows(gradient, len(curvature.gradients)).T
+    curvature.gradients += (flat @ flat.T).double()

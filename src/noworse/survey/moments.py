@@ -1,9 +1,8 @@
 """Second moments of what each linear or convolutional layer is fed: the curvature of its output error in its weights.
 
-A layer y = W x with weights (O, I) that are replaced by Ŵ has the expected output error Σ_rows (ŵ − w)ᵀ X (ŵ − w),
-X = E[x xᵀ], the same for every row. A convolution is such a layer on its patches, one with groups is several of them.
-Where the X of all layers would take too much memory, the widest ones are cut into blocks of input channels, and moments
-between blocks are taken to be zero: a layer is then several of them too, with a part of the inputs each.
+A convolution is a linear layer on its patches, one with groups is several of them. Where the moments of all layers
+would take too much memory, the widest layers are cut into blocks of input channels, and what is between blocks counts
+as zero: a layer is then several of them too, with a part of the inputs each.
 """
 
 from __future__ import annotations
@@ -21,25 +20,24 @@ NARROWEST = 64  # inputs of a block: narrower ones would save little
 
 
 def blocks(layer: nn.Linear | nn.Conv2d, width: int) -> int:
-    """Into how many blocks of equally many input channels to cut a layer so that none has more than ``width`` inputs.
+    """Return the least number of blocks of equally many input channels such that none has more than ``width`` inputs.
 
-    As many as there are channels where nothing else fits.
+    That is the number of channels where nothing else fits.
     """
     inputs, channels = layer.weight[0].numel(), layer.weight.shape[1]
     return next((b for b in range(1, channels) if channels % b == 0 and inputs // b <= width), channels)
 
 
 def widest(layers: Sequence[nn.Linear | nn.Conv2d], limit: float) -> int:
-    """The width of blocks, halved from the widest layer's until the moments of all layers take ``limit`` bytes."""
+    """Return the width of blocks, the widest layer's halved until the moments of all layers take ``limit`` bytes."""
+
+    def size(layer: nn.Linear | nn.Conv2d) -> float:
+        return 4.0 * getattr(layer, "groups", 1) * layer.weight[0].numel() ** 2 / blocks(layer, width)
+
     width = max((layer.weight[0].numel() for layer in layers), default=1)
-    while width > NARROWEST and sum(_moment_bytes(layer, width) for layer in layers) > limit:
+    while width > NARROWEST and sum(map(size, layers)) > limit:
         width //= 2
     return width
-
-
-def _moment_bytes(layer: nn.Linear | nn.Conv2d, width: int) -> float:
-    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-    return 4.0 * groups * layer.weight[0].numel() ** 2 / blocks(layer, width)
 
 
 def input_moments(
@@ -49,7 +47,7 @@ def input_moments(
     limit: float = math.inf,
     least: int = 0,
 ) -> Measured[Tensor]:
-    """X = E[x xᵀ] as (G·B, I/B, I/B) float32 for each of ``parameters`` that is the weight of a layer (see above).
+    """Return X = E[x xᵀ] (G·B, I/B, I/B) float32 of each of ``parameters`` that is the weight of a layer, by name.
 
     G groups with I inputs each are cut into B blocks so that all X together take about ``limit`` bytes. Each of
     ``runs`` calls the module on some data, until after ``least`` of them every layer has seen five inputs for each
@@ -69,8 +67,8 @@ def input_moments(
         places, parts = inputs.shape[2], blocks(layer, width)
         if places:
             inputs = inputs.reshape(len(inputs) * parts, inputs.shape[1] // parts, places)
-            found = inputs @ inputs.transpose(1, 2)
-            totals[name] = totals[name].add_(found) if name in totals else found
+            moments = inputs @ inputs.transpose(1, 2)
+            totals[name] = totals[name].add_(moments) if name in totals else moments
             counts[name] = counts.get(name, 0) + places
 
     with capture(layers, see) as seen, torch.no_grad():

@@ -1,17 +1,14 @@
-"""Fold normalisation layers into their neighbours where that is exact, keeping the module's own keys.
+"""Fold normalisation layers into their neighbours where that is exact, keeping the module's own keys (docs/method.md).
 
-In eval mode a batch norm is the affine map g·x + b with g = γ/√(σ²+ε) and b = β − μ·g. It is rewritten in place as
-γ = g, β = b, μ = 0, σ² = 1 − ε, and g moves into the convolution or linear layer before it; a layer norm's γ and β move
-into the linear layers after it. What remains of the norm is constant and costs next to nothing in a file, while the
-module computes the same. Neighbours are found by hooks (the very tensor one module returned is what another received,
-each called once); other uses of that tensor cannot be seen by hooks, so every fold is kept only if the outputs agree.
+A batch norm's scale moves into the layer before it, a layer norm's scale and shift into the linear layers after it.
+Neighbours are found by hooks (the very tensor one module returned is what another received, each called once); other
+uses of that tensor cannot be seen by hooks, so every fold is kept only if the outputs agree.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -25,63 +22,40 @@ LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 TOLERANCE = 1e-4  # largest deviation of an output, relative to the largest output
 
 
-@dataclass
-class _Calls:
-    """What one forward pass showed: how often each leaf module was called, and which one's output went into which."""
+def _folds(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> list[list[str]]:
+    """Names of each norm and of the layers its scale may move into, which one forward pass calls once each.
 
-    counts: dict[nn.Module, int] = field(default_factory=dict)  # in the order of their first calls
-    passed: list[tuple[nn.Module, nn.Module]] = field(default_factory=list)
-
-    def once(self, module: nn.Module) -> bool:
-        return self.counts.get(module) == 1
-
-    def after(self, module: nn.Module) -> list[nn.Module]:
-        return [receiver for maker, receiver in self.passed if maker is module]
-
-    def before(self, module: nn.Module) -> list[nn.Module]:
-        return [maker for maker, receiver in self.passed if receiver is module]
-
-
-def _record(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> _Calls:
-    calls = _Calls()
+    These are the layer before a batch norm, those after a layer norm.
+    """
+    counts: dict[nn.Module, int] = {}  # in the order of first calls
+    passed: list[tuple[nn.Module, nn.Module]] = []  # layers one of whose output is the other's input
     made: dict[int, tuple[weakref.ref[Tensor], nn.Module]] = {}  # weak: a pass frees what it no longer needs
 
     def see(call: Call) -> None:
         given, layer = call.input, call.layer
         if isinstance(call.result, Tensor):
-            calls.counts[layer] = calls.counts.get(layer, 0) + 1
+            counts[layer] = counts.get(layer, 0) + 1
             alive, maker = made.get(id(given), (None, layer))
             if alive is not None and alive() is given:
-                calls.passed.append((maker, layer))
+                passed.append((maker, layer))
             made[id(call.result)] = weakref.ref(call.result), layer
 
     kinds = (*LAYERS, _BatchNorm, nn.LayerNorm)
-    with capture({name: layer for name, layer in module.named_modules() if isinstance(layer, kinds)}, see):
+    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, kinds)}
+    with capture(layers, see):
         run(module)
-    return calls
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """One norm and the layers its scale moves into: the one before a batch norm, those after a layer norm."""
-
-    norm: str
-    layers: tuple[str, ...]
-
-
-def _candidates(module: nn.Module, calls: _Calls) -> list[_Fold]:
-    names = {layer: name for name, layer in module.named_modules()}
+    once = {layer: name for name, layer in layers.items() if counts.get(layer) == 1}
     folds = []
-    for norm in calls.counts:
-        if not calls.once(norm):
-            continue
+    for norm in (layer for layer in counts if layer in once):
+        near: list[Any] = []
         if isinstance(norm, _BatchNorm):
-            before = [m for m in calls.before(norm) if isinstance(m, LAYERS) and calls.once(m)]
-            folds += [_Fold(names[norm], (names[m],)) for m in before]
+            near = [m for m, receiver in passed if receiver is norm and m in once and isinstance(m, LAYERS)]
         elif isinstance(norm, nn.LayerNorm) and norm.elementwise_affine and len(norm.normalized_shape) == 1:
-            after = [m for m in calls.after(norm) if isinstance(m, nn.Linear) and calls.once(m)]
-            if after and (norm.bias is None or all(m.bias is not None for m in after)):
-                folds.append(_Fold(names[norm], tuple(names[m] for m in after)))
+            near = [m for maker, m in passed if maker is norm and m in once and isinstance(m, nn.Linear)]
+            if norm.bias is not None and any(m.bias is None for m in near):
+                continue
+        if near:
+            folds.append([once[norm], *map(once.__getitem__, near)])
     return folds
 
 
@@ -94,74 +68,69 @@ def _neutralise(norm: Any) -> None:
     norm.running_var.fill_(1 - norm.eps)
 
 
-def _apply(module: nn.Module, fold: _Fold) -> None:
-    norm: Any = module.get_submodule(fold.norm)
-    layers: list[Any] = [module.get_submodule(name) for name in fold.layers]
-    if isinstance(norm, _BatchNorm):
-        (layer,) = layers
-        scale = norm.weight.double()
-        layer.weight.copy_(layer.weight.double() * scale.reshape(-1, *[1] * (layer.weight.dim() - 1)))
-        if layer.bias is not None:
-            norm.bias.add_(layer.bias.double().mul(scale).to(norm.bias))
-            layer.bias.zero_()
-        norm.weight.fill_(1)
-        return
+def _fold(norm: Any, layers: Sequence[Any]) -> None:
+    """Move a norm's scale, and where it can be its shift, into its neighbours, in place."""
     for layer in layers:
         weight = layer.weight.double()
-        if norm.bias is not None:
-            layer.bias.add_((weight @ norm.bias.double()).to(layer.bias))
-        layer.weight.copy_(weight * norm.weight.double())
+        if isinstance(norm, _BatchNorm):
+            scale = norm.weight.double()
+            layer.weight.copy_(weight * scale.reshape(-1, *[1] * (weight.dim() - 1)))
+            if layer.bias is not None:
+                norm.bias.add_(layer.bias.double().mul(scale).to(norm.bias))
+                layer.bias.zero_()
+        else:
+            if norm.bias is not None:
+                layer.bias.add_((weight @ norm.bias.double()).to(layer.bias))
+            layer.weight.copy_(weight * norm.weight.double())
     norm.weight.fill_(1)
-    if norm.bias is not None:
+    if isinstance(norm, nn.LayerNorm) and norm.bias is not None:
         norm.bias.zero_()
-
-
-def _agree(outputs: Tensor, reference: Tensor) -> bool:
-    return bool((outputs - reference).abs().max() <= TOLERANCE * reference.abs().max().clamp(min=1e-12))
 
 
 @torch.no_grad()
 def fold_norms(
     module: nn.Module, run: Callable[[nn.Module], Tensor], fixed: Collection[str] = ()
 ) -> tuple[nn.Module, Sequence[str]]:
-    """A copy of ``module`` (in eval mode) with norms folded where exact, and the names of the folded norms.
+    """Return a copy of ``module`` (in eval mode) with norms folded where exact, and the names of the folded norms.
 
     ``run(module)`` computes outputs on a few calibration samples; a fold that changes them by more than 1e-4 of the
     largest output is undone. Tensors of the names ``fixed`` stay as they are.
     """
     reference = run(module)
+    closest = TOLERANCE * reference.abs().max().clamp(min=1e-12)
+
+    def agrees(candidate: nn.Module) -> bool:
+        return bool((run(candidate) - reference).abs().max() <= closest)
+
+    def folded(base: nn.Module, folds: Iterable[Sequence[str]]) -> nn.Module | None:
+        trial = twin(base)
+        for norm, *layers in folds:
+            _fold(trial.get_submodule(norm), [trial.get_submodule(name) for name in layers])
+        return trial if agrees(trial) else None
+
     current = twin(module)
     homes = {name.rpartition(".")[0] for name in fixed}  # modules that take no part
-    neutral = [
-        norm
+    neutral = {
+        name: norm
         for name, norm in current.named_modules()
         if isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.affine and name not in homes
-    ]
-    for norm in neutral:
+    }
+    for norm in neutral.values():
         _neutralise(norm)
-    if not _agree(run(current), reference):
-        current = twin(module)  # a batch norm is used in a way that eval mode does not explain: leave all
-        neutral = []
-    calls = _record(current, run)
+    if not agrees(current):
+        current, neutral = twin(module), {}  # a batch norm is used in a way that eval mode does not explain: leave all
     folds = [
         fold
-        for fold in _candidates(current, calls)
-        if _foldable(current.get_submodule(fold.norm), neutral) and homes.isdisjoint((fold.norm, *fold.layers))
+        for fold in _folds(current, run)
+        if homes.isdisjoint(fold) and (fold[0] in neutral or isinstance(current.get_submodule(fold[0]), nn.LayerNorm))
     ]
-    trial = twin(current)
+    together = folded(current, folds)
+    if together is not None:
+        return together, [norm for norm, *_ in folds]
+    kept = []
     for fold in folds:
-        _apply(trial, fold)
-    if _agree(run(trial), reference):
-        return trial, [fold.norm for fold in folds]
-    kept: list[_Fold] = []
-    for fold in folds:
-        trial = twin(current)
-        _apply(trial, fold)
-        if _agree(run(trial), reference):
+        trial = folded(current, [fold])
+        if trial is not None:
             current = trial
-            kept.append(fold)
-    return current, [fold.norm for fold in kept]
-
-
-def _foldable(norm: nn.Module, neutral: Sequence[nn.Module]) -> bool:
-    return isinstance(norm, nn.LayerNorm) or norm in neutral
+            kept.append(fold[0])
+    return current, kept

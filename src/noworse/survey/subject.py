@@ -7,6 +7,7 @@ is handed out as a copy in the layout that the model takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ class Subject:
 
     def __init__(self, task: Task, calib: list[Batch], hold_back: float = 0.0, seed: int = 0) -> None:
         self.task, self.calib, self.seed = task, calib, seed
+        self.forward = task.outputs  # (B, ..., K) in float32 of a module on a batch
         self.shown, self.held_back = data.split(calib, hold_back, seed) if hold_back else (calib, [])
         entries = state_tensors(task.model)
         self.original_bytes = sum(e.tensor.numel() * e.tensor.element_size() for e in entries if e.tied_to is None)
@@ -43,17 +45,13 @@ class Subject:
         self.original(self.probe)
         self.channels_last = task.channels_last(self.probe)
 
-    def forward(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Return outputs (B, ..., K) of ``module`` on a batch in float32, by the task's own function if it has one."""
-        return self.task.outputs(module, batch)
-
     @torch.no_grad()
     def original(self, batch: Batch) -> Tensor:
         """Return the original's outputs (B, ..., K) on a batch; BadInput where they cannot be compared with others."""
         return usable(self.forward(self.teacher, batch), data.batch_size(batch))
 
     def on_probe(self, module: nn.Module) -> Tensor:
-        """Return outputs of ``module`` on a few samples."""
+        """Return outputs (B, ..., K) of ``module`` on a few samples."""
         return self.forward(module, self.probe)
 
     def folded(self) -> tuple[nn.Module, Sequence[str]]:
@@ -75,15 +73,14 @@ class Subject:
 
     def runs(self, module: nn.Module, count: int, at_a_time: int = AT_A_TIME) -> Iterator[Callable[[], Tensor]]:
         """Yield functions that feed the first ``count`` samples to ``module``, a batch each."""
-        for batch in self.samples(count, at_a_time):
-            yield lambda batch=batch: self.forward(module, batch)  # type: ignore[misc]
+        return (run for run, _ in self.sized_runs(module, count, at_a_time))
 
     def sized_runs(
         self, module: nn.Module, count: int, at_a_time: int = AT_A_TIME
     ) -> Iterator[tuple[Callable[[], Tensor], int]]:
-        """The same, each with the number of its samples."""
+        """Yield the same functions, each with the number of its samples."""
         for batch in self.samples(count, at_a_time):
-            yield (lambda batch=batch: self.forward(module, batch)), data.batch_size(batch)  # type: ignore[misc]
+            yield partial(self.forward, module, batch), data.batch_size(batch)
 
     def distance(self, outputs: Tensor, kind: str | None = None, temperature: float = 1.0) -> Distiller:
         """Return the task's distance between outputs (or that of another ``kind``), scaled by the original's."""
