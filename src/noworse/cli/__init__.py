@@ -1,4 +1,4 @@
-"""The command line: ``noworse compress | decompress | inspect | verify | bench``.
+"""The command line: ``noworse compress | quantize | decompose | decompress | inspect | verify | bench``.
 
 Results go to standard output (with ``--json`` as one JSON object), progress and errors to standard error, an error on
 one line. Exit codes: 0 done, 1 unexpected failure (of the caller's own code, say), 2 usage or bad input, 3 target or
@@ -13,13 +13,21 @@ import os
 import sys
 from collections.abc import Sequence
 
-from noworse.cli import bench, compress, decompress, inspect, verify
+from noworse.cli import bench, compress, decompose, decompress, inspect, quantize, verify
 from noworse.cli.text import printable
 from noworse.errors import CorruptFile, NoWorseError, TargetMissed
 
 OK, UNEXPECTED, BAD_INPUT, MISSED, DAMAGED = range(5)
 INTERRUPTED = 130  # as shells have it
-COMMANDS = {"compress": compress, "decompress": decompress, "inspect": inspect, "verify": verify, "bench": bench}
+COMMANDS = {
+    "compress": compress,
+    "quantize": quantize,
+    "decompose": decompose,
+    "decompress": decompress,
+    "inspect": inspect,
+    "verify": verify,
+    "bench": bench,
+}
 EXTRA = frozenset({"torch", "scipy", "rich", "safetensors"})  # packages of noworse[torch]
 
 

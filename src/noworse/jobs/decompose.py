@@ -18,18 +18,20 @@ from torch import Tensor, nn
 
 from noworse.allocate.predict import Predictor
 from noworse.allocate.search import Bisection, look, within
-from noworse.errors import BadInput, MismatchedModule
+from noworse.errors import BadInput, CorruptFile, MismatchedModule
 from noworse.format import File, write
 from noworse.io import Lossless, load_file, load_model
 from noworse.jobs.job import STANDARD, Job, run_of
 from noworse.jobs.progress import show_progress
+from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.attention import Attention, openable
-from noworse.model.factorised import copied, factorised, replace
+from noworse.model.factorised import KINDS, TUCKER, WAYS, Factorised, copied, dense, factorised, replace, replaceable
+from noworse.model.patterns import matching
 from noworse.model.tensors import twin
 from noworse.propose.ranks import choose
 from noworse.propose.ranks.factoring import Chosen, Factoring
-from noworse.propose.ranks.sites import Filter
+from noworse.propose.ranks.sites import Filter, open_attention
 from noworse.propose.strategies import DEFAULT
 from noworse.survey.flops import count_flops
 from noworse.survey.subject import AT_A_TIME, Subject
@@ -52,8 +54,8 @@ BACK_OFF = 0.5  # of what may be lost on calib, after a look that failed
 
 
 @dataclass(frozen=True)
-class Decomposition:
-    """What ``decompose`` returns: the module, the verdict on it, and what was done."""
+class Decomposition(Judged):
+    """The outcome of a decomposition: a module of fewer parameters, the verdict on it, and what was done."""
 
     module: nn.Module
     verdict: Verdict
@@ -65,11 +67,6 @@ class Decomposition:
     samples: int  # of calib
     seconds: float
     settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the module is no worse within the tolerance, or better."""
-        return self.verdict.passed
 
     @property
     def drop(self) -> float:
@@ -113,7 +110,7 @@ def decompose(
     verify: Iterable[Batch],
     out: str | os.PathLike[str] | None = None,
     drop: float | None = None,
-    only: Filter | None = None,
+    only: Filter | Iterable[str] | None = None,
     tolerance: float | str | None = STANDARD,
     options: Options | None = None,
     preset: str = DEFAULT,
@@ -125,10 +122,10 @@ def decompose(
     """Return a copy of ``model`` whose layers are low-rank factors of as few parameters as ``tolerance`` allows.
 
     Arguments are those of ``noworse.compress``. With ``drop`` that share (0 to 1) of the parameters of decomposable
-    weights is removed at the least predicted loss instead. ``only(name, layer)`` tells which layers may be touched.
-    ``out`` is a .nwt file to save it to. ``preset`` is "default", "paper" (LLC as published: linear layers, first
-    order; calib needs its labels), or another weighting of errors: "svd", "fwsvd", "asvd", "svd-llm". Of ``options``
-    the seed, the confidence and the looks count.
+    weights is removed at the least predicted loss instead. ``only``: patterns of the names of layers that may be
+    touched, such as ["blocks.*"], or a function of name and layer. ``out`` is a .nwt file to save the result to.
+    ``preset`` is "default", "paper" (LLC as published: linear layers, first order; calib needs its labels), or another
+    weighting of errors: "svd", "fwsvd", "asvd", "svd-llm". Of ``options`` the seed, the confidence and the looks count.
 
     Raises BadInput for what cannot be used; TargetMissed (with the best result as its report) where ``tolerance`` is
     not met, unless that is None.
@@ -143,7 +140,7 @@ def decompose_task(
     out: str | os.PathLike[str] | None = None,
     *,
     drop: float | None = None,
-    only: Filter | None = None,
+    only: Filter | Iterable[str] | None = None,
     tolerance: float | str | None = STANDARD,
     options: Options | None = None,
     preset: str = DEFAULT,
@@ -156,8 +153,25 @@ def decompose_task(
         raise BadInput(f"drop is {drop!r}: expected a share of the parameters between 0 and 1")
     with run_of(task, tolerance, options, seed, progress) as job:
         job.begin(work, {"verb": "decompose", "drop": drop, "preset": preset, "options": job.options.to_json()})
-        factoring = Factoring(Subject(task, job.calib, HELD_BACK, job.options.seed), only, preset)
+        factoring = _factoring(Subject(task, job.calib, HELD_BACK, job.options.seed), only, preset)
         return job.finish(story(job, factoring, drop), out, Decomposition.save)
+
+
+def _factoring(subject: Subject, only: Filter | Iterable[str] | None, preset: str) -> Factoring:
+    """Survey the layers that ``only`` accepts, or has patterns of, and whose tensors are not to be kept."""
+    open_attention(subject.teacher)
+    names = [name for name, layer in subject.teacher.named_modules() if isinstance(layer, KINDS)]
+    wanted = set(names if only is None or callable(only) else matching(only, names, "no layer for only"))
+    # projections of attention that was opened are parts of one tensor of the caller's
+    sources = {name: {f"{name}.weight", f"{name.rpartition('.')[0]}.in_proj_weight"} for name in wanted}
+    kept = {name for name in wanted if not sources[name].isdisjoint(subject.kept)}
+
+    def accepts(name: str, layer: nn.Module) -> bool:
+        return name in wanted - kept and (not callable(only) or only(name, layer))
+
+    factoring = Factoring(subject, accepts, preset)
+    factoring.sites.alone.update(dict.fromkeys(sorted(kept), "it is kept"))
+    return factoring
 
 
 def story(job: Job, factoring: Factoring, drop: float | None = None) -> Decomposition:
@@ -229,20 +243,37 @@ def _open(module: nn.Module, names: Iterable[str]) -> None:
 
 
 def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
-    """Load a file of ``Decomposition.save`` into ``module``, in place: layers become factors, then all is loaded.
+    """Load a file of ``Decomposition.save`` into ``module``, in place, and return it: layers become factors first.
 
-    MismatchedModule where the file's factors are not of layers of this module.
+    MismatchedModule where the file's factors are not of layers of this module, CorruptFile for a damaged file.
     """
     with File(path) as file:
         ways = file.settings.get("factors", {})
+    lists = isinstance(ways, dict) and all(isinstance(way, list) and way and way[0] in WAYS for way in ways.values())
+    if not lists:
+        raise CorruptFile(f"{path} has factors {ways!r}: expected a list for each layer, of one of {', '.join(WAYS)}")
     tensors = load_file(path)
     _open(module, ways)
     for name, (way, *_) in ways.items():
         parts = [tensors[key] for i in range(3) if (key := f"{name}.{i}.weight") in tensors]
         try:
             layer = module.get_submodule(name)
-            table = isinstance(layer, nn.Embedding)
-            replace(module, layer, factorised(layer, way, [parts[0], parts[1].T] if table else parts[::-1]))
-        except (AttributeError, AssertionError, IndexError, RuntimeError, TypeError) as error:
+            replace(module, layer, _in_factors(layer, way, parts))
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise MismatchedModule(f"{path} has factors of {name!r}, which the module cannot have: {error}") from error
     return load_model(module, path)
+
+
+def _in_factors(layer: nn.Module, way: str, parts: list[Tensor]) -> Factorised:
+    """Return what stands for a layer; an error, of whatever type, where these factors cannot."""
+    reason = replaceable(layer)
+    if reason:
+        raise TypeError(reason)
+    factors = [parts[0], parts[1].T] if isinstance(layer, nn.Embedding) else parts[::-1]
+    flat = [factor.to("meta") for factor in factors]
+    shape = (flat[0] @ flat[1]).shape if isinstance(layer, nn.Embedding) else dense(way, flat).shape
+    expected: Any = layer.weight
+    if shape != expected.shape or len(parts) != (3 if way == TUCKER else 2):
+        found = " x ".join(str(tuple(part.shape)) for part in parts)
+        raise ValueError(f"factors of shapes {found} make {tuple(shape)}, expected {tuple(expected.shape)}")
+    return factorised(layer, way, factors)

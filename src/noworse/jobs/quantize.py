@@ -8,6 +8,7 @@ docs/quantize.md.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ from noworse.format import File, write
 from noworse.io import Lossless, load_model
 from noworse.jobs.job import STANDARD, Job, run_of
 from noworse.jobs.progress import show_progress
+from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
 from noworse.propose.bits.costs import TRUE
@@ -51,8 +53,8 @@ BACK_OFF = 0.05  # of all bits that a look that failed adds
 
 
 @dataclass(frozen=True)
-class Quantization:
-    """What ``quantize`` returns: a float32 module that computes as the integers would, the verdict, what was done."""
+class Quantization(Judged):
+    """The outcome of a quantisation: a float32 module that computes as integers would, the verdict, what was done."""
 
     module: nn.Module
     verdict: Verdict
@@ -62,11 +64,6 @@ class Quantization:
     samples: int  # of calib
     seconds: float
     settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the module is no worse within the tolerance, or better."""
-        return self.verdict.passed
 
     @property
     def mean_bits(self) -> float:
@@ -90,7 +87,8 @@ class Quantization:
 
     def to_json(self) -> str:
         """Return all but the module and its codes as one JSON object."""
-        told = {"mean_bits": self.mean_bits, "table": [asdict(row) for row in self.table], "left_alone": self.alone}
+        table = [asdict(row) | {"cost": None if math.isnan(row.cost) else row.cost} for row in self.table]
+        told = {"mean_bits": self.mean_bits, "table": table, "left_alone": self.alone}
         told |= {"verdict": asdict(self.verdict), "samples": self.samples, "seconds": self.seconds}
         return json.dumps({**told, "settings": self.settings})
 

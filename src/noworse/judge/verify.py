@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,11 @@ from noworse.task import data as batches_of
 from noworse.task.data import Batch
 from noworse.task.task import Loss, Task
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from noworse.task.task import Extras
+
 
 def verify(
     path: str | Path,
@@ -39,7 +44,7 @@ def verify(
     look: int = 1,
     looks: int = 1,
     confidence: float = 0.95,
-    **extras: Any,
+    **extras: Unpack[Extras],
 ) -> Verdict:
     """Judge the .nwt file at ``path`` against the original ``model`` on held-out ``data`` of at least 30 samples.
 
