@@ -17,8 +17,7 @@ from noworse.datafree.slope import Choice, Curve
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
 from noworse.format import METADATA, packed_size, write
-from noworse.task.sized import Sized
-from noworse.task.target import parse_target
+from noworse.task.target import Sized, parse_target
 
 
 @dataclass(frozen=True)

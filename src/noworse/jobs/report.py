@@ -10,7 +10,7 @@ from noworse.errors import BadInput
 from noworse.format import File
 from noworse.format.atomic import atomic_file
 from noworse.judge.verdict import Verdict
-from noworse.task.sized import Sized
+from noworse.task.target import Sized
 
 
 class Judged:
