@@ -19,15 +19,7 @@ from noworse.errors import CorruptFile, NoWorseError, TargetMissed
 
 OK, UNEXPECTED, BAD_INPUT, MISSED, DAMAGED = range(5)
 INTERRUPTED = 130  # as shells have it
-COMMANDS = {
-    "compress": compress,
-    "quantize": quantize,
-    "decompose": decompose,
-    "decompress": decompress,
-    "inspect": inspect,
-    "verify": verify,
-    "bench": bench,
-}
+COMMANDS = (compress, quantize, decompose, decompress, inspect, verify, bench)
 EXTRA = frozenset({"torch", "scipy", "rich", "safetensors"})  # packages of noworse[torch]
 
 
@@ -81,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     common.add_argument("--debug", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, command in COMMANDS.items():
+    for command in COMMANDS:
+        name = command.__name__.rpartition(".")[2]
         own = commands.add_parser(name, parents=[common], help=command.HELP, description=command.HELP)
         command.add_arguments(own)
         own.set_defaults(run=command.run)

@@ -78,25 +78,28 @@ class Decomposition(Judged):
         """Share of the parameters of the weights that were looked at that is gone."""
         return 1 - self.decomposable[1] / self.decomposable[0]
 
+    @property
+    def factors(self) -> dict[str, list[Any]]:
+        """How each layer that was replaced is taken apart ("flat", "spatial", "tucker"), and its ranks."""
+        return {name: [candidate.way, *candidate.ranks] for name, candidate in self.chosen.items()}
+
     def save(self, path: str | Path) -> int:
         """Write the module's tensors bit for bit, and which layers are factors, to a .nwt file; return its bytes."""
-        ways = {name: [candidate.way, *candidate.ranks] for name, candidate in self.chosen.items()}
-        settings = {**self.settings, "method": "decompose", "factors": ways}
+        settings = {**self.settings, "method": "decompose", "factors": self.factors}
         return write(path, Lossless(self.module.state_dict()), settings, self.verdict.record(), coder="auto")
 
     def to_json(self) -> str:
         """Return all but the module as one JSON object."""
-        told = {"chosen": {name: [c.way, *c.ranks] for name, c in self.chosen.items()}, "left_alone": self.alone}
-        told |= {"parameters": self.parameters, "decomposable": self.decomposable, "flops": self.flops}
-        told |= {"verdict": asdict(self.verdict), "samples": self.samples, "seconds": self.seconds}
-        return json.dumps({**told, "drop": self.drop, "settings": self.settings})
+        told = {"chosen": self.factors, "left_alone": self.alone, "parameters": self.parameters, "drop": self.drop}
+        told |= {"decomposable": self.decomposable, "flops": self.flops, "verdict": asdict(self.verdict)}
+        return json.dumps({**told, "samples": self.samples, "seconds": self.seconds, "settings": self.settings})
 
     def __str__(self) -> str:
-        ranks = ", ".join(f"{n}: {'x'.join(map(str, c.ranks))} ({c.way})" for n, c in self.chosen.items()) or "none"
+        ranks = ", ".join(f"{n}: {'x'.join(map(str, ranks))} ({way})" for n, (way, *ranks) in self.factors.items())
         lines = [
             f"{self.parameters[1]:,} of {self.parameters[0]:,} parameters ({100 * self.drop:.1f} % dropped), "
             f"{self.flops[1]:,} of {self.flops[0]:,} operations per sample ({self.seconds:.0f} s)",
-            f"ranks: {ranks}",
+            f"ranks: {ranks or 'none'}",
         ]
         lines += [f"left alone: {name}, {reason}" for name, reason in self.alone.items()]
         return "\n".join([*lines, str(self.verdict)])
@@ -182,15 +185,17 @@ def story(job: Job, factoring: Factoring, drop: float | None = None) -> Decompos
         raise BadInput(f"drop was given with the preset {factoring.preset!r}, {expected}")
     looks = job.options.looks if drop is None and not by_itself else 1
     job.tell("curvature of layers and the loss of every rank")
-    if by_itself:
-        results: Iterator[tuple[nn.Module, Chosen]] = iter([factoring.by_itself()])
-    elif drop is not None:
-        results = iter([factoring.at_drop(drop)])
-    else:
-        results = (_search(job, factoring, MEMORISED * job.limit * BACK_OFF**number) for number in range(looks))
+
+    def choice(number: int) -> tuple[nn.Module, Chosen]:
+        if by_itself:
+            return factoring.by_itself()
+        if drop is not None:
+            return factoring.at_drop(drop)
+        return _search(job, factoring, MEMORISED * job.limit * BACK_OFF ** (number - 1))
 
     def modules() -> Iterator[tuple[int, tuple[nn.Module, Chosen, nn.Module]]]:
-        for number, (trial, chosen) in enumerate(results, 1):
+        for number in range(1, looks + 1):
+            trial, chosen = choice(number)
             yield number, (trial, chosen, finished(job.task.model, trial, chosen))
 
     (trial, chosen, module), verdict = look(modules(), lambda made, number: job.judge(made[2], number, looks), looks)
@@ -226,20 +231,19 @@ def _flops(subject: Subject, module: nn.Module) -> int:
 
 def finished(model: nn.Module, trial: nn.Module, chosen: Chosen) -> nn.Module:
     """Return a copy of the caller's model, in its own dtype and mode, with the factors of ``trial``."""
-    module = twin(model)
-    _open(module, chosen)
+    module = _opened(twin(model), chosen)
     for name in chosen:
         old: Any = module.get_submodule(name)
         replace(module, old, copied(trial.get_submodule(name), old))
     return module
 
 
-def _open(module: nn.Module, names: Iterable[str]) -> None:
-    """Give multi-head attention layers that hold any of these layers projections of their own."""
+def _opened(module: nn.Module, names: Iterable[str]) -> nn.Module:
+    """The module, whose multi-head attention layers that hold any of these layers have projections of their own."""
     for name, layer in list(module.named_modules()):
         if openable(layer) and any(other.startswith(f"{name}.") for other in names):
-            assert isinstance(layer, nn.MultiheadAttention)
             replace(module, layer, Attention(layer))
+    return module
 
 
 def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
@@ -253,7 +257,7 @@ def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
     if not lists:
         raise CorruptFile(f"{path} has factors {ways!r}: expected a list for each layer, of one of {', '.join(WAYS)}")
     tensors = load_file(path)
-    _open(module, ways)
+    _opened(module, ways)
     for name, (way, *_) in ways.items():
         parts = [tensors[key] for i in range(3) if (key := f"{name}.{i}.weight") in tensors]
         try:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,11 +77,9 @@ class Quantization(Judged):
 
     def save(self, path: str | Path) -> int:
         """Write weights as integer codes and activation ranges to a .nwt file, and return its bytes."""
-        items: dict[str, Representation] = {}
         lossless = Lossless(self.module.state_dict())
         codes = {p.name: p.representation for p in self.proposals}
-        for name in lossless:
-            items[name] = codes.get(name) or lossless[name]
+        items: dict[str, Representation] = {name: codes.get(name) or lossless[name] for name in lossless}
         settings = {**self.settings, "activations": to_settings(activation_ranges(self.module))}
         return write(path, items, settings, self.verdict.record(), coder="auto")
 
@@ -162,22 +160,20 @@ def quantize_task(
 
 def story(job: Job, net: Priced, bits: Bits | None = None) -> Quantization:
     """Quantise a surveyed net, which may be used again: what it has measured it keeps."""
-    begin = time.monotonic()
+    begin, looks = time.monotonic(), job.options.looks if bits is None else 1
     job.tell("propose bits and measure what they cost")
-    looks = job.options.looks if bits is None else 1
-    choices = _search(job, net) if bits is None else iter([net.asked(bits)])  # allocate
 
     def modules() -> Iterator[tuple[int, tuple[list[Proposal], nn.Module]]]:
+        choices = _search(job, net) if bits is None else [net.asked(bits)]  # allocate
         for number, chosen in enumerate(choices, 1):
             yield number, (chosen, net.build(chosen))  # round weights and inputs, correct biases
 
     (chosen, module), verdict = look(modules(), lambda made, number: job.judge(made[1], number, looks), looks)
-    settings = {"method": "quantize", "preset": net.preset, "cost": net.cost, "tolerance": str(job.tolerance)}
-    asked = bits if bits is None or isinstance(bits, (int, float)) else dict(bits)
-    return Quantization(
-        module, verdict, net.table(chosen), net.survey.alone, chosen, job.calib_samples, time.monotonic() - begin,
-        {**settings, "seed": net.subject.seed, "bits": asked},
-    )  # fmt: skip
+    settings: dict[str, Any] = {"method": "quantize", "preset": net.preset, "cost": net.cost}
+    asked = dict(bits) if isinstance(bits, Mapping) else bits
+    settings |= {"tolerance": str(job.tolerance), "seed": net.subject.seed, "bits": asked}
+    table, alone, seconds = net.table(chosen), net.survey.alone, time.monotonic() - begin
+    return Quantization(module, verdict, table, alone, chosen, job.calib_samples, seconds, settings)
 
 
 def _search(job: Job, net: Priced) -> Iterator[list[Proposal]]:
@@ -191,10 +187,7 @@ def _search(job: Job, net: Priced) -> Iterator[list[Proposal]]:
         job.tell(f"search {number}/{BISECTIONS}")
         trials[mean] = allocate(choices, mean * count)
 
-    def bound() -> float:
-        return predictor.bound(net.build(net.pick(trials[line.at])))
-
-    within(line, attempt, bound, MARGIN * job.limit, BISECTIONS)
+    within(line, attempt, lambda: predictor.bound(net.build(net.pick(trials[line.at]))), MARGIN * job.limit, BISECTIONS)
     best = [len(row) - 1 for row in net.proposals] if line.best is None else trials[line.best]
     best = net.settled(choices.size(best))
     yield net.pick(best)
