@@ -19,6 +19,7 @@ class Net:
 
 
 BASE: dict[str, Any] = {"temperature": 1.0, "damping": 0.01}  # the defaults before these tables; now 2 and 0.2
+LONG: dict[str, Any] = {"iterations": 600, "temperature": 2.0, "damping": 0.2}  # the defaults, as long as results are
 NETS = {
     "resnet20": Net("ResNet-20", 30.0, {"iterations": 100, **BASE}),
     "lenet5": Net("LeNet-5", 40.0, {"iterations": 150, **BASE}),
@@ -106,6 +107,11 @@ GROUPS = {
             Case("also on weights", _plugin("rate", "soft", on_weights=True), seeds=2),
         ),
         ("resnet20", "lenet5"),
+    ),
+    "entropy_length": Group(
+        "The entropy term at production length, against scaling all steps alike",
+        (Case("600 iterations", LONG), Case("600 iterations, no entropy term", {**LONG, "entropy_term": False})),
+        ("resnet20", "vit_tiny", "lenet5"),
     ),
     "objective": Group(
         "What tuning lowers: distillation of outputs (KL in the baseline) and features, the loss on labels",

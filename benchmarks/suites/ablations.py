@@ -138,7 +138,7 @@ SUITE = Suite(
     "ablations",
     __doc__,
     {group: partial(rows_of, group) for group in GROUPS},
-    quick=("channels",),
+    quick=("entropy",),
     arguments=lambda parser: parser.add_argument("--known", type=Path, help="take trials that this file holds as done"),
 )
 

@@ -102,10 +102,10 @@ def compress_task(
     with together() if options.parallel else nullcontext(ALONE) as ranks, Output(out, ranks) as output:
         job = Job(task, tolerance, options, ranks, progress)
         job.begin(work, {"options": options.to_json(), "target": target})
-        terms = Terms(options, job.progress, ranks, job.work)
         with torch.random.fork_rng(devices=[]):  # augment may draw from torch's generator; the caller's stays
             torch.default_generator.manual_seed(options.seed)
-            report = _story(job, output, terms, target, begin)
+            draft, verdict = _story(job, output, target)
+            report = _report(job, output, draft, verdict, begin)
         if job.refuses(report.verdict):
             missed = TargetMissed(f"the tolerance was not met: {report.verdict}", report, output.content())
             job.work.clean()
@@ -115,14 +115,14 @@ def compress_task(
     return report
 
 
-def _story(job: Job, output: Output, terms: Terms, target: float | str | None, begin: float) -> Report:
+def _story(job: Job, output: Output, target: float | str | None) -> tuple[Draft, Verdict]:
     """Make a file of the target size, or the smallest within the tolerance, beside its name, and judge it."""
-    options, looks = terms.options, 1 if target is not None else terms.options.looks
-    terms = terms.expecting(job.expected(looks))
+    options, looks = job.options, 1 if target is not None else job.options.looks
+    terms = Terms(options, job.progress, job.ranks, job.work, job.expected(looks))
     subject = Subject(job.task, job.calib, 0.0 if target is not None else options.development, options.seed)
     dense = Draft(subject, terms)  # survey every tensor, and propose a grid for each
     if target is None:
-        draft, budget = _search(job, dense)
+        draft, budget = _search(job, dense)  # allocate, tune a little and predict, a few times
         size = None
     else:
         size = _size(target, dense)
@@ -134,26 +134,10 @@ def _story(job: Job, output: Output, terms: Terms, target: float | str | None, b
             bits = budget * BACK_OFF ** (number - 1)
             if f"look {number}" not in job.work.notes:
                 _tune(draft, bits, options.iterations, "tune" if looks == 1 else f"tune, look {number}", looks == 1)
-                items = land(draft, size or int(bits / 8 / AIM))
-                job.tell("write and verify")
-                job.ranks.lead(lambda: output.write(items, draft.settings, options.coder))  # noqa: B023
+                _write(job, output, draft, size or int(bits / 8 / AIM))
                 yield number, draft
 
-    def judge(draft: Draft, number: int) -> Verdict:
-        verdict, judged.size = _judge(job, output, draft, number, looks)
-        if not verdict.passed:
-            job.work.note(f"look {number}", verdict.record)
-        return verdict
-
-    judged = Judged()
-    draft, verdict = look(files(), judge, looks)
-    return _report(job, output, draft, verdict, judged.size, begin)
-
-
-class Judged:
-    """The size of the file that was judged last, in bytes."""
-
-    size = 0
+    return look(files(), lambda draft, number: _judge(job, output, draft, number, looks), looks)
 
 
 def _search(job: Job, dense: Draft) -> tuple[Draft, float]:
@@ -196,24 +180,34 @@ def _tune(draft: Draft, budget: float, iterations: int, stage: str, last: bool =
     draft.tuner.run(budget, iterations, stage)
 
 
-def _judge(job: Job, output: Output, draft: Draft, number: int, looks: int) -> tuple[Verdict, int]:
-    """The verdict on the file as it was written, decoded into the user's class, and its size with the verdict in it."""
+def _write(job: Job, output: Output, draft: Draft, size: int) -> None:
+    """Write the draft to a file of at most ``size`` bytes that is not published yet."""
+    items = land(draft, size)
+    job.tell("write and verify")
+    job.ranks.lead(lambda: output.write(items, draft.settings, job.options.coder))
 
-    def judged() -> list[Any]:
+
+def _judge(job: Job, output: Output, draft: Draft, number: int, looks: int) -> Verdict:
+    """The verdict on the file as it was written, decoded into the user's class; the file then holds it."""
+
+    def judged() -> str:
         if looks == 1:  # two further models are to be held: the decoded tensors, and the module they go into
             draft.release()
-        candidate = load_model(twin(job.task.model), output.partial)
-        verdict = job.judge(candidate, number, looks)
-        return [verdict.to_json(), restamp(output.partial, verdict.record())]
+        verdict = job.judge(load_model(twin(job.task.model), output.partial), number, looks)
+        restamp(output.partial, verdict.record())
+        return verdict.to_json()
 
-    text, size = job.ranks.lead(judged)
-    return Verdict.from_json(text), size
+    verdict = Verdict.from_json(job.ranks.lead(judged))
+    if not verdict.passed and number < looks:  # after the last one there is nothing to go on to
+        job.work.note(f"look {number}", verdict.record)
+    return verdict
 
 
-def _report(job: Job, output: Output, draft: Draft, verdict: Verdict, size: int, begin: float) -> Report:
+def _report(job: Job, output: Output, draft: Draft, verdict: Verdict, begin: float) -> Report:
+    size = job.ranks.lead(lambda: output.partial.stat().st_size)
     seconds, spent = job.ranks.agree([time.monotonic() - begin, draft.tuner.seconds])
+    ranks = draft.plan.ranks() if job.options.methods == "auto" else None
     return Report(
         str(output.path), size, draft.subject.original_bytes, verdict, seconds, draft.settings, tuple(draft.folded),
-        tuple(draft.survey.unused), spent, draft.plan.ranks() if draft.terms.options.methods == "auto" else None,
-        draft.plan.families(),
+        tuple(draft.survey.unused), spent, ranks, draft.plan.families(),
     )  # fmt: skip

@@ -45,10 +45,6 @@ class Terms:
     work: Work = NOWHERE
     verdict: Mapping[str, Any] | None = None  # what measurements of a file take its verdict to be
 
-    def expecting(self, verdict: Mapping[str, Any]) -> Terms:
-        """Return the same terms for files that end with a verdict of this length."""
-        return replace(self, verdict=verdict)
-
     def trial(self) -> Terms:
         """Return the same terms for a draft that is only tried: no checkpoint is of it."""
         return replace(self, work=NOWHERE)

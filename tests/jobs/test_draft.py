@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import noworse as nw
+from noworse.errors import BadInput
+from noworse.format import write
+from noworse.jobs.draft import Draft, Terms
+from noworse.jobs.planning import allocated
+from noworse.propose.ranks.student import Plan
+from noworse.survey.subject import Subject
+from noworse.tune.options import Options
+from tests.tiny import ConvNet, Odd, mlp, task
+
+
+def draft(model: torch.nn.Module, *shape: int, **options: object) -> Draft:
+    job = task(model, *shape)
+    return Draft(Subject(job, list(job.calib)), Terms(Options(**options)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("model", "shape"), [(mlp(), ()), (ConvNet(), (1, 12, 12)), (Odd(), ())])
+def test_a_draft_measures_the_file_that_it_would_write(
+    model: torch.nn.Module, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    made = draft(model, *shape)
+    made.start(4.0 * made.grids.count)
+    path = tmp_path / "x.nwt"
+    assert write(path, made.items(), made.settings, coder="auto") == made.measure()
+    assert list(made.items()) == list(model.state_dict())
+    loaded = nw.load_file(path)
+    assert all(loaded[name].shape == value.shape for name, value in model.state_dict().items())
+
+
+def test_nothing_smaller_than_the_floor_may_be_asked_for() -> None:
+    made = draft(mlp(), layer_bits={"0.weight": (2.0, 3.0)})
+    floors = 2.0 * 20 * 64 / 8
+    assert made.least() == pytest.approx(1.02 * (made.floor() + floors))
+    made.check_reachable(int(made.least()) + 1, "target")
+    with pytest.raises(BadInput, match=r"are needed even with every weight pruned but the floors of layer_bits"):
+        made.check_reachable(int(made.least()) - 1, "target 99")
+
+
+def test_distortion_is_what_rounding_does_to_the_outputs() -> None:
+    made = draft(mlp())
+    losses = []
+    for bits in (8.0, 4.0, 2.0):
+        made.start(bits * made.grids.count)
+        losses.append(made.distortion())
+    assert losses == sorted(losses)
+    assert losses[0] < 1e-3 < losses[2]
+
+
+def test_a_plan_with_factors_shares_the_survey_of_all_that_it_leaves_alone() -> None:
+    model = torch.nn.Sequential(
+        torch.nn.Linear(20, 96), torch.nn.ReLU(), torch.nn.Linear(96, 96), torch.nn.Linear(96, 4)
+    )
+    dense = draft(model.eval(), methods="auto")
+    assert list(dense.survey.analyses) == ["2"]
+    planned = Draft(dense.subject, dense.terms, Plan(dense.survey.analyses, {"2": ("flat", 12)}), dense.survey)
+    assert planned.survey.layers["0.weight"] is dense.survey.layers["0.weight"], "moments are not taken again"
+    assert set(planned.survey.sensitivity) - set(dense.survey.sensitivity) == {"2.0.weight", "2.1.weight", "2.1.bias"}
+    assert planned.survey.sensitivity["2.1.bias"] == dense.survey.sensitivity["2.bias"]
+    assert set(planned.items()) == set(model.state_dict()), "the file knows no factors by name"
+
+
+def test_without_analyses_there_is_nothing_to_plan() -> None:
+    made = draft(mlp())
+    assert allocated(made, 1e4, "plan") is made
+
+
+def test_a_released_draft_still_tells_its_report() -> None:
+    made = draft(ConvNet(), 1, 12, 12)
+    made.start(4.0 * made.grids.count)
+    made.release()
+    assert made.survey.unused == []
+    assert list(made.folded) == ["bn1", "bn2"]
+    assert made.plan.ranks() == {}
