@@ -234,6 +234,10 @@ def test_settings_are_honoured(tmp_path):
     assert str(again.chosen) == str(found.chosen)
     assert (tmp_path / "d.nwt").read_bytes() == (tmp_path / "e.nwt").read_bytes()
     write_checkpoint(tmp_path / NAME, {}, {"prints": {"verb": "compress"}, "notes": {}, "position": None})
+    stages.clear()
+    with pytest.raises(BadInput, match="cannot write"):
+        decompose_task(task, tmp_path / "nowhere" / "x.nwt", progress=lambda step: stages.append(step.stage))
+    assert not stages, "before any work is done"
     with pytest.raises(BadInput, match="holds another run"):
         decompose_task(task, drop=0.4, work=tmp_path, progress=None)
 

@@ -359,6 +359,10 @@ def test_settings_are_honoured(tmp_path: Path) -> None:
     assert again.table == found.table
     assert (tmp_path / "q.nwt").read_bytes() == (tmp_path / "r.nwt").read_bytes()
     write_checkpoint(tmp_path / NAME, {}, {"prints": {"verb": "compress"}, "notes": {}, "position": None})
+    stages.clear()
+    with pytest.raises(BadInput, match="cannot write"):
+        quantize_task(job, tmp_path / "nowhere" / "x.nwt", progress=lambda step: stages.append(step.stage))
+    assert not stages, "before any work is done"
     with pytest.raises(BadInput, match="holds another run"):
         quantize_task(job, bits=4, work=tmp_path, progress=None)
 

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Measure the file, or one made of it, and print what was measured."""
     from noworse.report.bench import measure
 
     if arguments.rounds < 1:

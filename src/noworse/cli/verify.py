@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read_verdict(path: str) -> Verdict | None:
-    """The verdict that a file stores, if any; CorruptFile where it is none."""
+    """Return the verdict that a file stores, if any; CorruptFile where it is none."""
     with File(path) as file:
         record = file.verdict
     if record is None:

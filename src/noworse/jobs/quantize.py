@@ -25,6 +25,7 @@ from noworse.errors import BadInput
 from noworse.format import File, write
 from noworse.io import Lossless, load_model
 from noworse.jobs.job import STANDARD, Job, run_of
+from noworse.jobs.output import require_writable
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
@@ -146,11 +147,10 @@ def quantize_task(
     work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
 ) -> Quantization:
-    """Quantise the model of a task, as ``quantize`` does; ``cost`` other than "loss" allocates as others do.
-
-    These are "mse", "trace" and "fisher".
-    """
+    """Quantise the model of a task, as ``quantize`` does; ``cost``: "loss", or as others allocate, see ``COSTS``."""
     rounded = _activation_bits(activations)
+    if out is not None:
+        require_writable(out)
     with run_of(task, tolerance, options, seed, progress) as job:
         asked = {"verb": "quantize", "bits": bits, "activations": rounded, "preset": preset, "cost": cost}
         job.begin(work, {**asked, "options": job.options.to_json()})
@@ -195,7 +195,7 @@ def _search(job: Job, net: Priced) -> Iterator[list[Proposal]]:
 
 
 def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
-    """Load a file of ``Quantization.save`` into ``module``, in place: weights, and hooks that round layer inputs."""
+    """Load a file of ``Quantization.save`` into ``module``, in place, and return it, with hooks that round inputs."""
     with File(path) as file:
         ranges = from_settings(file.settings.get("activations", {}))
     return attach(load_model(module, path).eval(), ranges)

@@ -192,7 +192,7 @@ def checked(data: Iterable[Batch], what: str) -> Iterator[Batch]:
 
 
 def require(samples: int, what: str, minimum: int) -> None:
-    """BadInput unless there are at least ``minimum`` samples."""
+    """Raise BadInput unless there are at least ``minimum`` samples."""
     if samples < minimum:
         found = f"holds {samples} sample{'s' * (samples != 1)}" if samples else "is empty"
         raise BadInput(f"{what} {found}: expected at least {minimum} samples")
