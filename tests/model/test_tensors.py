@@ -97,3 +97,49 @@ def test_a_twin_of_a_module_that_keeps_what_it_computed() -> None:
     assert torch.equal(twin(normed)(x), normed(x))
     with pytest.raises(BadInput, match="scripted or traced"):
         twin(torch.jit.trace(nn.Linear(3, 2), x))
+
+
+class TiedByData(nn.Module):
+    """Two parameters, one storage: the idiom of many old language models; and a buffer that is another's memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.head = nn.Embedding(30, 8), nn.Linear(8, 30, bias=False)
+        self.head.weight.data = self.embed.weight.data
+        self.register_buffer("table", torch.arange(5.0))
+        self.register_buffer("alias", self.table)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("share", [False, True])
+def test_ties_by_storage_stay_ties_in_copies(dtype: torch.dtype, share: bool) -> None:
+    model = TiedByData()
+    if dtype != torch.float32:
+        model.head.weight.data = model.embed.weight.data = model.embed.weight.data.to(dtype)
+    for copied in (twin(model), float32_copy(model, share)):
+        assert copied.head.weight is copied.embed.weight  # type: ignore[union-attr]
+        tied = {entry.name: entry.tied_to for entry in state_tensors(copied)}
+        assert tied == {"embed.weight": None, "head.weight": "embed.weight", "table": None, "alias": "table"}
+    assert model.head.weight is not model.embed.weight, "the caller's model is as it was"
+
+
+def test_parameters_that_share_memory_in_other_shapes_are_refused() -> None:
+    class Transposed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enc, self.dec = nn.Linear(32, 24, bias=False), nn.Linear(24, 32, bias=False)
+            self.dec.weight = nn.Parameter(self.enc.weight.data.t())
+
+    with pytest.raises(BadInput, match=r"'enc.weight' and 'dec.weight' share memory in different shapes or orders"):
+        state_tensors(Transposed())
+
+
+def test_parameters_cut_from_one_vector_are_no_ties() -> None:
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            flat = torch.randn(4, 20)
+            self.a, self.b = nn.Parameter(flat[:, :8]), nn.Parameter(flat[:, 8:])
+
+    assert [entry.tied_to for entry in state_tensors(Cut())] == [None, None]

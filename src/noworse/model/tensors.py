@@ -44,15 +44,17 @@ def state_tensors(module: nn.Module) -> list[StateTensor]:
     """
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     seen: dict[tuple[object, ...], str] = {}
+    owners: dict[int, list[tuple[str, Tensor]]] = {}
     found = []
     for name, tensor in module.state_dict(keep_vars=True).items():
         if not isinstance(tensor, Tensor):
             raise BadInput(f"state entry {name!r} is a {type(tensor).__name__}: expected tensors only")
         tied = None
         if tensor.numel():
-            key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()))
-            tied = seen.get(key)
-            seen.setdefault(key, name)
+            tied = seen.get(_memory(tensor))
+            seen.setdefault(_memory(tensor), name)
+            if tied is None and name in parameters:
+                _refuse_overlap(name, tensor, owners)
         if name in parameters and tensor.is_floating_point():
             wide = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()
             bad = int((~torch.isfinite(wide)).sum())
@@ -62,6 +64,31 @@ def state_tensors(module: nn.Module) -> list[StateTensor]:
     if not any(entry.is_grid for entry in found):
         raise BadInput("the model has no floating-point parameter to compress")
     return found
+
+
+def _memory(tensor: Tensor) -> tuple[object, ...]:
+    """What tensors agree in that are the same memory seen in the same way."""
+    return tensor.data_ptr(), tensor.device, tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
+
+
+def _refuse_overlap(name: str, tensor: Tensor, owners: dict[int, list[tuple[str, Tensor]]]) -> None:
+    """BadInput where a parameter shares elements with another one that sees them differently (a transposed tie)."""
+    if tensor.layout != torch.strided or tensor.device.type == "meta":
+        return
+    others = owners.setdefault(tensor.untyped_storage().data_ptr(), [])
+    for other, view in others:
+        if bool(torch.isin(_places(tensor), _places(view)).any()):
+            expected = "expected ties of one shape, or memory of their own"
+            raise BadInput(f"parameters {other!r} and {name!r} share memory in different shapes or orders: {expected}")
+    others.append((name, tensor))
+
+
+def _places(tensor: Tensor) -> Tensor:
+    """The offsets in its storage of all elements of a tensor, in bytes."""
+    places = torch.full(tuple(tensor.shape), int(tensor.storage_offset()), dtype=torch.int64)
+    for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        places += (torch.arange(size) * stride).reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
+    return places.flatten() * tensor.element_size()
 
 
 def kept_tensors(entries: Sequence[StateTensor], patterns: Iterable[str]) -> set[str]:
@@ -81,8 +108,9 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def twin(module: M, known: Mapping[int, object] | None = None) -> M:
-    """A deep copy of a module; tensors of a forward pass that it keeps are copied without their graph.
+    """Return a deep copy of a module; tensors of a forward pass that it keeps are copied without their graph.
 
+    Tensors that are the same memory in the original, tied through ``.data`` perhaps, are one tensor in the copy.
     ``known`` gives what stands for objects, by their ids, in place of copies. BadInput for scripted modules.
     """
     if isinstance(module, torch.jit.ScriptModule):
@@ -92,6 +120,12 @@ def twin(module: M, known: Mapping[int, object] | None = None) -> M:
         for leaf in pytree.tree_leaves(vars(owner)):
             if isinstance(leaf, Tensor) and not leaf.is_leaf:
                 memo[id(leaf)] = leaf.detach().clone()
+    homes: dict[tuple[object, ...], Tensor] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.numel() and tensor.layout == torch.strided and tensor.device.type != "meta":
+            home = homes.setdefault((type(tensor), *_memory(tensor)), tensor)
+            if home is not tensor:
+                memo[id(tensor)] = copy.deepcopy(home, memo)
     return copy.deepcopy(module, memo)
 
 

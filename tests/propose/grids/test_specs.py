@@ -31,3 +31,24 @@ def test_tensors_without_a_grid_are_stored_in_their_own_dtype() -> None:
     assert found["2.weight"] == Tied("0.weight", (3, 3), "float64")
     assert found["0.bias"].dtype == "float64"
     assert set(found) == {entry.name for entry in entries} - {"0.weight", "1.weight"}
+
+
+def test_what_folding_did_not_change_goes_through_bit_for_bit() -> None:
+    """Tensors pass through float32 copies; what is stored is the caller's, in float64 or with NaN in it."""
+
+    class Odd(nn.Module):
+        def __init__(self, dtype: torch.dtype) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+            self.register_buffer("huge", torch.tensor([1e300, -1e-300, torch.nan], dtype=dtype))
+            self.register_buffer("changed", torch.ones(3, dtype=dtype))
+            self.gain = nn.Parameter(torch.tensor(1 + 1e-12, dtype=dtype), requires_grad=False)
+
+    given, student = Odd(torch.float64), Odd(torch.float32)
+    student.changed += 0.5  # as folding does
+    originals = {entry.name: entry.tensor.detach() for entry in state_tensors(given)}
+    fixed = fixed_items(state_tensors(student), originals, (), ("layer.weight", "layer.bias"))
+    stored = {name: item.storage() for name, item in fixed.items()}
+    assert stored["huge"].tobytes() == given.huge.numpy().tobytes()
+    assert float(stored["gain"].item()) == 1 + 1e-12
+    assert stored["changed"].tolist() == [1.5, 1.5, 1.5]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from noworse.errors import BadInput
@@ -40,13 +41,21 @@ def fixed_items(
     """How tensors without a grid are stored; those of the names ``kept`` as they were given."""
     fixed: dict[str, Representation] = {}
     for entry in entries:
-        original = originals[entry.name]
-        tensor = original if entry.name in kept else entry.tensor.detach().to(original.dtype)
+        original, own = originals[entry.name], entry.tensor.detach()
+        given = entry.name in kept or _same_bits(own, original.to(own.dtype))  # not changed by folding
+        tensor = original if given else own.to(original.dtype)
         if entry.tied_to is not None:
             fixed[entry.name] = Tied(entry.tied_to, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
         elif entry.name not in chosen:
             fixed[entry.name] = represent(entry.name, tensor)
     return fixed
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors agree bit for bit, NaN included."""
+    if one.dtype != torch.float32:
+        return torch.equal(one, other)
+    return torch.equal(one.contiguous().view(torch.int32), other.contiguous().view(torch.int32))
 
 
 def grid_set(
