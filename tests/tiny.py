@@ -20,6 +20,15 @@ def mlp(width: int = 64) -> nn.Module:
     return nn.Sequential(nn.Linear(20, width), nn.ReLU(), nn.Linear(width, 4)).eval()
 
 
+def redundant(width: int = 48, rank: int = 4) -> nn.Module:
+    """A net whose first layer has low rank but for a little noise."""
+    model: Any = mlp(width)
+    with torch.no_grad():
+        weight = torch.randn(width, rank) @ torch.randn(rank, 20) / 4
+        model[0].weight.copy_(weight + 0.003 * torch.randn(width, 20))
+    return model  # type: ignore[no-any-return]
+
+
 class ConvNet(nn.Module):
     """Convolutions with and without bias before batch norms that have seen data; images (B, 1, 12, 12)."""
 

@@ -4,7 +4,7 @@ from noworse.cli.text import printable, table
 
 
 def test_table_and_printable() -> None:
-    text = table([["a", "1"], ["long name", "1,000"], ["sum", "1,001"]], ["name", "bytes"], "<>", rule_before_last=True)
+    text = table([["a", "1"], ["long name", "1,000"], ["sum", "1,001"]], ["name", "bytes"], "<>")
     assert text.splitlines() == [
         "name       bytes", "---------  -----", "a              1", "long name  1,000", "---------  -----",
         "sum        1,001",

@@ -1,29 +1,35 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse import BadInput, decompose, decompose_task
+from noworse import (
+    BadInput,
+    CorruptFile,
+    MismatchedModule,
+    Options,
+    TargetMissed,
+    decompose,
+    decompose_task,
+    load_decomposed,
+)
+from noworse.format import File, write
+from noworse.io import Lossless
 from noworse.jobs.decompose import HELD_BACK
 from noworse.model.factorised import Factorised
 from noworse.propose.ranks.factoring import Factoring
 from noworse.propose.strategies import RANKS
+from noworse.run.resume import NAME, write_checkpoint
 from noworse.survey.subject import Subject
 from tests import tiny
-
-
-def redundant(width=48, rank=4):
-    """A net whose first layers have low rank but for a little noise."""
-    model = tiny.mlp(width)
-    with torch.no_grad():
-        weight = torch.randn(width, rank) @ torch.randn(rank, 20) / 4
-        model[0].weight.copy_(weight + 0.003 * torch.randn(width, 20))
-    return model
+from tests.tiny import redundant
 
 
 def labelled(task):
@@ -193,3 +199,87 @@ def test_a_drop_needs_no_labels_whatever_the_distillation():
     task = replace(tiny.task(redundant()), distill="mse")
     assert all(isinstance(batch, Tensor) for batch in task.calib)
     assert decompose_task(task, drop=0.4, tolerance=None).layer_drop >= 0.39
+
+
+def test_the_gate_keeps_what_is_not_good_enough_from_its_place(tmp_path):
+    task, out = tiny.task(redundant()), tmp_path / "d.nwt"
+    with pytest.raises(TargetMissed, match="tolerance was not met") as raised:
+        decompose_task(task, out, drop=0.8, tolerance=1e-9, progress=None)
+    assert not out.exists()
+    missed = raised.value.report
+    assert not missed.passed
+    assert missed.layer_drop >= 0.8
+    written = decompose_task(task, out, drop=0.8, tolerance=None, progress=None)
+    assert not written.passed
+    assert str(written.chosen) == str(missed.chosen)
+    x = torch.randn(5, 20)
+    assert torch.equal(load_decomposed(redundant(), out)(x), missed.module(x))
+    assert missed.save(tmp_path / "m.nwt") == (tmp_path / "m.nwt").stat().st_size
+    assert json.loads(missed.to_json())["verdict"]["tolerance"] == 1e-9
+
+
+def test_settings_are_honoured(tmp_path):
+    task, stages = tiny.task(redundant()), []
+    options = Options(confidence=0.8, looks=2, seed=7)
+    found = decompose_task(task, tmp_path / "d.nwt", options=options, seed=3, tolerance=0.01,
+                           progress=lambda step: stages.append(step.stage), work=tmp_path / "work")  # fmt: skip
+    assert (found.verdict.confidence, found.verdict.looks) == (0.8, 2)
+    assert stages[0] == "curvature of layers and the loss of every rank"
+    assert stages[1:] == [f"search {k}/10" for k in range(1, 11)]
+    assert not (tmp_path / "work").exists(), "nothing is left of a run that is done"
+    with File(tmp_path / "d.nwt") as file:
+        assert (file.settings["method"], file.settings["seed"]) == ("decompose", 3)
+        assert file.verdict == found.verdict.record()
+    again = decompose_task(task, tmp_path / "e.nwt", options=options, seed=3, tolerance=0.01, progress=None)
+    assert str(again.chosen) == str(found.chosen)
+    assert (tmp_path / "d.nwt").read_bytes() == (tmp_path / "e.nwt").read_bytes()
+    write_checkpoint(tmp_path / NAME, {}, {"prints": {"verb": "compress"}, "notes": {}, "position": None})
+    stages.clear()
+    with pytest.raises(BadInput, match="cannot write"):
+        decompose_task(task, tmp_path / "nowhere" / "x.nwt", progress=lambda step: stages.append(step.stage))
+    assert not stages, "before any work is done"
+    with pytest.raises(BadInput, match="holds another run"):
+        decompose_task(task, drop=0.4, work=tmp_path, progress=None)
+
+
+def test_only_and_keep_leave_layers_alone():
+    def job(**extras):
+        return tiny.task(tiny.mlp(128), **extras)
+
+    by_pattern = decompose_task(job(), drop=0.2, only=["2*"], tolerance=None, progress=None)
+    by_function = decompose_task(job(), drop=0.2, only=lambda name, layer: name == "2", tolerance=None, progress=None)
+    assert list(by_pattern.chosen) == list(by_function.chosen) == ["2"]
+    kept = decompose_task(job(keep=["0.*"]), drop=0.2, tolerance=None, progress=None)
+    assert list(kept.chosen) == ["2"]
+    assert kept.alone == {"0": "it is kept"}
+
+
+@pytest.mark.parametrize("factors", [3, ["0"], {"0": 3}, {"0": []}, {"0": ["sideways", 4]}, {"0": [["flat"], 4]}])
+def test_factors_of_a_file_that_are_none(factors, tmp_path):
+    write(tmp_path / "x.nwt", Lossless(redundant().state_dict()), {"factors": factors})
+    with pytest.raises(CorruptFile, match="expected a list for each layer, of one of flat, spatial, tucker"):
+        load_decomposed(redundant(), tmp_path / "x.nwt")
+
+
+@pytest.mark.parametrize(
+    ("factors", "shapes", "message"),
+    [
+        ({"9": ["flat", 2]}, [], "factors of '9', .* no attribute"),
+        ({"": ["flat", 2]}, [], "a Sequential, which may use"),
+        ({"1": ["flat", 2]}, [], "a ReLU"),
+        ({"0": ["flat", 2]}, [], "factors of '0'"),
+        ({"0": ["flat", 2]}, [(2, 20)], "factors of '0'"),
+        ({"0": ["flat", 2]}, [(2, 20), (48, 3)], "factors of '0'"),
+        ({"0": ["flat", 2]}, [(2, 21), (48, 2)], r"make \(48, 21\), expected \(48, 20\)"),
+        ({"0": ["spatial", 2]}, [(2, 20), (48, 2)], "factors of '0'"),
+        ({"0": ["tucker", 2]}, [(2, 20), (2, 2), (48, 2)], "factors of '0'"),
+        ({"0": ["flat", 2]}, [(2, 20), (48, 2), (1, 1)], "factors of '0'"),
+        ({"0": ["flat", 2]}, [(2, 20), (48, 2)], "0.1.bias"),
+    ],
+)
+def test_factors_that_the_module_cannot_have(factors, shapes, message, tmp_path):
+    rest = {name: tensor for name, tensor in redundant().state_dict().items() if not name.startswith("0.")}
+    parts = {f"0.{k}.weight": np.zeros(shape, np.float32) for k, shape in enumerate(shapes)}
+    write(tmp_path / "x.nwt", Lossless({**rest, **parts}), {"factors": factors})
+    with pytest.raises(MismatchedModule, match=message):
+        load_decomposed(redundant(), tmp_path / "x.nwt")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,20 @@ from torch.nn import functional as F
 
 import noworse
 import noworse.task.data
-from noworse.errors import BadInput, CorruptFile, MismatchedModule
+from noworse.errors import BadInput, CorruptFile, MismatchedModule, TargetMissed
+from noworse.format import File, write
+from noworse.io import Lossless
 from noworse.jobs.quantize import HELD_BACK, Quantization, quantize_task
 from noworse.model.quantized import OUTPUT, Range, activation_ranges, attach, detach, from_settings, to_settings
 from noworse.propose.bits.priced import Priced
 from noworse.propose.bits.proposals import Proposal, propose, true_costs
 from noworse.propose.bits.sites import survey
 from noworse.propose.grids.means import correct_biases, output_means
+from noworse.run.resume import NAME, write_checkpoint
 from noworse.survey.subject import Subject
 from noworse.task.distances import Distiller
 from noworse.task.task import Task
+from noworse.tune.options import Options
 from tests.tiny import ConvNet, Language, Odd, language_task, mlp, task
 
 
@@ -320,3 +325,57 @@ def test_no_name_of_a_layer_is_taken_for_that_of_an_output() -> None:
 
     found = quantize_task(task(Named(), 1, 8, 8), bits=8)
     assert {"conv", "conv output", "conv" + OUTPUT} <= activation_ranges(found.module).keys()
+
+
+def test_the_gate_keeps_what_is_not_good_enough_from_its_place(tmp_path: Path) -> None:
+    job, out = task(ConvNet(), 1, 12, 12), tmp_path / "q.nwt"
+    with pytest.raises(TargetMissed, match="tolerance was not met") as raised:
+        quantize_task(job, out, bits=2.5, tolerance=1e-9, progress=None)
+    assert not out.exists()
+    missed = raised.value.report
+    assert not missed.passed
+    assert missed.mean_bits <= 2.5
+    written = quantize_task(job, out, bits=2.5, tolerance=None, progress=None)
+    assert written.table == missed.table
+    x = torch.randn(5, 1, 12, 12)
+    assert torch.equal(noworse.load_quantized(ConvNet(), out)(x), missed.module(x))
+    told = json.loads(quantize_task(job, bits={"fc": 4}, tolerance=None, progress=None).to_json())
+    assert [row["cost"] for row in told["table"]] == [None] * 3
+
+
+def test_settings_are_honoured(tmp_path: Path) -> None:
+    job, stages = task(mlp()), []
+    options = Options(confidence=0.8, looks=2, seed=7)
+    asked: dict[str, Any] = {"options": options, "seed": 3, "tolerance": "20%"}
+    found = quantize_task(job, tmp_path / "q.nwt", progress=lambda step: stages.append(step.stage),
+                          work=tmp_path / "work", **asked)  # fmt: skip
+    assert (found.verdict.confidence, found.verdict.looks) == (0.8, 2)
+    assert stages == ["propose bits and measure what they cost", *(f"search {k}/9" for k in range(1, 10))]
+    assert not (tmp_path / "work").exists(), "nothing is left of a run that is done"
+    with File(tmp_path / "q.nwt") as file:
+        assert (file.settings["method"], file.settings["seed"]) == ("quantize", 3)
+        assert file.verdict == found.verdict.record()
+    again = quantize_task(job, tmp_path / "r.nwt", progress=None, **asked)
+    assert again.table == found.table
+    assert (tmp_path / "q.nwt").read_bytes() == (tmp_path / "r.nwt").read_bytes()
+    write_checkpoint(tmp_path / NAME, {}, {"prints": {"verb": "compress"}, "notes": {}, "position": None})
+    stages.clear()
+    with pytest.raises(BadInput, match="cannot write"):
+        quantize_task(job, tmp_path / "nowhere" / "x.nwt", progress=lambda step: stages.append(step.stage))
+    assert not stages, "before any work is done"
+    with pytest.raises(BadInput, match="holds another run"):
+        quantize_task(job, bits=4, work=tmp_path, progress=None)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "kind", "message"),
+    [
+        ({"0": [1.0, 256, 8]}, CorruptFile, "activation ranges cannot be read"),
+        (["0"], CorruptFile, "activation ranges cannot be read"),
+        ({"7": [1.0, 0, 8]}, MismatchedModule, "no layers 7 in the module"),
+    ],
+)
+def test_hostile_settings_of_a_file(ranges: Any, kind: type[Exception], message: str, tmp_path: Path) -> None:
+    write(tmp_path / "x.nwt", Lossless(mlp().state_dict()), {"activations": ranges})
+    with pytest.raises(kind, match=message):
+        noworse.load_quantized(mlp(), tmp_path / "x.nwt")

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from noworse.errors import BadInput
+from noworse.format import pack, restamp
 from noworse.jobs.report import Report
 from noworse.judge.verdict import Verdict
 
@@ -40,3 +43,16 @@ def test_text_says_what_counts() -> None:
     assert str(VERDICT) in text
     assert "not reached" not in text
     assert str(replace(REPORT, unused=("fc.bias", "fc.weight"))).endswith("fixed step: fc.bias, fc.weight")
+
+
+def test_save_copies_the_published_file(tmp_path: Path) -> None:
+    path, copy = tmp_path / "net.nwt", tmp_path / "copy.nwt"
+    report = replace(REPORT, path=str(path))
+    with pytest.raises(BadInput, match="is not there"):
+        report.save(copy)
+    path.write_bytes(pack({}, {"seed": 3}, VERDICT.record()))
+    assert report.save(copy) == path.stat().st_size
+    assert copy.read_bytes() == path.read_bytes()
+    restamp(path, replace(VERDICT, mean_kl=0.004).record())
+    with pytest.raises(BadInput, match="holds another verdict"):
+        report.save(copy)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
-from noworse.judge.original import Copies, Observer, Original, metric_of, observe
+from noworse.judge.original import Copies, Observer, Original, metric_of
 from noworse.task.task import Task
 
 
@@ -104,9 +104,9 @@ def test_modes_are_left_as_they_were(task: Task) -> None:
     assert not task.model._forward_hooks
 
 
-def test_observe_gives_double_precision_worthy_losses() -> None:
+def test_an_observer_gives_double_precision_worthy_losses() -> None:
     model = nn.Linear(2, 3).half()
-    losses, logits = observe(model, lambda m, b: m(b).float().sum(1), torch.ones(4, 2).half(), None, True, "it")
+    losses, logits = Observer(model, lambda m, b: m(b).float().sum(1))(0, torch.ones(4, 2).half())
     assert logits is not None
     assert logits.shape == (4, 3)
     assert math.isfinite(float(losses.sum()))

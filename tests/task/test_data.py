@@ -100,9 +100,9 @@ def test_batches_that_cannot_be_joined(batches: list[Any]) -> None:
         data.concatenate(batches)
 
 
-def test_to_device_and_to_float32_keep_the_kind() -> None:
+def test_to_float32_keeps_the_kind() -> None:
     batch = {"x": torch.zeros(2, 3, dtype=torch.float64), "labels": torch.zeros(2, dtype=torch.int64)}
-    moved = data.to_device(batch, "meta")
+    moved = data.apply(batch, lambda tensor: tensor.to("meta"))
     assert {tensor.device.type for tensor in data.leaves(moved)} == {"meta"}
     assert [tensor.dtype for tensor in data.leaves(data.to_float32(batch))] == [torch.float32, torch.int64]
 

@@ -1,4 +1,4 @@
-"""The command line: ``noworse compress | decompress | inspect | verify | bench``.
+"""The command line: ``noworse compress | quantize | decompose | decompress | inspect | verify | bench``.
 
 Results go to standard output (with ``--json`` as one JSON object), progress and errors to standard error, an error on
 one line. Exit codes: 0 done, 1 unexpected failure (of the caller's own code, say), 2 usage or bad input, 3 target or
@@ -13,13 +13,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from noworse.cli import bench, compress, decompress, inspect, verify
+from noworse.cli import bench, compress, decompose, decompress, inspect, quantize, verify
 from noworse.cli.text import printable
 from noworse.errors import CorruptFile, NoWorseError, TargetMissed
 
 OK, UNEXPECTED, BAD_INPUT, MISSED, DAMAGED = range(5)
 INTERRUPTED = 130  # as shells have it
-COMMANDS = {"compress": compress, "decompress": decompress, "inspect": inspect, "verify": verify, "bench": bench}
+COMMANDS = (compress, quantize, decompose, decompress, inspect, verify, bench)
 EXTRA = frozenset({"torch", "scipy", "rich", "safetensors"})  # packages of noworse[torch]
 
 
@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     common.add_argument("--debug", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, command in COMMANDS.items():
+    for command in COMMANDS:
+        name = command.__name__.rpartition(".")[2]
         own = commands.add_parser(name, parents=[common], help=command.HELP, description=command.HELP)
         command.add_arguments(own)
         own.set_defaults(run=command.run)

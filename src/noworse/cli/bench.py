@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Measure the file, or one made of it, and print what was measured."""
     from noworse.report.bench import measure
 
     if arguments.rounds < 1:
@@ -34,13 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
 
             path = Path(folder) / "lossless.nwt"
             compress_file(arguments.file, path, lossless=True)
-        found = {"file": arguments.file, **measure(path, arguments.rounds, arguments.max_bytes)}
-    print(json.dumps(found) if arguments.json else render(found))
+        measured = {"file": arguments.file, **measure(path, arguments.rounds, arguments.max_bytes)}
+    print(json.dumps(measured) if arguments.json else render(measured))
     return 0
 
 
 def render(found: dict[str, Any]) -> str:
-    """The same as text."""
+    """Return measurements as text."""
     size, entropy = found["size"], found["entropy_bytes"]
     lines = [
         f"{found['file']}: {size:,} bytes for {found['decoded_bytes']:,} decoded, {found['symbols']:,} coded symbols",

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(path: str, max_bytes: int | None = None) -> dict[str, Any]:
-    """Everything the command shows, ready for JSON; sizes in bytes."""
+    """Return everything that the command shows, ready for JSON; sizes in bytes."""
     with File(path, max_bytes) as file:
         tensors = [_tensor(file, name) for name in file.names]
         own = [tensor for tensor in tensors if "tied_to" not in tensor and tensor["elements"]]
@@ -48,9 +48,9 @@ def examine(path: str, max_bytes: int | None = None) -> dict[str, Any]:
 
 
 def _tensor(file: File, name: str) -> dict[str, Any]:
-    found = file.representation(name)
-    size = file.tensor_bytes(name)
-    row: dict[str, Any] = {
+    found, size = file.representation(name), file.tensor_bytes(name)
+    zeros = found.zeros() if found.size else None
+    return {
         "name": name,
         "shape": list(found.shape),
         "dtype": found.dtype,
@@ -60,33 +60,28 @@ def _tensor(file: File, name: str) -> dict[str, Any]:
         "decoded_bytes": found.nbytes,
         "bytes": size,
         "bits_per_element": 8 * size / found.size if found.size else None,
-        "sparsity": None,
+        "sparsity": None if zeros is None else zeros / found.size,
+        **found.details,
     }
-    zeros = found.zeros() if found.size else None
-    if zeros is not None:
-        row["sparsity"] = zeros / found.size
-    return {**row, **found.details}
 
 
 def render(found: dict[str, Any]) -> str:
-    """The same as text."""
-    rows = [_row(tensor) for tensor in found["tensors"]]
+    """Return the same as text."""
+    size, elements = found["size"], found["elements"]
     total = sum(tensor["bytes"] for tensor in found["tensors"])
-    rows.append(
-        ["all", f"{found['elements']:,} elements", "", "", bits(8 * total, found["elements"]), "", f"{total:,}"]
-    )
-    header = ["tensor", "shape", "dtype", "kind", "bits", "zeros", "bytes"]
-    lines = [table(rows, header, "<<<<>>>", rule_before_last=True)]
-    costs = [[name, f"{count:,}", percent(count / found["size"])] for name, count in found["bytes"].items()]
-    costs.append(["file", f"{found['size']:,}", percent(1.0)])
-    lines.append(table(costs, ["where the bytes go", "bytes", "share"], "<>>", rule_before_last=True))
-    ratio = found["original_size"] / found["size"]
-    whole = bits(8 * found["size"], found["elements"])
-    lines.append(f"{ratio:.2f} times smaller than {found['original_size']:,} bytes; {whole} bits per element in all")
-    lines.append("settings: " + json.dumps(found["settings"]))
-    lines.append("verdict: " + ("none" if found["verdict"] is None else json.dumps(found["verdict"])))
-    lines.append("digest: " + found["digest"])
-    return "\n\n".join(lines[:3]) + "\n" + "\n".join(lines[3:])
+    rows = [_row(tensor) for tensor in found["tensors"]]
+    rows.append(["all", f"{elements:,} elements", "", "", bits(8 * total, elements), "", f"{total:,}"])
+    costs = [[name, f"{count:,}", percent(count / size)] for name, count in {**found["bytes"], "file": size}.items()]
+    verdict = "none" if found["verdict"] is None else json.dumps(found["verdict"])
+    return f"""{table(rows, ["tensor", "shape", "dtype", "kind", "bits", "zeros", "bytes"], "<<<<>>>")}
+
+{table(costs, ["where the bytes go", "bytes", "share"], "<>>")}
+
+{found["original_size"] / size:.2f} times smaller than {found["original_size"]:,} bytes; \
+{bits(8 * size, elements)} bits per element in all
+settings: {json.dumps(found["settings"])}
+verdict: {verdict}
+digest: {found["digest"]}"""
 
 
 def _row(tensor: dict[str, Any]) -> list[str]:

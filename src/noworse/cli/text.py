@@ -7,20 +7,14 @@ from collections.abc import Sequence
 WIDEST = 120  # characters of a cell that are shown, before what no terminal shows is escaped
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str], align: str, rule_before_last: bool = False) -> str:
-    """Columns two spaces apart under a ruled header; ``align`` holds "<" or ">" for each column."""
+def table(rows: Sequence[Sequence[str]], header: Sequence[str], align: str) -> str:
+    """Return columns two spaces apart, rules below the header and above the last row; ``align``: "<" or ">" of each."""
     cells = [[printable(_shortened(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    rule = "  ".join("-" * width for width in widths)
-    lines = [_line(header, widths, align), rule, *(_line(row, widths, align) for row in cells)]
-    if rule_before_last and len(rows) > 1:
-        lines.insert(-1, rule)
-    return "\n".join(lines)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], align: str) -> str:
-    padded = (f"{cell:{side}{width}}" for cell, width, side in zip(cells, widths, align, strict=True))
-    return "  ".join(padded).rstrip()
+    rule = ["-" * width for width in widths]
+    lines = [header, rule, *cells[:-1], *([rule] if len(rows) > 1 else []), *cells[-1:]]
+    form = "  ".join(f"{{:{side}{width}}}" for side, width in zip(align, widths, strict=True))
+    return "\n".join(form.format(*line).rstrip() for line in lines)
 
 
 def _shortened(text: str) -> str:
@@ -29,15 +23,15 @@ def _shortened(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters escaped: names come from files, and none may reach the terminal raw."""
+    """Return the text with control characters escaped: names come from files, and none may reach the terminal raw."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def bits(amount: float, elements: int) -> str:
-    """Bits per element."""
+    """Return bits per element as text."""
     return f"{amount / elements:.2f}" if elements else "-"
 
 
 def percent(share: float) -> str:
-    """A share in per cent."""
+    """Return a share in per cent as text."""
     return f"{100 * share:.1f} %"

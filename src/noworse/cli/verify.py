@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from noworse.cli.tasks import ADDRESS, TOLERANCE
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import File, restamp
 from noworse.judge.verdict import Verdict
@@ -14,11 +15,9 @@ MISSED = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("task", metavar="TASK", help="path/file.py:object or package.module:object")
+    parser.add_argument("task", metavar="TASK", help=ADDRESS)
     parser.add_argument("file", metavar="FILE", help="the .nwt file")
-    parser.add_argument(
-        "--tolerance", default="1%", help="most mean loss added: 0.01, or 1%% of the original's loss (the default)"
-    )
+    parser.add_argument("--tolerance", default="1%", help=TOLERANCE)
     parser.add_argument("--confidence", type=float, default=0.95, help="of the bounds, 0.5 to 1 (0.95)")
     parser.add_argument("--look", type=int, default=1, metavar="K", help="which look at these samples this is (1)")
     parser.add_argument("--looks", type=int, default=1, metavar="N", help="looks declared before the first (1)")
@@ -43,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read_verdict(path: str) -> Verdict | None:
-    """The verdict that a file stores, if any; CorruptFile where it is none."""
+    """Return the verdict that a file stores, if any; CorruptFile where it is none."""
     with File(path) as file:
         record = file.verdict
     if record is None:

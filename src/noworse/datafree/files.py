@@ -20,8 +20,7 @@ from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
 from noworse.format import METADATA, Lazy, packed_size, write
 from noworse.representation import Grid, Representation, Tied
-from noworse.task.sized import Sized
-from noworse.task.target import parse_target
+from noworse.task.target import Sized, parse_target
 
 Coarsen = Callable[[NDArray[Any], str], Grid | None]  # stored elements and their dtype; None: keep them as they are
 

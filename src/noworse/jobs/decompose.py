@@ -18,19 +18,22 @@ from torch import Tensor, nn
 
 from noworse.allocate.predict import Predictor
 from noworse.allocate.search import Bisection, look, within
-from noworse.errors import BadInput, MismatchedModule
+from noworse.errors import BadInput, CorruptFile, MismatchedModule
 from noworse.format import File, write
 from noworse.io import Lossless, load_file
 from noworse.jobs.job import STANDARD, Job, run_of
+from noworse.jobs.output import require_writable
 from noworse.jobs.progress import show_progress
+from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.attention import Attention, openable
-from noworse.model.factorised import copied, factorised, replace
+from noworse.model.factorised import KINDS, TUCKER, WAYS, Factorised, copied, dense, factorised, replace, replaceable
 from noworse.model.load import load_model
+from noworse.model.patterns import matching
 from noworse.model.tensors import twin
 from noworse.propose.ranks import choose
 from noworse.propose.ranks.factoring import Chosen, Factoring
-from noworse.propose.ranks.sites import Filter
+from noworse.propose.ranks.sites import Filter, open_attention
 from noworse.propose.strategies import DEFAULT
 from noworse.survey.flops import count_flops
 from noworse.survey.subject import AT_A_TIME, Subject
@@ -53,8 +56,8 @@ BACK_OFF = 0.5  # of what may be lost on calib, after a look that failed
 
 
 @dataclass(frozen=True)
-class Decomposition:
-    """What ``decompose`` returns: the module, the verdict on it, and what was done."""
+class Decomposition(Judged):
+    """The outcome of a decomposition: a module of fewer parameters, the verdict on it, and what was done."""
 
     module: nn.Module
     verdict: Verdict
@@ -68,11 +71,6 @@ class Decomposition:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def passed(self) -> bool:
-        """Whether the module is no worse within the tolerance, or better."""
-        return self.verdict.passed
-
-    @property
     def drop(self) -> float:
         """Share of the model's parameters that is gone."""
         return 1 - self.parameters[1] / self.parameters[0]
@@ -82,25 +80,28 @@ class Decomposition:
         """Share of the parameters of the weights that were looked at that is gone."""
         return 1 - self.decomposable[1] / self.decomposable[0]
 
+    @property
+    def factors(self) -> dict[str, list[Any]]:
+        """How each layer that was replaced is taken apart ("flat", "spatial", "tucker"), and its ranks."""
+        return {name: [candidate.way, *candidate.ranks] for name, candidate in self.chosen.items()}
+
     def save(self, path: str | Path) -> int:
         """Write the module's tensors bit for bit, and which layers are factors, to a .nwt file; return its bytes."""
-        ways = {name: [candidate.way, *candidate.ranks] for name, candidate in self.chosen.items()}
-        settings = {**self.settings, "method": "decompose", "factors": ways}
+        settings = {**self.settings, "method": "decompose", "factors": self.factors}
         return write(path, Lossless(self.module.state_dict()), settings, self.verdict.record(), coder="auto")
 
     def to_json(self) -> str:
         """Return all but the module as one JSON object."""
-        told = {"chosen": {name: [c.way, *c.ranks] for name, c in self.chosen.items()}, "left_alone": self.alone}
-        told |= {"parameters": self.parameters, "decomposable": self.decomposable, "flops": self.flops}
-        told |= {"verdict": asdict(self.verdict), "samples": self.samples, "seconds": self.seconds}
-        return json.dumps({**told, "drop": self.drop, "settings": self.settings})
+        told = {"chosen": self.factors, "left_alone": self.alone, "parameters": self.parameters, "drop": self.drop}
+        told |= {"decomposable": self.decomposable, "flops": self.flops, "verdict": asdict(self.verdict)}
+        return json.dumps({**told, "samples": self.samples, "seconds": self.seconds, "settings": self.settings})
 
     def __str__(self) -> str:
-        ranks = ", ".join(f"{n}: {'x'.join(map(str, c.ranks))} ({c.way})" for n, c in self.chosen.items()) or "none"
+        ranks = ", ".join(f"{n}: {'x'.join(map(str, ranks))} ({way})" for n, (way, *ranks) in self.factors.items())
         lines = [
             f"{self.parameters[1]:,} of {self.parameters[0]:,} parameters ({100 * self.drop:.1f} % dropped), "
             f"{self.flops[1]:,} of {self.flops[0]:,} operations per sample ({self.seconds:.0f} s)",
-            f"ranks: {ranks}",
+            f"ranks: {ranks or 'none'}",
         ]
         lines += [f"left alone: {name}, {reason}" for name, reason in self.alone.items()]
         return "\n".join([*lines, str(self.verdict)])
@@ -114,7 +115,7 @@ def decompose(
     verify: Iterable[Batch],
     out: str | os.PathLike[str] | None = None,
     drop: float | None = None,
-    only: Filter | None = None,
+    only: Filter | Iterable[str] | None = None,
     tolerance: float | str | None = STANDARD,
     options: Options | None = None,
     preset: str = DEFAULT,
@@ -126,10 +127,10 @@ def decompose(
     """Return a copy of ``model`` whose layers are low-rank factors of as few parameters as ``tolerance`` allows.
 
     Arguments are those of ``noworse.compress``. With ``drop`` that share (0 to 1) of the parameters of decomposable
-    weights is removed at the least predicted loss instead. ``only(name, layer)`` tells which layers may be touched.
-    ``out`` is a .nwt file to save it to. ``preset`` is "default", "paper" (LLC as published: linear layers, first
-    order; calib needs its labels), or another weighting of errors: "svd", "fwsvd", "asvd", "svd-llm". Of ``options``
-    the seed, the confidence and the looks count.
+    weights is removed at the least predicted loss instead. ``only``: patterns of the names of layers that may be
+    touched, such as ["blocks.*"], or a function of name and layer. ``out`` is a .nwt file to save the result to.
+    ``preset`` is "default", "paper" (LLC as published: linear layers, first order; calib needs its labels), or another
+    weighting of errors: "svd", "fwsvd", "asvd", "svd-llm". Of ``options`` the seed, the confidence and the looks count.
 
     Raises BadInput for what cannot be used; TargetMissed (with the best result as its report) where ``tolerance`` is
     not met, unless that is None.
@@ -144,7 +145,7 @@ def decompose_task(
     out: str | os.PathLike[str] | None = None,
     *,
     drop: float | None = None,
-    only: Filter | None = None,
+    only: Filter | Iterable[str] | None = None,
     tolerance: float | str | None = STANDARD,
     options: Options | None = None,
     preset: str = DEFAULT,
@@ -155,10 +156,29 @@ def decompose_task(
     """Decompose the model of a task, as ``decompose`` does."""
     if drop is not None and not (isinstance(drop, (int, float)) and 0 < drop < 1):
         raise BadInput(f"drop is {drop!r}: expected a share of the parameters between 0 and 1")
+    if out is not None:
+        require_writable(out)
     with run_of(task, tolerance, options, seed, progress) as job:
         job.begin(work, {"verb": "decompose", "drop": drop, "preset": preset, "options": job.options.to_json()})
-        factoring = Factoring(Subject(task, job.calib, HELD_BACK, job.options.seed), only, preset)
+        factoring = _factoring(Subject(task, job.calib, HELD_BACK, job.options.seed), only, preset)
         return job.finish(story(job, factoring, drop), out, Decomposition.save)
+
+
+def _factoring(subject: Subject, only: Filter | Iterable[str] | None, preset: str) -> Factoring:
+    """Survey the layers that ``only`` accepts, or has patterns of, and whose tensors are not to be kept."""
+    open_attention(subject.teacher)
+    names = [name for name, layer in subject.teacher.named_modules() if isinstance(layer, KINDS)]
+    wanted = set(names if only is None or callable(only) else matching(only, names, "no layer for only"))
+    # projections of attention that was opened are parts of one tensor of the caller's
+    sources = {name: {f"{name}.weight", f"{name.rpartition('.')[0]}.in_proj_weight"} for name in wanted}
+    kept = {name for name in wanted if not sources[name].isdisjoint(subject.kept)}
+
+    def accepts(name: str, layer: nn.Module) -> bool:
+        return name in wanted - kept and (not callable(only) or only(name, layer))
+
+    factoring = Factoring(subject, accepts, preset)
+    factoring.sites.alone.update(dict.fromkeys(sorted(kept), "it is kept"))
+    return factoring
 
 
 def story(job: Job, factoring: Factoring, drop: float | None = None) -> Decomposition:
@@ -169,15 +189,17 @@ def story(job: Job, factoring: Factoring, drop: float | None = None) -> Decompos
         raise BadInput(f"drop was given with the preset {factoring.preset!r}, {expected}")
     looks = job.options.looks if drop is None and not by_itself else 1
     job.tell("curvature of layers and the loss of every rank")
-    if by_itself:
-        results: Iterator[tuple[nn.Module, Chosen]] = iter([factoring.by_itself()])
-    elif drop is not None:
-        results = iter([factoring.at_drop(drop)])
-    else:
-        results = (_search(job, factoring, MEMORISED * job.limit * BACK_OFF**number) for number in range(looks))
+
+    def choice(number: int) -> tuple[nn.Module, Chosen]:
+        if by_itself:
+            return factoring.by_itself()
+        if drop is not None:
+            return factoring.at_drop(drop)
+        return _search(job, factoring, MEMORISED * job.limit * BACK_OFF ** (number - 1))
 
     def modules() -> Iterator[tuple[int, tuple[nn.Module, Chosen, nn.Module]]]:
-        for number, (trial, chosen) in enumerate(results, 1):
+        for number in range(1, looks + 1):
+            trial, chosen = choice(number)
             yield number, (trial, chosen, finished(job.task.model, trial, chosen))
 
     (trial, chosen, module), verdict = look(modules(), lambda made, number: job.judge(made[2], number, looks), looks)
@@ -213,37 +235,53 @@ def _flops(subject: Subject, module: nn.Module) -> int:
 
 def finished(model: nn.Module, trial: nn.Module, chosen: Chosen) -> nn.Module:
     """Return a copy of the caller's model, in its own dtype and mode, with the factors of ``trial``."""
-    module = twin(model)
-    _open(module, chosen)
+    module = _opened(twin(model), chosen)
     for name in chosen:
         old: Any = module.get_submodule(name)
         replace(module, old, copied(trial.get_submodule(name), old))
     return module
 
 
-def _open(module: nn.Module, names: Iterable[str]) -> None:
-    """Give multi-head attention layers that hold any of these layers projections of their own."""
+def _opened(module: nn.Module, names: Iterable[str]) -> nn.Module:
+    """The module, whose multi-head attention layers that hold any of these layers have projections of their own."""
     for name, layer in list(module.named_modules()):
         if openable(layer) and any(other.startswith(f"{name}.") for other in names):
-            assert isinstance(layer, nn.MultiheadAttention)
             replace(module, layer, Attention(layer))
+    return module
 
 
 def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
-    """Load a file of ``Decomposition.save`` into ``module``, in place: layers become factors, then all is loaded.
+    """Load a file of ``Decomposition.save`` into ``module``, in place, and return it: layers become factors first.
 
-    MismatchedModule where the file's factors are not of layers of this module.
+    MismatchedModule where the file's factors are not of layers of this module, CorruptFile for a damaged file.
     """
     with File(path) as file:
         ways = file.settings.get("factors", {})
+    lists = isinstance(ways, dict) and all(isinstance(way, list) and way and way[0] in WAYS for way in ways.values())
+    if not lists:
+        raise CorruptFile(f"{path} has factors {ways!r}: expected a list for each layer, of one of {', '.join(WAYS)}")
     tensors = load_file(path)
-    _open(module, ways)
+    _opened(module, ways)
     for name, (way, *_) in ways.items():
         parts = [tensors[key] for i in range(3) if (key := f"{name}.{i}.weight") in tensors]
         try:
             layer = module.get_submodule(name)
-            table = isinstance(layer, nn.Embedding)
-            replace(module, layer, factorised(layer, way, [parts[0], parts[1].T] if table else parts[::-1]))
-        except (AttributeError, AssertionError, IndexError, RuntimeError, TypeError) as error:
+            replace(module, layer, _in_factors(layer, way, parts))
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise MismatchedModule(f"{path} has factors of {name!r}, which the module cannot have: {error}") from error
     return load_model(module, path)
+
+
+def _in_factors(layer: nn.Module, way: str, parts: list[Tensor]) -> Factorised:
+    """Return what stands for a layer; an error, of whatever type, where these factors cannot."""
+    reason = replaceable(layer)
+    if reason:
+        raise TypeError(reason)
+    factors = [parts[0], parts[1].T] if isinstance(layer, nn.Embedding) else parts[::-1]
+    flat = [factor.to("meta") for factor in factors]
+    shape = (flat[0] @ flat[1]).shape if isinstance(layer, nn.Embedding) else dense(way, flat).shape
+    expected: Any = layer.weight
+    if shape != expected.shape or len(parts) != (3 if way == TUCKER else 2):
+        found = " x ".join(str(tuple(part.shape)) for part in parts)
+        raise ValueError(f"factors of shapes {found} make {tuple(shape)}, expected {tuple(expected.shape)}")
+    return factorised(layer, way, factors)

@@ -14,6 +14,13 @@ from noworse.representation import Representation
 from noworse.run.processes import Ranks
 
 
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raise BadInput where no file can be made at ``path``: known before any work is done."""
+    folder = Path(path).resolve().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(path).is_dir():
+        raise BadInput(f"cannot write {path}: expected a file name in an existing, writable folder")
+
+
 class Output:
     """A file in the making at ``partial``; at the end of a block what was not published is removed.
 
@@ -24,10 +31,8 @@ class Output:
     def __init__(self, path: str | os.PathLike[str], ranks: Ranks) -> None:
         self.path, self.ranks = Path(path), ranks
         self.partial = self.path.with_name(self.path.name + ".partial")
-        folder = self.path.resolve().parent
-        writable = folder.is_dir() and os.access(folder, os.W_OK) and not self.path.is_dir()
-        if ranks.first and not writable:
-            raise BadInput(f"cannot write {self.path}: expected a file name in an existing, writable folder")
+        if ranks.first:
+            require_writable(self.path)
 
     def __enter__(self) -> Output:
         return self

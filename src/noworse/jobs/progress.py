@@ -14,7 +14,7 @@ EVERY = 100  # iterations between plain lines
 
 
 def describe(step: Step) -> str:
-    """Stage, iteration, bytes now against the budget, distillation loss and seconds left, on one line."""
+    """Return stage, iteration, bytes now against the budget, distillation loss and seconds left, on one line."""
     if not step.budget:
         return step.stage
     line = f"{step.stage} {step.iteration}/{step.iterations}  {step.size:,.0f} of {step.budget:,.0f} bytes"

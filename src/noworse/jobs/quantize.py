@@ -8,9 +8,10 @@ docs/quantize.md.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,9 @@ from noworse.errors import BadInput
 from noworse.format import File, write
 from noworse.io import Lossless
 from noworse.jobs.job import STANDARD, Job, run_of
+from noworse.jobs.output import require_writable
 from noworse.jobs.progress import show_progress
+from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.load import load_model
 from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
@@ -52,8 +55,8 @@ BACK_OFF = 0.05  # of all bits that a look that failed adds
 
 
 @dataclass(frozen=True)
-class Quantization:
-    """What ``quantize`` returns: a float32 module that computes as the integers would, the verdict, what was done."""
+class Quantization(Judged):
+    """The outcome of a quantisation: a float32 module that computes as integers would, the verdict, what was done."""
 
     module: nn.Module
     verdict: Verdict
@@ -63,11 +66,6 @@ class Quantization:
     samples: int  # of calib
     seconds: float
     settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the module is no worse within the tolerance, or better."""
-        return self.verdict.passed
 
     @property
     def mean_bits(self) -> float:
@@ -81,17 +79,16 @@ class Quantization:
 
     def save(self, path: str | Path) -> int:
         """Write weights as integer codes and activation ranges to a .nwt file, and return its bytes."""
-        items: dict[str, Representation] = {}
         lossless = Lossless(self.module.state_dict())
         codes = {p.name: p.representation for p in self.proposals}
-        for name in lossless:
-            items[name] = codes.get(name) or lossless[name]
+        items: dict[str, Representation] = {name: codes.get(name) or lossless[name] for name in lossless}
         settings = {**self.settings, "activations": to_settings(activation_ranges(self.module))}
         return write(path, items, settings, self.verdict.record(), coder="auto")
 
     def to_json(self) -> str:
         """Return all but the module and its codes as one JSON object."""
-        told = {"mean_bits": self.mean_bits, "table": [asdict(row) for row in self.table], "left_alone": self.alone}
+        table = [asdict(row) | {"cost": None if math.isnan(row.cost) else row.cost} for row in self.table]
+        told = {"mean_bits": self.mean_bits, "table": table, "left_alone": self.alone}
         told |= {"verdict": asdict(self.verdict), "samples": self.samples, "seconds": self.seconds}
         return json.dumps({**told, "settings": self.settings})
 
@@ -151,11 +148,10 @@ def quantize_task(
     work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
 ) -> Quantization:
-    """Quantise the model of a task, as ``quantize`` does; ``cost`` other than "loss" allocates as others do.
-
-    These are "mse", "trace" and "fisher".
-    """
+    """Quantise the model of a task, as ``quantize`` does; ``cost``: "loss", or as others allocate, see ``COSTS``."""
     rounded = _activation_bits(activations)
+    if out is not None:
+        require_writable(out)
     with run_of(task, tolerance, options, seed, progress) as job:
         asked = {"verb": "quantize", "bits": bits, "activations": rounded, "preset": preset, "cost": cost}
         job.begin(work, {**asked, "options": job.options.to_json()})
@@ -165,22 +161,20 @@ def quantize_task(
 
 def story(job: Job, net: Priced, bits: Bits | None = None) -> Quantization:
     """Quantise a surveyed net, which may be used again: what it has measured it keeps."""
-    begin = time.monotonic()
+    begin, looks = time.monotonic(), job.options.looks if bits is None else 1
     job.tell("propose bits and measure what they cost")
-    looks = job.options.looks if bits is None else 1
-    choices = _search(job, net) if bits is None else iter([net.asked(bits)])  # allocate
 
     def modules() -> Iterator[tuple[int, tuple[list[Proposal], nn.Module]]]:
+        choices = _search(job, net) if bits is None else [net.asked(bits)]  # allocate
         for number, chosen in enumerate(choices, 1):
             yield number, (chosen, net.build(chosen))  # round weights and inputs, correct biases
 
     (chosen, module), verdict = look(modules(), lambda made, number: job.judge(made[1], number, looks), looks)
-    settings = {"method": "quantize", "preset": net.preset, "cost": net.cost, "tolerance": str(job.tolerance)}
-    asked = bits if bits is None or isinstance(bits, (int, float)) else dict(bits)
-    return Quantization(
-        module, verdict, net.table(chosen), net.survey.alone, chosen, job.calib_samples, time.monotonic() - begin,
-        {**settings, "seed": net.subject.seed, "bits": asked},
-    )  # fmt: skip
+    settings: dict[str, Any] = {"method": "quantize", "preset": net.preset, "cost": net.cost}
+    asked = dict(bits) if isinstance(bits, Mapping) else bits
+    settings |= {"tolerance": str(job.tolerance), "seed": net.subject.seed, "bits": asked}
+    table, alone, seconds = net.table(chosen), net.survey.alone, time.monotonic() - begin
+    return Quantization(module, verdict, table, alone, chosen, job.calib_samples, seconds, settings)
 
 
 def _search(job: Job, net: Priced) -> Iterator[list[Proposal]]:
@@ -194,10 +188,7 @@ def _search(job: Job, net: Priced) -> Iterator[list[Proposal]]:
         job.tell(f"search {number}/{BISECTIONS}")
         trials[mean] = allocate(choices, mean * count)
 
-    def bound() -> float:
-        return predictor.bound(net.build(net.pick(trials[line.at])))
-
-    within(line, attempt, bound, MARGIN * job.limit, BISECTIONS)
+    within(line, attempt, lambda: predictor.bound(net.build(net.pick(trials[line.at]))), MARGIN * job.limit, BISECTIONS)
     best = [len(row) - 1 for row in net.proposals] if line.best is None else trials[line.best]
     best = net.settled(choices.size(best))
     yield net.pick(best)
@@ -205,7 +196,7 @@ def _search(job: Job, net: Priced) -> Iterator[list[Proposal]]:
 
 
 def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
-    """Load a file of ``Quantization.save`` into ``module``, in place: weights, and hooks that round layer inputs."""
+    """Load a file of ``Quantization.save`` into ``module``, in place, and return it, with hooks that round inputs."""
     with File(path) as file:
         ranges = from_settings(file.settings.get("activations", {}))
     return attach(load_model(module, path).eval(), ranges)

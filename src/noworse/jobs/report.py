@@ -1,16 +1,31 @@
-"""What ``compress`` returns: the file, its size, the verdict, and how it came about."""
+"""Reports: what the three verbs return, the verdict first of all; that of ``compress`` in full."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from noworse.errors import BadInput
+from noworse.format import File
+from noworse.format.atomic import atomic_file
 from noworse.judge.verdict import Verdict
-from noworse.task.sized import Sized
+from noworse.task.target import Sized
+
+
+class Judged:
+    """A report with a ``verdict``."""
+
+    verdict: Verdict
+
+    @property
+    def passed(self) -> bool:
+        """Whether the result is no worse within the tolerance, or better."""
+        return self.verdict.passed
 
 
 @dataclass(frozen=True)
-class Report(Sized):
+class Report(Sized, Judged):
     """The outcome of a compression: sizes in bytes, ``ratio`` = original size / file size, the verdict, seconds."""
 
     path: str
@@ -25,10 +40,17 @@ class Report(Sized):
     products: dict[str, int] | None = None  # layers written as a product of two grids, and its rank; None: not tried
     families: dict[str, int] = field(default_factory=dict)  # where tried: layers by grid, flat or spatial product
 
-    @property
-    def passed(self) -> bool:
-        """Whether the file is no worse within the tolerance, or better."""
-        return self.verdict.passed
+    def save(self, path: str | Path) -> int:
+        """Copy the file to ``path`` and return its bytes; BadInput where it is not there, or another one by now."""
+        if not Path(self.path).is_file():
+            raise BadInput(f"{self.path} is not there: expected the file of this report")
+        content = Path(self.path).read_bytes()
+        with File(content) as file:
+            if file.verdict != self.verdict.record():
+                raise BadInput(f"{self.path} holds another verdict: expected the file of this report")
+        with atomic_file(path) as out:
+            out.write(content)
+        return len(content)
 
     def __str__(self) -> str:
         text = f"{self.path}: {self.size:,} bytes, {self.ratio:.2f} times smaller than {self.original_size:,}"

@@ -24,8 +24,8 @@ class Comparison:
 
     original: NDArray[np.float64]  # losses of the original
     compressed: NDArray[np.float64]  # losses of the candidate
-    changed: NDArray[np.float64] | None  # share of positions (1 of them for (B, K) logits) whose argmax differs
-    kl: NDArray[np.float64] | None  # KL(original || candidate) in nats, mean over positions
+    changed: NDArray[np.float64] | None = None  # share of positions (1 for (B, K) logits) whose argmax differs
+    kl: NDArray[np.float64] | None = None  # KL(original || candidate) in nats, mean over positions
 
 
 def compare(
@@ -51,40 +51,34 @@ def compare(
 
 def paired(original: Callable[[int, Batch], Seen], candidate: Observer, batches: Iterable[Batch]) -> Comparison:
     """Compare a model with what the original (an ``Original`` or an ``Observer``) made of the same batches."""
-    losses: tuple[list[Tensor], list[Tensor]] = ([], [])
-    changed: list[Tensor] = []
-    divergence: list[Tensor] = []
+    losses: list[tuple[Tensor, Tensor]] = []
+    apart: list[tuple[Tensor, Tensor]] = []
     with evaluating(candidate.model):
         for index, batch in enumerate(batches):
             (first, logits), (second, other) = original(index, batch), candidate(index, batch)
-            losses[0].append(first)
-            losses[1].append(second)
+            losses.append((first, second))
             if logits is not None and other is not None and logits.shape == other.shape:
-                flips, kl = contrast(logits, other)
-                changed.append(flips)
-                divergence.append(kl)
-    complete = bool(changed) and len(changed) == len(losses[0])
-    return Comparison(
-        _array(losses[0]),
-        _array(losses[1]),
-        _array(changed) if complete else None,
-        _array(divergence) if complete else None,
-    )
+                apart.append(contrast(logits, other))
+    if not losses:
+        return Comparison(np.empty(0), np.empty(0))
+    return Comparison(*_columns(losses), *(_columns(apart) if len(apart) == len(losses) else ()))
 
 
 def contrast(original: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
-    """Share of positions with another argmax and mean KL(original || candidate) in nats, per sample: both (B,)."""
+    """Return share of positions with another argmax and mean KL(original || candidate) in nats, per sample: both (B,).
+
+    Logits are (B, ..., K).
+    """
     rows = max(1, CHUNK // original[0].numel())
     changed, divergence = [], []
     for a, b in zip(torch.split(original, rows), torch.split(candidate, rows), strict=True):
-        differs = (a.argmax(-1) != b.argmax(-1)).double()  # (B, ...)
         log_p, log_q = F.log_softmax(a.double(), -1), F.log_softmax(b.double(), -1)
         terms = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0)  # masked classes count nothing
         kl = terms.sum(-1).clamp_min(0.0)  # rounding alone makes it negative
-        changed.append(differs.reshape(len(a), -1).mean(1))
+        changed.append((a.argmax(-1) != b.argmax(-1)).double().reshape(len(a), -1).mean(1))
         divergence.append(kl.reshape(len(a), -1).mean(1))
     return torch.cat(changed), torch.cat(divergence)
 
 
-def _array(parts: list[Tensor]) -> NDArray[np.float64]:
-    return torch.cat([part.double().cpu() for part in parts]).numpy() if parts else np.empty(0)
+def _columns(rows: list[tuple[Tensor, Tensor]]) -> list[NDArray[np.float64]]:
+    return [torch.cat([part.double().cpu() for part in column]).numpy() for column in zip(*rows, strict=True)]

@@ -38,7 +38,7 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Observer:
-    """A model, how its losses are computed, and whether its logits are wanted; called on a batch it tells both.
+    """A model, how its losses are computed, and whether its logits are wanted; called on a batch it returns both.
 
     Models are given copies of batches: one that writes into its input changes neither the caller's data nor what the
     next model sees.
@@ -52,8 +52,29 @@ class Observer:
 
     def __call__(self, index: int, batch: Batch) -> Seen:
         """Return losses (B,) and logits on batch number ``index``; BadInput that names it where losses are unusable."""
-        given = data.copied(data.to_device(batch, device_of(self.model)))
-        return observe(self.model, self.loss, given, self.forward, self.wanted, f"{self.what} in batch {index}")
+        device = next((tensor.device for tensor in (*self.model.parameters(), *self.model.buffers())), "cpu")
+        batch = data.apply(batch, lambda tensor: tensor.to(device, copy=True))
+        calls: list[Any] = []
+        with capture({"": self.model}, lambda call: calls.append(call.result)):
+            given = self.loss(self.model, batch)
+        losses = check_losses(given, data.batch_size(batch), f"{self.what} in batch {index}")
+        return losses, self._logits(batch, calls) if self.wanted else None
+
+    def _logits(self, batch: Batch, calls: list[Any]) -> Tensor | None:
+        """What the loss has called the model for, if it did so once; else of a call of our own."""
+        if self.forward is not None or len(calls) != 1:
+            try:
+                calls = [(self.forward or data.forward)(self.model, batch)]
+            except (TypeError, RuntimeError) as error:  # also NotImplementedError
+                if self.forward is not None:
+                    raise
+                raise BadInput(
+                    "the loss does not call the model exactly once, and the model cannot be called on its inputs "
+                    f"({error}): expected forward=, or distill='mse' where outputs are no logits"
+                ) from error
+        found, samples = data.output_tensor(calls[0]), data.batch_size(batch)
+        usable = found.is_floating_point() and found.ndim >= 2 and len(found) == samples and found.shape[-1] >= 2
+        return found if usable and found.numel() else None
 
 
 class Original:
@@ -84,10 +105,10 @@ class Original:
     def mean_loss(self) -> float:
         """The mean loss over all samples; BadInput where there are none."""
         with evaluating(self.task.model):
-            parts = [self(index, batch)[0] for index, batch in enumerate(self.batches)]
+            parts = [self(index, batch)[0].double().cpu() for index, batch in enumerate(self.batches)]
         if not parts:
             raise BadInput("no batches to compute a mean loss on: expected at least one")
-        return float(torch.cat([part.double().cpu() for part in parts]).mean())
+        return float(torch.cat(parts).mean())
 
     @functools.cached_property
     def metric(self) -> float | None:
@@ -131,33 +152,6 @@ class Copies(Sequence[Batch]):
         return Copies(found) if isinstance(index, slice) else data.copied(found)
 
 
-def observe(model: nn.Module, loss: Loss, batch: Batch, forward: Forward | None, wanted: bool, where: str) -> Seen:
-    """Return per-sample losses (B,) and, if wanted and there are any, logits (B, ..., K) of a model on one batch."""
-    calls: list[Any] = []
-    with capture({"": model}, lambda call: calls.append(call.result)):
-        losses = check_losses(loss(model, batch), data.batch_size(batch), where)
-    if not wanted:
-        return losses, None
-    if forward is None and len(calls) == 1:
-        return losses, _logits(calls[0], len(losses))
-    try:
-        result = (forward or data.forward)(model, batch)
-    except (TypeError, RuntimeError) as error:  # also NotImplementedError
-        if forward is not None:
-            raise
-        raise BadInput(
-            f"the loss does not call the model exactly once, and the model cannot be called on its inputs ({error}): "
-            "expected forward=, or distill='mse' where outputs are no logits"
-        ) from error
-    return losses, _logits(result, len(losses))
-
-
-def _logits(result: Any, samples: int) -> Tensor | None:
-    tensor = data.output_tensor(result)
-    usable = tensor.is_floating_point() and tensor.ndim >= 2 and len(tensor) == samples and tensor.shape[-1] >= 2
-    return tensor if usable and tensor.numel() else None
-
-
 def check_losses(losses: Any, samples: int, where: str) -> Tensor:
     """Return losses (B,) without their graph; BadInput naming ``where`` unless they are a finite number per sample."""
     expected = f"expected one loss per sample, shape ({samples},)"
@@ -173,10 +167,3 @@ def check_losses(losses: Any, samples: int, where: str) -> Tensor:
     if bad:
         raise BadInput(f"loss of {where} is NaN or infinite for {bad} of {samples} samples: expected finite losses")
     return losses.detach()
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model's first parameter or buffer; the CPU where it has none."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        return tensor.device
-    return torch.device("cpu")

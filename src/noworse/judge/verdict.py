@@ -33,7 +33,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "float | None": (int, float, type(None)),
-}  # the field types of a verdict
+}
 VERDICTS = (IMPROVED, NO_WORSE, INCONCLUSIVE, WORSE)
 
 
@@ -76,7 +76,7 @@ class Verdict:
         return self.passed
 
     def record(self) -> dict[str, Any]:
-        """What a file stores: the fields that are set (a single look is not), floats to six significant digits."""
+        """Return what a file stores: the fields that are set (a single look is not), floats to six digits."""
         return {
             name: float(f"{value:.6g}") if isinstance(value, float) else value
             for name, value in asdict(self).items()
@@ -85,19 +85,19 @@ class Verdict:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Verdict:
-        """The verdict that a file stores; BadInput for a missing or unknown field or one of the wrong type."""
+        """Return the verdict that a file stores; BadInput for a missing or unknown field or one of the wrong type."""
         try:
             return cls(**record)
         except TypeError as error:
             raise BadInput(f"not a verdict: {error}") from error
 
     def to_json(self) -> str:
-        """The verdict as one JSON object, exactly."""
+        """Return all fields as one JSON object, exactly."""
         return json.dumps(asdict(self), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Verdict:
-        """The inverse of ``to_json``; BadInput for anything that is not a verdict."""
+        """Return the verdict that ``to_json`` wrote; BadInput for anything else."""
         try:
             record = json.loads(text)
         except json.JSONDecodeError as error:
@@ -123,10 +123,10 @@ class Verdict:
 
 
 def upper_bound(differences: NDArray[np.float64], alpha: float) -> float:
-    """Upper bound of the mean of (N,) differences that fails with probability about ``alpha``; see the module's text.
+    """Return an upper bound of the mean of (N,) differences that fails with probability about ``alpha``.
 
     Source: Johnson, Modified t tests and confidence intervals for asymmetrical populations, JASA 73 (1978), with the
-    largest difference counted twice.
+    largest difference counted twice; see the module's text.
     """
     from scipy.special import stdtrit  # here: reading a stored verdict needs numpy alone
 
@@ -171,18 +171,9 @@ def judge(
     if not (math.isfinite(upper) and math.isfinite(lower)):
         raise BadInput(f"losses up to {np.abs(differences).max():.3g} overflow: expected losses of ordinary size")
     return Verdict(
-        verdict=_category(upper, lower, tolerance),
-        samples=len(original),
-        original_loss=float(original.mean()),
-        compressed_loss=float(compressed.mean()),
-        mean_difference=float(differences.mean()),
-        upper_bound=upper,
-        lower_bound=lower,
-        tolerance=float(tolerance),
-        confidence=confidence,
-        look=look,
-        looks=looks,
-    )
+        _category(upper, lower, tolerance), len(original), float(original.mean()), float(compressed.mean()),
+        float(differences.mean()), upper, lower, float(tolerance), confidence, look, looks,
+    )  # fmt: skip
 
 
 def chance_of_error(confidence: float, look: int = 1, looks: int = 1) -> float:
@@ -217,7 +208,7 @@ def _losses(losses: ArrayLike, what: str) -> NDArray[np.float64]:
 
 
 def parse_tolerance(tolerance: float | str, original_mean_loss: float) -> float:
-    """A tolerance in the loss's unit: a number as it is, "1%" as a share of the magnitude of the original's mean."""
+    """Return a tolerance in the loss's unit: a number as it is, "1%" as a share of the original's mean loss."""
     text = str(tolerance).strip()
     try:
         value = float(text.removesuffix("%"))

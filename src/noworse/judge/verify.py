@@ -11,10 +11,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from noworse.errors import BadInput
@@ -26,6 +24,11 @@ from noworse.model.tensors import twin
 from noworse.task import data as batches_of
 from noworse.task.data import Batch
 from noworse.task.task import Loss, Task
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from noworse.task.task import Extras
 
 
 def verify(
@@ -39,7 +42,7 @@ def verify(
     look: int = 1,
     looks: int = 1,
     confidence: float = 0.95,
-    **extras: Any,
+    **extras: Unpack[Extras],
 ) -> Verdict:
     """Judge the .nwt file at ``path`` against the original ``model`` on held-out ``data`` of at least 30 samples.
 
@@ -52,48 +55,24 @@ def verify(
     task = task or Task(model=model, loss=loss, calib=(), verify=(), **extras)
     # read twice for a metric: an iterator would be empty the second time
     batches = list(data) if task.metric is not None and isinstance(data, Iterator) else data
-    candidate = load_model(twin(model), path)
-    settings: dict[str, Any] = {"look": look, "looks": looks, "confidence": confidence}
-    return verify_module(candidate, Original(task, batches, limit=0), tolerance=tolerance, **settings)
+    candidate, original = load_model(twin(model), path), Original(task, batches, limit=0)
+    return verify_module(candidate, original, tolerance=tolerance, confidence=confidence, look=look, looks=looks)
 
 
-def verify_module(
-    candidate: nn.Module,
-    original: Original,
-    *,
-    tolerance: float | str = "1%",
-    look: int = 1,
-    looks: int = 1,
-    confidence: float = 0.95,
-) -> Verdict:
-    """Judge a module in memory against the ``original`` of a task on the batches that this one looks at."""
+def verify_module(candidate: nn.Module, original: Original, *, tolerance: float | str = "1%", **asked: Any) -> Verdict:
+    """Judge a module in memory against an ``original`` on its batches; ``asked``: confidence, look, looks."""
     task, batches = original.task, original.batches
     observer = Observer(candidate, task.loss, task.forward, task.distill == "kl", "the compressed model")
     with evaluating(task.model):
         found = paired(original, observer, batches_of.checked(batches, "verify"))
     batches_of.require(len(found.original), "verify", MINIMUM_SAMPLES)
     limit = parse_tolerance(tolerance, float(found.original.mean()))
-    verdict = judge(found.original, found.compressed, limit, confidence, look, looks)
-    return replace(
-        verdict,
-        metric_original=original.metric,
-        metric_compressed=_metric(task, candidate, batches),
-        changed=_mean(found.changed),
-        mean_kl=_mean(found.kl),
-    )
-
-
-def _metric(task: Task, candidate: nn.Module, batches: Iterable[Batch]) -> float | None:
-    """Return the metric of the candidate; where it fails that is a warning, as no file should be lost to it."""
+    told: dict[str, Any] = {"metric_original": original.metric}
     try:
-        return metric_of(task, candidate, batches)
-    except BadInput as error:
+        told["metric_compressed"] = metric_of(task, candidate, batches)
+    except BadInput as error:  # no file should be lost to it
         warnings.warn(f"of the compressed model, which is judged without it, {error}", stacklevel=2)
-        return None
-
-
-def _mean(values: NDArray[np.float64] | None) -> float | None:
-    if values is None:
-        return None
-    mean = float(values.mean())
-    return mean if math.isfinite(mean) else None
+    for name, values in (("changed", found.changed), ("mean_kl", found.kl)):
+        if values is not None and math.isfinite(values.mean()):
+            told[name] = float(values.mean())
+    return replace(judge(found.original, found.compressed, limit, **asked), **told)

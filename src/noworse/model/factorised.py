@@ -13,6 +13,7 @@ from noworse.model.hooks import hand_over
 
 KINDS = (nn.Linear, nn.Conv2d, nn.Embedding)  # layers that factors can stand for
 FLAT, SPATIAL, TUCKER = "flat", "spatial", "tucker"  # how a weight is taken apart
+WAYS = (FLAT, SPATIAL, TUCKER)
 SPLITS = {FLAT: 0, SPATIAL: 1}  # the same in files (see representation/product.py)
 
 

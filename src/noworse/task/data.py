@@ -24,67 +24,63 @@ SHARED_LIMIT = 0.002  # share of verify that may be in calib too: public data se
 
 
 def inputs(batch: Batch) -> Tensor | dict[str, Tensor]:
-    """What the model is called with: the tensor, the first tensor of a tuple, or the mapping without its labels."""
+    """Return what a model is called with: a tensor, the first of a tuple, or a mapping without its labels."""
     if isinstance(batch, Mapping):
         return {key: value for key, value in batch.items() if key not in LABEL_KEYS}
     return batch if isinstance(batch, Tensor) else batch[0]
 
 
 def forward(model: nn.Module, batch: Batch) -> Tensor:
-    """The model's output tensor on a batch: ``model(tensor)`` or ``model(**mapping)``, see ``output_tensor``."""
+    """Return a model's ``output_tensor`` on a batch, of ``model(tensor)`` or ``model(**mapping)``."""
     given = inputs(batch)
     return output_tensor(model(**given) if isinstance(given, dict) else model(given))
 
 
 def output_tensor(result: Any) -> Tensor:
-    """The tensor itself, the ``logits`` of a mapping or object, else the first tensor in it; BadInput if none."""
+    """Return a tensor itself, the ``logits`` of a mapping or object, else the first tensor in it; BadInput if none."""
     if isinstance(result, Tensor):
         return result
-    logits = result.get("logits") if isinstance(result, Mapping) else getattr(result, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    values: Iterable[Any] = ()
-    if isinstance(result, Mapping):
-        values = result.values()
-    elif isinstance(result, (tuple, list)):
-        values = result
-    for value in values:
+    mapping = isinstance(result, Mapping)
+    logits = result.get("logits") if mapping else getattr(result, "logits", None)
+    values = result.values() if mapping else result if isinstance(result, (tuple, list)) else ()
+    for value in (logits, *values):
         if isinstance(value, Tensor):
             return value
     raise BadInput(f"the model returned {type(result).__name__}: expected a tensor, a tuple or a mapping holding one")
 
 
+def _columns(batch: Batch) -> Mapping[Any, Tensor]:
+    """The tensors of a batch by key, or by number."""
+    return batch if isinstance(batch, Mapping) else dict(enumerate([batch] if isinstance(batch, Tensor) else batch))
+
+
 def leaves(batch: Batch) -> list[Tensor]:
-    """The tensors of a batch, mappings in their own order."""
-    if isinstance(batch, Tensor):
-        return [batch]
-    return list(batch.values()) if isinstance(batch, Mapping) else list(batch)
+    """Return the tensors of a batch, of a mapping in its own order."""
+    return list(_columns(batch).values())
 
 
 def batch_size(batch: Batch) -> int:
-    """Number of samples in a batch."""
+    """Return the number of samples in a batch."""
     return len(leaves(batch)[0])
 
 
-def apply(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
-    """The batch with every tensor replaced by the function's value of it."""
-    if isinstance(batch, Tensor):
-        return function(batch)
-    if isinstance(batch, Mapping):
-        return {key: function(value) for key, value in batch.items()}
-    return _rebuild(batch, [function(value) for value in batch])
-
-
-def _rebuild(like: tuple[Tensor, ...] | list[Tensor], values: list[Tensor]) -> Batch:
-    if isinstance(like, list):
-        return values
+def _rebuilt(like: Batch, values: list[Tensor]) -> Batch:
+    """Tensors as a batch of the kind of another."""
+    if isinstance(like, Tensor):
+        return values[0]
+    if isinstance(like, Mapping):
+        return dict(zip(like, values, strict=True))
     make: Any = type(like)
-    batch: Batch = make(*values) if hasattr(like, "_fields") else tuple(values)
-    return batch
+    return values if isinstance(like, list) else make(*values) if hasattr(like, "_fields") else tuple(values)
+
+
+def apply(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
+    """Return the batch with every tensor replaced by the function's value of it."""
+    return _rebuilt(batch, [function(tensor) for tensor in leaves(batch)])
 
 
 def select(batch: Batch, rows: Tensor | slice) -> Batch:
-    """The given samples of a batch, as a batch of the same kind."""
+    """Return the given samples of a batch, as a batch of the same kind."""
     return apply(batch, lambda tensor: tensor[rows])
 
 
@@ -93,105 +89,83 @@ def copied(batch: Batch) -> Batch:
     return apply(batch, torch.clone)
 
 
-def to_device(batch: Batch, device: torch.device | str) -> Batch:
-    """The batch with every tensor on the given device."""
-    return apply(batch, lambda tensor: tensor.to(device))
-
-
 def concatenate(batches: Sequence[Batch]) -> Batch:
-    """One batch with the samples of all; BadInput where their tensors disagree in kind or trailing dimensions."""
+    """Return one batch with the samples of all; BadInput where their tensors differ in kind or trailing dimensions."""
     if not batches:
         raise BadInput("no batches to concatenate: expected at least one")
-    first = batches[0]
     for index, batch in enumerate(batches):
-        _check_like(batch, first, f"batch {index}")
+        _check_like(batch, batches[0], f"batch {index}")
     try:
-        columns = [torch.cat(column) for column in zip(*map(leaves, batches), strict=True)]
+        return _rebuilt(batches[0], [torch.cat(column) for column in zip(*map(leaves, batches), strict=True)])
     except RuntimeError as error:
         raise BadInput(f"batches of different shapes cannot become one batch: {error}") from error
-    if isinstance(first, Tensor):
-        return columns[0]
-    return dict(zip(first, columns, strict=True)) if isinstance(first, Mapping) else _rebuild(first, columns)
 
 
 def joinable(batches: Sequence[Batch]) -> bool:
-    """Whether the batches can become one: tensors of the same kind and the same trailing dimensions in all of them."""
-
-    def trailing(batch: Batch) -> list[tuple[Any, ...]]:
-        shapes = [tuple(tensor.shape[1:]) for tensor in leaves(batch)]
-        return list(zip(_structure(batch), shapes, strict=True))
-
-    return bool(batches) and all(
-        type(batch) is type(batches[0]) and trailing(batch) == trailing(batches[0]) for batch in batches
-    )
+    """Return whether the batches can become one: tensors of one kind and of the same trailing dimensions in all."""
+    forms = [(type(b), _structure(b), [tensor.shape[1:] for tensor in leaves(b)]) for b in batches]
+    return bool(forms) and all(form == forms[0] for form in forms)
 
 
 def to_float32(batch: Batch, channels_last: bool = True) -> Batch:
     """Return the batch with every floating-point tensor in float32, images with channels last where that is asked for.
 
-    Its tensors are nowhere the caller's own: a forward may write into what it is given. CPUs prefer images in that
-    layout; a model whose forward calls ``view`` may not take it (task/layout.py).
+    Its tensors are nowhere the caller's own: a forward may write into what it is given.
     """
 
     def convert(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor.clone()
         layout = torch.channels_last if channels_last and tensor.ndim == 4 else torch.preserve_format
-        found = tensor.to(torch.float32, memory_format=layout)
-        return found.clone() if found is tensor else found
+        return tensor.to(torch.float32, memory_format=layout, copy=True)
 
     return apply(batch, convert)
 
 
 def split(batches: Sequence[Batch], share: float, seed: int) -> tuple[list[Batch], list[Batch]]:
-    """The batches in two random parts, the second with about ``share`` of the samples; none is left empty.
+    """Return the batches in two random parts, the second with about ``share`` of the samples; none is left empty.
 
     Samples are drawn one by one where the batches are joinable, otherwise whole batches are. BadInput where there is
     only one to draw.
     """
-    joined = joinable(batches)
-    largest = max(map(batch_size, batches), default=1)
-    whole = concatenate(batches) if joined else None
+    whole = concatenate(batches) if joinable(batches) else None
     count = len(batches) if whole is None else batch_size(whole)
     if count < 2:
         raise BadInput(f"{count} sample or batch cannot be split in two: expected at least two")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     second = min(max(round(share * count), 1), count - 1)
-    parts = []
-    for rows in (order[second:], order[:second]):
-        if whole is None:
-            parts.append([batches[int(index)] for index in rows])
-        else:
-            parts.append([select(whole, piece) for piece in torch.split(rows, largest)])
-    return parts[0], parts[1]
+    parts = order[second:], order[:second]
+    if whole is None:
+        first, rest = ([batches[int(index)] for index in rows] for rows in parts)
+    else:
+        largest = max(map(batch_size, batches))
+        first, rest = ([select(whole, piece) for piece in torch.split(rows, largest)] for rows in parts)
+    return first, rest
 
 
 def _check(batch: Any, where: str) -> None:
     """BadInput unless ``batch`` is one: tensors only, at least one sample, the same number of samples in each."""
     if not isinstance(batch, (Tensor, tuple, list, Mapping)):
         raise BadInput(f"{where} is {type(batch).__name__}: expected a tensor, a tuple of tensors or a dict of tensors")
-    if isinstance(batch, Mapping):
-        named = {f"[{key!r}]": value for key, value in batch.items()}
-    else:
-        named = {"": batch} if isinstance(batch, Tensor) else {f"[{i}]": value for i, value in enumerate(batch)}
-    if not named:
+    columns = _columns(batch)
+    if not columns:
         raise BadInput(f"{where} is an empty {type(batch).__name__}: expected at least one tensor")
-    for key, value in named.items():
+    for key, value in columns.items():
+        place = where if isinstance(batch, Tensor) else f"{where}[{key!r}]"
         if not isinstance(value, Tensor):
-            raise BadInput(f"{where}{key} is {type(value).__name__}: expected a tensor")
+            raise BadInput(f"{place} is {type(value).__name__}: expected a tensor")
         if value.ndim == 0:
-            raise BadInput(f"{where}{key} is a 0-dimensional tensor: expected samples along dimension 0")
-    sizes = {key: len(value) for key, value in named.items()}
-    if len(set(sizes.values())) > 1:
-        found = ", ".join(f"{size} in {key}" for key, size in sizes.items())
+            raise BadInput(f"{place} is a 0-dimensional tensor: expected samples along dimension 0")
+    sizes = {len(value) for value in columns.values()}
+    if len(sizes) > 1:
+        found = ", ".join(f"{len(value)} in [{key!r}]" for key, value in columns.items())
         raise BadInput(f"the tensors of {where} disagree on the number of samples: {found}")
-    if 0 in sizes.values():
+    if 0 in sizes:
         raise BadInput(f"{where} holds no samples: expected at least one")
 
 
 def _structure(batch: Batch) -> list[tuple[Any, torch.dtype, int]]:
-    keys = list(batch) if isinstance(batch, Mapping) else range(len(leaves(batch)))
-    return [(key, tensor.dtype, tensor.ndim) for key, tensor in zip(keys, leaves(batch), strict=True)]
+    return [(key, tensor.dtype, tensor.ndim) for key, tensor in _columns(batch).items()]
 
 
 def _check_like(batch: Batch, first: Batch, where: str) -> None:
@@ -204,7 +178,7 @@ def _check_like(batch: Batch, first: Batch, where: str) -> None:
 
 
 def checked(data: Iterable[Batch], what: str) -> Iterator[Batch]:
-    """The batches of ``data``, each checked as it passes; BadInput names ``what`` ("calib", "verify") and the batch."""
+    """Yield the batches of ``data``, checked as they pass; BadInput names ``what``, such as "calib", and the batch."""
     if isinstance(data, (Tensor, Mapping, str)) or not isinstance(data, Iterable):
         # a tensor is iterable, but over its samples: taking them for batches would go wrong silently
         raise BadInput(f"{what} is one {type(data).__name__}: expected an iterable of batches, such as a DataLoader")
@@ -218,21 +192,21 @@ def checked(data: Iterable[Batch], what: str) -> Iterator[Batch]:
 
 
 def require(samples: int, what: str, minimum: int) -> None:
-    """BadInput unless there are at least ``minimum`` samples."""
+    """Raise BadInput unless there are at least ``minimum`` samples."""
     if samples < minimum:
         found = f"holds {samples} sample{'s' * (samples != 1)}" if samples else "is empty"
         raise BadInput(f"{what} {found}: expected at least {minimum} samples")
 
 
 def materialise(data: Iterable[Batch], what: str, minimum: int) -> list[Batch]:
-    """All batches in a list; BadInput when they are no batches, or hold fewer than ``minimum`` samples."""
+    """Return all batches in a list; BadInput where they are none, or hold fewer than ``minimum`` samples."""
     batches = list(checked(data, what))
     require(sum(map(batch_size, batches)), what, minimum)
     return batches
 
 
 def disjoint(calib: Iterable[Batch], verify: Iterable[Batch]) -> tuple[list[Batch], list[Batch]]:
-    """What chooses and what judges, as lists; BadInput where either is too small, or they share samples."""
+    """Return the batches of both as lists; BadInput where either holds too few samples, or they share some."""
     choosing = materialise(calib, "calib", MINIMUM_CALIB)
     judging = materialise(verify, "verify", MINIMUM_VERIFY)
     shared = shared_samples(choosing, judging)
@@ -242,7 +216,7 @@ def disjoint(calib: Iterable[Batch], verify: Iterable[Batch]) -> tuple[list[Batc
 
 
 def first_samples(batches: Iterable[Batch], count: int, at_a_time: int) -> Iterator[Batch]:
-    """The first ``count`` samples of ``batches`` or a few more, at most ``at_a_time`` together."""
+    """Yield the first ``count`` samples of ``batches`` or a few more, at most ``at_a_time`` together."""
     seen = 0
     for batch in batches:
         for rows in torch.split(torch.arange(batch_size(batch)), at_a_time):
@@ -253,7 +227,7 @@ def first_samples(batches: Iterable[Batch], count: int, at_a_time: int) -> Itera
 
 
 def shared_samples(calib: Iterable[Batch], verify: Iterable[Batch]) -> int:
-    """Number of ``verify`` samples whose inputs (not labels) are byte for byte those of a ``calib`` sample.
+    """Return how many samples of ``verify`` have inputs (not labels) that are byte for byte those of one of ``calib``.
 
     Sequences of integers are compared without their trailing zeros, so that padding to the longest sequence of a batch
     does not hide a shared text.
@@ -264,14 +238,12 @@ def shared_samples(calib: Iterable[Batch], verify: Iterable[Batch]) -> int:
 
 def _digests(batch: Batch) -> Iterator[bytes]:
     given = inputs(batch)
-    columns = list(given.items()) if isinstance(given, dict) else [("", given)]
     prepared = []
-    for key, tensor in sorted(columns, key=lambda item: item[0]):
+    for key, tensor in sorted(given.items() if isinstance(given, dict) else [("", given)]):
         sequence = tensor.ndim == 2 and not tensor.is_floating_point() and not tensor.is_complex()
-        shape = () if sequence else tensor.shape[1:]
-        flat = tensor.detach().cpu().flatten(1) if tensor.ndim > 1 else tensor.detach().cpu().unsqueeze(1)
-        rows = flat.contiguous().view(torch.uint8).numpy()  # (B, bytes)
-        prepared.append((f"{key} {tensor.dtype} {tuple(shape)}\n".encode(), rows, sequence))
+        flat = tensor.detach().cpu().reshape(len(tensor), tensor[0].numel())
+        head = f"{key} {tensor.dtype} {() if sequence else tuple(tensor.shape[1:])}\n".encode()
+        prepared.append((head, flat.contiguous().view(torch.uint8).numpy(), sequence))  # (B, bytes)
     for index in range(batch_size(batch)):
         state = hashlib.blake2b(digest_size=16)
         for head, rows, sequence in prepared:

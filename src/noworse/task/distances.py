@@ -1,4 +1,4 @@
-"""Knowledge distillation: how far a compressed model's outputs are from the original's, per sample.
+"""Distances of knowledge distillation: how far a compressed model's outputs are from the original's, per sample.
 
 ``"kl"``      KL(original || compressed) of softmax over the last dimension, in nats, averaged over middle dimensions;
             at a temperature T logits are divided by T, and the result times T² has the scale of T = 1;
@@ -26,12 +26,12 @@ PART = re.compile(r"({}):([1-9]\d{{0,8}})".format("|".join(KINDS)))
 
 
 def per_sample(losses: Tensor) -> Tensor:
-    """Mean over middle dimensions: (B, ...) -> (B,)."""
+    """Return the mean over middle dimensions: (B, ...) -> (B,)."""
     return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
 
 
 def parts(kind: str) -> list[tuple[str, int]]:
-    """Kind and width of every part of a distillation like "kl:11+mse:4"; none for a plain kind; BadInput otherwise."""
+    """Return kind and width of each part of a distance like "kl:11+mse:4", nothing for a plain kind; else BadInput."""
     if kind in KINDS:
         return []
     found = [PART.fullmatch(part) for part in kind.split("+")]
@@ -41,7 +41,7 @@ def parts(kind: str) -> list[tuple[str, int]]:
 
 
 def distiller_of(kind: str, original: Tensor, temperature: float = 1.0) -> Distiller:
-    """The distillation of a kind, or of parts, with the variances of the original's outputs (N, ..., K) as scales."""
+    """Return the distance of a kind, or of parts, scaled by the variances of the original's outputs (N, ..., K)."""
     found = parts(kind)
     if not found:
         return Distiller(kind, _variance(original), temperature)
@@ -72,7 +72,7 @@ class Distiller:
         self.temperature = temperature
 
     def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:
-        """Per-sample loss (B,) from outputs (B, ..., K) of the compressed and of the original model."""
+        """Return per-sample losses (B,) from outputs (B, ..., K) of the compressed and of the original model."""
         if self.kind == "kl":
             log_p, log_q = (F.log_softmax(z / self.temperature, -1) for z in (original, outputs))
             losses = (log_p.exp() * (log_p - log_q)).sum(-1) * self.temperature**2
@@ -83,7 +83,7 @@ class Distiller:
         return per_sample(losses)
 
     def probe(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """A random scalar whose gradient g has E[g gᵀ] = the Gauss-Newton Hessian of the summed loss at the original.
+        """Return a random scalar whose gradient g has E[g gᵀ] = the Gauss-Newton Hessian of the summed loss.
 
         For "kl" labels are drawn from the model itself, so that g is a sampled score (the Fisher information); for
         the others Gaussian noise is drawn on the outputs. Samples are independent: cross terms vanish on average.
@@ -107,13 +107,11 @@ class PartsDistiller(Distiller):
         self.distillers, self.widths = list(distillers), list(widths)
 
     def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:
-        """Per-sample loss (B,), as ``Distiller``."""
-        columns = zip(torch.split(outputs, self.widths, -1), torch.split(original, self.widths, -1), strict=True)
-        losses = [distiller(*both) for distiller, both in zip(self.distillers, columns, strict=True)]
-        return torch.stack(losses).sum(0)
+        """Return per-sample losses (B,), as ``Distiller`` does."""
+        columns = torch.split(outputs, self.widths, -1), torch.split(original, self.widths, -1)
+        return torch.stack([d(z, o) for d, z, o in zip(self.distillers, *columns, strict=True)]).sum(0)
 
     def probe(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """The sum of the parts' probes, which are drawn independently: their Hessians add up."""
-        columns = torch.split(outputs, self.widths, -1)
-        probes = [d.probe(part, generator) for d, part in zip(self.distillers, columns, strict=True)]
-        return torch.stack(probes).sum()
+        """Return the sum of the parts' probes, which are drawn independently: their Hessians add up."""
+        columns = zip(self.distillers, torch.split(outputs, self.widths, -1), strict=True)
+        return torch.stack([distiller.probe(part, generator) for distiller, part in columns]).sum()

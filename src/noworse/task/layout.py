@@ -15,7 +15,7 @@ CLOSE = 1e-3  # of the largest output: how far rounding may move outputs between
 
 
 def takes_channels_last(model: nn.Module, batch: Batch, forward: Callable[[nn.Module, Batch], Tensor]) -> bool:
-    """Whether ``model`` computes the same on a batch whose images, and with kernels whose channels, come last.
+    """Return whether ``model`` computes the same on images, and with kernels, whose channels come last.
 
     It does not where a forward calls ``view`` on what a convolution returns, as many do before their first linear
     layer. Models without images and without kernels of convolutions may as well be told that they do.

@@ -1,8 +1,11 @@
-"""What size is asked for: a ratio, bytes, or bits per weight."""
+"""Sizes: what is asked for, a ratio, bytes, or bits per weight, and what a report says of them."""
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import asdict
+from typing import Any
 
 from noworse.errors import BadInput
 
@@ -10,8 +13,25 @@ UNITS = {"b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1
 FORM = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z]*)\s*")
 
 
+class Sized:
+    """Base of reports, dataclasses with the fields ``size`` and ``original_size`` in bytes."""
+
+    size: int
+    original_size: int
+
+    @property
+    def ratio(self) -> float:
+        """Original bytes (parameters and buffers, ties once) over bytes of the file."""
+        return self.original_size / self.size
+
+    def to_json(self) -> str:
+        """Return all fields and the ratio as one JSON object."""
+        fields: Any = self
+        return json.dumps({**asdict(fields), "ratio": self.ratio})
+
+
 def parse_target(target: float | str, original_bytes: int, weights: int) -> int:
-    """The file size in bytes that ``target`` asks for.
+    """Return the file size in bytes that ``target`` asks for.
 
     A number or "20x" is a ratio to ``original_bytes``; "400KB", "1.5MiB" are bytes; "1.6 bits" is bits per weight, the
     whole file over ``weights``. Raises BadInput for anything else, or a size that is not below the original's.

@@ -30,7 +30,7 @@ Forward = Callable[[nn.Module, Any], Tensor]
 
 
 class Extras(TypedDict, total=False):
-    """What a task may have besides model, loss and data; see ``Task``."""
+    """Fields that a ``Task`` may have besides model, loss and data, as keyword arguments."""
 
     metric: Callable[[nn.Module, Iterable[Any]], float] | None
     forward: Callable[[nn.Module, Any], Tensor] | None
@@ -46,7 +46,7 @@ class TaskUnavailable(NoWorseError):
 
 @dataclass(frozen=True)
 class Task:
-    """Everything a compression job needs; BadInput where a part has the wrong type."""
+    """A model with its loss, and the data that choose and judge; BadInput where a part has the wrong type."""
 
     model: nn.Module  # in any mode; never changed
     loss: Callable[[nn.Module, Any], Tensor]  # -> (B,), one loss per sample
@@ -75,7 +75,7 @@ class Task:
             raise BadInput(f"keep of a task is {self.keep!r}: expected a list of patterns such as 'head.*'")
 
     def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Outputs (B, ..., K) of ``module`` on a batch in float32, by ``forward`` where there is one."""
+        """Return outputs (B, ..., K) of a model on a batch in float32, by ``forward`` where there is one."""
         return (self.forward or data.forward)(module, self.prepared(batch))
 
     def prepared(self, batch: Batch) -> Batch:
@@ -86,7 +86,7 @@ class Task:
         return data.to_float32(batch, self.channels_last(batch))
 
     def channels_last(self, batch: Batch) -> bool:
-        """Whether images and kernels are laid out with channels last (task/layout.py)."""
+        """Return whether images and kernels are laid out with channels last (task/layout.py)."""
         if not self._layout:
             probe = data.select(batch, slice(0, PROBE))
             self._layout.append(takes_channels_last(self.model, probe, self.forward or data.forward))
@@ -97,7 +97,7 @@ class Task:
         return self.loss(module, self.prepared(batch))
 
     def labelled_losses(self, module: nn.Module, batch: Batch, what: str) -> Tensor:
-        """Losses (B,) on a batch of calib in float32; BadInput that names ``what`` needs labels where they fail."""
+        """Return losses (B,) on a batch of calib; BadInput, that ``what`` needs calib with labels, where they fail."""
         try:
             return self.prepared_loss(module, batch)
         except Exception as error:  # anything may come out of the caller's code; the cause stays attached
@@ -105,7 +105,7 @@ class Task:
 
 
 def load_task(address: str) -> Task:
-    """The task at ``path/file.py:object`` or ``package.module:object``; BadInput says what is wrong with it.
+    """Return the task at ``path/file.py:object`` or ``package.module:object``; BadInput says what is wrong with it.
 
     TaskUnavailable passes through. Imports resolve as they would for ``python path/file.py`` (the file's folder, or
     the folder around its package), or for ``python -m package.module`` in the working directory.
@@ -130,12 +130,7 @@ def _build(found: Any, address: str) -> Task:
         inspect.signature(found).bind()
     except (TypeError, ValueError) as error:
         raise BadInput(f"{address} cannot be called without arguments: {error}") from error
-    try:
-        task = found()
-    except NoWorseError:
-        raise
-    except Exception as error:  # anything may come out of the caller's code; the cause stays attached
-        raise BadInput(f"{address} failed with {type(error).__name__}: {error}") from error
+    task = _guard(found, f"{address} failed with")
     if not isinstance(task, Task):
         raise BadInput(f"{address} returned {type(task).__name__}: expected a Task")
     return task
@@ -159,30 +154,25 @@ def _import_file(path: Path) -> ModuleType:
     while (root / "__init__.py").is_file():
         parts.insert(0, root.name)
         root = root.parent
-    if len(parts) > 1:
-        module = _import_module(".".join(parts), root)
-        if Path(module.__file__ or "").resolve() != path:
-            raise BadInput(f"{'.'.join(parts)} was imported from {module.__file__}: expected {path}")
-        return module
-    return _import_lone_file(path)
-
-
-def _import_lone_file(path: Path) -> ModuleType:
-    # a private name: a task file called data.py or json.py must neither shadow nor be shadowed
-    name = f"_noworse_task_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise BadInput(f"{path} cannot be imported: expected a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # pickling to data-loading workers looks it up
-    _prepend(path.parent)
-    _guard(lambda: spec.loader.exec_module(module), str(path))  # type: ignore[union-attr]
+    if len(parts) == 1:
+        # a private name: a task file called data.py or json.py must neither shadow nor be shadowed
+        return _import_module(f"_noworse_task_{path.stem}", root, path)
+    module = _import_module(".".join(parts), root)
+    if Path(module.__file__ or "").resolve() != path:
+        raise BadInput(f"{'.'.join(parts)} was imported from {module.__file__}: expected {path}")
     return module
 
 
-def _import_module(name: str, root: Path) -> ModuleType:
-    _prepend(root)
-    module: ModuleType = _guard(lambda: importlib.import_module(name), name)
+def _import_module(name: str, root: Path, file: Path | None = None) -> ModuleType:
+    """Import what has a name below ``root``, or a ``file`` under that name."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    if file is None:
+        module: ModuleType = _guard(lambda: importlib.import_module(name), f"{name} cannot be imported:")
+        return module
+    spec: Any = importlib.util.spec_from_file_location(name, file)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # pickling to workers looks it up there
+    _guard(lambda: spec.loader.exec_module(module), f"{file} cannot be imported:")
     return module
 
 
@@ -192,9 +182,4 @@ def _guard(action: Callable[[], Any], what: str) -> Any:
     except NoWorseError:
         raise
     except Exception as error:  # anything may come out of the caller's code; the cause stays attached
-        raise BadInput(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _prepend(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+        raise BadInput(f"{what} {type(error).__name__}: {error}") from error

@@ -7,7 +7,9 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from functools import partial
+from inspect import Signature, signature
+from typing import Any, ClassVar
 
 from noworse.errors import BadInput
 from noworse.format import CODERS
@@ -70,6 +72,7 @@ class Options:
     parallel: bool = True  # share the work with the other processes of torchrun or of torch.distributed
     plugins: Mapping[str, Any] = field(default_factory=dict)  # kind: name, what replaces standard parts (tune/seams.py)
     version: int = VERSION
+    __signature__: ClassVar[Signature]  # what is shown of the class: the options, not what __new__ takes
 
     def __new__(cls, *given: Any, **named: Any) -> Options:
         """Refuse what ``__init__``, which dataclass makes, would refuse by a TypeError."""
@@ -161,3 +164,6 @@ class Options:
         """The settings that differ from the defaults, as JSON holds them."""
         plain, default = json.loads(self.to_json()), json.loads(Options().to_json())
         return {name: value for name, value in plain.items() if value != default[name]}
+
+
+Options.__signature__ = signature(partial(Options.__init__, Options()))

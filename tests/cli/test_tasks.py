@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from noworse.cli.compress import read_options
+from noworse.cli.tasks import read_options
 from noworse.errors import BadInput
 from noworse.tune.presets import PRESETS
 
 
 def options(**given: Any) -> Any:
     absent = dict.fromkeys(("preset", "options", "seed", "iterations", "coder"))
-    return read_options(Namespace(**{**absent, "settings": [], **given}))
+    return read_options(Namespace(**{**absent, "settings": [], **given}), given.get("preset"))
 
 
 def test_options_are_typed_and_layered(tmp_path: Path) -> None:
