@@ -23,13 +23,12 @@ def _state(tuner: Tuner) -> dict[str, Tensor]:
 
 
 def checkpoint(tuner: Tuner, at: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return tensors and numbers that are needed to go on from a position ``at`` in a stage."""
-    assert tuner.controller is not None
+    """Return the tensors, and the numbers by name, that are needed to go on from a position ``at`` in a stage."""
     numbers = {"controller": vars(tuner.controller), "scaler": vars(tuner.scaler), "seconds": tuner.seconds}
     peaks = [group["peak"] for group in tuner.optimiser.param_groups]
-    counts = {"drawn": tuner.drawn, "side_bits": tuner.side_bits, "peaks": peaks}
     moments = [len(optimiser.state) > 0 for optimiser in tuner.optimisers()]
-    return _state(tuner), {**at, **numbers, **counts, "moments": moments}
+    counts = {"drawn": tuner.drawn, "side_bits": tuner.side_bits, "peaks": peaks, "moments": moments}
+    return _state(tuner), {**at, **numbers, **counts}
 
 
 def resume(tuner: Tuner) -> tuple[int, float, float]:
@@ -38,8 +37,8 @@ def resume(tuner: Tuner) -> tuple[int, float, float]:
     if position is None:
         return 0, tuner.bits(), 0.0
     tuner.controller = RateController(1.0)
-    vars(tuner.controller).update(position["controller"])
-    vars(tuner.scaler).update(position["scaler"])
+    for name in ("controller", "scaler"):
+        vars(getattr(tuner, name)).update(position[name])
     tuner.seconds.update(position["seconds"])
     tuner.side_bits, tuner.drawn = position["side_bits"], position["drawn"]
     tuner.batches = tuner.sampler.after(tuner.drawn)

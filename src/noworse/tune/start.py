@@ -22,18 +22,13 @@ AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wan
 
 @dataclass
 class Ground:
-    """What was surveyed of a student's grids before any tuning, and how a rounding of them is judged.
+    """What was surveyed of a student's grids before any tuning, and how a rounding of them is judged."""
 
-    ``untuned`` is the state of the grids (``GridSet.state``), ``layers`` hold the moments of layers' inputs.
-    ``loss()`` is the mean distillation loss on calibration data of the weights as they would be rounded now, and
-    ``floor()`` tells the bytes of a file without codes.
-    """
-
-    untuned: tuple[Tensor, ...]
+    untuned: tuple[Tensor, ...]  # the state of the grids (``GridSet.state``)
     sensitivity: Mapping[str, float]
-    layers: Mapping[str, Layer]
-    loss: Callable[[], float]
-    floor: Callable[[], int]
+    layers: Mapping[str, Layer]  # moments of layers' inputs
+    loss: Callable[[], float]  # mean distillation loss on calibration data of the weights as rounded now
+    floor: Callable[[], int]  # bytes of a file without codes
 
     def forget(self, untuned: bool) -> None:
         """Free the memory that a further start would need, that of the ``untuned`` weights only where asked for."""
