@@ -1,7 +1,7 @@
 """Rates: what a tensor's codes cost in bits, differentiable by torch, weight by weight; and the standard one.
 
-Every code gives its count to the bins around it, w_o = K((q+o+½−c)/δ) − K((q+o−½−c)/δ) for offsets |o| <= ⌈δ+½⌉: O(n)
-for any width. The entropy of these relaxed counts is what the counter's cells (counter.py) approximate faster.
+Every code c, in the bin q, gives its count to the bins around it, K((q+o+½−c)/δ) − K((q+o−½−c)/δ) for |o| <= ⌈δ+½⌉.
+The counter's cells (counter.py) approximate this faster.
 """
 
 from __future__ import annotations

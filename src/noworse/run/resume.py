@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -50,10 +50,10 @@ class Checkpoint:
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
 
-        self.path = path
+        self.path, open_ = path, cast(Any, safe_open)
         try:
             with path.open("rb"):  # BadInput for what cannot be read at all
-                self._file: Any = safe_open(path, "pt")  # type: ignore[no-untyped-call, unused-ignore]
+                self._file = open_(path, "pt")
             metadata, names = self._file.metadata(), sorted(self._file.keys())
             whole = digest(((name, self._file.get_tensor(name)) for name in names), metadata["values"])
             if whole != metadata["digest"]:

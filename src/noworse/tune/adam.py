@@ -22,10 +22,9 @@ class Adam:
 
     ``groups`` hold "params" (leaves), their learning rate "lr", and what else the caller keeps there. ``state`` has the
     two moments of a leaf and its number of steps, from its first step on. Results are those of
-    ``torch.optim.Adam(groups, fused=True)``, except for large leaves: their first moment is rounded to bfloat16, to a
-    256th (the second one could not be: what a step adds to it is less), and elements that stand together share the mean
-    of their second moments. Sources: Kingma and Ba, Adam (ICLR 2015); Zhang et al., Adam-mini (ICLR 2025), which shares
-    one among whole blocks.
+    ``torch.optim.Adam(groups, fused=True)``, except for large leaves: their first moment is rounded to bfloat16, and
+    neighbours share the mean of their second moments. Sources: Kingma and Ba, Adam (ICLR 2015); Zhang et al., Adam-mini
+    (ICLR 2025), which shares one among whole blocks.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:

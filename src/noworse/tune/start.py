@@ -50,10 +50,7 @@ def start(tuner: Tuner, ground: Ground, budget: float) -> None:
 
 
 def _start_compensated(tuner: Tuner, ground: Ground, wanted: float, floor: float) -> bool:
-    """Start from compensated rounding, and tell whether it loses less than nearest rounding of as many bits.
-
-    It may also fail to get as cheap: at low rates it moves weights far.
-    """
+    """Start from compensated rounding; False where "auto" prefers nearest rounding, as it loses less or is cheaper."""
     known = tuner.grids, ground.sensitivity
     auto, nearest = tuner.options.rounding == "auto", math.inf
     if auto:
@@ -62,7 +59,7 @@ def _start_compensated(tuner: Tuner, ground: Ground, wanted: float, floor: float
     multiplier, found = start_compensated(
         *known, ground.layers, wanted, tuner.values, lambda: 8 * tuner.hooks.measure() - floor, ground.untuned
     )
-    if auto and (found > FITS * wanted or nearest < ground.loss()):
-        return False
-    tuner.reset(multiplier, COMPENSATED)
-    return True
+    taken = not (auto and (found > FITS * wanted or nearest < ground.loss()))
+    if taken:
+        tuner.reset(multiplier, COMPENSATED)
+    return taken

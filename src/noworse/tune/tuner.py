@@ -73,7 +73,8 @@ class Hooks:
 class Tuner:
     """Tunes the grids of one student; ``run`` may be called several times with different budgets.
 
-    Other ones override ``start``, ``turn``, and what a checkpoint holds besides (``optimisers``, ``beside``).
+    Other ones override ``start`` and ``turn``, and set what a checkpoint holds: ``adams``, whose moments it needs, and
+    ``beside``, what is tuned and is not in the grids.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class Tuner:
         self.limits = BitLimits(options.layer_bits, grids)
         self.limits.bound_steps(grids, self.values)
         self.optimiser = Adam({"params": [leaf], "option": option} for option, leaf in grids.leaves)
+        self.adams: tuple[Adam, ...] = (self.optimiser,)
+        self.beside: dict[str, Tensor] = {}
         self._set_pace(COMPENSATED)
         self.kernel: Kernel = options.plugin("kernel")
         self.rate: Rate = options.plugin("rate")
@@ -162,14 +165,6 @@ class Tuner:
         """Whether the checkpoint that this run goes on from was made in a later stage, or in any if None."""
         position = self.hooks.work.position
         return position is not None and position["stage"] != stage
-
-    def optimisers(self) -> Sequence[Adam]:
-        """Return the optimisers whose moments a checkpoint holds."""
-        return (self.optimiser,)
-
-    def beside(self) -> dict[str, Tensor]:
-        """Return what is tuned and is not in the grids, by name."""
-        return {}
 
     def turn(self, iteration: int, iterations: int, start: float, budget: float) -> tuple[float, float]:
         """Do one iteration of a run from ``start`` to ``budget`` bits; return its loss, and the bits wanted by now."""

@@ -5,21 +5,16 @@
     weights      w by Adam(5e-6) on distillation alone, without a rate               1,000 of 1,300
 
 e = r·s and s are learned in weight units, as they are, from e = s = (max w − min w)/256; vectors are uniform, e = s/2.
-Moments persist over the rounds; there is no warm-up and no decay. The published schedule has 3,900 iterations in all;
-with fewer, learning rates grow in proportion, so that parameters can move as far.
-
-What is not theirs: norms are folded first (and their statistics stay), the size that switches λ is the measured one,
-the file settles at its target in the end, and weights learn without labels unless the options say otherwise.
+Moments persist over the rounds, without warm-up or decay. With fewer than the published 3,900 iterations learning rates
+grow in proportion, so that parameters can move as far. What is not theirs: norms are folded first, the size that
+switches λ is the measured one, the file settles at its target, and weights learn without labels unless options say so.
 
 Source: Shi et al., L² compression (ICCV 2023), and ModelTC/L2_Compression, train_final.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor
 
 from noworse.propose.grids.grid import EDGE_MIN, ZONE_MIN, GridSet
 from noworse.propose.grids.transform import Transform
@@ -73,21 +68,12 @@ class AlternatingTuner(Tuner):
         self.step, self.weight = grids.steps(), torch.cat([grids.weights(k) for k in range(len(grids.specs))])
         self.edge = self.step * grids.zones()
         faster = max(1.0, PUBLISHED / max(iterations, 1))
-        self.adams = (
-            Adam([{"params": [self.step, self.edge], "lr": TRANSFORM_RATE * faster}]),
-            Adam([{"params": [self.weight], "lr": WEIGHT_RATE * faster}]),
-        )
+        transforms = Adam([{"params": [self.step, self.edge], "lr": TRANSFORM_RATE * faster}])
+        self.adams = self.optimiser, transforms, Adam([{"params": [self.weight], "lr": WEIGHT_RATE * faster}])
+        self.beside = {"step": self.step, "edge": self.edge, "weight": self.weight}
         super().run(budget, iterations, stage)
         self.objective.weights = self.both
         grids.rebase()  # settling moves weights in units of the steps as they are now
-
-    def optimisers(self) -> Sequence[Adam]:
-        """The three whose moments a checkpoint holds."""
-        return self.optimiser, *self.adams
-
-    def beside(self) -> dict[str, Tensor]:
-        """What is tuned and is not in the grids, by name."""
-        return {"step": self.step, "edge": self.edge, "weight": self.weight}
 
     def turn(self, iteration: int, iterations: int, start: float, budget: float) -> tuple[float, float]:
         """Do one iteration, of transforms or of weights; return its loss, and the bits wanted."""
@@ -111,7 +97,7 @@ class AlternatingTuner(Tuner):
         by_ratio = torch.where(self.matrices, by_ln_zone / grids.log_zone.exp(), 0.0)
         self.step.grad = (by_ln_step - by_ratio * self.edge / self.step) / self.step
         self.edge.grad = by_ratio / self.step
-        self.adams[0].step()
+        self.adams[1].step()
         self.step.abs_().clamp_(min=SMALLEST)
         self.edge.copy_(torch.where(self.matrices, self.edge.abs(), self.step / 2))
         grids.log_step.copy_(self.step.log())
@@ -126,6 +112,6 @@ class AlternatingTuner(Tuner):
         units = list(zip(self.grids.rows, self.grids.unit, strict=True))
         for rows, unit in units:
             self.weight.grad[rows] /= unit
-        self.adams[1].step()
+        self.adams[2].step()
         for rows, unit in units:
             torch.div(self.weight[rows], unit, out=self.grids.latent[rows])

@@ -1,12 +1,8 @@
 """Rounding that makes up for its own error: optimal brain surgeon, one column after the other.
 
-The error of a layer's output is Σ_rows (ŵ − w)ᵀ X (ŵ − w) with X = E[x xᵀ] of its inputs. When column j is rounded,
-the columns behind it move so that they undo as much of that error as they can:
-
-    w_k  ←  w_k − (w_j − ŵ_j) · U_jk / U_jj   for k > j,        UᵀU = X⁻¹  (Cholesky, U upper triangular)
-
-Columns of large input energy go first, while there are many left to make up for them. Weights as they stood when their
-turn came are where tuning starts: rounding each of them to its nearest grid point gives the codes.
+The formulas are in docs/method.md, with X = E[x xᵀ] of a layer's inputs and UᵀU = X⁻¹. Columns of large input energy
+go first, while there are many left to make up for them. Weights as they stood when their turn came are where tuning
+starts: rounding each of them to its nearest grid point gives the codes.
 
 Source: Hassibi and Stork, Optimal brain surgeon (1993); Frantar et al., GPTQ (ICLR 2023), the order of columns.
 """
@@ -61,7 +57,7 @@ class Layer:
     """How one layer's weights of ``shape`` (O, ...) are rounded, from moments X (G·B, I/B, I/B) of its inputs.
 
     The rows of a group are cut into B blocks of columns, which know nothing of each other. ``damping`` is a share of
-    the mean input energy, added to each: the more, the less a weight may move to make up for others.
+    the mean input energy, added to each.
     """
 
     def __init__(self, shape: Sequence[int], moments: Tensor, damping: float = DAMPING) -> None:
@@ -141,17 +137,15 @@ def start_compensated(
     they are written. Moved weights take more of them: it is tried again with larger steps until codes take about
     ``bits`` bits. Return the multiplier λ, and the bits they take.
     """
-    known = [(k, spec, layers[spec.name]) for k, spec in enumerate(grids.specs) if spec.name in layers]
-    remaining = {spec.name: layer.curvature() for _, spec, layer in known}
-    slopes = {name: value * remaining.get(name, 1.0) for name, value in sensitivity.items()}
+    slopes = {name: f * (layers[name].curvature() if name in layers else 1.0) for name, f in sensitivity.items()}
     asked = bits
     for _ in range(ATTEMPTS):
         grids.restore(originals)
         multiplier = start_at(grids, slopes, asked, scratch, COARSEST)
-        steps, zones = grids.steps().tolist(), grids.zones().tolist()
-        for k, spec, layer in known:
-            weights = spec.unflatten(grids.weights(k))
-            grids.set_weights(k, layer.compensated(weights, steps[k], zones[k]))
+        settings = zip(grids.specs, grids.steps().tolist(), grids.zones().tolist(), strict=True)
+        for k, (spec, step, zone) in enumerate(settings):
+            if spec.name in layers:
+                grids.set_weights(k, layers[spec.name].compensated(spec.unflatten(grids.weights(k)), step, zone))
         grids.quantise(scratch)
         found = cost()
         if abs(math.log(found / bits)) <= SLACK:

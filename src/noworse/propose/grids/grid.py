@@ -1,14 +1,14 @@
 """All dead-zone grids of a model on one flat vector: latent weights, steps and zones, and their gradients.
 
-Latent weights are kept in code units, v = w/s₀ with s₀ the step at the start, so that one learning rate fits all
-tensors. Work is done in chunks that stay in the cache: several small tensors together, or a part of a large one.
+Latent weights are in code units, v = w/s₀ with s₀ the step at the start, so that one learning rate fits all tensors.
+Work is done in chunks that stay in the cache: several small tensors together, or a part of a large one.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -87,6 +87,7 @@ class GridSet:
         self.specs, self.tunes_zones = specs, tunes_zones
         self.sizes = [weights[s.name].numel() for s in specs]
         self.offsets = [0, *itertools.accumulate(self.sizes)]
+        self.count = self.offsets[-1]
         self.rows = [slice(*ends) for ends in itertools.pairwise(self.offsets)]
         self.largest = [float(weights[s.name].detach().abs().max()) for s in specs]
         self.rms = []
@@ -112,26 +113,20 @@ class GridSet:
         """The leaves, each with the option that is its learning rate."""
         return [("lr_weights", self.latent), ("lr_steps", self.log_step), ("lr_zones", self.log_zone)]
 
-    @property
-    def count(self) -> int:
-        """Weights in all."""
-        return self.offsets[-1]
-
-    def _cut(self) -> list[_Chunk]:
-        chunks, first = [], 0
+    def _cut(self) -> Iterator[_Chunk]:
+        first = 0
         while first < len(self.sizes):
             last = first + 1
             while last < len(self.sizes) and max(self.sizes[first : last + 1]) < SMALL:
                 last += 1
             begin, end = self.offsets[first], self.offsets[last]
+            size, owner = CHUNK, None
             if last - first > 1:
                 owner = torch.repeat_interleave(torch.arange(first, last), torch.tensor(self.sizes[first:last]))
-                chunks.append(_Chunk(slice(begin, end), slice(first, last), owner))
-            else:
-                cuts = range(begin, end, CHUNK)
-                chunks += [_Chunk(slice(a, min(a + CHUNK, end)), slice(first, last), None) for a in cuts]
+                size = end - begin
+            for a in range(begin, end, size):
+                yield _Chunk(slice(a, min(a + size, end)), slice(first, last), owner)
             first = last
-        return chunks
 
     def steps(self) -> Tensor:
         """Return step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
@@ -178,7 +173,7 @@ class GridSet:
     def quantise(self, out: Tensor, kernel: Kernel | None = None, on_weights: bool = True) -> None:
         """Write ŵ (N,) into ``out`` and refresh ``bits``; with a ``kernel`` also the soft entropy's gradient.
 
-        Without ``on_weights`` only that by steps and zones is kept, which takes no memory.
+        Without ``on_weights`` only the one by steps and zones is kept, which takes no memory.
         """
         self._quantised = steps, zones = self.steps(), self.zones()
         ratio = self.unit / steps

@@ -22,8 +22,7 @@ from noworse.task import data
 from noworse.task.data import Batch
 
 SAMPLES, LEAST, ELEMENTS = 512, 32, 1 << 22  # of the pass that tells means: at most, at least, and of its inputs
-LAST = (nn.Linear, nn.LayerNorm)  # channels are the last dimension of their outputs; of the others the second one
-SECOND = (nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
+KINDS = (nn.Linear, nn.LayerNorm, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
 T = TypeVar("T")
 Means = Mapping[str, list[Tensor]]  # of what a layer returns, (C,) float64 for each of its calls
 
@@ -35,9 +34,12 @@ def samples_of(batch: Batch) -> int:
 
 
 def _channel(module: nn.Module, output: Tensor) -> int:
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):  # there may be no batch dimension before it
-        return output.dim() - 1 - len(module.kernel_size)
-    return output.dim() - 1 if isinstance(module, LAST) else 1
+    if isinstance(module, _BatchNorm):
+        return 1
+    places = getattr(
+        module, "kernel_size", ()
+    )  # of convolutions, where there may be no batch dimension before channels
+    return output.dim() - 1 - len(places)
 
 
 def channel_means(module: nn.Module, output: Tensor) -> Tensor:
@@ -51,8 +53,7 @@ def _watch(module: nn.Module, names: Collection[str], see: Callable[[Call], Tens
 
     Outputs of no rows have no means; those of sequences of several lengths are left alone.
     """
-    kinds = (*LAST, *SECOND)
-    layers = {name: m for name, m in module.named_modules() if name in names and isinstance(m, kinds)}
+    layers = {name: m for name, m in module.named_modules() if name in names and isinstance(m, KINDS)}
     with capture(layers, lambda call: see(call) if call.result.numel() and not call.result.is_nested else None):
         return run()
 

@@ -1,14 +1,7 @@
 """What all transforms share: codes and values around a curve f, with a zero bin of its own width.
 
-With step s, zero bin of half width z·s and t = |w|/s, for a curve with f(0) = 0 (representation/curves.py):
-
-    z = f(½) + r − ½                    r = ½: no dead zone; for f(k) = k, z = r
-    |c| = T(|w|) = f⁻¹(t·f(½)/z)        for t <= z,     f⁻¹(t − r + ½)          otherwise
-    |ŵ|/s = T⁻¹(|q|) = f(|q|)·z/f(½)    for |q| <= ½,   f(|q|) + r − ½          otherwise
-
-q = round(c) passes its gradient straight through: it is c + stopgrad(round(c) − c). Derivatives by w, s, r and the
-curve's parameters are autograd's; those of the straight line are in docs/method.md. ``magnitude`` and ``decode`` are
-that line's round(T) and T⁻¹ on their own. A new transform is one class with f and f⁻¹ on a curve that the file knows.
+T, T⁻¹, z and r are those of docs/method.md; derivatives are autograd's. ``magnitude`` and ``decode`` are the straight
+line's round(T) and T⁻¹ on their own. A new transform is one class with f and f⁻¹ on a curve that the file knows.
 
 Source: Shi et al., L² compression (ICCV 2023), the unified weight transformation, here with r = e/s.
 """
