@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from noworse.papers.l2.kernels import Linear, Range, Triangle
-from noworse.propose.grids import deadzone
+from noworse.propose.grids.transform import magnitude
 from noworse.rate import counter
 from noworse.rate.kernels import Cosine, Kernel
 
@@ -108,7 +108,7 @@ def test_hard_bits_are_the_empirical_entropy() -> None:
 def test_boundary_lies_where_the_magnitude_changes() -> None:
     r = 0.8
     t = torch.linspace(0.001, 5, 5000, dtype=torch.float64)
-    q = deadzone.magnitude(t - r)
+    q = magnitude(t - r)
     distance, outward = counter.boundary(t, q, r)
     c = torch.where(t <= r, t / (2 * r), t - r + 0.5)
     beyond = (c + outward * (distance + 1e-9)).abs()

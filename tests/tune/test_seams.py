@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import Tensor
 
@@ -13,10 +14,11 @@ from noworse.errors import BadInput
 from noworse.format import File
 from noworse.propose.grids.transform import Uniform
 from noworse.rate.kernels import Cosine, Kernel
-from noworse.rate.soft import Rate, soft_entropy
+from noworse.rate.soft import Rate, SoftEntropy
 from noworse.representation import Grid
 from noworse.tune import seams
 from noworse.tune.options import Options
+from noworse.tune.seams import typed
 from noworse.tune.tuner import Tuner
 from tests.tiny import mlp, run, task
 
@@ -28,7 +30,7 @@ class Half(Rate):
     share: float = 0.5
 
     def bits(self, codes: Tensor, kernel: Kernel) -> Tensor:
-        return self.share * soft_entropy(codes, kernel)
+        return self.share * SoftEntropy().bits(codes, kernel)
 
 
 class Needy(Uniform):
@@ -140,3 +142,29 @@ def test_only_what_fits_gets_a_name() -> None:
         seams.register("tuner", "rate", Half)
     with pytest.raises(BadInput, match="unknown kind 'codec'"):
         seams.register("codec", "rate", Half)
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "expected"),
+    [
+        (3, 1.0, 3.0),
+        (np.float32(0.5), 1.0, 0.5),
+        (np.int16(4), 1, 4),
+        ("a", (), ("a",)),
+        (["a", "b"], (), ("a", "b")),
+        ({"a": 1}, {}, {"a": 1}),
+        (False, True, False),
+    ],
+)
+def test_what_stands_for_a_type(value: Any, default: Any, expected: Any) -> None:
+    found = typed("x", value, default)
+    assert found == expected
+    assert type(found) is type(default)
+
+
+@pytest.mark.parametrize(
+    ("value", "default"), [(True, 1), (1, True), (1.0, 1), ("1", 1), (True, 1.0), (None, ""), (3, ()), ([], {})]
+)
+def test_what_does_not(value: Any, default: Any) -> None:
+    with pytest.raises(BadInput, match=f"x must be of type {type(default).__name__}, found"):
+        typed("x", value, default)

@@ -1,24 +1,16 @@
 """The differentiable counter: a relaxed histogram over all integer bins of whole tensors, and its entropy's gradient.
 
-Each code c lies in the bin of q = round(c). When its distance d to the nearest bin boundary is below δ, the share
-m(d) of its count belongs to the bin on the other side: ½(1 − sin(πd/2δ)) for the raised-cosine kernel (kernels.py).
-The relaxed counts h give the soft entropy R = −Σ h_k log2(h_k/n) in bits, of which
-
-    ∂R/∂|c| = ± (−m'(d))·(log2 h_q − log2 h_neighbour)      (+ where the neighbour is the larger magnitude),
-
-since the derivatives of the logarithms cancel: every weight adds one count in all. The value is biased upwards at low
-rates; it serves for gradients only, and sizes are measured on hard counts.
-
-No weight is left out, yet the kernel is not evaluated weight by weight: weights are counted once in *cells*, 1/32 of a
-code wide (up to 1/4 in tensors of more than 256 bins) and aligned with the bin boundaries, and everything else happens
-on the cells. This costs O(n) integer work; hard counts are exact, since cells per code are a power of two, and the
-relaxed ones are those of weights moved by at most half a cell.
+The formulas are in docs/method.md, "The counter". Weights are counted once in *cells*, 1/32 of a code wide (up to 1/4
+in tensors of more than 256 bins) and aligned with the bin boundaries; all else happens on the cells. Hard counts are
+exact, since cells per code are a power of two; relaxed ones are those of weights moved by at most half a cell, and
+serve for gradients alone.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,20 +26,19 @@ FEWEST, FINE = 4, 256  # cells per code unit of tensors with far more bins than 
 class Cells:
     """The cells of K tensors, one after the other, first those of the weights >= 0, then those of the negative ones.
 
-    ``base`` (K,) is the first cell of each tensor, ``width`` (K,) the cells of one sign, ``zero`` (K,) those below the
-    zero bin's edge. A weight with x = |w|/s − r lies in cell base + [w < 0]·width + zero + floor(x·resolution).
+    A weight with x = |w|/s − r lies in cell base + [w < 0]·width + zero + floor(x·resolution).
     """
 
-    base: Tensor
-    width: Tensor
-    zero: Tensor
+    base: Tensor  # (K,) the first cell of each tensor
+    width: Tensor  # (K,) the cells of one sign
+    zero: Tensor  # (K,) those below the zero bin's edge
     total: int
     resolution: Tensor  # (K,) cells per code unit
     bins: Tensor  # (K,) bins of one sign besides the zero bin, the empty outermost one included
 
 
 def lay_out(reach: Tensor, zones: Tensor, finest: int = CELLS) -> Cells:
-    """Cells for tensors whose largest |w|/s are ``reach`` (K,), with zero bins of half widths ``zones`` (K,).
+    """Return cells for tensors whose largest |w|/s are ``reach`` (K,), with zero bins of half widths ``zones`` (K,).
 
     There are ``finest`` cells per code unit, and fewer in tensors of very many bins, to bound their number.
     """
@@ -62,7 +53,7 @@ def lay_out(reach: Tensor, zones: Tensor, finest: int = CELLS) -> Cells:
 
 @dataclass(frozen=True)
 class Bins:
-    """For every cell: its tensor, its centre t = |w|/s, magnitude q, sign, and the bin of its codes.
+    """For every cell (M,): its tensor, its centre t = |w|/s, magnitude q, sign, and the bin of its codes.
 
     The bins of a tensor are those of its magnitudes -bins-1 .. bins+1; ``owner`` tells the tensor of each bin.
     """
@@ -76,7 +67,7 @@ class Bins:
 
 
 def locate(cells: Cells, zones: Tensor) -> Bins:
-    """Where every cell lies, for zero bins of half widths ``zones`` (K,)."""
+    """Return where every cell lies, for zero bins of half widths ``zones`` (K,)."""
     tensors = torch.arange(len(zones))
     tensor = torch.repeat_interleave(tensors, 2 * cells.width)
     place = torch.arange(cells.total) - cells.base[tensor]
@@ -93,13 +84,13 @@ def locate(cells: Cells, zones: Tensor) -> Bins:
 
 
 def hard_bits(counts: Tensor, bins: Bins) -> Tensor:
-    """Ideal code length n·H in bits (K,), float64, of the hard codes, from counts per cell."""
+    """Return the ideal code length n·H in bits (K,), float64, of the hard codes, from counts per cell (M,)."""
     hard = torch.zeros(len(bins.owner), dtype=torch.float64).index_add_(0, bins.bin, counts.double())
     return segment_entropy(hard, bins.owner)
 
 
 def boundary(t: Tensor, q: Tensor, r: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Distance d in code units from |c| to the nearest bin boundary, and the step (±1) to the magnitude behind it.
+    """Return the distance in code units from |c| to the nearest bin boundary, and the step (±1) to the bin behind it.
 
     t = |w|/s and magnitudes q of any one shape; r broadcasts. The zero bin has one boundary, at |c| = 1/2.
     """
@@ -109,17 +100,16 @@ def boundary(t: Tensor, q: Tensor, r: Tensor | float) -> tuple[Tensor, Tensor]:
     return distance, ((above >= 0.5) | zero).long() * 2 - 1
 
 
-@dataclass(frozen=True)
-class Slopes:
-    """Gradient of the soft entropy: by |c| of a weight in each cell, and by ln s and r of each tensor (K,), in bits."""
+class Slopes(NamedTuple):
+    """Gradient of the soft entropy in bits."""
 
-    code: Tensor
-    log_step: Tensor
-    zone: Tensor
+    code: Tensor  # (M,) by |c| of a weight in each cell
+    log_step: Tensor  # (K,) by ln s
+    zone: Tensor  # (K,) by r
 
 
 def entropy_slopes(counts: Tensor, bins: Bins, zones: Tensor, kernel: Kernel) -> Slopes:
-    """The gradient of the soft entropy of all tensors, from counts per cell and the zones (K,)."""
+    """Return the gradient of the soft entropy of all tensors, from counts per cell (M,) and the zones (K,)."""
     r, zero = zones[bins.tensor], bins.q == 0
     slope = _slopes(counts, bins, r, kernel)
     lever = torch.where(zero, bins.t / (2 * r), bins.t)  # −∂|c|/∂ln s
@@ -131,18 +121,14 @@ def entropy_slopes(counts: Tensor, bins: Bins, zones: Tensor, kernel: Kernel) ->
 
 def _slopes(counts: Tensor, bins: Bins, r: Tensor, kernel: Kernel) -> Tensor:
     """∂R/∂|c| of a weight in each cell, whose zero bins have half widths r."""
-    widths = kernel.width(lambda: _extents(counts, bins, _codes(bins, r)))
+    codes = bins.sign * torch.where(bins.q == 0, bins.t / (2 * r), bins.t - r + 0.5)
+    widths = kernel.width(lambda: _extents(counts, bins, codes))
     if isinstance(widths, float):
         return _near(counts, bins, r, kernel, widths)
     per_cell, widest = widths[bins.tensor], float(widths.max())
     if widest <= LARGEST_DELTA:
         return _near(counts, bins, r, kernel, per_cell)
-    return bins.sign * _far(counts, bins, _codes(bins, r), kernel, per_cell, math.ceil(widest + 0.5))
-
-
-def _codes(bins: Bins, r: Tensor) -> Tensor:
-    """Signed codes of a weight in each cell."""
-    return bins.sign * torch.where(bins.q == 0, bins.t / (2 * r), bins.t - r + 0.5)
+    return bins.sign * _far(counts, bins, codes, kernel, per_cell, math.ceil(widest + 0.5))
 
 
 def _near(counts: Tensor, bins: Bins, r: Tensor, kernel: Kernel, delta: Tensor | float) -> Tensor:
@@ -158,15 +144,13 @@ def _near(counts: Tensor, bins: Bins, r: Tensor, kernel: Kernel, delta: Tensor |
 
 def _extents(counts: Tensor, bins: Bins, codes: Tensor) -> Tensor:
     """Largest less smallest code of each tensor (K,), to half a cell."""
-    seen, tensors = counts > 0, int(bins.tensor[-1]) + 1
-    index, codes = bins.tensor[seen], codes[seen]
-    high = torch.zeros(tensors).scatter_reduce_(0, index, codes, "amax", include_self=False)
-    low = torch.zeros(tensors).scatter_reduce_(0, index, codes, "amin", include_self=False)
-    return high - low
+    seen, zeros = counts > 0, torch.zeros(int(bins.tensor[-1]) + 1)
+    ends = (zeros.scatter_reduce(0, bins.tensor[seen], codes[seen], e, include_self=False) for e in ("amax", "amin"))
+    return torch.sub(*ends)
 
 
 def _far(counts: Tensor, bins: Bins, codes: Tensor, kernel: Kernel, delta: Tensor, reach: int) -> Tensor:
-    """∂R/∂c for kernels that reach ``reach`` boundaries to either side: every boundary b adds to it the density of the
+    """∂R/∂c for kernels that reach ``reach`` boundaries to either side: every boundary adds to it the density of the
     kernel there times the difference of log2 h across it.
     """
     tensors = int(bins.tensor[-1]) + 1

@@ -3,10 +3,6 @@
 A count at the signed distance x from a bin boundary lies beyond it by K(−x/δ). With u = |x|/δ, ``share(u)`` = K(−u) is
 what lies on the far side, at most one half, and ``density(u)`` = dK/du how fast that falls.
 
-| kernel | share | density |
-|---|---|---|
-| cos | ½ − ½ sin(πu/2) | (π/4) cos(πu/2) |
-
 Source: Shi et al., L² compression (ICCV 2023), the differentiable counter; its other kernels are in papers/l2.
 """
 
@@ -40,30 +36,29 @@ class Kernel(ABC):
 
     @abstractmethod
     def share(self, u: Tensor) -> Tensor:
-        """K(−u)."""
+        """Return K(−u)."""
 
     @abstractmethod
     def density(self, u: Tensor) -> Tensor:
-        """dK/du at u, which is that at −u."""
+        """Return dK/du at u, which is the same at −u."""
 
     def step(self, x: Tensor) -> Tensor:
-        """K(x): 0 below −1, 1 above 1."""
+        """Return K(x): 0 below −1, 1 above 1."""
         share = self.share(x.abs())
         return torch.where(x < 0, share, 1 - share)
 
     def width(self, extents: Callable[[], Tensor]) -> Tensor | float:
-        """δ in code units, of all tensors or of each (K,); ``extents()`` gives max − min of the codes of each (K,)."""
+        """Return δ in code units, of all tensors or of each (K,), whose codes span ``extents()`` (K,)."""
         return self.delta
 
 
-@dataclass(frozen=True)
 class Cosine(Kernel):
-    """The raised cosine, L²'s "cos"."""
+    """The raised cosine, L²'s "cos": share ½ − ½ sin(πu/2)."""
 
     def share(self, u: Tensor) -> Tensor:
-        """½ − ½ sin(πu/2)."""
+        """Return ½ − ½ sin(πu/2)."""
         return 0.5 - 0.5 * torch.sin((u * (math.pi / 2)).clamp(max=math.pi / 2))
 
     def density(self, u: Tensor) -> Tensor:
-        """(π/4) cos(πu/2)."""
+        """Return (π/4) cos(πu/2)."""
         return torch.cos((u * (math.pi / 2)).clamp(max=math.pi / 2)) * (math.pi / 4)

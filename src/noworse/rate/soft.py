@@ -1,7 +1,7 @@
 """Rates: what a tensor's codes cost in bits, differentiable by torch, weight by weight; and the standard one.
 
-Every code gives its count to the bins around it, w_o = K((q+o+½−c)/δ) − K((q+o−½−c)/δ) for offsets |o| <= ⌈δ+½⌉: O(n)
-for any width. The entropy of these relaxed counts is what the counter's cells (counter.py) approximate faster.
+Every code c, in the bin q, gives its count to the bins around it, K((q+o+½−c)/δ) − K((q+o−½−c)/δ) for |o| <= ⌈δ+½⌉.
+The counter's cells (counter.py) approximate this faster.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,31 +30,32 @@ class Rate(ABC):
 
     @abstractmethod
     def bits(self, codes: Tensor, kernel: Kernel) -> Tensor:
-        """Bits of codes (n,), n >= 1: one number, differentiable by them."""
+        """Return the bits of codes (n,), n >= 1: one number, differentiable by them."""
 
 
-@dataclass(frozen=True)
 class SoftEntropy(Rate):
-    """The entropy of the relaxed histogram."""
+    """The entropy of the relaxed histogram, R = −Σ h_k log2(h_k/n) of relaxed counts h."""
 
     counted = True
 
     def bits(self, codes: Tensor, kernel: Kernel) -> Tensor:
-        """R = −Σ h_k log2(h_k/n) of the relaxed counts h."""
-        return soft_entropy(codes, kernel)
+        """Return R in bits of codes (n,), n >= 1."""
+        delta = float(kernel.width(lambda: codes.detach().max() - codes.detach().min()))
+        counts = relaxed_counts(codes, kernel, delta).counts
+        seen = counts[counts > 0]
+        return -(seen * (seen / len(codes)).log2()).sum()
 
 
-@dataclass(frozen=True)
-class Relaxed:
-    """The relaxed histogram of codes (n,): counts h of all bins, and the bin of each code."""
+class Relaxed(NamedTuple):
+    """The relaxed histogram of codes (n,)."""
 
-    counts: Tensor
-    bins: Tensor
+    counts: Tensor  # h of all bins
+    bins: Tensor  # (n,) the bin of each code
     density: Tensor  # Σ_j k(b − c_j) at the lower boundary b of each bin, without gradient
 
 
 def relaxed_counts(codes: Tensor, kernel: Kernel, delta: float) -> Relaxed:
-    """The histogram of codes (n,), n >= 1, relaxed by a kernel whose half width is ``delta`` > 0; differentiable."""
+    """Return the histogram of codes (n,), n >= 1, relaxed by a kernel of half width ``delta`` > 0; differentiable."""
     q = codes.detach().round()
     reach = math.ceil(delta + 0.5)
     bins = (q - q.min()).long() + reach
@@ -69,11 +70,3 @@ def relaxed_counts(codes: Tensor, kernel: Kernel, delta: float) -> Relaxed:
             density.index_add_(0, bins + offset + 1, kernel.density(distance.detach().abs()).to(density) / delta)
         below = above
     return Relaxed(counts, bins, density)
-
-
-def soft_entropy(codes: Tensor, kernel: Kernel) -> Tensor:
-    """R = −Σ h_k log2(h_k/n) in bits, of the relaxed counts h of codes (n,), n >= 1."""
-    delta = float(kernel.width(lambda: codes.detach().max() - codes.detach().min()))
-    counts = relaxed_counts(codes, kernel, delta).counts
-    seen = counts[counts > 0]
-    return -(seen * (seen / len(codes)).log2()).sum()

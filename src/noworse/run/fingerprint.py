@@ -11,20 +11,25 @@ from torch import Tensor, nn
 from noworse.task.data import Batch, leaves
 
 
-def _digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    state = hashlib.blake2b(digest_size=16)
+def content(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor's elements, without a copy where they lie in memory as they are."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def digest(tensors: Iterable[tuple[str, Tensor]], text: str = "") -> str:
+    """Return one digest of a text and of tensors: their names, shapes, dtypes and elements, in their order."""
+    state = hashlib.blake2b(text.encode(), digest_size=16)
     for name, tensor in tensors:
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        state.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+        state.update(content(tensor))
     return state.hexdigest()
 
 
 def of_module(module: nn.Module) -> str:
-    """Digest of every entry of a module's state that is a tensor: names, shapes, dtypes and elements."""
-    return _digest((name, value) for name, value in module.state_dict().items() if isinstance(value, Tensor))
+    """Return the digest of every entry of a module's state that is a tensor."""
+    return digest((name, value) for name, value in module.state_dict().items() if isinstance(value, Tensor))
 
 
 def of_batches(batches: Iterable[Batch]) -> str:
-    """Digest of the tensors of all batches, in their order."""
-    return _digest((str(index), tensor) for index, batch in enumerate(batches) for tensor in leaves(batch))
+    """Return the digest of the tensors of all batches, in their order."""
+    return digest((str(index), tensor) for index, batch in enumerate(batches) for tensor in leaves(batch))

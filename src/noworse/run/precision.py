@@ -1,8 +1,7 @@
 """Mixed precision: the net's passes in half precision where that is safe, all that is tuned in float32.
 
-Half floats below 2⁻²⁴ vanish, and gradients are often smaller. For "fp16" the loss is therefore multiplied by a large
-scale and the gradient divided by it: halved whenever the gradient overflows (that iteration is skipped), doubled after
-many that did not. "bf16" has the range of float32 and needs none of this.
+Half floats below 2⁻²⁴ vanish, and gradients are often smaller: for "fp16" the loss is multiplied by a large scale and
+the gradient divided by it. "bf16" has the range of float32 and needs none of this.
 
 Source: Micikevicius et al., Mixed precision training (ICLR 2018).
 """
@@ -11,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,14 +22,15 @@ FIRST_SCALE, SMALLEST_SCALE = 2.0**16, 2.0**-14
 GROW_AFTER = 500  # iterations without an overflow
 
 
+@dataclass(frozen=True)
 class Precision:
     """One of "fp32", "bf16", "fp16" on one kind of device."""
 
-    def __init__(self, kind: str, device: str) -> None:
-        self.kind, self.device = kind, device
+    kind: str
+    device: str
 
     def cast(self) -> AbstractContextManager[object]:
-        """In it, operations that bear it run in this precision."""
+        """Return a context in which operations that bear it run in this precision."""
         return nullcontext() if self.kind == "fp32" else torch.autocast(self.device, DTYPES[self.kind])
 
     def require(self, run: Callable[[], object]) -> None:
@@ -44,7 +45,10 @@ class Precision:
 
 
 class LossScaler:
-    """The scale of the loss, and whether the last gradient was finite."""
+    """The scale of the loss, halved whenever the gradient overflows and doubled after many times that it did not.
+
+    ``usable`` tells whether the last gradient was finite.
+    """
 
     def __init__(self, kind: str) -> None:
         self.active = kind == "fp16"

@@ -1,8 +1,7 @@
 """Several processes that compress one model together, each with its share of every batch.
 
-Every rank runs the same program on the same inputs, so that grids, controller and decisions are the same on all of
-them; what costs time, the net's forward and backward passes, is shared. Where ranks could drift apart (another
-processor, another library) the first one's values are copied. Only the first rank reads and writes files.
+Every rank runs the same program on the same inputs; what costs time, the net's forward and backward passes, is shared.
+Where ranks could drift apart the first one's values are copied. Only the first rank reads and writes files.
 
 A rank that fails says why in the store that torchrun (or the first rank) keeps, and closes its connections. The others
 then fail in their next exchange, read there what happened, and raise the same error. A rank that says nothing is dead:
@@ -43,16 +42,12 @@ class Ranks:
 
     def __init__(self, rank: int = 0, size: int = 1, group: Any = None, store: Any = None) -> None:
         self.rank, self.size = rank, size
+        self.first = rank == 0  # whether this is the rank that writes and reports
         self._group, self._store = group, store
         self._told = False  # whether the end came from elsewhere
 
-    @property
-    def first(self) -> bool:
-        """Whether this is the rank that writes and reports."""
-        return self.rank == 0
-
     def rows(self, count: int) -> slice:
-        """This rank's share of ``count`` samples: a part of them in their order, which may be empty."""
+        """Return this rank's share of ``count`` samples: a part of them in their order, which may be empty."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def sum_(self, tensor: Tensor) -> Tensor:
@@ -67,7 +62,7 @@ class Ranks:
             self._exchange(functools.partial(dist.broadcast, tensor, 0, group=self._group))
 
     def send(self, content: bytes) -> bytes:
-        """The first rank's ``content``; what the others pass is not looked at."""
+        """Return the first rank's ``content``; what the others pass is not looked at."""
         if self.size == 1:
             return content
         length = torch.tensor([len(content)])
@@ -78,11 +73,11 @@ class Ranks:
         return bytes(held)
 
     def agree(self, value: Any) -> Any:
-        """The first rank's ``value``, of JSON's types."""
+        """Return the first rank's ``value``, of JSON's types."""
         return json.loads(self.send(json.dumps(value).encode())) if self.size > 1 else value
 
     def lead(self, action: Callable[[], Any]) -> Any:
-        """The result, of JSON's types, of an action that the first rank alone carries out."""
+        """Return what an action that the first rank alone carries out returns, of JSON's types."""
         return self.agree(action() if self.first else None)
 
     def require_same(self, prints: dict[str, Any]) -> None:
@@ -108,7 +103,9 @@ class Ranks:
             while silent and time.monotonic() < end:
                 if self._store.check(["error"]):
                     told = json.loads(self._store.get("error"))
-                    return _raised(told["rank"], told["kind"], told["message"])
+                    if told["kind"] in KINDS:
+                        return KINDS[told["kind"]](f"rank {told['rank']}: {told['message']}")
+                    return RankFailed(f"rank {told['rank']} failed with {told['kind']}: {told['message']}")
                 silent = [rank for rank in silent if not self._store.check([f"alive {rank}"])]
                 time.sleep(0.05)
         except RuntimeError:  # the store is gone, and with it the process that kept it
@@ -116,39 +113,28 @@ class Ranks:
         who = f"rank {' and '.join(map(str, silent))} of {self.size}" if silent else "the connection between ranks"
         return RankFailed(f"{who} was lost: {str(error).splitlines()[0]}")
 
-    def fail(self, error: BaseException) -> None:
-        """Tell the others why this rank ends, unless it was they who told."""
-        if self.size == 1 or self._told:
-            return
-        with suppress(RuntimeError):  # the store may be gone: then the others see a closed connection
-            what = {"rank": self.rank, "kind": type(error).__name__, "message": str(error)}
-            self._store.compare_set("error", "", json.dumps(what))
+    def leave(self, error: BaseException | None = None) -> None:
+        """Close the connections to the others, who are told the ``error`` by which this rank ends, if any.
 
-    def leave(self) -> None:
-        """Close the connections to the others."""
-        if self.size > 1:
-            dist.destroy_process_group(self._group)
-            self._group = None
-
-    def linger(self) -> None:
-        """Keep the store until every rank has read what is in it, or some time has passed."""
+        The store is kept until every rank has read what is in it, or some time has passed.
+        """
         if self.size == 1:
             return
+        with suppress(RuntimeError):  # the store may be gone: then the others see a closed connection
+            if error is not None and not self._told:
+                what = {"rank": self.rank, "kind": type(error).__name__, "message": str(error)}
+                self._store.compare_set("error", "", json.dumps(what))
+        dist.destroy_process_group(self._group)
+        self._group = None
         with suppress(RuntimeError):
-            self._store.add("ended", 1)
-            end = time.monotonic() + GRACE
-            while self.first and self._store.add("ended", 0) < self.size and time.monotonic() < end:
-                time.sleep(0.05)
+            if error is not None:
+                self._store.add("ended", 1)
+                end = time.monotonic() + GRACE
+                while self.first and self._store.add("ended", 0) < self.size and time.monotonic() < end:
+                    time.sleep(0.05)
 
 
 ALONE = Ranks()
-
-
-def _raised(rank: int, kind: str, message: str) -> NoWorseError:
-    """The exception of another rank as one of this rank."""
-    if kind in KINDS:
-        return KINDS[kind](f"rank {rank}: {message}")
-    return RankFailed(f"rank {rank} failed with {kind}: {message}")
 
 
 def is_first() -> bool:
@@ -169,16 +155,13 @@ def together() -> Iterator[Ranks]:
     try:
         yield ranks
     except BaseException as error:
-        ranks.fail(error)
-        ranks.leave()
-        ranks.linger()
+        ranks.leave(error)
         raise
     ranks.leave()
 
 
 def _join() -> Ranks:
-    grouped = dist.is_available() and dist.is_initialized()
-    launched = dist.is_available() and all(name in os.environ for name in ENVIRONMENT)
+    grouped, launched = dist.is_initialized(), all(name in os.environ for name in ENVIRONMENT)
     if not grouped and (not launched or int(os.environ["WORLD_SIZE"]) == 1):
         return ALONE
     global _sessions

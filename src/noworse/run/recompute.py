@@ -1,14 +1,11 @@
 """Gradient checkpointing: blocks keep their inputs alone, and compute what backward needs a second time.
 
-Blocks are the composite children of lists and sequences of modules, the outermost ones: residual blocks, transformer
-layers. A sequence of single layers in such a place is one block. The blocks of our own copy of a model get a
-``forward`` that recomputes; the caller's model is not touched.
-
 Source: Chen et al., Training deep nets with sublinear memory cost (2016).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,8 +14,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from noworse.errors import BadInput
-
-CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 
 def _is_leaf(module: nn.Module) -> bool:
@@ -33,28 +28,28 @@ def _is_block(child: nn.Module) -> bool:
 
 
 def blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost blocks of a module, in its order."""
+    """Yield the blocks of a module, in its order: the outermost composite children of lists and sequences.
+
+    They are residual blocks and transformer layers. A sequence of single layers in such a place is one block.
+    """
     for child in module.children():
-        if isinstance(module, CONTAINERS) and _is_block(child):
+        if isinstance(module, (nn.Sequential, nn.ModuleList)) and _is_block(child):
             yield child
         else:
             yield from blocks(child)
 
 
 def recompute_blocks(module: nn.Module) -> int:
-    """Make every block of ``module`` recompute in backward; returns their number, BadInput where there are none."""
+    """Make every block of ``module`` recompute in backward; return their number, BadInput where there are none."""
     found = list(blocks(module))
     if not found:
         raise BadInput("checkpointing found no blocks: expected composite children of a ModuleList or a Sequential")
     for block in dict.fromkeys(found):
-        block.forward = _recomputing(block.forward)
+        block.forward = functools.partial(_recompute, block.forward)
     return len(found)
 
 
-def _recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*arguments: Any, **named: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return forward(*arguments, **named)
-        return checkpoint(forward, *arguments, use_reentrant=False, **named)
-
-    return run
+def _recompute(forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*arguments, **named)
+    return checkpoint(forward, *arguments, use_reentrant=False, **named)

@@ -7,79 +7,61 @@ the rest as JSON in its metadata and a digest over everything.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from noworse.errors import BadInput, CorruptFile
 from noworse.format.atomic import atomic_file
+from noworse.run.fingerprint import content, digest
 from noworse.run.processes import ALONE, Ranks
 
 NAME = "run.safetensors"
 EVERY, SHARE = 30.0, 0.05  # seconds between checkpoints at least, and the most of the time that they may take
-LONGEST_HEADER = 1 << 24  # bytes
 KINDS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return flat.numpy().data
-
-
-def _digest(entries: Mapping[str, Any], values: str, parts: Iterable[memoryview | bytes]) -> str:
-    state = hashlib.blake2b(json.dumps([entries, values], sort_keys=True).encode(), digest_size=16)
-    for part in parts:
-        state.update(part)
-    return state.hexdigest()
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     """Write tensors and JSON values to ``path`` as one safetensors file, in place of what is there."""
-    parts = {name: _bytes(tensor) for name, tensor in tensors.items()}
-    entries, end = {}, 0
+    text, end = json.dumps(values), 0
+    metadata = {"values": text, "digest": digest(sorted(tensors.items()), text)}
+    header: dict[str, Any] = {"__metadata__": metadata}
     for name, tensor in tensors.items():
-        begin, end = end, end + parts[name].nbytes
-        entries[name] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    text = json.dumps(values)
-    metadata = {"values": text, "digest": _digest(entries, text, parts.values())}
-    header = json.dumps({"__metadata__": metadata, **entries}).encode()
-    header += b" " * (-len(header) % 8)
-    with atomic_file(path) as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        for part in parts.values():
-            file.write(part)
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    with atomic_file(path) as file:  # the library would hold all tensors twice
+        file.write(len(head).to_bytes(8, "little") + head)
+        for tensor in tensors.values():
+            file.write(content(tensor))
 
 
 class Checkpoint:
     """A checkpoint that was found: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        from safetensors import SafetensorError, safe_open
+
+        self.path, open_ = path, cast(Any, safe_open)
         try:
-            with path.open("rb") as file:
-                self._read(file)
+            with path.open("rb"):  # BadInput for what cannot be read at all
+                self._file = open_(path, "pt")
+            metadata, names = self._file.metadata(), sorted(self._file.keys())
+            whole = digest(((name, self._file.get_tensor(name)) for name in names), metadata["values"])
+            if whole != metadata["digest"]:
+                raise self._damaged()
         except OSError as error:
             raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:  # what JSON of another form leads to
+        except (SafetensorError, KeyError, TypeError) as error:  # KeyError, TypeError: none of our metadata
             raise self._damaged() from error
-
-    def _read(self, file: BinaryIO) -> None:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(LONGEST_HEADER, os.fstat(file.fileno()).st_size):
-            raise self._damaged()
-        self._entries = json.loads(file.read(length))
-        metadata = self._entries.pop("__metadata__")
-        self._start = 8 + length
-        if _digest(self._entries, metadata["values"], iter(lambda: file.read(1 << 20), b"")) != metadata["digest"]:
-            raise self._damaged()
         self.values: dict[str, Any] = json.loads(metadata["values"])
 
     def _damaged(self) -> CorruptFile:
@@ -87,17 +69,11 @@ class Checkpoint:
         return CorruptFile(f"{self.path} is a damaged checkpoint: {expected}")
 
     def read_into(self, name: str, tensor: Tensor) -> None:
-        """Fill ``tensor`` with that of this name; CorruptFile where it is of another kind or shape."""
-        entry = self._entries.get(name, {})
-        if entry.get("dtype") != KINDS[tensor.dtype] or entry.get("shape") != list(tensor.shape):
+        """Fill ``tensor`` with the one of this name; CorruptFile where it is of another kind or shape, or missing."""
+        held = self._file.get_tensor(name) if name in self._file.keys() else None  # noqa: SIM118
+        if held is None or held.dtype != tensor.dtype or held.shape != tensor.shape:
             raise self._damaged()
-        content = bytearray(tensor.nbytes)
-        with self.path.open("rb") as file:
-            file.seek(self._start + entry["data_offsets"][0])
-            if file.readinto(content) != len(content):
-                raise self._damaged()
-        if content:
-            tensor.copy_(torch.frombuffer(content, dtype=tensor.dtype).view(tensor.shape))
+        tensor.copy_(held)
 
 
 class Work:
@@ -138,7 +114,7 @@ class Work:
             self.notes, self.position = values["notes"], values["position"]
 
     def note(self, name: str, action: Callable[[], Any]) -> Any:
-        """The result, of JSON's types, of an action that is not repeated once a checkpoint has it behind it."""
+        """Return what an action does, of JSON's types; it is not repeated once a checkpoint has it behind it."""
         if self.path is None:
             return action()
         if name not in self.notes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ RATE = 1e-3  # where a group has none
 LARGE = 1 << 21  # elements from which on a leaf has smaller moments
 PIECE = 1 << 18  # elements of a large leaf at a time
 TOGETHER = 8  # neighbouring elements of a large leaf that have one second moment
+Update = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
 
 class Adam:
@@ -20,10 +22,9 @@ class Adam:
 
     ``groups`` hold "params" (leaves), their learning rate "lr", and what else the caller keeps there. ``state`` has the
     two moments of a leaf and its number of steps, from its first step on. Results are those of
-    ``torch.optim.Adam(groups, fused=True)``, except for large leaves: their first moment is rounded to bfloat16, to a
-    256th (the second one could not be: what a step adds to it is less), and elements that stand together share the mean
-    of their second moments. Sources: Kingma and Ba, Adam (ICLR 2015); Zhang et al., Adam-mini (ICLR 2025), which shares
-    one among whole blocks.
+    ``torch.optim.Adam(groups, fused=True)``, except for large leaves: their first moment is rounded to bfloat16, and
+    neighbours share the mean of their second moments. Sources: Kingma and Ba, Adam (ICLR 2015); Zhang et al., Adam-mini
+    (ICLR 2025), which shares one among whole blocks.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
@@ -31,11 +32,11 @@ class Adam:
         self.state: dict[Tensor, dict[str, Tensor]] = {}
 
     def leaves(self) -> list[Tensor]:
-        """All leaves, group by group."""
+        """Return all leaves, group by group."""
         return [leaf for group in self.param_groups for leaf in group["params"]]
 
     def begin(self, leaf: Tensor) -> dict[str, Tensor]:
-        """The state of a leaf before its first step."""
+        """Return the state of a leaf before its first step, and keep it."""
         large = leaf.numel() >= LARGE
         first = torch.zeros_like(leaf, dtype=torch.bfloat16 if large else leaf.dtype)
         second = leaf.new_zeros(-(-leaf.numel() // TOGETHER)) if large else torch.zeros_like(leaf)
@@ -44,29 +45,25 @@ class Adam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step of every leaf."""
+        """Move every leaf by one step."""
         for group in self.param_groups:
             for leaf in group["params"]:
-                if leaf.grad is None:
-                    continue
-                state = self.state.get(leaf) or self.begin(leaf)
-                state["step"] += 1
-                step = _step if leaf.numel() < LARGE else _step_large
-                step(leaf, leaf.grad, state, group["lr"])
+                if leaf.grad is not None:
+                    state = self.state.get(leaf) or self.begin(leaf)
+                    state["step"] += 1
+                    update = functools.partial(_update, step=state["step"], rate=group["lr"])
+                    each = update if leaf.numel() < LARGE else functools.partial(_in_pieces, update)
+                    each(leaf, leaf.grad, state["exp_avg"], state["exp_avg_sq"])
 
 
-def _step(leaf: Tensor, gradient: Tensor, state: dict[str, Tensor], rate: float) -> None:
-    _update(leaf, gradient, state["exp_avg"], state["exp_avg_sq"], state["step"], rate)
-
-
-def _step_large(leaf: Tensor, gradient: Tensor, state: dict[str, Tensor], rate: float) -> None:
-    """A piece at a time, for which both moments are made whole."""
-    flat = (torch.split(whole.view(-1), PIECE) for whole in (leaf, gradient, state["exp_avg"]))
-    for piece, part, narrow, shared in zip(*flat, torch.split(state["exp_avg_sq"], PIECE // TOGETHER), strict=True):
-        first, second = narrow.float(), shared.repeat_interleave(TOGETHER)  # which may be longer than the piece
-        _update(piece, part, first, second[: len(piece)], state["step"], rate)
-        narrow.copy_(first)
-        shared.copy_(second.view(-1, TOGETHER).mean(1))
+def _in_pieces(update: Update, leaf: Tensor, gradient: Tensor, first: Tensor, second: Tensor) -> None:
+    """Update a large leaf a piece at a time, for which both moments are made whole."""
+    flat = (torch.split(whole.view(-1), PIECE) for whole in (leaf, gradient, first))
+    for piece, part, narrow, shared in zip(*flat, torch.split(second, PIECE // TOGETHER), strict=True):
+        wide, own = narrow.float(), shared.repeat_interleave(TOGETHER)  # which may be longer than the piece
+        update(piece, part, wide, own[: len(piece)])
+        narrow.copy_(wide)
+        shared.copy_(own.view(-1, TOGETHER).mean(1))
 
 
 def _update(leaf: Tensor, gradient: Tensor, first: Tensor, second: Tensor, step: Tensor, rate: float) -> None:

@@ -13,7 +13,7 @@ SHARED = 1 << 21  # weights from which on they share memory with their gradients
 
 
 def attach(student: nn.Module, grids: GridSet, given: set[int] | None = None) -> tuple[Tensor, Tensor]:
-    """Make the grid tensors of ``student`` views of one flat vector; returns it and the flat gradient, both (N,).
+    """Make the grid tensors of ``student`` views of one flat vector; return it and the flat gradient, both (N,).
 
     With ``given`` the two are one: each tensor gives way to its gradient when a backward pass is done with it, and its
     number is added to ``given``.
@@ -22,14 +22,13 @@ def attach(student: nn.Module, grids: GridSet, given: set[int] | None = None) ->
     gradient = torch.zeros(grids.count) if given is None else values
     parameters = dict(student.named_parameters(remove_duplicate=False))
     homes = {_memory(parameters[spec.name]): k for k, spec in enumerate(grids.specs)}
-    found = [(parameter, homes.get(_memory(parameter))) for parameter in parameters.values()]  # before any moves
-    for parameter, k in {id(parameter): (parameter, k) for parameter, k in found}.values():
+    for parameter, k in [(p, homes.get(_memory(p))) for p in student.parameters()]:  # all places before any moves
         parameter.requires_grad_(k is not None)
         if k is not None:
-            rows = slice(grids.offsets[k], grids.offsets[k + 1])
-            parameter.data = grids.specs[k].unflatten(values[rows])
+            unflatten = grids.specs[k].unflatten
+            parameter.data = unflatten(values[grids.rows[k]])
             if given is None:
-                parameter.grad = grids.specs[k].unflatten(gradient[rows])
+                parameter.grad = unflatten(gradient[grids.rows[k]])
             else:
                 give_way = functools.partial(_give_way, given, k)
                 parameter.register_post_accumulate_grad_hook(give_way)  # type: ignore[no-untyped-call]

@@ -15,21 +15,20 @@ if TYPE_CHECKING:
 
 def _state(tuner: Tuner) -> dict[str, Tensor]:
     """All tensors that an iteration depends on, besides the sampler's."""
-    tensors = {f"grid {k}": tensor for k, tensor in enumerate(tuner.grids.tensors)} | tuner.beside()
-    for j, optimiser in enumerate(tuner.optimisers()):
+    tensors = {f"grid {k}": tensor for k, tensor in enumerate(tuner.grids.tensors)} | tuner.beside
+    for j, optimiser in enumerate(tuner.adams):
         for k, leaf in enumerate(optimiser.leaves()):
             tensors |= {f"{name} {j}.{k}": moment for name, moment in optimiser.state.get(leaf, {}).items()}
     return {**tensors, "random": torch.get_rng_state()}
 
 
 def checkpoint(tuner: Tuner, at: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return tensors and numbers that are needed to go on from a position ``at`` in a stage."""
-    assert tuner.controller is not None
+    """Return the tensors, and the numbers by name, that are needed to go on from a position ``at`` in a stage."""
     numbers = {"controller": vars(tuner.controller), "scaler": vars(tuner.scaler), "seconds": tuner.seconds}
     peaks = [group["peak"] for group in tuner.optimiser.param_groups]
-    counts = {"drawn": tuner.drawn, "side_bits": tuner.side_bits, "peaks": peaks}
-    moments = [len(optimiser.state) > 0 for optimiser in tuner.optimisers()]
-    return _state(tuner), {**at, **numbers, **counts, "moments": moments}
+    moments = [len(optimiser.state) > 0 for optimiser in tuner.adams]
+    counts = {"drawn": tuner.drawn, "side_bits": tuner.side_bits, "peaks": peaks, "moments": moments}
+    return _state(tuner), {**at, **numbers, **counts}
 
 
 def resume(tuner: Tuner) -> tuple[int, float, float]:
@@ -38,14 +37,14 @@ def resume(tuner: Tuner) -> tuple[int, float, float]:
     if position is None:
         return 0, tuner.bits(), 0.0
     tuner.controller = RateController(1.0)
-    vars(tuner.controller).update(position["controller"])
-    vars(tuner.scaler).update(position["scaler"])
+    for name in ("controller", "scaler"):
+        vars(getattr(tuner, name)).update(position[name])
     tuner.seconds.update(position["seconds"])
     tuner.side_bits, tuner.drawn = position["side_bits"], position["drawn"]
     tuner.batches = tuner.sampler.after(tuner.drawn)
     for group, peak in zip(tuner.optimiser.param_groups, position["peaks"], strict=True):
         group["peak"] = peak
-    for optimiser, moments in zip(tuner.optimisers(), position["moments"], strict=True):
+    for optimiser, moments in zip(tuner.adams, position["moments"], strict=True):
         for leaf in optimiser.leaves() if moments else ():
             optimiser.begin(leaf)
     state = _state(tuner)

@@ -1,8 +1,8 @@
 """Floors and caps on the bits per weight of chosen tensors, held by their steps.
 
-The entropy of a tensor's codes falls by at most about 1.44 bits per weight when ln s grows by 1 (at high rates by just
-that). So ln s grows by half of the bits that are in excess of the cap, and shrinks by half of those that the floor
-lacks, in each iteration: this closes in on the limit from any side. Bits are those of ideal order-0 codes.
+The entropy of a tensor's codes falls by at most about 1.44 bits per weight when ln s grows by 1. So ln s moves by half
+of the bits in excess of the cap, or lacking to the floor, in each iteration: this closes in on the limit from any side.
+Bits are those of ideal order-0 codes.
 """
 
 from __future__ import annotations
@@ -35,20 +35,16 @@ class BitLimits:
                 self.low[k], self.high[k] = min(low, REACHABLE * math.log2(grids.sizes[k])), high
         self.active = bool(layer_bits)
 
-    def excess(self, bits: Tensor) -> Tensor:
-        """Bits per weight beyond the cap (> 0) or below the floor (< 0), of tensors that take ``bits`` (K,)."""
-        found = bits / self.sizes
-        return found - found.clamp(self.low, self.high)
-
     def floor(self, grids: GridSet) -> float:
-        """Bits that the floors take in all; a tensor that calib does not reach has none."""
+        """Return the bits that the floors take in all; a tensor that calib does not reach has none."""
         return float((self.low * self.sizes * grids.tuned).sum())
 
     @torch.no_grad()
     def hold(self, grids: GridSet) -> None:
         """Move the steps of tensors outside their limits, by the bits of the last ``quantise``."""
         if self.active:
-            move = (GAIN * self.excess(grids.bits)).clamp(-LARGEST_MOVE, LARGEST_MOVE)
+            found = grids.bits / self.sizes
+            move = (GAIN * (found - found.clamp(self.low, self.high))).clamp(-LARGEST_MOVE, LARGEST_MOVE)
             grids.log_step += (move * grids.tuned).to(grids.log_step)
 
     @torch.no_grad()

@@ -27,11 +27,11 @@ from noworse.tune.features import feature
 
 
 class Seen(NamedTuple):
-    """What one model made of one batch: outputs (B, ..., K), features (B, ...), and losses (B,) where asked for."""
+    """What one model made of one batch."""
 
-    outputs: Tensor
-    features: tuple[Tensor, ...] = ()
-    losses: Tensor | None = None
+    outputs: Tensor  # (B, ..., K)
+    features: tuple[Tensor, ...] = ()  # (B, ...)
+    losses: Tensor | None = None  # (B,), where asked for
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the parts of the objective: a, b and c above."""
+    """The weights a, b and c of the parts of the objective."""
 
     outputs: float = 1.0
     features: float = 0.0
     labels: float = 0.0
 
 
+@dataclass(eq=False)
 class Objective:
     """The per-sample loss of tuning.
 
@@ -59,21 +60,16 @@ class Objective:
     ``cast()`` surrounds all that models compute (mixed precision); what comes out is float32.
     """
 
-    def __init__(
-        self,
-        distiller: Distiller,
-        forward: Callable[[nn.Module, Batch], Tensor],
-        weights: Weights = Weights(),
-        features: Features = Features(),
-        loss: Loss | None = None,
-        own_call: bool = False,
-        cast: Callable[[], AbstractContextManager[object]] = nullcontext,
-    ) -> None:
-        self.distiller, self.forward, self.weights, self.features = distiller, forward, weights, features
-        self.loss, self.own_call, self.cast = loss, own_call, cast
+    distiller: Distiller
+    forward: Callable[[nn.Module, Batch], Tensor]
+    weights: Weights = Weights()
+    features: Features = Features()
+    loss: Loss | None = None
+    own_call: bool = False
+    cast: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def observe(self, module: nn.Module, batch: Batch, labelled: bool = False) -> Seen:
-        """Outputs and features of a model on a batch, in one pass; with ``labelled`` the task's losses too."""
+        """Return outputs and features of a model on a batch, in one pass; with ``labelled`` the task's losses too."""
         losses: Any = None
         with self.cast(), watching(module, [*self.features.names, ""]) as calls:
             if labelled and self.loss is not None:
@@ -91,24 +87,23 @@ class Objective:
         return Seen(outputs.float(), features, None if losses is None else losses.float())
 
     def __call__(self, module: nn.Module, batch: Batch, original: Seen) -> Tensor:
-        """Per-sample loss (B,) of ``module`` on a batch, of which the original made ``original``."""
+        """Return the per-sample loss (B,) of ``module`` on a batch, of which the original made ``original``."""
         seen = self.observe(module, batch, self.weights.labels > 0)
         total = self.weights.outputs * self.distiller(seen.outputs, original.outputs)
         if self.features.names:
-            total = total + self.weights.features * self._feature_loss(seen.features, original.features)
+            parts = [
+                (found - wanted).square().flatten(1).mean(1) / variance
+                for found, wanted, variance in zip(
+                    seen.features, original.features, self.features.variances, strict=True
+                )
+            ]
+            total = total + self.weights.features * torch.stack(parts).mean(0)
         return total if seen.losses is None else total + self.weights.labels * seen.losses
 
     def judged(self, module: nn.Module, batch: Batch, original: Seen) -> Tensor:
-        """Per-sample losses (B,) at the labels where they have a weight, else those of tuning."""
+        """Return per-sample losses (B,) at the labels where they have a weight, else those of tuning."""
         losses = self.observe(module, batch, True).losses if self.weights.labels > 0 else None
         return self(module, batch, original) if losses is None else losses
-
-    def _feature_loss(self, features: Sequence[Tensor], originals: Sequence[Tensor]) -> Tensor:
-        parts = [
-            (found - wanted).square().flatten(1).mean(1) / variance
-            for found, wanted, variance in zip(features, originals, self.features.variances, strict=True)
-        ]
-        return torch.stack(parts).mean(0)
 
     def check(self, module: nn.Module, batch: Batch) -> None:
         """BadInput where labels have a weight and the task's loss cannot be had on this batch of calib."""

@@ -15,7 +15,6 @@ from noworse.errors import BadInput
 from noworse.format import CODERS
 from noworse.run.precision import DTYPES
 from noworse.tune import seams
-from noworse.tune.typed import typed
 
 VERSION = 1
 MOST_BITS = 11.0  # of a code
@@ -89,7 +88,7 @@ class Options:
     def __post_init__(self) -> None:
         for each in fields(self):
             default = each.default_factory() if callable(each.default_factory) else each.default
-            self._set(each.name, typed(f"option {each.name}", getattr(self, each.name), default))
+            self._set(each.name, seams.typed(f"option {each.name}", getattr(self, each.name), default))
         for name, known in CHOICES.items():
             self._need(name, getattr(self, name) in known, f"must be one of {', '.join(known)}")
         for name in POSITIVE:
@@ -119,13 +118,14 @@ class Options:
     def _check_layer_bits(self) -> None:
         plain = {}
         for pattern, limits in self.layer_bits.items():
+            found = f"option layer_bits[{pattern!r}] is {limits!r}"
             try:
                 low, high = (float(bits) for bits in limits)
             except (TypeError, ValueError) as error:
-                raise BadInput(f"option layer_bits[{pattern!r}] is {limits!r}: expected two numbers") from error
+                raise BadInput(f"{found}: expected two numbers") from error
             if not 0 <= low <= high or low > MOST_BITS:
                 expected = f"least and most bits per weight, 0 <= least <= most, least <= {MOST_BITS:g}"
-                raise BadInput(f"option layer_bits[{pattern!r}] is {limits!r}: expected {expected}")
+                raise BadInput(f"{found}: expected {expected}")
             plain[pattern] = (low, high)
         self._set("layer_bits", plain)
 
@@ -133,8 +133,7 @@ class Options:
         if not self.plugins:
             return
         self._set("plugins", seams.normal(self.plugins))
-        transform, tuner = self.plugin("transform"), self.plugins.get("tuner")
-        name = self.plugins.get("transform")
+        transform, tuner, name = self.plugin("transform"), self.plugins.get("tuner"), self.plugins.get("transform")
         for option, value in {} if transform.straight else STRAIGHT.items():
             if getattr(self, option) == value:
                 raise BadInput(f"option {option} is {value!r} with transform {name!r}: expected one of straight lines")
@@ -142,16 +141,16 @@ class Options:
             raise BadInput(f"tuner {tuner!r} was given transform {name!r}: expected the standard one")
 
     def plugin(self, kind: str, *parts: Any) -> Any:
-        """A new object of the class that is chosen for a kind of seam, made of ``parts`` and its settings."""
+        """Return a new object of the class that is chosen for a kind of seam, of ``parts`` and its settings."""
         return seams.made(kind, self.plugins.get(kind), *parts)
 
     def to_json(self) -> str:
-        """All settings as one JSON object."""
+        """Return all settings as one JSON object."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Options:
-        """The inverse of ``to_json``; raises BadInput for an unknown name or a value of the wrong type."""
+        """Return the options of what ``to_json`` gave; BadInput for an unknown name or a value of the wrong type."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
@@ -161,7 +160,7 @@ class Options:
         return cls(**values)
 
     def changed(self) -> dict[str, Any]:
-        """The settings that differ from the defaults, as JSON holds them."""
+        """Return the settings that differ from the defaults, as JSON holds them."""
         plain, default = json.loads(self.to_json()), json.loads(Options().to_json())
         return {name: value for name, value in plain.items() if value != default[name]}
 

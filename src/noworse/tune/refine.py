@@ -26,13 +26,14 @@ def refine(tuner: Tuner, ground: Ground, low: int, high: int) -> None:
 
 
 def turn(tuner: Tuner, ground: Ground, knob: Mapping[str, float], low: int, high: int) -> bool:
-    """Refine with a knob turned (``GridSet.turn``), if options ask for that; False leaves all as it was."""
+    """Refine with a knob turned (``GridSet.turn``), if options ask for that; return False where all is as it was."""
     if not tuner.options.bias_correction:
         return False
     before = tuner.grids.state()
     tuner.grids.turn(**knob)
-    if not low <= tuner.hooks.measure() <= high:
+    fits = low <= tuner.hooks.measure() <= high
+    if fits:
+        refine(tuner, ground, low, high)
+    else:
         tuner.grids.restore(before)
-        return False
-    refine(tuner, ground, low, high)
-    return True
+    return fits

@@ -18,19 +18,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
 from noworse.errors import BadInput
-from noworse.tune.typed import typed
 
-L2, GRIDS = "noworse.papers.l2", "noworse.propose.grids.transform"
-BASES = {
-    "transform": f"{GRIDS}:Transform",
-    "rate": "noworse.rate.soft:Rate",
-    "kernel": "noworse.rate.kernels:Kernel",
-    "tuner": "noworse.tune.tuner:Tuner",
-}
+L2, GRIDS, RATE = "noworse.papers.l2", "noworse.propose.grids.transform", "noworse.rate"
+TUNER = "noworse.tune.tuner:Tuner"
+BASES = {"transform": f"{GRIDS}:Transform", "rate": f"{RATE}.soft:Rate", "kernel": f"{RATE}.kernels:Kernel"}
+BASES["tuner"] = TUNER
 NAMES: dict[str, dict[str, str | type[Any]]] = {  # of classes, each as "module:object" until it is used
     "transform": {
         "deadzone": f"{GRIDS}:Deadzone",
@@ -39,14 +36,14 @@ NAMES: dict[str, dict[str, str | type[Any]]] = {  # of classes, each as "module:
         "exp": f"{L2}.transforms:Exp",
         "multiscale": f"{L2}.transforms:Multiscale",
     },
-    "rate": {"soft": "noworse.rate.soft:SoftEntropy", "official": f"{L2}.rate:Official"},
+    "rate": {"soft": f"{RATE}.soft:SoftEntropy", "official": f"{L2}.rate:Official"},
     "kernel": {
-        "cos": "noworse.rate.kernels:Cosine",
+        "cos": f"{RATE}.kernels:Cosine",
         "linear": f"{L2}.kernels:Linear",
         "triangle": f"{L2}.kernels:Triangle",
         "range": f"{L2}.kernels:Range",
     },
-    "tuner": {"joint": "noworse.tune.tuner:Tuner", "alternating": f"{L2}.alternate:AlternatingTuner"},
+    "tuner": {"joint": TUNER, "alternating": f"{L2}.alternate:AlternatingTuner"},
 }
 
 
@@ -57,27 +54,42 @@ def register(kind: str, name: str, cls: type[Any]) -> None:
 
 
 def normal(plugins: Mapping[str, Any]) -> dict[str, Any]:
-    """``plugins`` as options hold them, a name alone where there are no settings; BadInput for what cannot be used."""
+    """Return ``plugins`` as options hold them, a name alone where there are no settings; BadInput where unusable."""
     found = {}
     for kind, given in plugins.items():
-        cls, (name, settings) = find(kind, given), _split(kind, given)
-        settings = _checked(kind, name, cls, settings)
+        name, cls, settings = _parsed(kind, given)
+        settings = _checked(f"{kind} {name!r}", cls, settings, kind != "tuner")  # which is made of more than settings
         found[kind] = {"name": name, **settings} if settings else name
     return found
 
 
 def find(kind: str, given: Any = None) -> type[Any]:
-    """The class that a name, or a name with settings, stands for; the standard one if None. BadInput as above."""
-    names, (name, _) = _names(kind), _split(kind, given)
-    cls = names.get(name, name)
-    if isinstance(cls, str) and ":" not in cls:
-        raise BadInput(f"unknown {kind} {name!r}: expected one of {', '.join(names)}, or 'package.module:object'")
-    return _fitting(kind, name, _imported(kind, cls) if isinstance(cls, str) else cls)
+    """Return the class that a name, or a name with settings, stands for; by default the standard one; else BadInput."""
+    return _parsed(kind, given)[1]
 
 
 def made(kind: str, given: Any = None, *parts: Any) -> Any:
-    """An object of the class that ``find`` tells, of ``parts`` and its settings."""
-    return find(kind, given)(*parts, **_split(kind, given)[1])
+    """Return an object of the class that ``find`` tells, of ``parts`` and its settings."""
+    _, cls, settings = _parsed(kind, given)
+    return cls(*parts, **settings)
+
+
+def typed(what: str, value: Any, default: Any) -> Any:
+    """Return ``value`` as the type of ``default``: whole numbers may stand for real ones, one text for a tuple of it.
+
+    BadInput, which names ``what`` it is, for any other type.
+    """
+    kind = type(default)
+    number = {float: numbers.Real, int: numbers.Integral}.get(kind)
+    if number and isinstance(value, number) and not isinstance(value, bool):
+        return kind(value)
+    if kind is tuple and isinstance(value, (str, list, tuple)):
+        return (value,) if isinstance(value, str) else tuple(value)
+    if kind is dict and isinstance(value, Mapping):
+        return dict(value)
+    if type(value) is not kind:
+        raise BadInput(f"{what} must be of type {kind.__name__}, found {value!r}")
+    return value
 
 
 def _names(kind: str) -> dict[str, str | type[Any]]:
@@ -86,13 +98,17 @@ def _names(kind: str) -> dict[str, str | type[Any]]:
     return NAMES[kind]
 
 
-def _split(kind: str, given: Any) -> tuple[str, dict[str, Any]]:
-    """Name and settings."""
-    settings = dict(given) if isinstance(given, Mapping) else {"name": given}
-    name = next(iter(NAMES[kind])) if given is None else settings.pop("name", None)
+def _parsed(kind: str, given: Any) -> tuple[str, type[Any], dict[str, Any]]:
+    """Name, class and settings."""
+    names = _names(kind)
+    settings = dict(given) if isinstance(given, Mapping) else {"name": next(iter(names)) if given is None else given}
+    name = settings.pop("name", None)
     if not isinstance(name, str):
         raise BadInput(f"option plugins[{kind!r}] is {given!r}: expected a name, or a name with settings")
-    return name, {} if given is None else settings
+    cls = names.get(name, name)
+    if isinstance(cls, str) and ":" not in cls:
+        raise BadInput(f"unknown {kind} {name!r}: expected one of {', '.join(names)}, or 'package.module:object'")
+    return name, _fitting(kind, name, _imported(kind, cls) if isinstance(cls, str) else cls), settings
 
 
 def _imported(kind: str, place: str) -> Any:
@@ -109,16 +125,16 @@ def _fitting(kind: str, name: str, cls: Any) -> type[Any]:
     return cls
 
 
-def _checked(kind: str, name: str, cls: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(what: str, cls: type[Any], settings: Mapping[str, Any], alone: bool) -> dict[str, Any]:
     """Settings of the types that the class has defaults of; BadInput where it cannot take them."""
     known = {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.default is not p.empty}
     for setting in settings:
         if setting not in known:
-            raise BadInput(f"unknown setting {setting!r} of {kind} {name!r}: expected {', '.join(known) or 'none'}")
-    found = {setting: typed(f"{setting} of {kind} {name!r}", settings[setting], known[setting]) for setting in settings}
+            raise BadInput(f"unknown setting {setting!r} of {what}: expected {', '.join(known) or 'none'}")
+    found = {setting: typed(f"{setting} of {what}", value, known[setting]) for setting, value in settings.items()}
     try:
-        if kind != "tuner":  # which is made of more than settings
+        if alone:
             cls(**found)  # the class may know more of what makes sense
     except TypeError as error:
-        raise BadInput(f"{kind} {name!r} cannot be made of its settings ({error})") from error
+        raise BadInput(f"{what} cannot be made of its settings ({error})") from error
     return found

@@ -22,18 +22,13 @@ AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wan
 
 @dataclass
 class Ground:
-    """What was surveyed of a student's grids before any tuning, and how a rounding of them is judged.
+    """What was surveyed of a student's grids before any tuning, and how a rounding of them is judged."""
 
-    ``untuned`` is the state of the grids (``GridSet.state``), ``layers`` hold the moments of layers' inputs.
-    ``loss()`` is the mean distillation loss on calibration data of the weights as they would be rounded now, and
-    ``floor()`` tells the bytes of a file without codes.
-    """
-
-    untuned: tuple[Tensor, ...]
+    untuned: tuple[Tensor, ...]  # the state of the grids (``GridSet.state``)
     sensitivity: Mapping[str, float]
-    layers: Mapping[str, Layer]
-    loss: Callable[[], float]
-    floor: Callable[[], int]
+    layers: Mapping[str, Layer]  # moments of layers' inputs
+    loss: Callable[[], float]  # mean distillation loss on calibration data of the weights as rounded now
+    floor: Callable[[], int]  # bytes of a file without codes
 
     def forget(self, untuned: bool) -> None:
         """Free the memory that a further start would need, that of the ``untuned`` weights only where asked for."""
@@ -55,10 +50,7 @@ def start(tuner: Tuner, ground: Ground, budget: float) -> None:
 
 
 def _start_compensated(tuner: Tuner, ground: Ground, wanted: float, floor: float) -> bool:
-    """Start from compensated rounding, and tell whether it loses less than nearest rounding of as many bits.
-
-    It may also fail to get as cheap: at low rates it moves weights far.
-    """
+    """Start from compensated rounding; False where "auto" prefers nearest rounding, as it loses less or is cheaper."""
     known = tuner.grids, ground.sensitivity
     auto, nearest = tuner.options.rounding == "auto", math.inf
     if auto:
@@ -67,7 +59,7 @@ def _start_compensated(tuner: Tuner, ground: Ground, wanted: float, floor: float
     multiplier, found = start_compensated(
         *known, ground.layers, wanted, tuner.values, lambda: 8 * tuner.hooks.measure() - floor, ground.untuned
     )
-    if auto and (found > FITS * wanted or nearest < ground.loss()):
-        return False
-    tuner.reset(multiplier, COMPENSATED)
-    return True
+    taken = not (auto and (found > FITS * wanted or nearest < ground.loss()))
+    if taken:
+        tuner.reset(multiplier, COMPENSATED)
+    return taken

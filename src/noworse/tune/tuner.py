@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -56,15 +57,14 @@ Progress = Callable[[Step], None]
 
 @dataclass(frozen=True)
 class Hooks:
-    """What tuning needs from outside, as functions.
+    """What tuning needs from outside.
 
     ``teach(batch, outputs)`` gives this rank's share of the batch to train on (augmented, where asked for) and what the
-    original makes of it, of which ``outputs`` may be known; ``measure()`` the bytes of the file that would be written
-    now.
+    original makes of it, of which ``outputs`` may be known.
     """
 
     teach: Callable[[Batch, Tensor | None], tuple[Batch, Seen]]
-    measure: Callable[[], int]
+    measure: Callable[[], int]  # bytes of the file that would be written now
     progress: Progress
     ranks: Ranks = ALONE
     work: Work = NOWHERE
@@ -73,33 +73,27 @@ class Hooks:
 class Tuner:
     """Tunes the grids of one student; ``run`` may be called several times with different budgets.
 
-    Other ones override ``start``, ``turn``, and what a checkpoint holds besides (``optimisers``, ``beside``).
+    Other ones override ``start`` and ``turn``, and set what a checkpoint holds: ``adams``, whose moments it needs, and
+    ``beside``, what is tuned and is not in the grids.
     """
 
     def __init__(
-        self,
-        student: nn.Module,
-        grids: GridSet,
-        sampler: Sampler,
-        objective: Objective,
-        options: Options,
-        hooks: Hooks,
+        self, student: nn.Module, grids: GridSet, sampler: Sampler, objective: Objective, options: Options, hooks: Hooks
     ) -> None:
-        self.student, self.grids, self.options = student, grids, options
+        self.student, self.grids, self.objective, self.options, self.hooks = student, grids, objective, options, hooks
         self.sampler, self.batches, self.drawn = sampler, iter(sampler), 0
-        self.objective = objective
-        self.hooks = hooks
         self.given: set[int] = set()  # numbers of the tensors that the last pass gave a gradient
         self.values, self.gradient = attach(student, grids, self.given if may_share(student, grids) else None)
         self.limits = BitLimits(options.layer_bits, grids)
         self.limits.bound_steps(grids, self.values)
-        groups = [{"params": [leaf], "option": option} for option, leaf in grids.leaves]
-        self.optimiser = Adam(groups)
+        self.optimiser = Adam({"params": [leaf], "option": option} for option, leaf in grids.leaves)
+        self.adams: tuple[Adam, ...] = (self.optimiser,)
+        self.beside: dict[str, Tensor] = {}
         self._set_pace(COMPENSATED)
         self.kernel: Kernel = options.plugin("kernel")
         self.rate: Rate = options.plugin("rate")
         self.scaler = LossScaler(options.precision)
-        self.controller: RateController | None = None
+        self.controller = RateController(1.0)  # until reset()
         self.side_bits = 0.0
         self.seconds = {"net": 0.0, "grids": 0.0}
 
@@ -112,13 +106,13 @@ class Tuner:
         """Set the grids to where tuning towards a file of ``budget`` bits starts; what was tuned is forgotten."""
         start(self, ground, budget)
 
-    def reset(self, multiplier: float, pace: tuple[float, float, float] = COMPENSATED) -> None:
+    def reset(self, multiplier: float, pace: Sequence[float] = COMPENSATED) -> None:
         """Quantise, measure the file, and start the rate controller at ``multiplier`` (loss per bit per weight).
 
         ``pace`` multiplies the options' learning rates of weights, steps and zones.
         """
-        multiplier, *shared = self.hooks.ranks.agree([multiplier, *pace])
-        self._set_pace((shared[0], shared[1], shared[2]))
+        multiplier, *pace = self.hooks.ranks.agree([multiplier, *pace])
+        self._set_pace(pace)
         self.optimiser.state.clear()
         self.hooks.ranks.copy_(self.grids.tensors)
         self.grids.quantise(self.values)
@@ -133,7 +127,7 @@ class Tuner:
             parameter.data, parameter.grad = torch.empty(0), None
         self.values = self.gradient = self.grids.latent = torch.empty(0)
 
-    def _set_pace(self, pace: tuple[float, float, float]) -> None:
+    def _set_pace(self, pace: Sequence[float]) -> None:
         factors = dict(zip(("lr_weights", "lr_steps", "lr_zones"), pace, strict=True))
         for group in self.optimiser.param_groups:
             option = group["option"]
@@ -144,7 +138,7 @@ class Tuner:
         self.side_bits = 8 * self.hooks.measure() - float(self.grids.bits.sum())
 
     def bits(self) -> float:
-        """Bits of the whole file now: hard codes of this iteration, all else as last measured."""
+        """Return the bits of the whole file now: hard codes of this iteration, all else as last measured."""
         return float(self.grids.bits.sum()) + self.side_bits
 
     def run(self, budget: float, iterations: int, stage: str = "tune") -> None:
@@ -162,8 +156,7 @@ class Tuner:
             if (iteration + 1) % MEASURE_EVERY == 0 or iteration + 1 == iterations:
                 self._measure()
                 left = (time.monotonic() - begin) / (iteration + 1 - first) * (iterations - iteration - 1)
-                step = Step(stage, iteration + 1, iterations, self.bits() / 8, goal / 8, running, left)
-                self.hooks.progress(step)
+                self.hooks.progress(Step(stage, iteration + 1, iterations, self.bits() / 8, goal / 8, running, left))
             at = {"stage": stage, "iteration": iteration + 1, "start": start, "running": running}
             self.hooks.work.offer(functools.partial(checkpoint, self, at), iteration + 1 == iterations)
         self.grids.quantise(self.values)
@@ -173,16 +166,8 @@ class Tuner:
         position = self.hooks.work.position
         return position is not None and position["stage"] != stage
 
-    def optimisers(self) -> Sequence[Adam]:
-        """Those whose moments a checkpoint holds."""
-        return (self.optimiser,)
-
-    def beside(self) -> dict[str, Tensor]:
-        """What is tuned and is not in the grids."""
-        return {}
-
     def turn(self, iteration: int, iterations: int, start: float, budget: float) -> tuple[float, float]:
-        """One iteration of a run from ``start`` to ``budget`` bits: its loss, and the bits wanted by now."""
+        """Do one iteration of a run from ``start`` to ``budget`` bits; return its loss, and the bits wanted by now."""
         progress = iteration / iterations
         self._set_rates(iteration, iterations)
         goal = budget_at(progress, start, budget, self.options.ramp)
@@ -195,11 +180,7 @@ class Tuner:
             group["lr"] = group["peak"] * warm * (group["final"] + (1 - group["final"]) * cosine)
 
     def settle(self, low: float, high: float) -> bool:
-        """Go on at small learning rates until the file has ``low`` to ``high`` bytes; whether that was reached.
-
-        Rounding boundaries are no place to adjust a size at: tuned weights lie next to them in great numbers, and the
-        errors of those that move no longer cancel. A few more iterations leave the choice to the loss.
-        """
+        """Go on at small learning rates until the file has ``low`` to ``high`` bytes; return whether it was."""
         goal = 4.0 * (low + high)
         for group in self.optimiser.param_groups:
             group["lr"] = SETTLE_RATE * group["peak"]
@@ -215,26 +196,39 @@ class Tuner:
         return False
 
     def _iterate(self, goal: float, correct: bool) -> float:
-        assert self.controller is not None
-        start = time.perf_counter()
-        on_weights = self.rate.on_weights
-        self.grids.quantise(self.values, self.kernel, on_weights)
-        multiplier = self.controller.update(self.bits(), goal) * self.options.entropy_term
-        if correct:
-            self.grids.log_step += self.grids.tuned * (FEEDBACK * self.controller.error)
-        self.limits.hold(self.grids)
-        after_quantise = time.perf_counter()
-        loss = self.learn()
-        after_net = time.perf_counter()
-        self.grids.gradients(self.values, self.gradient, multiplier / self.grids.count, on_weights)
-        if self.scaler.usable:
-            self.optimiser.step()
-        self.seconds["net"] += after_net - after_quantise
-        self.seconds["grids"] += time.perf_counter() - after_net + after_quantise - start
+        def multiplier() -> float:
+            found = self.controller.update(self.bits(), goal) * self.options.entropy_term
+            if correct:
+                self.grids.log_step += self.grids.tuned * (FEEDBACK * self.controller.error)
+            self.limits.hold(self.grids)
+            return found / self.grids.count
+
+        return self.iterate(multiplier, self.optimiser.step, self.rate.on_weights)
+
+    def iterate(self, multiplier: Callable[[], float], step: Callable[[], None], on_weights: bool = False) -> float:
+        """Round, learn from the next batch, and ``step`` along the gradient; return the batch's loss.
+
+        ``multiplier()``, asked for once sizes are known, is what a bit costs; ``on_weights`` whether weights see that.
+        """
+        with self._timed("grids"):
+            self.grids.quantise(self.values, self.kernel, on_weights)
+            per_bit = multiplier()
+        with self._timed("net"):
+            loss = self.learn()
+        with self._timed("grids"):
+            self.grids.gradients(self.values, self.gradient, per_bit, on_weights)
+            if self.scaler.usable:
+                step()
         return loss
 
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - begin
+
     def learn(self) -> float:
-        """Mean loss of the next batch and its gradient, of this rank's share and then of all."""
+        """Return the mean loss of the next batch over all ranks, and leave its gradient in ``gradient``."""
         batch, known = next(self.batches)
         self.drawn += 1
         whole = data.batch_size(batch)
@@ -250,7 +244,7 @@ class Tuner:
             total = loss.detach()
         if self.gradient is self.values:
             for k in set(range(len(self.grids.sizes))) - self.given:  # not used in this pass
-                self.values[self.grids.offsets[k] : self.grids.offsets[k + 1]] = 0
+                self.values[self.grids.rows[k]] = 0
         self.hooks.ranks.sum_(self.gradient)
         self.scaler.unscale_(self.gradient)
         return float(self.hooks.ranks.sum_(total))

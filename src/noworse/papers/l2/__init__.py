@@ -18,6 +18,5 @@ Each part is a class that the seams (tune/seams.py) know by a name, as they know
 | start: e = s = (max w − min w)/256 | alternate.official_start | with the schedule |
 | three rounds: transforms with the rate, weights without | alternate.AlternatingTuner | plugins tuner "alternating" |
 
-``preset="paper"`` chooses the official schedule, start and rate estimate; losses and coder are common options. Where it
-differs from what is published is said in alternate.py.
+``preset="paper"`` chooses schedule, start and rate estimate; alternate.py says where these differ from the paper.
 """

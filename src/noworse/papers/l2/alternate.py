@@ -5,24 +5,16 @@
     weights      w by Adam(5e-6) on distillation alone, without a rate               1,000 of 1,300
 
 e = r·s and s are learned in weight units, as they are, from e = s = (max w − min w)/256; vectors are uniform, e = s/2.
-Moments persist over the rounds; there is no warm-up and no decay. The published schedule has 3,900 iterations in all;
-with fewer, learning rates grow in proportion, so that parameters can move as far. Where it ends is not where the target
-is: the official code reports whatever size weights have drifted to, here the file then settles like any other.
-
-What is not theirs: norms are folded first (and their statistics stay), the size that switches λ is the measured one,
-and weights learn from outputs and features without labels unless the options say otherwise.
+Moments persist over the rounds, without warm-up or decay. With fewer than the published 3,900 iterations learning rates
+grow in proportion, so that parameters can move as far. What is not theirs: norms are folded first, the size that
+switches λ is the measured one, the file settles at its target, and weights learn without labels unless options say so.
 
 Source: Shi et al., L² compression (ICCV 2023), and ModelTC/L2_Compression, train_final.py.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from itertools import pairwise
-
 import torch
-from torch import Tensor
 
 from noworse.propose.grids.grid import EDGE_MIN, ZONE_MIN, GridSet
 from noworse.propose.grids.transform import Transform
@@ -43,7 +35,7 @@ SMALLEST = 1e-12
 
 @torch.no_grad()
 def official_start(grids: GridSet) -> None:
-    """Steps of a 256th of each tensor's range, and zero bins as wide as two of them (of vectors: as one)."""
+    """Set steps of a 256th of each tensor's range, and zero bins as wide as two of them (of vectors: as one)."""
     rows = [grids.weights(k) for k in range(len(grids.specs))]
     steps = torch.stack([(w.max() - w.min()) / LEVELS for w in rows])
     grids.log_step.copy_(steps.clamp(min=SMALLEST).log())
@@ -57,7 +49,7 @@ class AlternatingTuner(Tuner):
 
     @classmethod
     def tunes(cls, transform: Transform) -> bool:
-        """Dead zones alone: e and s are what it learns."""
+        """Whether it can tune grids of this transform: dead zones alone, since e and s are what it learns."""
         return transform.straight and transform.tunes_zone
 
     def start(self, ground: Ground, budget: float) -> None:
@@ -73,46 +65,27 @@ class AlternatingTuner(Tuner):
         grids = self.grids
         self.both = self.objective.weights  # of outputs, features and labels, while weights learn
         self.matrices = torch.tensor([len(spec.shape) > 1 for spec in grids.specs])
-        self.step, self.weight = grids.steps(), torch.empty(grids.count)
+        self.step, self.weight = grids.steps(), torch.cat([grids.weights(k) for k in range(len(grids.specs))])
         self.edge = self.step * grids.zones()
-        for k in range(len(grids.specs)):
-            self.weight[grids.offsets[k] : grids.offsets[k + 1]] = grids.weights(k)
         faster = max(1.0, PUBLISHED / max(iterations, 1))
-        self.adams = (
-            Adam([{"params": [self.step, self.edge], "lr": TRANSFORM_RATE * faster}]),
-            Adam([{"params": [self.weight], "lr": WEIGHT_RATE * faster}]),
-        )
+        transforms = Adam([{"params": [self.step, self.edge], "lr": TRANSFORM_RATE * faster}])
+        self.adams = self.optimiser, transforms, Adam([{"params": [self.weight], "lr": WEIGHT_RATE * faster}])
+        self.beside = {"step": self.step, "edge": self.edge, "weight": self.weight}
         super().run(budget, iterations, stage)
         self.objective.weights = self.both
         grids.rebase()  # settling moves weights in units of the steps as they are now
 
-    def optimisers(self) -> Sequence[Adam]:
-        """The three whose moments a checkpoint holds."""
-        return self.optimiser, *self.adams
-
-    def beside(self) -> dict[str, Tensor]:
-        """What is tuned and is not in the grids."""
-        return {"step": self.step, "edge": self.edge, "weight": self.weight}
-
     def turn(self, iteration: int, iterations: int, start: float, budget: float) -> tuple[float, float]:
-        """One iteration, of transforms or of weights: its loss, and the bits wanted."""
-        within = (iteration * ROUNDS / iterations) % 1
-        transforms = within < TRANSFORM_SHARE
+        """Do one iteration, of transforms or of weights; return its loss, and the bits wanted."""
+        transforms = (iteration * ROUNDS / iterations) % 1 < TRANSFORM_SHARE
         self.objective.weights = Weights() if transforms else self.both
-        begin = time.perf_counter()
-        self.grids.quantise(self.values, self.kernel, on_weights=False)
-        self.seconds["grids"] += time.perf_counter() - begin
-        begin = time.perf_counter()
-        loss = self.learn()
-        self.seconds["net"] += time.perf_counter() - begin
-        begin = time.perf_counter()
-        # the distillation loss is divided by a variance, theirs is not
-        multiplier = PER_BIT / self.objective.distiller.scale * (1.0 if self.bits() >= budget else IDLE)
-        self.grids.gradients(self.values, self.gradient, multiplier if transforms else 0.0, False)
-        if self.scaler.usable:
-            (self._step_transforms if transforms else self._step_weights)()
-        self.seconds["grids"] += time.perf_counter() - begin
-        return loss, budget
+
+        def multiplier() -> float:
+            # the distillation loss is divided by a variance, theirs is not
+            per_bit = PER_BIT / self.objective.distiller.scale * (1.0 if self.bits() >= budget else IDLE)
+            return per_bit if transforms else 0.0
+
+        return self.iterate(multiplier, self._step_transforms if transforms else self._step_weights), budget
 
     @torch.no_grad()
     def _step_transforms(self) -> None:
@@ -124,23 +97,21 @@ class AlternatingTuner(Tuner):
         by_ratio = torch.where(self.matrices, by_ln_zone / grids.log_zone.exp(), 0.0)
         self.step.grad = (by_ln_step - by_ratio * self.edge / self.step) / self.step
         self.edge.grad = by_ratio / self.step
-        self.adams[0].step()
+        self.adams[1].step()
         self.step.abs_().clamp_(min=SMALLEST)
-        self.edge.abs_()
-        self.edge.copy_(torch.where(self.matrices, self.edge, self.step / 2))
+        self.edge.copy_(torch.where(self.matrices, self.edge.abs(), self.step / 2))
         grids.log_step.copy_(self.step.log())
         ratio = (self.edge / self.step).clamp(EDGE_MIN / EDGE_UNITS, MAX_EDGE / EDGE_UNITS)
         grids.log_zone.copy_((ratio - ZONE_MIN).log())
 
     @torch.no_grad()
     def _step_weights(self) -> None:
-        grids = self.grids
-        gradient = grids.latent.grad
+        gradient = self.grids.latent.grad
         assert gradient is not None
-        pieces = [slice(a, b) for a, b in pairwise(grids.offsets)]
         self.weight.grad = gradient.clone()
-        for rows, unit in zip(pieces, grids.unit, strict=True):
+        units = list(zip(self.grids.rows, self.grids.unit, strict=True))
+        for rows, unit in units:
             self.weight.grad[rows] /= unit
-        self.adams[1].step()
-        for rows, unit in zip(pieces, grids.unit, strict=True):
-            torch.div(self.weight[rows], unit, out=grids.latent[rows])
+        self.adams[2].step()
+        for rows, unit in units:
+            torch.div(self.weight[rows], unit, out=self.grids.latent[rows])

@@ -1,10 +1,5 @@
 """L²'s kernels of the counter besides the raised cosine, and its half width δ = (max c − min c)/resolution.
 
-| kernel | share | density |
-|---|---|---|
-| linear | ½(1 − u) | ½ |
-| triangle | ½(1 − u)² | 1 − u |
-
 Source: Shi et al., L² compression (ICCV 2023), the differentiable counter.
 """
 
@@ -24,29 +19,27 @@ RESOLUTIONS = (16, 4096)
 NARROWEST = 1e-3  # code units
 
 
-@dataclass(frozen=True)
 class Linear(Kernel):
     """A box, L²'s "lin"."""
 
     def share(self, u: Tensor) -> Tensor:
-        """½(1 − u)."""
+        """Return ½(1 − u)."""
         return 0.5 - 0.5 * u.clamp(max=1)
 
     def density(self, u: Tensor) -> Tensor:
-        """½."""
+        """Return ½."""
         return 0.5 * (u < 1)
 
 
-@dataclass(frozen=True)
 class Triangle(Kernel):
     """A hat, L²'s "tri"."""
 
     def share(self, u: Tensor) -> Tensor:
-        """½(1 − u)²."""
+        """Return ½(1 − u)²."""
         return 0.5 * (1 - u.clamp(max=1)).square()
 
     def density(self, u: Tensor) -> Tensor:
-        """1 − u."""
+        """Return 1 − u."""
         return 1 - u.clamp(max=1)
 
 
@@ -73,13 +66,13 @@ class Range(Kernel):
         return made
 
     def share(self, u: Tensor) -> Tensor:
-        """That of the other kernel."""
+        """Return K(−u) of the other kernel."""
         return self.kernel.share(u)
 
     def density(self, u: Tensor) -> Tensor:
-        """That of the other kernel."""
+        """Return dK/du of the other kernel."""
         return self.kernel.density(u)
 
     def width(self, extents: Callable[[], Tensor]) -> Tensor:
-        """δ of each tensor (K,)."""
+        """Return δ of each tensor (K,)."""
         return (extents() / self.resolution).clamp(min=NARROWEST)

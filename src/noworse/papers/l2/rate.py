@@ -3,10 +3,8 @@
 The relaxed cumulative count is F(x) = Σ_j K((x − c_j)/δ) with δ = (max c − min c)/resolution, and every weight's hard
 symbol is scored with it: R = N · mean_i −log2 [(F(q_i+½) − F(q_i−½))/n]. Gradients reach the codes in two ways: as the
 samples c_j, and straight through the rounding of the queries q_i. Tensors of more than 16,384 weights are estimated
-from n = N/128 of them, drawn at random.
-
-It is biased: at one or two bits it underrates what a wider zero bin saves by a third, since most of the first path
-cancels; small samples read too low. rate/counter.py has neither fault. Terms that are not finite are left out.
+from n = N/128 of them, drawn at random. It is biased where rate/counter.py is not (docs/method.md). Terms that are not
+finite are left out.
 
 Source: Shi et al., L² compression (ICCV 2023), and ModelTC/L2_Compression.
 """
@@ -33,23 +31,16 @@ class Official(Rate):
     sampled: bool = True
 
     def bits(self, codes: Tensor, kernel: Kernel) -> Tensor:
-        """R of codes (N,), with samples from torch's own generator."""
-        return official_bits(codes, torch.default_generator, kernel, self.resolution, self.sampled)
-
-
-def official_bits(
-    codes: Tensor, generator: torch.Generator, kernel: Kernel, resolution: int = 64, sampled: bool = True
-) -> Tensor:
-    """Estimated bits of codes (N,), differentiable; ``sampled=False`` takes all of them."""
-    total = len(codes)
-    if sampled and total > LARGEST_WHOLE:
-        codes = codes[torch.randint(total, (total // SHARE,), generator=generator)]
-    extent = float(codes.detach().max() - codes.detach().min())
-    if extent == 0:
-        return 0.0 * codes.sum()  # one symbol costs nothing
-    # F(q+½) − F(q−½) is what the relaxed histogram has in the bin of q
-    found = relaxed_counts(codes, kernel, extent / resolution)
-    slope = found.density[found.bins + 1] - found.density[found.bins]
-    mass = found.counts[found.bins] + slope * (codes - codes.detach())  # zero, with the gradient of the queries
-    lengths = -(mass / len(codes)).log2()
-    return total * lengths[torch.isfinite(lengths.detach())].mean()
+        """Return R of codes (N,), differentiable, with samples from torch's own generator."""
+        total = len(codes)
+        if self.sampled and total > LARGEST_WHOLE:
+            codes = codes[torch.randint(total, (total // SHARE,))]
+        extent = float(codes.detach().max() - codes.detach().min())
+        if extent == 0:
+            return 0.0 * codes.sum()  # one symbol costs nothing
+        # F(q+½) − F(q−½) is what the relaxed histogram has in the bin of q
+        counts, bins, density = relaxed_counts(codes, kernel, extent / self.resolution)
+        slope = density[bins + 1] - density[bins]
+        mass = counts[bins] + slope * (codes - codes.detach())  # zero, with the gradient of the queries
+        lengths = -(mass / len(codes)).log2()
+        return total * lengths[torch.isfinite(lengths.detach())].mean()

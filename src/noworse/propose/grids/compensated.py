@@ -1,28 +1,24 @@
 """Rounding that makes up for its own error: optimal brain surgeon, one column after the other.
 
-The error of a layer's output is Σ_rows (ŵ − w)ᵀ X (ŵ − w) with X = E[x xᵀ] of its inputs. When column j is rounded,
-the columns behind it move so that they undo as much of that error as they can:
-
-    w_k  ←  w_k − (w_j − ŵ_j) · U_jk / U_jj   for k > j,        UᵀU = X⁻¹  (Cholesky, U upper triangular)
-
-Columns of large input energy go first, while there are many left to make up for them. What is returned are the weights
-as they stood when their turn came: rounding each of them to its nearest grid point gives the codes, and they are where
-tuning starts.
+The formulas are in docs/method.md, with X = E[x xᵀ] of a layer's inputs and UᵀU = X⁻¹. Columns of large input energy
+go first, while there are many left to make up for them. Weights as they stood when their turn came are where tuning
+starts: rounding each of them to its nearest grid point gives the codes.
 
 Source: Hassibi and Stork, Optimal brain surgeon (1993); Frantar et al., GPTQ (ICLR 2023), the order of columns.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from noworse.propose.grids import deadzone
 from noworse.propose.grids.grid import GridSet
 from noworse.propose.grids.start import start_at
+from noworse.propose.grids.transform import decode, magnitude
 
 DAMPING = 0.01  # of the mean input energy, added to each unless told otherwise: calibration samples are few
 BLOCK = 64  # columns whose corrections are applied to the rest at once
@@ -33,39 +29,35 @@ COARSEST = 8.0  # largest step in root mean squares: what a tensor of mostly zer
 
 
 def nearest(weights: Tensor, step: float, zone: float, most: float = math.inf) -> Tensor:
-    """ŵ on the grid of step s with zero bin ±``zone``·s and codes up to ±``most``, for weights of any shape."""
-    magnitude = deadzone.magnitude(weights.abs() / step - zone).clamp_(max=most)
-    return torch.copysign(deadzone.decode(magnitude, zone) * step, weights)
+    """Return ŵ on the grid of step s with zero bin ±``zone``·s and codes up to ±``most``, of weights of any shape."""
+    codes = magnitude(weights.abs() / step - zone).clamp_(max=most)
+    return torch.copysign(decode(codes, zone) * step, weights)
 
 
 def signed_codes(weights: Tensor, step: float, zone: float) -> Tensor:
-    """The code of each weight, int32."""
-    return torch.copysign(deadzone.magnitude(weights.abs() / step - zone), weights).int()
+    """Return the code of each weight, int32."""
+    return torch.copysign(magnitude(weights.abs() / step - zone), weights).int()
 
 
-def compensated(weights: Tensor, factor: Tensor, step: float, zone: float, most: float = math.inf) -> Tensor:
-    """Move weights (G, R, I) to where they stand when they are rounded, for the factors U (G, I, I) of their G groups.
-
-    They are overwritten and returned. Codes may be limited to ±``most``.
-    """
-    rows, size = weights, weights.shape[2]
+def _compensate(rows: Tensor, factor: Tensor, round_: Callable[[Tensor], Tensor]) -> None:
+    """Move weights (G, R, I) to where they stand when they are rounded, for the factors U (G, I, I) of their groups."""
+    size = rows.shape[2]
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         errors = torch.zeros_like(rows[:, :, start:end])
         for j in range(start, end):
-            pivot, column = factor[:, None, j, j], rows[:, :, j]
-            error = (column - nearest(column, step, zone, most)) / pivot
+            column = rows[:, :, j]
+            error = (column - round_(column)) / factor[:, None, j, j]
             rows[:, :, j + 1 : end] -= error[:, :, None] * factor[:, None, j, j + 1 : end]
             errors[:, :, j - start] = error
         rows[:, :, end:] -= errors @ factor[:, start:end, end:]
-    return rows
 
 
 class Layer:
     """How one layer's weights of ``shape`` (O, ...) are rounded, from moments X (G·B, I/B, I/B) of its inputs.
 
     The rows of a group are cut into B blocks of columns, which know nothing of each other. ``damping`` is a share of
-    the mean input energy, added to each: the more, the less a weight may move to make up for others.
+    the mean input energy, added to each.
     """
 
     def __init__(self, shape: Sequence[int], moments: Tensor, damping: float = DAMPING) -> None:
@@ -73,37 +65,30 @@ class Layer:
         self.blocks = math.prod(self.shape[1:]) // moments.shape[1]
         energy = moments.diagonal(dim1=1, dim2=2)  # (G·B, I/B)
         self.used, self.energy = energy > 0, float(energy.mean())
-        groups = len(moments) // self.blocks
+        groups, size = len(moments) // self.blocks, moments.shape[1]
         ranked = energy.reshape(groups, self.blocks, -1).sum(0).argsort(descending=True, stable=True)
         self.order = ranked.repeat(groups, 1)  # (G·B, I/B)
-        size = self.order.shape[1]
+        self._upper = moments.new_empty(len(moments), size * (size + 1) // 2)  # of U, what is not zero
         at_once = max(1, FACTORED // size**2)  # few, since they are float64
-        self._upper = moments.new_empty(len(moments), size * (size + 1) // 2)
         for start in range(0, len(moments), at_once):
             part, order = slice(start, start + at_once), self.order[start : start + at_once]
             rows = torch.take_along_dim(moments[part], order[:, :, None], 1)
             factor = _factor(torch.take_along_dim(rows, order[:, None], 2).double(), damping)
             self._upper[part] = factor[:, _triangle(size)].to(moments.dtype)
 
-    def factor(self, part: slice = slice(None)) -> Tensor:
-        """U (G·B, I/B, I/B) of some blocks, of which only what is not zero is kept."""
-        kept, size = self._upper[part], self.order.shape[1]
-        found = kept.new_zeros(len(kept), size, size)
-        found[:, _triangle(size)] = kept
-        return found
-
     def curvature(self) -> float:
-        """Geometric mean of 1/U_jj² as a share of the mean input energy: how much of an error is left in the end.
+        """Return the geometric mean of 1/U_jj² as a share of the mean input energy: what is left of an error.
 
         Equal slopes of loss against rate need it: a step s costs ½ F·s²/12 per weight times this share.
         """
-        rows = torch.arange(self.order.shape[1])
-        diagonal = self._upper[:, rows * len(rows) - rows * (rows - 1) // 2]  # each row is shorter by one
+        size = self.order.shape[1]
+        diagonal = self._upper[:, torch.eye(size, dtype=torch.bool)[_triangle(size)]]
         pivots = diagonal[torch.take_along_dim(self.used, self.order, 1)]
         return float(pivots.double().log().mean().mul(-2).exp()) / self.energy if len(pivots) else 1.0
 
     def compensated(self, weights: Tensor, step: float, zone: float, most: float = math.inf) -> Tensor:
-        """The weights as they stand when they are rounded, in their own shape; codes may be limited to ±``most``."""
+        """Return the weights as they stand when they are rounded, in their own shape, with codes up to ±``most``."""
+        round_ = functools.partial(nearest, step=step, zone=zone, most=most)
         count, size = self.order.shape
         split = weights.reshape(count // self.blocks, -1, self.blocks, size)  # (G, O/G, B, I/B)
         rows = split.transpose(1, 2).flatten(0, 1)
@@ -111,8 +96,11 @@ class Layer:
         for start in range(0, len(rows), AT_ONCE):  # a few blocks in float64 at a time
             part = slice(start, start + AT_ONCE)
             order = self.order[part, None]
-            wanted = torch.take_along_dim(rows[part] * self.used[part, None], order, 2)  # idle inputs mean nothing
-            found = compensated(wanted.double(), self.factor(part).double(), step, zone, most)
+            used = rows[part] * self.used[part, None]  # idle inputs mean nothing
+            found = torch.take_along_dim(used, order, 2).double()
+            factor = found.new_zeros(len(found), size, size)
+            factor[:, _triangle(size)] = self._upper[part].double()
+            _compensate(found, factor, round_)
             moved[part] = torch.take_along_dim(found, order.argsort(2), 2)
         joined = moved.reshape(count // self.blocks, self.blocks, -1, size).transpose(1, 2)
         return joined.reshape(self.shape).float()
@@ -145,22 +133,19 @@ def start_compensated(
 ) -> tuple[float, float]:
     """``start_at``, with the weights of all ``layers`` moved to where rounding compensates itself.
 
-    ``originals`` is the state of the grids (``GridSet.state``) to start from.
-    ``cost()`` tells the bits of the codes as they are written. Moved weights take more of them: that is tried again
-    with larger steps, until the codes take about ``bits`` bits. Returns the multiplier λ, and the bits they take.
+    ``originals`` is the state of the grids (``GridSet.state``) to start from, ``cost()`` tells the bits of the codes as
+    they are written. Moved weights take more of them: it is tried again with larger steps until codes take about
+    ``bits`` bits. Return the multiplier λ, and the bits they take.
     """
-    grids.restore(originals)
-    known = [(k, spec, layers[spec.name]) for k, spec in enumerate(grids.specs) if spec.name in layers]
-    remaining = {spec.name: layer.curvature() for _, spec, layer in known}
-    slopes = {name: value * remaining.get(name, 1.0) for name, value in sensitivity.items()}
+    slopes = {name: f * (layers[name].curvature() if name in layers else 1.0) for name, f in sensitivity.items()}
     asked = bits
     for _ in range(ATTEMPTS):
         grids.restore(originals)
         multiplier = start_at(grids, slopes, asked, scratch, COARSEST)
-        steps, zones = grids.steps().tolist(), grids.zones().tolist()
-        for k, spec, layer in known:
-            weights = spec.unflatten(grids.weights(k))
-            grids.set_weights(k, layer.compensated(weights, steps[k], zones[k]))
+        settings = zip(grids.specs, grids.steps().tolist(), grids.zones().tolist(), strict=True)
+        for k, (spec, step, zone) in enumerate(settings):
+            if spec.name in layers:
+                grids.set_weights(k, layers[spec.name].compensated(spec.unflatten(grids.weights(k)), step, zone))
         grids.quantise(scratch)
         found = cost()
         if abs(math.log(found / bits)) <= SLACK:

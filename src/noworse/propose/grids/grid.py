@@ -1,24 +1,24 @@
 """All dead-zone grids of a model on one flat vector: latent weights, steps and zones, and their gradients.
 
-Latent weights are kept in code units, v = w/s₀ with s₀ the step at the start, so that one learning rate fits all
-tensors. Work is done in chunks that stay in the cache: several small tensors together, or a part of a large one.
+Latent weights are in code units, v = w/s₀ with s₀ the step at the start, so that one learning rate fits all tensors.
+Work is done in chunks that stay in the cache: several small tensors together, or a part of a large one.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from noworse.format import Lazy
-from noworse.propose.grids import deadzone
+from noworse.propose.grids.transform import decode, magnitude, stored_steps
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
 from noworse.rate.kernels import Kernel
-from noworse.representation import EDGE_UNITS, MAX_EDGE, Grid, pack_step
+from noworse.representation import EDGE_UNITS, MAX_EDGE, PLAIN, Form, Grid, pack_step
 
 CHUNK = 1 << 16  # weights processed at a time
 SMALL = 1 << 13  # tensors below this size are processed together
@@ -55,31 +55,40 @@ class GridSpec:
         return self.channels_last and len(self.shape) == 4
 
     def flatten(self, tensor: Tensor) -> Tensor:
-        """The tensor as a row of the flat vector."""
+        """Return the tensor as a row of the flat vector."""
         return (tensor.permute(0, 2, 3, 1) if self._moved else tensor).reshape(-1)
 
     def unflatten(self, row: Tensor) -> Tensor:
-        """The inverse of ``flatten``, as a view."""
+        """Return the tensor of a row of the flat vector, as a view."""
         if self._moved:
             out, channels, height, width = self.shape
             return row.view(out, height, width, channels).permute(0, 3, 1, 2)
         return row.view(self.shape)
 
+    def grid(self, codes: Tensor, step: Tensor, zone: Tensor, form: Form = PLAIN) -> Grid:
+        """Return what the file holds of codes (n,) in a row, with a step, a half zone in steps and a curve."""
+        whole = self.unflatten(codes.int()).reshape(-1).numpy()
+        return Grid(whole, pack_step(float(step)), round(float(zone) * EDGE_UNITS), self.shape, self.dtype, form)
+
 
 class GridSet:
     """The grids of K tensors with N weights in all; ``latent`` (N,), ``log_step`` and ``log_zone`` (K,) are the leaves.
 
-    ``bits`` (K,) holds the ideal code lengths of the hard codes, in bits, as of the last ``quantise``.
+    ``bits`` (K,) holds the ideal code lengths of the hard codes, in bits, as of the last ``quantise``; ``rows`` are the
+    tensors' places in the flat vector. Zero bins of weights are at first ``zone`` steps wide, where they are tuned.
     """
 
-    tunes_zones = True
     straight = True  # whether compensated rounding and factors know these grids
     remakes = True  # whether gradients() can do without ŵ
 
-    def __init__(self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float) -> None:
-        self.specs = specs
+    def __init__(
+        self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float, tunes_zones: bool = True
+    ) -> None:
+        self.specs, self.tunes_zones = specs, tunes_zones
         self.sizes = [weights[s.name].numel() for s in specs]
-        self.offsets = np.concatenate([[0], np.cumsum(self.sizes)]).tolist()
+        self.offsets = [0, *itertools.accumulate(self.sizes)]
+        self.count = self.offsets[-1]
+        self.rows = [slice(*ends) for ends in itertools.pairwise(self.offsets)]
         self.largest = [float(weights[s.name].detach().abs().max()) for s in specs]
         self.rms = []
         self.unit = torch.tensor(self.largest)  # until rebase()
@@ -87,9 +96,9 @@ class GridSet:
         for k, spec in enumerate(specs):  # one copy of one tensor at a time: large models barely fit twice
             flat = spec.flatten(weights[spec.name].detach()).float()
             self.rms.append(float(flat.double().square().mean().sqrt()))
-            torch.div(flat, self.largest[k], out=self.latent[self.offsets[k] : self.offsets[k + 1]])
+            torch.div(flat, self.largest[k], out=self.latent[self.rows[k]])
         self.log_step = self.unit.log()
-        zones = torch.tensor([zone if len(s.shape) > 1 else 0.5 for s in specs])
+        zones = torch.tensor([zone if tunes_zones and len(s.shape) > 1 else 0.5 for s in specs])
         self.log_zone = (zones - ZONE_MIN).log()
         self.tuned = torch.tensor([s.tuned for s in specs])
         self.finest, self.coarsest = torch.zeros(len(specs)), torch.full((len(specs),), torch.inf)  # steps at the start
@@ -101,51 +110,44 @@ class GridSet:
 
     @property
     def leaves(self) -> list[tuple[str, Tensor]]:
-        """What is tuned, each with the option that is its learning rate."""
+        """The leaves, each with the option that is its learning rate."""
         return [("lr_weights", self.latent), ("lr_steps", self.log_step), ("lr_zones", self.log_zone)]
 
-    @property
-    def count(self) -> int:
-        """Weights in all."""
-        return int(self.offsets[-1])
-
-    def _cut(self) -> list[_Chunk]:
-        chunks, first = [], 0
+    def _cut(self) -> Iterator[_Chunk]:
+        first = 0
         while first < len(self.sizes):
             last = first + 1
             while last < len(self.sizes) and max(self.sizes[first : last + 1]) < SMALL:
                 last += 1
             begin, end = self.offsets[first], self.offsets[last]
+            size, owner = CHUNK, None
             if last - first > 1:
                 owner = torch.repeat_interleave(torch.arange(first, last), torch.tensor(self.sizes[first:last]))
-                chunks.append(_Chunk(slice(begin, end), slice(first, last), owner))
-            else:
-                cuts = range(begin, end, CHUNK)
-                chunks += [_Chunk(slice(a, min(a + CHUNK, end)), slice(first, last), None) for a in cuts]
+                size = end - begin
+            for a in range(begin, end, size):
+                yield _Chunk(slice(a, min(a + size, end)), slice(first, last), owner)
             first = last
-        return chunks
 
     def steps(self) -> Tensor:
-        """Step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
-        wanted = self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=1e-30)
-        return stored_steps(wanted)
+        """Return step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
+        return stored_steps(self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=1e-30))
 
     def zones(self) -> Tensor:
-        """Half widths r (K,) of the zero bins in steps, as the file holds them."""
+        """Return half widths r (K,) of the zero bins in steps, as the file holds them."""
         units = (self.log_zone.exp() + ZONE_MIN).mul(EDGE_UNITS).round()
         return units.clamp(EDGE_MIN, MAX_EDGE) / EDGE_UNITS
 
     def weights(self, k: int) -> Tensor:
-        """The latent weights of tensor k in weight units, as a row of the flat vector."""
-        return self.latent[self.offsets[k] : self.offsets[k + 1]] * self.unit[k]
+        """Return the latent weights of tensor k in weight units, as a row of the flat vector."""
+        return self.latent[self.rows[k]] * self.unit[k]
 
     @torch.no_grad()
     def set_weights(self, k: int, tensor: Tensor) -> None:
         """Replace the latent weights of tensor k by ``tensor``, of its own shape and in weight units."""
-        self.latent[self.offsets[k] : self.offsets[k + 1]] = self.specs[k].flatten(tensor) / self.unit[k]
+        self.latent[self.rows[k]] = self.specs[k].flatten(tensor) / self.unit[k]
 
     def state(self) -> tuple[Tensor, ...]:
-        """Copies of what ``restore`` brings back: weights, their unit, steps and zones."""
+        """Return copies of ``tensors``, which ``restore`` brings back."""
         return tuple(t.clone() for t in self.tensors)
 
     @torch.no_grad()
@@ -164,14 +166,14 @@ class GridSet:
         """Make the present steps the unit of the latents."""
         steps = self.steps()
         for k, ratio in enumerate((self.unit / steps).tolist()):
-            self.latent[self.offsets[k] : self.offsets[k + 1]] *= ratio
+            self.latent[self.rows[k]] *= ratio
         self.unit.copy_(steps)
 
     @torch.no_grad()
     def quantise(self, out: Tensor, kernel: Kernel | None = None, on_weights: bool = True) -> None:
         """Write ŵ (N,) into ``out`` and refresh ``bits``; with a ``kernel`` also the soft entropy's gradient.
 
-        Without ``on_weights`` only that by steps and zones is kept, which takes no memory.
+        Without ``on_weights`` only the one by steps and zones is kept, which takes no memory.
         """
         self._quantised = steps, zones = self.steps(), self.zones()
         ratio = self.unit / steps
@@ -179,9 +181,7 @@ class GridSet:
         cells = lay_out(reach, zones, CELLS if kernel else 1)
         counts = torch.zeros(cells.total)
         for chunk in self._chunks:
-            scaled = self.latent[chunk.rows] * chunk.pick(ratio)
-            r = chunk.pick(zones)
-            excess = scaled.abs().sub_(r)
+            scaled, excess, r = self._scaled(chunk, ratio, zones)
             _decoded(chunk, scaled, excess, steps, r, out[chunk.rows])
             first = int(cells.base[chunk.tensors.start])
             found = torch.bincount(_cell(chunk, cells, scaled, excess))
@@ -191,7 +191,7 @@ class GridSet:
         if kernel:
             self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, kernel)
             if not on_weights:
-                self._cells, self._slopes = None, replace(self._slopes, code=torch.zeros(0))
+                self._cells, self._slopes = None, self._slopes._replace(code=torch.zeros(0))
 
     @torch.no_grad()
     def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
@@ -216,24 +216,28 @@ class GridSet:
         self.log_step.grad = step_grad * self.tuned
         self.log_zone.grad = zone_grad * self.log_zone.exp() * (self.tuned & self.tunes_zones)
 
+    def _scaled(self, chunk: _Chunk, ratio: Tensor, zones: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """w/s, |w|/s − r and r of a chunk, whose steps are in ``ratio`` (K,) to the units of the latents."""
+        scaled, r = self.latent[chunk.rows] * chunk.pick(ratio), chunk.pick(zones)
+        return scaled, scaled.abs().sub_(r), r
+
     def _again(self, chunk: _Chunk) -> Tensor:
         """ŵ of a chunk as the last ``quantise`` wrote it."""
         steps, zones = self._quantised
-        scaled, r = self.latent[chunk.rows] * chunk.pick(self.unit / steps), chunk.pick(zones)
-        return _decoded(chunk, scaled, scaled.abs().sub_(r), steps, r, torch.empty_like(scaled))
+        scaled, excess, r = self._scaled(chunk, self.unit / steps, zones)
+        return _decoded(chunk, scaled, excess, steps, r, excess)
 
     def _rate_slope(self, chunk: _Chunk, zones: Tensor, ratio: Tensor) -> Tensor:
         """The soft entropy's gradient by the latents of a chunk, in bits, as of the last ``quantise`` with a kernel."""
         assert self._cells is not None, "quantise() comes first, and keeps what is asked for here"
-        scaled, r = self.latent[chunk.rows] * chunk.pick(ratio), chunk.pick(zones)
-        excess = scaled.abs().sub_(r)
+        scaled, excess, r = self._scaled(chunk, ratio, zones)
         outer = torch.where(excess >= 0, 1.0, 0.5 / r) * chunk.pick(ratio)
         first = int(self._cells.base[chunk.tensors.start])
         slope = self._slopes.code[_cell(chunk, self._cells, scaled, excess).add_(first)].mul_(outer)
         return torch.copysign(slope, slope * scaled)
 
     def representations(self, shift: float = 0.0, log_scale: float = 0.0) -> Mapping[str, Grid]:
-        """The grids as they would be written now, steps and zones rounded to what the file can hold.
+        """Return the grids by name as they would be written now.
 
         Codes get cheaper with a positive ``shift`` (in steps), which moves every rounding boundary outwards, and with a
         positive ``log_scale``, the logarithm of a factor on all tuned steps. Codes are made when a grid is asked for,
@@ -241,39 +245,29 @@ class GridSet:
         """
         with torch.no_grad():
             steps, zones = stored_steps(self.steps() * (log_scale * self.tuned).exp()), self.zones()
-        makers = {
-            spec.name: functools.partial(self._representation, k, steps[k], zones[k], shift)
-            for k, spec in enumerate(self.specs)
-        }
-        return Lazy(makers)
+        make = functools.partial(self._representation, shift=shift)
+        settings = enumerate(zip(self.specs, steps, zones, strict=True))
+        return Lazy({spec.name: functools.partial(make, k, step, zone) for k, (spec, step, zone) in settings})
 
     @torch.no_grad()
     def turn(self, shift: float = 0.0, log_scale: float = 0.0) -> None:
         """Make what ``representations`` would give with these settings what it gives without them."""
         self.log_step += log_scale * self.tuned
         for k, ratio in enumerate((self.unit / self.steps()).tolist()):
-            row = self.latent[self.offsets[k] : self.offsets[k + 1]]
+            row = self.latent[self.rows[k]]
             torch.copysign(row.abs().sub_(shift / ratio).clamp_(min=0), row, out=row)
 
     @torch.no_grad()
     def _representation(self, k: int, step: Tensor, zone: Tensor, shift: float) -> Grid:
         spec = self.specs[k]
-        scaled = self.latent[self.offsets[k] : self.offsets[k + 1]] * (self.unit[k] / step)
-        magnitudes = deadzone.magnitude(scaled.abs() - (zone + shift))
-        codes = spec.unflatten(torch.copysign(magnitudes, scaled).int()).reshape(-1).numpy()
-        return Grid(codes, pack_step(float(step)), round(float(zone) * EDGE_UNITS), spec.shape, spec.dtype)
-
-
-def stored_steps(steps: Tensor) -> Tensor:
-    """The nearest step sizes that a file can hold (see representation/grid.py), for steps of any shape, float32."""
-    dropped = 15  # bits of the mantissa
-    nearest = (steps.view(torch.int32) + (1 << (dropped - 1))) >> dropped << dropped
-    return nearest.view(torch.float32)
+        scaled = self.latent[self.rows[k]] * (self.unit[k] / step)
+        codes = torch.copysign(magnitude(scaled.abs() - (zone + shift)), scaled)
+        return spec.grid(codes, step, zone)
 
 
 def _decoded(chunk: _Chunk, scaled: Tensor, excess: Tensor, steps: Tensor, r: Tensor, out: Tensor) -> Tensor:
     """ŵ of a chunk of w/s = ``scaled`` with ``excess`` |w|/s − r, written to ``out``."""
-    values = deadzone.decode(deadzone.magnitude(excess), r).mul_(chunk.pick(steps))
+    values = decode(magnitude(excess), r).mul_(chunk.pick(steps))
     return torch.copysign(values, scaled, out=out)
 
 

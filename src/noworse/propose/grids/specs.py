@@ -19,33 +19,38 @@ from noworse.representation import Representation, Tied
 GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def grid_specs(
     chosen: Mapping[str, Tensor],
     originals: Mapping[str, Tensor],
     sensitivity: Mapping[str, float],
     channels_last: bool = True,
 ) -> list[GridSpec]:
-    """The specs of the tensors with a grid, from the smallest on; BadInput for a dtype that has none."""
-    specs = []
-    for name, parameter in sorted(chosen.items(), key=lambda item: item[1].numel()):  # small ones share chunks
-        kind = str(originals[name].dtype).removeprefix("torch.")
-        if kind not in GRID_DTYPES:
-            raise BadInput(f"parameter {name!r} has dtype {kind}: expected one of {', '.join(GRID_DTYPES)}")
-        specs.append(GridSpec(name, tuple(parameter.shape), kind, sensitivity[name] > 0, channels_last))
-    return specs
+    """Return the specs of the ``chosen`` tensors, from the smallest on; BadInput for a dtype that has no grid."""
+    for name in chosen:
+        if _kind(originals[name]) not in GRID_DTYPES:
+            found = f"parameter {name!r} has dtype {_kind(originals[name])}"
+            raise BadInput(f"{found}: expected one of {', '.join(GRID_DTYPES)}")
+    return [
+        GridSpec(name, tuple(parameter.shape), _kind(originals[name]), sensitivity[name] > 0, channels_last)
+        for name, parameter in sorted(chosen.items(), key=lambda item: item[1].numel())  # small ones share chunks
+    ]
 
 
 def fixed_items(
     entries: Sequence[StateTensor], originals: Mapping[str, Tensor], kept: Collection[str], chosen: Collection[str]
 ) -> dict[str, Representation]:
-    """How tensors without a grid are stored; those of the names ``kept`` as they were given."""
+    """Return by name how tensors without a grid are stored; those of the names ``kept`` as they were given."""
     fixed: dict[str, Representation] = {}
     for entry in entries:
         original, own = originals[entry.name], entry.tensor.detach()
         given = entry.name in kept or _same_bits(own, original.to(own.dtype))  # not changed by folding
         tensor = original if given else own.to(original.dtype)
         if entry.tied_to is not None:
-            fixed[entry.name] = Tied(entry.tied_to, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            fixed[entry.name] = Tied(entry.tied_to, tuple(tensor.shape), _kind(tensor))
         elif entry.name not in chosen:
             fixed[entry.name] = represent(entry.name, tensor)
     return fixed
@@ -61,9 +66,7 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 def grid_set(
     transform: Transform, rate: Rate, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float
 ) -> GridSet:
-    """Grids of a transform, zero bins at first ``zone`` steps wide; those of straight lines are fast."""
-    if not (transform.straight and rate.counted):
-        return GeneralGrids(specs, weights, zone, transform, rate)
-    grids = GridSet(specs, weights, zone if transform.tunes_zone else 0.5)
-    grids.tunes_zones = transform.tunes_zone
-    return grids
+    """Return grids of a transform, zero bins at first ``zone`` steps wide; those of straight lines are fast."""
+    if transform.straight and rate.counted:
+        return GridSet(specs, weights, zone, transform.tunes_zone)
+    return GeneralGrids(specs, weights, zone, transform, rate)

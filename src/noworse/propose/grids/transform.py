@@ -1,19 +1,9 @@
 """What all transforms share: codes and values around a curve f, with a zero bin of its own width.
 
-With step s, zero bin of half width z·s and t = |w|/s, for a curve with f(0) = 0 (representation/curves.py):
+T, T⁻¹, z and r are those of docs/method.md; derivatives are autograd's. ``magnitude`` and ``decode`` are the straight
+line's round(T) and T⁻¹ on their own. A new transform is one class with f and f⁻¹ on a curve that the file knows.
 
-    z = f(½) + r − ½                    r = ½: no dead zone; for f(k) = k, z = r
-    |c| = T(|w|) = f⁻¹(t·f(½)/z)        for t <= z,     f⁻¹(t − r + ½)          otherwise
-    |ŵ|/s = T⁻¹(|q|) = f(|q|)·z/f(½)    for |q| <= ½,   f(|q|) + r − ½          otherwise
-
-q = round(c) passes its gradient straight through: it is c + stopgrad(round(c) − c). Everything here is plain
-torch, so that the derivatives by w, s, r and the curve's parameters are autograd's; on the straight line they are
-
-    ∂ŵ/∂w = 1       ∂ŵ/∂ln s = ŵ − w       ∂ŵ/∂r = −w/r in the zero bin, else 0.
-
-A new transform is one class with f and f⁻¹ on a curve that the file knows; tune/seams.py tells how it is chosen.
-
-Source: Shi et al., L² compression (ICCV 2023), the unified weight transformation.
+Source: Shi et al., L² compression (ICCV 2023), the unified weight transformation, here with r = e/s.
 """
 
 from __future__ import annotations
@@ -46,26 +36,26 @@ class Transform(ABC):
         return self.curve == "linear"
 
     def shape(self, trained: Tensor, step: Tensor, largest: float) -> Tensor:
-        """The curve's parameters as the file has them, from the ``trained`` ones (P,): none by default."""
+        """Return the curve's parameters as the file has them, from the ``trained`` ones (P,): the same by default."""
         return trained
 
     @abstractmethod
     def points(self, k: Tensor, shape: Tensor) -> Tensor:
-        """f(k) for k >= 0 of any shape, in steps; differentiable."""
+        """Return f(k) for k >= 0 of any shape, in steps; differentiable."""
 
     @abstractmethod
     def inverse(self, x: Tensor, shape: Tensor) -> Tensor:
-        """f⁻¹(x) for x >= 0 in steps."""
+        """Return f⁻¹(x) for x >= 0 in steps."""
 
     def code(self, t: Tensor, r: Tensor, shape: Tensor) -> Tensor:
-        """|c| = T(|w|) for t = |w|/s."""
+        """Return |c| = T(|w|) for t = |w|/s."""
         half = self.points(torch.full_like(r, 0.5), shape)
         z = half + (r - 0.5)
         inside = t <= z
         return self.inverse(torch.where(inside, t * (half / z), (t - (r - 0.5)).clamp(min=0)), shape)
 
     def decode(self, q: Tensor, r: Tensor, shape: Tensor) -> Tensor:
-        """|ŵ|/s = T⁻¹(|q|) for |q| of any shape."""
+        """Return |ŵ|/s = T⁻¹(|q|) for |q| of any shape."""
         half = self.points(torch.full_like(r, 0.5), shape)
         points = self.points(q, shape)
         return torch.where(q <= 0.5, points * ((half + (r - 0.5)) / half), points + (r - 0.5))
@@ -77,11 +67,11 @@ class Deadzone(Transform):
     curve, tunes_zone = "linear", True
 
     def points(self, k: Tensor, shape: Tensor) -> Tensor:
-        """f(k) = k."""
+        """Return f(k) = k."""
         return k
 
     def inverse(self, x: Tensor, shape: Tensor) -> Tensor:
-        """f⁻¹(x) = x."""
+        """Return f⁻¹(x) = x."""
         return x
 
 
@@ -91,8 +81,22 @@ class Uniform(Deadzone):
     tunes_zone = False
 
 
+def magnitude(excess: Tensor) -> Tensor:
+    """Return |q| on the straight line from t − r (any shape): 0 inside the zero bin, round(t − r + 1/2) outside."""
+    return excess.floor().add_(1).clamp_(min=0)
+
+
+def decode(q: Tensor, r: Tensor | float) -> Tensor:
+    """Return |ŵ|/s on the straight line for magnitudes q >= 0; r broadcasts against q."""
+    return (q + (r - 0.5)).mul_(q > 0)
+
+
+def stored_steps(steps: Tensor) -> Tensor:
+    """Return the nearest step sizes that a file can hold (representation/minifloat.py), float32 of any shape."""
+    return ((steps.view(torch.int32) + (1 << 14)) >> 15 << 15).view(torch.float32)
+
+
 def stored(values: Tensor) -> Tensor:
-    """Positive ``values`` as the file holds them; the gradient passes the rounding."""
+    """Return positive ``values`` as the file holds them; the gradient passes the rounding."""
     bounded = values.clamp(SMALLEST, LARGEST)
-    nearest = ((bounded.detach().view(torch.int32) + (1 << 14)) >> 15 << 15).view(torch.float32)
-    return bounded + (nearest - bounded).detach()
+    return bounded + (stored_steps(bounded.detach()) - bounded).detach()

@@ -2,8 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noworse.propose.grids import deadzone
-from noworse.propose.grids.transform import Deadzone
+from noworse.propose.grids.transform import Deadzone, decode, magnitude
 
 ZONES = st.floats(0.4, 3.9)
 
@@ -26,8 +25,8 @@ def test_against_the_definition(weights: list[float], s: float, r: float) -> Non
     w = torch.tensor(weights, dtype=torch.float64)
     t = w.abs() / s
     near = (code_of(t, r) % 1 - 0.5).abs() < 1e-9  # on a boundary either neighbour is right
-    q = torch.copysign(deadzone.magnitude(t - r), w)
-    decoded = torch.copysign(deadzone.decode(q.abs(), r) * s, w)
+    q = torch.copysign(magnitude(t - r), w)
+    decoded = torch.copysign(decode(q.abs(), r) * s, w)
     for i, value in enumerate(weights):
         if not near[i]:
             code, reconstruction = reference(value, s, r)
@@ -37,13 +36,13 @@ def test_against_the_definition(weights: list[float], s: float, r: float) -> Non
 
 @given(st.integers(1, 1000), ZONES)
 def test_inverse_of_every_code_is_the_code(q: int, r: float) -> None:
-    value = deadzone.decode(torch.tensor([float(q)], dtype=torch.float64), r)
+    value = decode(torch.tensor([float(q)], dtype=torch.float64), r)
     assert abs(code_of(value, r).item() - q) < 1e-6
-    assert deadzone.magnitude(value - r).item() == q
+    assert magnitude(value - r).item() == q
 
 
 def test_straight_through_derivatives() -> None:
-    """Autograd through T⁻¹ at round(T(w)) + T(w) − stop(T(w)) gives the closed forms of the module's docstring."""
+    """Autograd through T⁻¹ at round(T(w)) + T(w) − stop(T(w)) gives the closed forms of docs/method.md."""
     w = torch.tensor([0.03, 0.3, -0.9, 2.2, -0.1], dtype=torch.float64, requires_grad=True)
     log_s = torch.tensor(-0.6, dtype=torch.float64, requires_grad=True)
     r = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
@@ -55,7 +54,7 @@ def test_straight_through_derivatives() -> None:
     decoded = torch.where(zero, 2 * r * s * q, w.sign() * s * (r + q.abs() - 0.5))
     upstream = torch.randn(5, dtype=torch.float64)
     (decoded * upstream).sum().backward()
-    hard = torch.copysign(deadzone.decode(deadzone.magnitude(t - r), r) * s, w)
+    hard = torch.copysign(decode(magnitude(t - r), r) * s, w)
     assert torch.allclose(w.grad, upstream)
     assert torch.allclose(log_s.grad, (upstream * (hard - w)).sum())
     assert torch.allclose(r.grad, (upstream * torch.where(zero, -w / r, 0.0)).sum())
