@@ -12,7 +12,7 @@ from noworse import BadInput, decompose, decompose_task
 from noworse.jobs.decompose import HELD_BACK
 from noworse.model.factorised import Factorised
 from noworse.propose.ranks.factoring import Factoring
-from noworse.propose.strategies import RANKS
+from noworse.propose.ranks.strategy import PRESETS
 from noworse.survey.subject import Subject
 from tests import tiny
 
@@ -58,7 +58,7 @@ def test_factors_have_the_models_dtype_mode_and_gradients():
     assert not found.module[0][0].weight.requires_grad
 
 
-@pytest.mark.parametrize("preset", [name for name in RANKS if name != "paper"])
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "paper"])
 def test_a_drop_is_met_by_every_weighting(preset):
     found = decompose_task(tiny.task(redundant()), drop=0.4, preset=preset, tolerance=None)
     assert 0.4 <= found.layer_drop < 0.6

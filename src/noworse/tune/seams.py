@@ -16,12 +16,12 @@ with defaults; a tuner gets them after its parts. What would be an ``if`` elsewh
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from noworse.errors import BadInput
+from noworse.run.named import named
 from noworse.tune.typed import typed
 
 L2, GRIDS = "noworse.papers.l2", "noworse.propose.grids.transform"
@@ -69,10 +69,7 @@ def normal(plugins: Mapping[str, Any]) -> dict[str, Any]:
 def find(kind: str, given: Any = None) -> type[Any]:
     """The class that a name, or a name with settings, stands for; the standard one if None. BadInput as above."""
     names, (name, _) = _names(kind), _split(kind, given)
-    cls = names.get(name, name)
-    if isinstance(cls, str) and ":" not in cls:
-        raise BadInput(f"unknown {kind} {name!r}: expected one of {', '.join(names)}, or 'package.module:object'")
-    return _fitting(kind, name, _imported(kind, cls) if isinstance(cls, str) else cls)
+    return _fitting(kind, name, named(kind, names, name))
 
 
 def made(kind: str, given: Any = None, *parts: Any) -> Any:
@@ -95,16 +92,8 @@ def _split(kind: str, given: Any) -> tuple[str, dict[str, Any]]:
     return name, {} if given is None else settings
 
 
-def _imported(kind: str, place: str) -> Any:
-    module, _, attribute = place.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # the module may be the caller's, and do anything
-        raise BadInput(f"{kind} {place!r} cannot be imported ({type(error).__name__}: {error})") from error
-
-
 def _fitting(kind: str, name: str, cls: Any) -> type[Any]:
-    if not (isinstance(cls, type) and issubclass(cls, _imported(kind, BASES[kind]))):
+    if not (isinstance(cls, type) and issubclass(cls, named(kind, {}, BASES[kind]))):
         raise BadInput(f"{kind} {name!r} is {cls!r}: expected a class that derives from {BASES[kind]}")
     return cls
 

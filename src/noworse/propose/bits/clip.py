@@ -8,35 +8,28 @@ from collections.abc import Callable
 from torch import Tensor
 
 from noworse.errors import BadInput
+from noworse.propose.bits.sites import Values
 
 SHRINKS = 40  # ranges that are tried for the least squared error
 
 Clip = Callable[[Tensor, int, float, float], tuple[float, float]]  # of a sample (n,), bits, lowest and highest value
 
 
-def limits(
-    values: Tensor, bits: int, clip: Clip, extremes: tuple[float, float] | None = None
-) -> tuple[float, float]:
-    """The range (lowest ≤ 0 ≤ highest) that ``bits`` bits are to cover, for a sample of the values (any shape).
-
-    ``extremes`` are the least and largest of all values, if more are known than the sample. BadInput for values that
-    are not finite.
-    """
-    flat = values.detach().double().flatten()
-    low, high = extremes or (float(flat.min()), float(flat.max()))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise BadInput(f"values from {low} to {high} have no range: expected finite ones")
-    low, high = min(low, 0.0), max(high, 0.0)
-    return (low, high) if low == high else clip(flat, bits, low, high)
+def limits(seen: Values, bits: int, clip: Clip) -> tuple[float, float]:
+    """Return the range (lowest ≤ 0 ≤ highest) that ``bits`` bits are to cover; BadInput for values without a range."""
+    if not (math.isfinite(seen.low) and math.isfinite(seen.high)):
+        raise BadInput(f"values from {seen.low} to {seen.high} have no range: expected finite ones")
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    return (low, high) if low == high else clip(seen.sample.double(), bits, low, high)
 
 
 def covering(flat: Tensor, bits: int, low: float, high: float) -> tuple[float, float]:
-    """All values: nothing is clipped."""
+    """Return the range of all values: nothing is clipped."""
     return low, high
 
 
 def least_squares(flat: Tensor, bits: int, low: float, high: float) -> tuple[float, float]:
-    """The share of all values' range in which rounding errs least."""
+    """Return the share of all values' range in which rounding errs least."""
     errors = []
     for k in range(SHRINKS):
         share = 1 - 0.02 * k

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,9 @@ from noworse.model.tensors import twin
 from noworse.propose.bits.clip import Clip, limits
 from noworse.propose.bits.proposals import Proposal
 from noworse.propose.bits.sites import Survey, survey
-from noworse.propose.bits.strategy import Bits
+from noworse.propose.bits.strategy import PRESETS, Bits
 from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
-from noworse.propose.strategies import BITS, strategy
+from noworse.run.named import named
 from noworse.survey.fisher import sums_of_squares
 from noworse.survey.flops import count_flops
 from noworse.survey.subject import Subject
@@ -36,17 +36,23 @@ class Net:
 
     def __init__(self, subject: Subject, activation_bits: int | None, preset: str) -> None:
         self.subject, self.activation_bits, self.preset = subject, activation_bits, preset
-        self.method: Bits = strategy(BITS, preset, "quantize")
+        self.method: Bits = named("preset", PRESETS, preset, Bits)
         subject.fold()
         self.teacher, self.batches = subject.teacher, subject.samples
-        runs = (functools.partial(self.forward, self.teacher, batch) for batch in self.batches(RANGE_SAMPLES))
-        self.survey: Survey = survey(self.teacher, runs, subject.kept)
+        self.survey: Survey = survey(self.teacher, subject.runs(self.teacher, RANGE_SAMPLES), subject.kept)
         self.sites = {site.key: site for site in self.survey.sites}
+        sums = {name + OUTPUT: seen for name, seen in self.survey.sums.items()}
+        self.values = {**self.survey.inputs, **sums}  # of all that may be rounded but weights
 
     @torch.no_grad()
     def forward(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return outputs (B, ..., K) of ``module`` in float32."""
         return self.subject.forward(module, batch)
+
+    def distance(self, module: nn.Module, pairs: Iterable[tuple[Batch, Tensor]]) -> float:
+        """Return the mean distillation loss of ``module`` on batches with the original's outputs on them."""
+        losses = [self.distiller(self.forward(module, batch), original) for batch, original in pairs]
+        return float(torch.cat(losses).double().mean())
 
     def unseen(self, most: int) -> list[Batch]:
         """Return at most so many samples that nothing is fitted to; ``FEWEST`` though, where calib is small."""
@@ -58,13 +64,13 @@ class Net:
         return self.subject.distance(self.forward(self.teacher, next(self.batches(AT_A_TIME))))
 
     def affordable(self, proposals: int) -> int:
-        """How many samples the true cost of so many proposals is measured on."""
+        """Return how many samples the true cost of so many proposals is measured on."""
         batch = next(self.batches(1))
         operations = count_flops(self.teacher, functools.partial(self.forward, batch=batch), data.batch_size(batch))
         return min(COST_SAMPLES, max(FEWEST, int(WORK / max(operations * proposals, 1))))
 
     def losses(self) -> Tensor:
-        """Per-sample losses of the teacher with the labels of calib."""
+        """Return per-sample losses of the teacher with the labels of calib."""
         label, loss = f"the preset {self.preset!r}", self.subject.task.labelled_losses
         return torch.cat([loss(self.teacher, batch, label) for batch in self.batches(COST_SAMPLES)])
 
@@ -74,7 +80,7 @@ class Net:
         weights = {key: site.weight for key, site in self.sites.items()}
         for weight in weights.values():
             weight.requires_grad_(True)
-        outputs = ((self.subject.forward(self.teacher, b), data.batch_size(b)) for b in self.batches(COST_SAMPLES))
+        outputs = ((run(), size) for run, size in self.subject.sized_runs(self.teacher, COST_SAMPLES))
         found = sums_of_squares(weights, outputs, self.distiller, self.subject.seed, torch.square)
         self.teacher.requires_grad_(False)
         return found
@@ -84,28 +90,18 @@ class Net:
         """Which way the inputs of each layer are rounded."""
         return self.method.directions(self)
 
-    def ranges(self, proposal: Proposal) -> dict[str, Range]:
-        """The ranges of the inputs of a weight's layers."""
+    def ranges(self, proposal: Proposal | None) -> dict[str, Range]:
+        """Return the ranges of the inputs of a weight's layers, or without one those of outputs that end in sums."""
         bits = self.method.input_bits(self.activation_bits, proposal)
         if bits is None:
             return {}
-        layers = [name for name in self.sites[proposal.name].layers if name in self.survey.inputs]
-        return {name: self.clipped(name, bits, self._clip(bits)) for name in layers}
-
-    def _sums(self) -> dict[str, Range]:
-        """The ranges of outputs that end in sums."""
-        bits = self.method.output_bits(self.activation_bits)
-        if bits is None:
-            return {}
-        return {name + OUTPUT: self.clipped(name + OUTPUT, bits, self._clip(bits)) for name in self.survey.sums}
+        names = [name + OUTPUT for name in self.survey.sums] if proposal is None else self.sites[proposal.name].layers
+        return {name: self.clipped(name, bits, self._clip(bits)) for name in names if name in self.values}
 
     @functools.cache  # noqa: B019  (a search lives as long as its ranges)
     def clipped(self, name: str, bits: int, way: Clip) -> Range:
-        """The range of a layer's input, or of its output where the name ends in ``OUTPUT``."""
-        ends = name.endswith(OUTPUT)
-        seen = self.survey.sums[name.removesuffix(OUTPUT)] if ends else self.survey.inputs[name]
-        low, high = limits(seen.sample, bits, way, (seen.low, seen.high))
-        return Range.covering(low, high, bits, self.directions.get(name, "nearest"))
+        """Return the range of a layer's input, or of its output where the name ends in ``OUTPUT``."""
+        return Range.covering(*limits(self.values[name], bits, way), bits, self.directions.get(name, "nearest"))
 
     @functools.cache  # noqa: B019
     def _clip(self, bits: int) -> Clip:
@@ -113,9 +109,9 @@ class Net:
 
     @torch.no_grad()
     def build(self, chosen: Sequence[Proposal]) -> nn.Module:
-        """The teacher with the chosen weights, hooks that round inputs of layers, and biases that make up for both."""
+        """Return the teacher with the chosen weights, hooks that round inputs, and biases that make up for both."""
         module = twin(self.teacher)
-        ranges = self._sums()
+        ranges = self.ranges(None)
         for proposal in chosen:
             if proposal.rounded is not None:
                 module.get_parameter(proposal.name).copy_(proposal.rounded.decode())
@@ -127,10 +123,9 @@ class Net:
         """The module with biases that bring means of outputs back, if on the samples of these it loses less."""
         batch, original, means = self._means
         moved = twin(module)
-        run = functools.partial(self.forward, moved, batch)
-        outputs = self.forward(module, batch), correct_biases(moved, means, run)
-        kept, corrected = (float(self.distiller(z, original).double().mean()) for z in outputs)
-        return moved if corrected < kept else module
+        outputs = correct_biases(moved, means, functools.partial(self.forward, moved, batch))
+        corrected = float(self.distiller(outputs, original).double().mean())
+        return moved if corrected < self.distance(module, [(batch, original)]) else module
 
     @functools.cached_property
     def _means(self) -> tuple[Batch, Tensor, Means]:

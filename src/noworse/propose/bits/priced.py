@@ -13,16 +13,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from noworse.allocate.knapsack import Choices, allocate, back_off, settle
 from noworse.errors import BadInput
-from noworse.propose.bits.costs import COSTS, TRUE
 from noworse.propose.bits.net import Net
-from noworse.propose.bits.proposals import FULL, Proposal
-from noworse.propose.strategies import DEFAULT
+from noworse.propose.bits.proposals import COSTS, FULL, TRUE, Proposal
+from noworse.run.named import DEFAULT
 from noworse.survey.subject import Subject
 from noworse.task.data import Batch
 
@@ -73,15 +70,14 @@ class Priced(Net):
 
     @functools.cache  # noqa: B019  (a search lives as long as its costs)
     def priced(self, cost: str) -> Choices:
-        """The proposals with what they cost in one way of ``COSTS``."""
-        flat = [proposal for row in self.proposals for proposal in row]
-        costs, pairs = self.method.costs(self, flat, cost)
-        ends = np.cumsum([len(row) for row in self.proposals]).tolist()
-        rows = [costs[end - len(row) : end] for end, row in zip(ends, self.proposals, strict=True)]
+        """Return the proposals with what they cost in one way of ``COSTS``."""
+        costs, pairs = self.method.costs(self, [proposal for row in self.proposals for proposal in row], cost)
+        each = iter(costs)
+        rows = [[next(each) for _ in row] for row in self.proposals]
         return Choices(rows, [[p.bits for p in row] for row in self.proposals], pairs)
 
     def pick(self, indices: Sequence[int]) -> list[Proposal]:
-        """The proposals of these numbers, one per site."""
+        """Return the proposals of these numbers, one per site."""
         return [row[j] for row, j in zip(self.proposals, indices, strict=True)]
 
     @property
@@ -90,47 +86,38 @@ class Priced(Net):
         return sum(site.weight.numel() for site in self.survey.sites)
 
     def at(self, bits: float) -> list[Proposal]:
-        """The allocation within ``bits`` per weight on average."""
+        """Return the allocation within ``bits`` per weight on average."""
         if not isinstance(bits, (int, float)) or not math.isfinite(bits) or bits <= 0:
             raise BadInput(f"bits is {bits!r}: expected a positive number of bits per weight, or a mapping")
         return self.pick(self.settled(bits * self.count))
 
     def settled(self, limit: float) -> list[int]:
-        """Of several allocations within ``limit`` bits the one that loses least as a whole, for true costs."""
+        """Return of several allocations within ``limit`` bits the one that loses least as a whole, for true costs."""
         if not self.method.settles or self.cost != TRUE:
             return allocate(self.choices, limit)
         starts = [allocate(self.choices, limit), allocate(replace(self.choices, pairs=None), limit)]
         starts += [allocate(self.priced(cost), limit) for cost in COSTS if cost != TRUE]
-        starts += self._uniform(limit)
+        alike = ([j] * len(self.proposals) for j in range(len(self.method.levels) + 1))
+        starts += [chosen for chosen in alike if self.choices.size(chosen) <= limit][-1:]  # the largest that fits
         return settle(self.choices, starts, limit, self.joint_loss, TRIES)
 
-    def _uniform(self, limit: float) -> list[list[int]]:
-        """The largest bit-width for all layers alike that fits, if any."""
-        fits = [[j] * len(self.proposals) for j in range(len(self.method.levels) + 1)]
-        return [chosen for chosen in fits if self.choices.size(chosen) <= limit][-1:]
-
-    @torch.no_grad()
     def joint_loss(self, indices: Sequence[int]) -> float:
-        """The mean distillation loss with all these choices in place."""
-        module, losses = self.build(self.pick(indices)), []
-        for batch, original in self._joint:
-            losses.append(self.distiller(self.forward(module, batch), original))
-        return float(torch.cat(losses).double().mean())
+        """Return the mean distillation loss with all these choices in place."""
+        return self.distance(self.build(self.pick(indices)), self._joint)
 
     @functools.cached_property
     def _joint(self) -> list[tuple[Batch, Tensor]]:
         samples = min(JOINT_SAMPLES, 4 * self.affordable(sum(map(len, self.proposals))))
-        return [(b, self.forward(self.teacher, b)) for b in self.unseen(samples)]
+        return [(batch, self.forward(self.teacher, batch)) for batch in self.unseen(samples)]
 
     def fixed(self, bits: Mapping[str, int]) -> list[Proposal]:
-        """The bits that are given for each layer; layers without are left as they are."""
-        names = {site.name: k for k, site in enumerate(self.survey.sites)}
-        unknown = [name for name in bits if name not in names]
-        if unknown:
-            raise BadInput(f"bits names {', '.join(unknown)}: expected layers among {', '.join(names)}")
+        """Return the proposals of the bits given for each layer; layers without are left as they are."""
+        offered = {site.name: row for site, row in zip(self.survey.sites, self.proposals, strict=True)}
+        if unknown := [name for name in bits if name not in offered]:
+            raise BadInput(f"bits names {', '.join(unknown)}: expected layers among {', '.join(offered)}")
         found = []
-        for name, k in names.items():
-            widths = {p.width: p for p in self.proposals[k]}
+        for name, row in offered.items():
+            widths = {proposal.width: proposal for proposal in row}
             wanted = bits.get(name, FULL)
             if wanted not in widths:
                 raise BadInput(f"bits of {name!r} are {wanted!r}: expected one of {', '.join(map(str, widths))}")
@@ -150,13 +137,12 @@ class Priced(Net):
                 yield more
 
     def table(self, chosen: Sequence[Proposal]) -> list[LayerBits]:
-        """A row for each site."""
+        """Return a row for each site."""
         rows = []
         for k, (site, proposal) in enumerate(zip(self.survey.sites, chosen, strict=True)):
-            ranges = list(self.ranges(proposal).values())
-            rows.append(LayerBits(
-                site.name, proposal.width, site.weight.numel(), ranges[0].bits if ranges else None,
-                proposal.rounded.rounding if proposal.rounded else "none",
-                self.choices.costs[k][self.proposals[k].index(proposal)] if "choices" in self.__dict__ else math.nan,
-            ))  # fmt: skip
+            inputs = next((values.bits for values in self.ranges(proposal).values()), None)
+            rounding = proposal.rounded.rounding if proposal.rounded else "none"
+            known = "choices" in self.__dict__
+            cost = self.choices.costs[k][self.proposals[k].index(proposal)] if known else math.nan
+            rows.append(LayerBits(site.name, proposal.width, site.weight.numel(), inputs, rounding, cost))
         return rows

@@ -15,8 +15,8 @@ from noworse.propose.ranks import choose
 from noworse.propose.ranks.build import Run, build
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_attention
-from noworse.propose.ranks.strategy import Ranks
-from noworse.propose.strategies import RANKS, strategy
+from noworse.propose.ranks.strategy import PRESETS, Ranks
+from noworse.run.named import named
 from noworse.survey.kronecker import Curvature, measure
 from noworse.survey.subject import AT_A_TIME, Subject
 from noworse.task.distances import Distiller
@@ -41,7 +41,7 @@ class Factoring:
 
     def __init__(self, subject: Subject, only: Filter | None, preset: str) -> None:
         self.subject, self.preset, self.teacher = subject, preset, subject.teacher
-        self.method: Ranks = strategy(RANKS, preset, "decompose")
+        self.method: Ranks = named("preset", PRESETS, preset, Ranks)
         open_attention(self.teacher)
         self.spreads = self.method.spreads
         self.generator = torch.Generator().manual_seed(subject.seed)

@@ -1,14 +1,16 @@
-"""How ranks are scored and chosen: ours, and what others do; ``propose/strategies.py`` finds them by name."""
+"""How ranks are scored and chosen: ours, and what others do, by the names of presets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from noworse.propose.ranks.candidates import Candidate
 from noworse.propose.ranks.spectrum import FISHER, KRONECKER, PLAIN, SCALED, WHITENED
+from noworse.run.named import DEFAULT
 from noworse.survey.kronecker import Decomposable
 
 Losses = Callable[[nn.Module], Iterable[Tensor]]  # per-sample losses (B,) of a module, batch by batch
@@ -30,5 +32,11 @@ class Ranks:
     search: Callable[[nn.Module, Mapping[str, Decomposable], Losses], Found] | None = None
 
 
-STRATEGY = Ranks(KRONECKER, (0.0, 0.1, 1.0, 10.0), True)
-SVD, FWSVD, ASVD, SVD_LLM = Ranks(PLAIN), Ranks(FISHER), Ranks(SCALED), Ranks(WHITENED)
+PRESETS: dict[str, Any] = {
+    DEFAULT: Ranks(KRONECKER, (0.0, 0.1, 1.0, 10.0), True),
+    "svd": Ranks(PLAIN),
+    "fwsvd": Ranks(FISHER),
+    "asvd": Ranks(SCALED),
+    "svd-llm": Ranks(WHITENED),
+    "paper": "noworse.papers.llc.ranks:STRATEGY",
+}
