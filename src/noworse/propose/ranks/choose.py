@@ -8,29 +8,26 @@ from collections.abc import Mapping, Sequence
 from noworse.propose.ranks.candidates import Candidate
 
 BISECTIONS = 40
+Offers = Mapping[str, Sequence[Candidate]]  # by name of the layer
 
 
-def at_price(offers: Mapping[str, Sequence[Candidate]], sizes: Mapping[str, int], price: float) -> dict[str, Candidate]:
-    """For every layer the candidate of least loss + price · parameters; layers that stay as they are are left out."""
-    chosen = {}
-    for name, candidates in offers.items():
-        best, least = None, price * sizes[name]
-        for candidate in candidates:
-            cost = candidate.loss + price * candidate.parameters
-            if cost < least:
-                best, least = candidate, cost
-        if best is not None:
-            chosen[name] = best
-    return chosen
+def at_price(offers: Offers, sizes: Mapping[str, int], price: float) -> dict[str, Candidate]:
+    """Return for every layer the candidate of least loss + price · parameters, where it beats the layer as it is."""
+
+    def cost(candidate: Candidate) -> float:
+        return candidate.loss + price * candidate.parameters
+
+    best = {name: min(candidates, key=cost) for name, candidates in offers.items() if candidates}
+    return {name: candidate for name, candidate in best.items() if cost(candidate) < price * sizes[name]}
 
 
 def dropped(chosen: Mapping[str, Candidate], sizes: Mapping[str, int]) -> int:
-    """Parameters saved."""
+    """Return the number of parameters saved."""
     return sum(sizes[name] - candidate.parameters for name, candidate in chosen.items())
 
 
-def at_drop(offers: Mapping[str, Sequence[Candidate]], sizes: Mapping[str, int], count: float) -> dict[str, Candidate]:
-    """The choice of least predicted loss that saves at least about ``count`` parameters, or as many as possible."""
+def at_drop(offers: Offers, sizes: Mapping[str, int], count: float) -> dict[str, Candidate]:
+    """Return the choice of least predicted loss that saves at least about ``count`` parameters, or all that can be."""
     low, high = -60.0, 20.0  # of ln(price)
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)

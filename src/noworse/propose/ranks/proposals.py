@@ -8,8 +8,10 @@ Source: LLC (2024), Eq. 9, here with ranks among the choices; L² (ICCV 2023) fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.student import Choice
 from noworse.rate.entropy import code_bits
 
-FINEST, OCTAVES, COARSEST = 0.1, 0.5, 3.0  # steps in root mean squares of what is rounded, and how far they lie apart
+STEPS = tuple(accumulate([0.1, *[2**0.5] * 9], mul))  # in root mean squares of what is rounded, half an octave apart
 ZONE = 0.6  # half of the zero bin in steps: near the best at these rates
 SHARES = (4, 3)  # quarters of break-even: the ranks that are proposed, and halves of these, and so on
 
@@ -38,52 +40,38 @@ class Proposal:
 Table = Mapping[str, Sequence[Proposal]]
 
 
+@torch.no_grad()
 def proposals(analysis: Analysis) -> list[Proposal]:
-    """All that is proposed for one layer; each choice also with no bits at all, so that there is one for any size."""
+    """Return all that is proposed for one layer; each choice also with no bits at all: so there is one for any size."""
     shape = analysis.weight.shape
     nothing = analysis.lost(torch.zeros(shape, dtype=torch.float64))
-    found = [Proposal(None, 0.0, nothing), *_rounded(analysis, None, [analysis.weight], lambda parts: parts[0])]
+    found = []
+    for choice, parts in _splits(analysis):
+        found.append(Proposal(choice, 0.0, nothing))
+        for step in STEPS:
+            steps = [step * float(part.square().mean().sqrt()) for part in parts]
+            bits = sum(code_bits(signed_codes(part, s, ZONE)) for part, s in zip(parts, steps, strict=True))
+            decoded = [nearest(part, s, ZONE) for part, s in zip(parts, steps, strict=True)]
+            value = dense(choice[0], shaped(choice[0], shape, *decoded)) if choice else decoded[0]
+            found.append(Proposal(choice, bits, analysis.lost(value)))
+    return found
+
+
+def _splits(analysis: Analysis) -> Iterator[tuple[Choice | None, Sequence[Tensor]]]:
+    """What would be grids: the weight, or its factors."""
+    yield None, [analysis.weight]
     for way in analysis.ways:
         for rank in offered(analysis.most_rank(way)):
-
-            def product(parts: Sequence[Tensor], way: str = way) -> Tensor:
-                return dense(way, shaped(way, shape, parts[0], parts[1]))
-
-            found.append(Proposal((way, rank), 0.0, nothing))
-            found += _rounded(analysis, (way, rank), analysis.spectrum(way).factors(rank), product)
-    return found
+            yield (way, rank), analysis.spectrum(way).factors(rank)
 
 
 def offered(most: int) -> list[int]:
-    """Ranks below break-even, about a third apart, the largest first."""
+    """Return ranks below break-even, about a third apart, the largest first."""
     return sorted({share * most // 4 >> k for share in SHARES for k in range(most.bit_length())} - {0}, reverse=True)
 
 
-def steps() -> Iterator[float]:
-    """In root mean squares, the finest first."""
-    step = FINEST
-    while step <= COARSEST:
-        yield step
-        step *= 2**OCTAVES
-
-
-@torch.no_grad()
-def _rounded(
-    analysis: Analysis, choice: Choice | None, parts: Sequence[Tensor], joined: Callable[[Sequence[Tensor]], Tensor]
-) -> list[Proposal]:
-    """Proposals of the grids of ``parts``, which decode to the weight ``joined`` makes of them."""
-    found = []
-    sizes = [float(part.square().mean().sqrt()) for part in parts]
-    for step in steps():
-        own = [step * size for size in sizes]
-        bits = sum(code_bits(signed_codes(part, s, ZONE)) for part, s in zip(parts, own, strict=True))
-        decoded = [nearest(part, s, ZONE) for part, s in zip(parts, own, strict=True)]
-        found.append(Proposal(choice, bits, analysis.lost(joined(decoded))))
-    return found
-
-
 def picked(table: Table, limit: float) -> dict[str, Choice]:
-    """The layers in factors of the allocation that is predicted to lose least within ``limit`` bits."""
+    """Return the layers in factors of the allocation that is predicted to lose least within ``limit`` bits."""
     rows = list(table.values())
     choices = Choices([[p.loss for p in row] for row in rows], [[p.bits for p in row] for row in rows])
     taken = {name: row[j].choice for name, row, j in zip(table, rows, allocate(choices, limit), strict=True)}
