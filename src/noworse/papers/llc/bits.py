@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from noworse.model.quantized import Range
 from noworse.papers.llc import aciq
 from noworse.propose.bits.clip import Clip
-from noworse.propose.bits.net import Net
+from noworse.propose.bits.priced import Priced
 from noworse.propose.bits.proposals import Proposal, propose
 from noworse.propose.bits.sites import Site, Values
 from noworse.propose.bits.strategy import Bits, Costs
@@ -34,11 +34,11 @@ class Published(Bits):
     levels = (2, 4, 8, 16)
     settles = False
 
-    def propose(self, net: Net) -> list[list[Proposal]]:
+    def propose(self, net: Priced) -> list[list[Proposal]]:
         """Return every weight with one step in ACIQ's range, rounded to nearest."""
         return [propose(site, self.levels, None, aciq.reach, False) for site in net.survey.sites]
 
-    def costs(self, net: Net, proposals: Sequence[Proposal], cost: str) -> Costs:
+    def costs(self, net: Priced, proposals: Sequence[Proposal], cost: str) -> Costs:
         """Return P of every proposal; layers add up."""
         found = []
         for proposal in proposals:
@@ -47,7 +47,7 @@ class Published(Bits):
             found.append(slope_cost(net.teacher, site, proposal, values, inputs, net.losses))
         return found, None
 
-    def directions(self, net: Net) -> dict[str, str]:
+    def directions(self, net: Priced) -> dict[str, str]:
         """Return "up" where the sum of the gradients at a layer's input is negative, "down" elsewhere (Eq. 7)."""
         sums = gradient_sums(net.teacher, net.survey.inputs, net.losses)
         return {name: "up" if total < 0 else "down" for name, total in sums.items()}
@@ -56,7 +56,7 @@ class Published(Bits):
         """Return the bits of the weight, where inputs are rounded at all; outputs are not."""
         return None if asked is None or proposal is None or proposal.rounded is None else proposal.width
 
-    def clip(self, net: Net, bits: int) -> Clip:
+    def clip(self, net: Priced, bits: int) -> Clip:
         """Return ACIQ's range."""
         return aciq.limits
 

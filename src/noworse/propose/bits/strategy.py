@@ -17,7 +17,7 @@ from noworse.run.named import DEFAULT
 from noworse.survey.moments import input_moments
 
 if TYPE_CHECKING:
-    from noworse.propose.bits.net import Net
+    from noworse.propose.bits.priced import Priced
 
 MOMENT_SAMPLES, CLIP_SAMPLES = 4096, 128
 
@@ -30,20 +30,20 @@ class Bits:
     levels: tuple[int, ...] = (2, 3, 4, 6, 8, 16)  # bits that are proposed
     settles = True  # whether whole allocations are compared, and biases make up for rounding
 
-    def propose(self, net: Net) -> list[list[Proposal]]:
+    def propose(self, net: Priced) -> list[list[Proposal]]:
         """Return what may be chosen for each site: here steps of least squares, rounded for moments of the inputs."""
         weights = {site.key: site.weight for site in net.survey.sites}
         moments = input_moments(net.teacher, weights, net.subject.runs(net.teacher, MOMENT_SAMPLES))
         return [propose(site, self.levels, moments.get(site.key)) for site in net.survey.sites]
 
-    def costs(self, net: Net, proposals: Sequence[Proposal], cost: str) -> Costs:
+    def costs(self, net: Priced, proposals: Sequence[Proposal], cost: str) -> Costs:
         """Return what each proposal costs: here true losses and pairs, or one of the yardsticks of ``COSTS``."""
         if cost == TRUE:
             batches = net.unseen(net.affordable(len(proposals)))
             return true_costs(net.teacher, net.forward, batches, net.sites, proposals, net.distiller)
         return simple_costs(cost, net.sites, proposals, {} if cost == "mse" else net.diagonals), None
 
-    def directions(self, net: Net) -> dict[str, str]:
+    def directions(self, net: Priced) -> dict[str, str]:
         """Return which way the inputs of each layer are rounded, where not to nearest: "up" or "down"."""
         return {}
 
@@ -52,12 +52,12 @@ class Bits:
         return asked
 
     @torch.no_grad()
-    def clip(self, net: Net, bits: int) -> Clip:
+    def clip(self, net: Priced, bits: int) -> Clip:
         """Return where inputs and outputs are clipped: here for the least squared error, or nowhere, as outputs tell.
 
         Few large values say little in the squared error, and may mean much: those of transformers do.
         """
-        pairs = [(batch, net.forward(net.teacher, batch)) for batch in net.batches(CLIP_SAMPLES)]
+        pairs = net.compared(net.batches(CLIP_SAMPLES))
 
         def loss(clip: Clip) -> float:
             ranges = {name: net.clipped(name, bits, clip) for name in net.values}
