@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from noworse import BadInput, decompose, decompose_task
 from noworse.jobs.decompose import HELD_BACK
 from noworse.model.factorised import Factorised
+from noworse.propose.ranks.choose import PRESETS
 from noworse.propose.ranks.factoring import Factoring
-from noworse.propose.ranks.strategy import PRESETS
 from noworse.survey.subject import Subject
 from tests import tiny
 

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from noworse.model.quantized import Range
 from noworse.papers.llc import aciq
-from noworse.propose.bits.clip import Clip
 from noworse.propose.bits.priced import Priced
 from noworse.propose.bits.proposals import Proposal, propose
 from noworse.propose.bits.sites import Site, Values
-from noworse.propose.bits.strategy import Bits, Costs
+from noworse.propose.bits.strategy import Bits, Clip, Costs
 from noworse.survey.capture import feeding
 
 LEAST_CHANGE = 1e-4  # of the loss that counts, as published

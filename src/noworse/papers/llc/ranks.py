@@ -19,8 +19,8 @@ from noworse.model.factorised import FLAT
 from noworse.model.tensors import twin
 from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis
+from noworse.propose.ranks.choose import Found, Losses, Ranks
 from noworse.propose.ranks.spectrum import PLAIN
-from noworse.propose.ranks.strategy import Found, Losses, Ranks
 from noworse.survey.kronecker import Decomposable, fresh
 
 

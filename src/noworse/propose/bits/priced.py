@@ -20,10 +20,10 @@ from noworse.allocate.knapsack import Choices, allocate, back_off, settle
 from noworse.errors import BadInput
 from noworse.model.quantized import OUTPUT, Range, attach
 from noworse.model.tensors import twin
-from noworse.propose.bits import strategy
-from noworse.propose.bits.clip import Clip, limits
 from noworse.propose.bits.proposals import COSTS, FULL, TRUE, Proposal
 from noworse.propose.bits.sites import survey
+from noworse.propose.bits.strategy import PRESETS, Clip, limits
+from noworse.propose.bits.strategy import Bits as Strategy
 from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
 from noworse.run.named import DEFAULT, named
 from noworse.survey.fisher import sums_of_squares
@@ -65,7 +65,7 @@ class Priced:
         if cost not in COSTS:
             raise BadInput(f"unknown cost {cost!r}: expected one of {', '.join(COSTS)}")
         self.subject, self.activation_bits, self.preset, self.cost = subject, activation_bits, preset, cost
-        self.method: strategy.Bits = named("preset", strategy.PRESETS, preset, strategy.Bits)
+        self.method: Strategy = named("preset", PRESETS, preset, Strategy)
         subject.fold()
         self.teacher, self.batches = subject.teacher, subject.samples
         self.survey = survey(self.teacher, subject.runs(self.teacher, RANGE_SAMPLES), subject.kept)

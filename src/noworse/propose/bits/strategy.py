@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from noworse.errors import BadInput
 from noworse.model.quantized import attach
 from noworse.model.tensors import twin
-from noworse.propose.bits.clip import CLIPS, Clip
 from noworse.propose.bits.proposals import TRUE, Proposal, propose, simple_costs, true_costs
+from noworse.propose.bits.sites import Values
 from noworse.run.named import DEFAULT
 from noworse.survey.moments import input_moments
 
@@ -20,8 +23,36 @@ if TYPE_CHECKING:
     from noworse.propose.bits.priced import Priced
 
 MOMENT_SAMPLES, CLIP_SAMPLES = 4096, 128
+SHRINKS = 40  # ranges that are tried for the least squared error
 
+Clip = Callable[[Tensor, int, float, float], tuple[float, float]]  # of a sample (n,), bits, lowest and highest value
 Costs = tuple[list[float], NDArray[np.float64] | None]  # of each proposal, and what two cost beyond the sum (n, n)
+
+
+def limits(seen: Values, bits: int, clip: Clip) -> tuple[float, float]:
+    """Return the range (lowest ≤ 0 ≤ highest) that ``bits`` bits are to cover; BadInput for values without a range."""
+    if not (math.isfinite(seen.low) and math.isfinite(seen.high)):
+        raise BadInput(f"values from {seen.low} to {seen.high} have no range: expected finite ones")
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    return (low, high) if low == high else clip(seen.sample.double(), bits, low, high)
+
+
+def covering(flat: Tensor, bits: int, low: float, high: float) -> tuple[float, float]:
+    """Return the range of all values: nothing is clipped."""
+    return low, high
+
+
+def least_squares(flat: Tensor, bits: int, low: float, high: float) -> tuple[float, float]:
+    """Return the share of all values' range in which rounding errs least."""
+    errors = []
+    for k in range(SHRINKS):
+        share = 1 - 0.02 * k
+        step = share * (high - low) / (2**bits - 1)
+        zero = round(-share * low / step)
+        codes = (flat / step).round().clamp(-zero, 2**bits - 1 - zero)
+        errors.append((float((codes * step - flat).square().mean()), -share))
+    share = -min(errors)[1]
+    return share * low, share * high
 
 
 class Bits:
@@ -63,7 +94,7 @@ class Bits:
             ranges = {name: net.clipped(name, bits, clip) for name in net.values}
             return net.distance(attach(twin(net.teacher), ranges), pairs)
 
-        return min(CLIPS.values(), key=loss)
+        return min((least_squares, covering), key=loss)
 
 
 PRESETS: dict[str, Any] = {DEFAULT: Bits(), "paper": "noworse.papers.llc.bits:STRATEGY"}

@@ -15,7 +15,6 @@ from noworse.propose.ranks import choose
 from noworse.propose.ranks.build import build
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_attention
-from noworse.propose.ranks.strategy import PRESETS, Ranks
 from noworse.run.named import named
 from noworse.survey.kronecker import Curvature, measure
 from noworse.survey.subject import AT_A_TIME, Subject
@@ -40,7 +39,7 @@ class Factoring:
 
     def __init__(self, subject: Subject, only: Filter | None, preset: str) -> None:
         self.subject, self.preset, self.teacher = subject, preset, subject.teacher
-        self.method: Ranks = named("preset", PRESETS, preset, Ranks)
+        self.method: choose.Ranks = named("preset", choose.PRESETS, preset, choose.Ranks)
         open_attention(self.teacher)
         self.spreads = self.method.spreads
         self.generator = torch.Generator().manual_seed(subject.seed)

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from noworse.errors import BadInput
 from noworse.papers.llc import aciq
-from noworse.propose.bits import clip
-from noworse.propose.bits.clip import Clip, covering, least_squares
+from noworse.propose.bits import strategy
 from noworse.propose.bits.sites import Values
+from noworse.propose.bits.strategy import Clip, covering, least_squares
 
 
 def limits(x: Tensor, bits: int, way: Clip) -> tuple[float, float]:
     seen = Values()
     seen.add(x)
-    return clip.limits(seen, bits, way)
+    return strategy.limits(seen, bits, way)
 
 
 def test_mse_errs_least_and_max_covers_all() -> None:
