@@ -91,7 +91,7 @@ def picked(table: Table, limit: float) -> dict[str, Choice]:
 
 
 def climb(analyses: Mapping[str, Analysis], limit: float, tuned: Tuned) -> dict[str, Choice]:
-    """The plan of least loss after a little tuning, for layers whose codes may take ``limit`` bits in all.
+    """Return the plan of least loss after a little tuning, for layers whose codes may take ``limit`` bits in all.
 
     No factors at all and what the knapsack picks are tried; then each of the largest layers changes, from a grid to
     the product that the knapsack picks or back, and stays changed where that lowers the loss by more than chance.
