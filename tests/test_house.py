@@ -42,7 +42,8 @@ ELSEWHERE = {"file.py", "path/file.py", "json.py", "train_final.py"}  # of users
 PAPERS = {  # files that may name what the papers call their methods, and why
     "tune/seams.py": "the table of plug-ins",
     "tune/presets.py": "the table of options",
-    "propose/strategies.py": "the table of strategies for bits and ranks",
+    "propose/bits/strategy.py": "the table of strategies for bits",
+    "propose/ranks/choose.py": "the table of strategies for ranks",
 }
 
 

@@ -31,8 +31,8 @@ from benchmarks.suites.llc_nets import (
 )
 from noworse.allocate.knapsack import allocate
 from noworse.jobs.quantize import Quantization
-from noworse.propose.bits.costs import COSTS
 from noworse.propose.bits.priced import Priced
+from noworse.propose.bits.proposals import COSTS
 
 TOLERANCE = 0.01  # nats
 SIZES = (4.5, 3.5, 3.0)  # bits per weight

@@ -16,9 +16,9 @@ from benchmarks.harness import Row
 from noworse.jobs.job import Job
 from noworse.jobs.quantize import HELD_BACK, Quantization, story
 from noworse.judge.compare import contrast
-from noworse.propose.bits.costs import TRUE
 from noworse.propose.bits.priced import Bits, Priced
-from noworse.propose.strategies import DEFAULT
+from noworse.propose.bits.proposals import TRUE
+from noworse.run.named import DEFAULT
 from noworse.survey.subject import Subject
 from noworse.task.data import Batch
 from noworse.task.task import Task

@@ -24,8 +24,8 @@ from noworse.format import File, write
 from noworse.io import Lossless
 from noworse.jobs.decompose import HELD_BACK
 from noworse.model.factorised import Factorised
+from noworse.propose.ranks.choose import PRESETS
 from noworse.propose.ranks.factoring import Factoring
-from noworse.propose.strategies import RANKS
 from noworse.run.resume import NAME, write_checkpoint
 from noworse.survey.subject import Subject
 from tests import tiny
@@ -64,7 +64,7 @@ def test_factors_have_the_models_dtype_mode_and_gradients():
     assert not found.module[0][0].weight.requires_grad
 
 
-@pytest.mark.parametrize("preset", [name for name in RANKS if name != "paper"])
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "paper"])
 def test_a_drop_is_met_by_every_weighting(preset):
     found = decompose_task(tiny.task(redundant()), drop=0.4, preset=preset, tolerance=None)
     assert 0.4 <= found.layer_drop < 0.6

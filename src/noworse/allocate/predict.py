@@ -4,47 +4,33 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
 from noworse.judge.compare import compare
 from noworse.judge.verdict import chance_of_error
-from noworse.task.data import Batch
+from noworse.survey.subject import Subject
 from noworse.task.distances import per_sample
-from noworse.task.task import Task
 
 CAUTION = 1.2  # the judge's bound is wider than the normal one, for skewness
 
 
-class Studied(Protocol):
-    """What a prediction asks: the task, its original, how models are fed, and samples that nothing was fitted to."""
-
-    task: Task
-    teacher: nn.Module
-    held_back: list[Batch]
-
-    def forward(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Outputs (B, ..., K) of a module."""
-
-
 class Predictor:
-    """Predicts the upper bound of the first of ``looks`` paired tests on so many held-out ``samples``.
+    """Predicts the upper bound, in the loss's unit, of the first of ``looks`` paired tests on so many ``samples``.
 
-    Bounds are in the loss's unit; the samples that are asked are those that ``subject`` holds back.
+    The samples that are asked are those that ``subject`` holds back.
     """
 
-    def __init__(self, subject: Studied, samples: int, confidence: float, looks: int = 1) -> None:
+    def __init__(self, subject: Subject, samples: int, confidence: float, looks: int = 1) -> None:
         self.subject, self.samples = subject, samples
         self.quantile = CAUTION * NormalDist().inv_cdf(1 - chance_of_error(confidence, 1, looks))
 
     def bound(self, student: nn.Module) -> float:
         """Return the predicted mean loss difference of ``student`` plus its sampling error."""
-        logits = self.subject.task.distill == "kl"
-        mean, deviation = self._outputs(student) if logits else self._losses(student)
+        mean, deviation = (self._outputs if self.subject.task.distill == "kl" else self._losses)(student)
         return mean + self.quantile * deviation / math.sqrt(self.samples)
 
     @torch.no_grad()
@@ -70,5 +56,5 @@ class Predictor:
         except Exception as error:  # anything may come out of the caller's code; the cause stays attached
             message = f"within a tolerance and with distill={task.distill!r}, the loss must work on calib: {error}"
             raise BadInput(message) from error
-        differences: Tensor = torch.as_tensor(pair.compressed - pair.original)
+        differences = torch.as_tensor(pair.compressed - pair.original)
         return float(differences.mean()), float(differences.std())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from noworse.judge.verdict import Verdict
 
@@ -19,16 +19,6 @@ Result = TypeVar("Result")
 STEEPNESS = 3.4  # −d ln(loss) / d ln(bits of codes), typical of nets at 1-2 bits per weight
 LARGEST_CHANGE = 0.7  # of ln(bits) in one round
 TINY = 1e-9  # a loss, at least, where logarithms are taken
-CONFIDENCE, LOOKS = 0.95, 3  # where no options say otherwise
-
-
-class Line(Protocol):
-    """A place ``at`` on a line, and where to go from there."""
-
-    at: float
-
-    def tell(self, bound: float, limit: float) -> float:
-        """Return where to go from ``at``, whose result has this predicted ``bound``, to meet the ``limit``."""
 
 
 @dataclass
@@ -66,17 +56,13 @@ class Bisection:
         return self._middle()
 
 
-def _at_once(name: str, action: Callable[[], float]) -> float:
-    return action()
-
-
 def within(
-    line: Line,
+    line: PowerLaw | Bisection,
     attempt: Callable[[float, int], None],
     bound: Callable[[], float],
     limit: float,
     rounds: int,
-    note: Callable[[str, Callable[[], float]], float] = _at_once,
+    note: Callable[[str, Callable[[], float]], float] = lambda name, action: action(),
 ) -> None:
     """Move ``line`` towards the smallest place whose predicted ``bound`` stays within ``limit``.
 

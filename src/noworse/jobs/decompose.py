@@ -34,7 +34,7 @@ from noworse.model.tensors import twin
 from noworse.propose.ranks import choose
 from noworse.propose.ranks.factoring import Chosen, Factoring
 from noworse.propose.ranks.sites import Filter, open_attention
-from noworse.propose.strategies import DEFAULT
+from noworse.run.named import DEFAULT
 from noworse.survey.flops import count_flops
 from noworse.survey.subject import AT_A_TIME, Subject
 from noworse.task import data

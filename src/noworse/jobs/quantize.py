@@ -31,11 +31,10 @@ from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.load import load_model
 from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
-from noworse.propose.bits.costs import TRUE
 from noworse.propose.bits.priced import Bits, LayerBits, Priced
-from noworse.propose.bits.proposals import FULL, Proposal
-from noworse.propose.strategies import DEFAULT
+from noworse.propose.bits.proposals import FULL, TRUE, Proposal
 from noworse.representation import Representation
+from noworse.run.named import DEFAULT
 from noworse.survey.subject import Subject
 from noworse.task.data import Batch
 from noworse.task.task import Task

@@ -16,13 +16,13 @@ with defaults; a tuner gets them after its parts. What would be an ``if`` elsewh
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import numbers
 from collections.abc import Mapping
 from typing import Any
 
 from noworse.errors import BadInput
+from noworse.run.named import named
 
 L2, GRIDS, RATE = "noworse.papers.l2", "noworse.propose.grids.transform", "noworse.rate"
 TUNER = "noworse.tune.tuner:Tuner"
@@ -105,22 +105,11 @@ def _parsed(kind: str, given: Any) -> tuple[str, type[Any], dict[str, Any]]:
     name = settings.pop("name", None)
     if not isinstance(name, str):
         raise BadInput(f"option plugins[{kind!r}] is {given!r}: expected a name, or a name with settings")
-    cls = names.get(name, name)
-    if isinstance(cls, str) and ":" not in cls:
-        raise BadInput(f"unknown {kind} {name!r}: expected one of {', '.join(names)}, or 'package.module:object'")
-    return name, _fitting(kind, name, _imported(kind, cls) if isinstance(cls, str) else cls), settings
-
-
-def _imported(kind: str, place: str) -> Any:
-    module, _, attribute = place.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # the module may be the caller's, and do anything
-        raise BadInput(f"{kind} {place!r} cannot be imported ({type(error).__name__}: {error})") from error
+    return name, _fitting(kind, name, named(kind, names, name)), settings
 
 
 def _fitting(kind: str, name: str, cls: Any) -> type[Any]:
-    if not (isinstance(cls, type) and issubclass(cls, _imported(kind, BASES[kind]))):
+    if not (isinstance(cls, type) and issubclass(cls, named(kind, {}, BASES[kind]))):
         raise BadInput(f"{kind} {name!r} is {cls!r}: expected a class that derives from {BASES[kind]}")
     return cls
 

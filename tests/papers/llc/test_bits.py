@@ -79,4 +79,4 @@ def test_inputs_have_the_bits_of_their_weights(data: tuple[nn.Module, Tensor, Te
     assert STRATEGY.input_bits(8, four) == 4
     assert STRATEGY.input_bits(None, four) is None
     assert STRATEGY.input_bits(8, full) is None
-    assert STRATEGY.output_bits(8) is None
+    assert STRATEGY.input_bits(8, None) is None

@@ -91,7 +91,7 @@ def test_predictions_of_a_linear_layer_are_its_gauss_newton_loss():
         error = left @ right - layer.weight.detach().double()
         exact = 0.5 * float((found.known.output @ error @ found.known.second * error).sum())
         assert candidate.loss == pytest.approx(exact, rel=0.2)  # damping
-        assert found._exact(candidate) == pytest.approx(exact, rel=1e-6)
+        assert found.lost(left @ right) == pytest.approx(exact, rel=1e-6)
 
 
 def test_a_bias_takes_the_error_at_the_mean_input():

@@ -12,7 +12,7 @@ A model is compressed by errors ε of what its layers are fed and δ of their we
     Eq. 10          first order of every rank at once                  propose/ranks/spectrum.py: Spectrum.first_order
     Algorithm 2     ranks layer by layer, early stop                   ranks.py: search
 
-``preset="paper"`` of quantize and decompose takes the strategies ``bits.STRATEGY`` and ``ranks.STRATEGY`` by the tables
-of propose/strategies.py. What the paper leaves open is chosen as plainly as possible: one scale for a tensor, batch
-norms folded, weights rounded to nearest, the first and the last layer as all others.
+``preset="paper"`` of quantize and decompose takes the strategies ``bits.STRATEGY`` and ``ranks.STRATEGY``. What the
+paper leaves open is chosen as plainly as possible: one scale for a tensor, batch norms folded, weights rounded to
+nearest, the first and the last layer as all others.
 """

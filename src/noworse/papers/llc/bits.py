@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from noworse.model.quantized import Range
 from noworse.papers.llc import aciq
-from noworse.propose.bits.clip import Clip
-from noworse.propose.bits.net import Net
+from noworse.propose.bits.priced import Priced
 from noworse.propose.bits.proposals import Proposal, propose
 from noworse.propose.bits.sites import Site, Values
-from noworse.propose.bits.strategy import Bits, Costs
+from noworse.propose.bits.strategy import Bits, Clip, Costs
 from noworse.survey.capture import feeding
 
 LEAST_CHANGE = 1e-4  # of the loss that counts, as published
@@ -29,45 +28,40 @@ Losses = Callable[[], Tensor]  # per-sample losses (N,) of the model as it is, w
 
 
 class Published(Bits):
-    """The strategy of LLC for ``propose/strategies.py``; calib needs its labels."""
+    """The strategy of LLC; calib needs its labels."""
 
     levels = (2, 4, 8, 16)
     settles = False
 
-    def propose(self, net: Net) -> list[list[Proposal]]:
-        """Every weight with one step in ACIQ's range, rounded to nearest."""
+    def propose(self, net: Priced) -> list[list[Proposal]]:
+        """Return every weight with one step in ACIQ's range, rounded to nearest."""
         return [propose(site, self.levels, None, aciq.reach, False) for site in net.survey.sites]
 
-    def costs(self, net: Net, proposals: Sequence[Proposal], cost: str) -> Costs:
-        """P of every proposal; layers add up."""
+    def costs(self, net: Priced, proposals: Sequence[Proposal], cost: str) -> Costs:
+        """Return P of every proposal; layers add up."""
         found = []
         for proposal in proposals:
             site = net.sites[proposal.name]
-            layer = site.layers[0]
-            values, inputs = net.ranges(proposal).get(layer), net.survey.inputs.get(layer)
+            values, inputs = net.ranges(proposal).get(site.layers[0]), net.survey.inputs.get(site.layers[0])
             found.append(slope_cost(net.teacher, site, proposal, values, inputs, net.losses))
         return found, None
 
-    def directions(self, net: Net) -> dict[str, str]:
-        """Up where the sum of the gradients at a layer's input is negative, down elsewhere (Eq. 7)."""
+    def directions(self, net: Priced) -> dict[str, str]:
+        """Return "up" where the sum of the gradients at a layer's input is negative, "down" elsewhere (Eq. 7)."""
         sums = gradient_sums(net.teacher, net.survey.inputs, net.losses)
         return {name: "up" if total < 0 else "down" for name, total in sums.items()}
 
-    def input_bits(self, asked: int | None, proposal: Proposal) -> int | None:
-        """As many as those of the weight, where inputs are rounded at all."""
-        return None if asked is None or proposal.rounded is None else proposal.width
+    def input_bits(self, asked: int | None, proposal: Proposal | None) -> int | None:
+        """Return the bits of the weight, where inputs are rounded at all; outputs are not."""
+        return None if asked is None or proposal is None or proposal.rounded is None else proposal.width
 
-    def output_bits(self, asked: int | None) -> int | None:
-        """None: outputs are not rounded."""
-        return None
-
-    def clip(self, net: Net, bits: int) -> Clip:
-        """ACIQ's range."""
+    def clip(self, net: Priced, bits: int) -> Clip:
+        """Return ACIQ's range."""
         return aciq.limits
 
 
 def gradient_sums(model: nn.Module, layers: Iterable[str], losses: Losses) -> dict[str, float]:
-    """Mean over samples of the summed gradient ⟨∂ℓ/∂h, 1⟩ at the input h of each layer (Eq. 7)."""
+    """Return the mean over samples of the summed gradient ⟨∂ℓ/∂h, 1⟩ at the input h of each layer (Eq. 7)."""
     shifts = {name: torch.zeros((), requires_grad=True) for name in layers}
     with feeding({name: model.get_submodule(name) for name in shifts}, lambda name, h: shifts[name] + h):
         found = torch.autograd.grad(losses().mean(), list(shifts.values()), allow_unused=True)
@@ -78,32 +72,36 @@ def gradient_sums(model: nn.Module, layers: Iterable[str], losses: Losses) -> di
 def slope_cost(
     model: nn.Module, site: Site, proposal: Proposal, values: Range | None, inputs: Values | None, losses: Losses
 ) -> float:
-    """P of Algorithm 1 for a weight and the input of its layer at one bit-width."""
+    """Return P of Algorithm 1 for a weight and the input of its layer at one bit-width."""
     if proposal.rounded is None:
         return 0.0
     generator = torch.Generator().manual_seed(0)
     before = float(losses().mean())
 
-    def probe(like: Tensor, step: float, down: bool) -> Tensor:
-        positive = torch.rand(like.shape, generator=generator) < 0.5
-        return positive.to(like) * (-step if down else step)
+    def probe(like: Tensor, step: float) -> Tensor:
+        return (torch.rand(like.shape, generator=generator) < 0.5).to(like) * step
 
     total = 0.0
     if values is not None and inputs is not None:
-        step, down, layer = values.scale, values.rounding == "down", site.layers[0]
-        with feeding({layer: model.get_submodule(layer)}, lambda name, h: h + probe(h, step, down)):
+        step, layer = values.scale, site.layers[0]
+        signed = -step if values.rounding == "down" else step
+        with feeding({layer: model.get_submodule(layer)}, lambda name, h: h + probe(h, signed)):
             slope = abs(before - float(losses().mean())) / step
-        total += slope * float((values(inputs.sample) - inputs.sample).square().mean().sqrt())
+        total += slope * _rms(values(inputs.sample) - inputs.sample)
     weight, step = site.weight, float(proposal.rounded.steps.values().mean())
     original = weight.detach().clone()
-    weight.add_(probe(weight, step, False))
+    weight.add_(probe(weight, step))
     try:
         change = abs(before - float(losses().mean()))
     finally:
         weight.copy_(original)
     if change < LEAST_CHANGE:
         return total
-    return total + change / step * float((proposal.rounded.decode() - original).square().mean().sqrt())
+    return total + change / step * _rms(proposal.rounded.decode() - original)
+
+
+def _rms(error: Tensor) -> float:
+    return float(error.square().mean().sqrt())
 
 
 STRATEGY = Published()

@@ -19,13 +19,13 @@ from noworse.model.factorised import FLAT
 from noworse.model.tensors import twin
 from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis
+from noworse.propose.ranks.choose import Found, Losses, Ranks
 from noworse.propose.ranks.spectrum import PLAIN
-from noworse.propose.ranks.strategy import Found, Losses, Ranks
 from noworse.survey.kronecker import Decomposable, fresh
 
 
 def mean_gradient(module: nn.Module, layer: nn.Module, losses: Losses) -> Tensor:
-    """The gradient of the mean loss in the layer's weight, in its shape, float64."""
+    """Return the gradient of the mean loss in the layer's weight, in its shape, float64."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
     weight.requires_grad_(True)
     total, samples = torch.zeros_like(weight, dtype=torch.float64), 0
@@ -40,12 +40,12 @@ def mean_gradient(module: nn.Module, layer: nn.Module, losses: Losses) -> Tensor
 
 @torch.no_grad()
 def mean_loss(module: nn.Module, losses: Losses) -> float:
-    """The mean loss over all samples."""
+    """Return the mean loss over all samples."""
     return float(torch.cat([batch.double() for batch in losses(module)]).mean())
 
 
 def search(original: nn.Module, layers: Mapping[str, Decomposable], losses: Losses) -> Found:
-    """The decomposed copy of ``original`` and the rank of each layer for which one was found."""
+    """Return the decomposed copy of ``original`` and the rank of each layer for which one was found."""
     module, chosen = twin(original), {}
     limit = mean_loss(original, losses)
     for name, layer in layers.items():

@@ -20,13 +20,14 @@ from noworse.propose.bits.rounding import Reach, Rounded, fit_steps, round_weigh
 from noworse.propose.bits.sites import Site
 from noworse.propose.grids.compensated import Layer
 from noworse.propose.grids.means import output_means, with_means
-from noworse.rate.entropy import code_bits
 from noworse.representation import Grid
 from noworse.task.data import Batch
 from noworse.task.distances import Distiller, PartsDistiller
 
 FULL = 32  # bits of a weight that is not quantised
 SKETCH = 1 << 14  # numbers that output changes are folded into where there are more
+TRUE = "loss"  # true_costs
+COSTS = (TRUE, "mse", "trace", "fisher")  # the others, simple_costs, are yardsticks
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,19 +37,11 @@ class Proposal:
     name: str
     rounded: Rounded | None
     bits: float  # of all codes together
-    cost: float = 0.0  # predicted loss, nats
 
     @property
     def width(self) -> int:
         """Bits of a weight."""
         return self.rounded.bits if self.rounded else FULL
-
-    @property
-    def coded_bits(self) -> float:
-        """Ideal code length of the codes, n·H in bits: what an entropy coder takes, about."""
-        if self.rounded is None:
-            return self.bits
-        return code_bits(self.rounded.codes)
 
     @property
     def representation(self) -> Grid | None:
@@ -59,7 +52,7 @@ class Proposal:
 def propose(
     site: Site, levels: Sequence[int], moments: Tensor | None, reach: Reach | None = None, per_channel: bool = True
 ) -> list[Proposal]:
-    """The weight at every level and as it is; rounded adaptively where second ``moments`` of its inputs are known.
+    """Return the weight at every level and as it is; rounded adaptively for second ``moments`` of its inputs if known.
 
     Steps are those of least error, or of a ``reach``.
     """
@@ -72,18 +65,70 @@ def propose(
     found = []
     for bits in levels:
         steps = fit_steps(weight.flatten(1), bits, per_channel, reach, energy)
-        rounded = round_weights(weight, bits, steps, "nearest" if layer is None else "adaptive", layer)
-        found.append(Proposal(site.key, rounded, rounded.size))
+        found.append(Proposal(site.key, round_weights(weight, bits, steps, layer), bits * weight.numel()))
     return [*found, Proposal(site.key, None, FULL * weight.numel())]
 
 
+def simple_costs(
+    kind: str, sites: Mapping[str, Site], proposals: Sequence[Proposal], diagonals: Mapping[str, Tensor]
+) -> list[float]:
+    """Return ½ Σ F δ² of each proposal's error δ, for Fisher ``diagonals`` F of the weights by name ("fisher").
+
+    F is its mean for "trace" (HAWQ-V2), and 1 for "mse".
+    """
+
+    def cost(proposal: Proposal) -> float:
+        if proposal.rounded is None:
+            return 0.0
+        square = (proposal.rounded.decode() - sites[proposal.name].weight.detach()).square()
+        diagonal = torch.ones(()) if kind == "mse" else diagonals.get(proposal.name, torch.zeros(()))
+        diagonal = diagonal.mean() if kind == "trace" else diagonal
+        return 0.5 * float((diagonal * square).sum(dtype=torch.float64))
+
+    return [cost(proposal) for proposal in proposals]
+
+
+@torch.no_grad()
+def true_costs(
+    model: nn.Module,
+    forward: Callable[[nn.Module, Batch], Tensor],
+    batches: Sequence[Batch],
+    sites: Mapping[str, Site],
+    proposals: Sequence[Proposal],
+    distiller: Distiller,
+) -> tuple[list[float], NDArray[np.float64]]:
+    """Return the mean distillation loss of each proposal alone, and (n, n) what two cost together beyond their sum.
+
+    Layers keep the means of their outputs on each batch, as biases will see to in the end.
+    """
+    layers = {name for site in sites.values() for name in site.layers}
+    runs = [functools.partial(forward, model, batch) for batch in batches]
+    known = [(run, *output_means(model, layers, run)) for run in runs]
+    samples = sum(len(outputs) for _, outputs, _ in known)
+    costs, changes = [0.0] * len(proposals), dict[int, Tensor]()
+    for k, proposal in enumerate(proposals):
+        if proposal.rounded is None:
+            continue
+        site = sites[proposal.name]
+        before = site.weight.detach().clone()
+        site.weight.copy_(proposal.rounded.decode())
+        try:
+            pairs = [(with_means(model, site.layers, means, run), z) for run, z, means in known]
+        finally:
+            site.weight.copy_(before)
+        costs[k] = float(torch.cat([distiller(out, z) for out, z in pairs]).double().mean())
+        pieces = [_folded(curved(z, out - z, distiller)).flatten() for out, z in pairs]
+        changes[k] = torch.cat(pieces).float() / samples**0.5
+    nothing = torch.zeros_like(next(iter(changes.values())))
+    stacked = torch.stack([changes.get(k, nothing) for k in range(len(proposals))])
+    return costs, (stacked @ stacked.T).double().numpy()
+
+
 def curved(outputs: Tensor, change: Tensor, distiller: Distiller) -> Tensor:
-    """u (B, n) with uᵀu = dzᵀ A dz for each sample, for outputs z and their changes dz (B, ..., K)."""
+    """Return u (B, n) with uᵀu = dzᵀ A dz for each sample, for outputs z and their changes dz (B, ..., K)."""
     if isinstance(distiller, PartsDistiller):
-        parts = zip(torch.split(outputs, distiller.widths, -1), torch.split(change, distiller.widths, -1),
-                    distiller.distillers, strict=True)  # fmt: skip
-        return torch.cat([curved(z, dz, inner) for z, dz, inner in parts], 1)
-    u: Tensor
+        splits = (torch.split(each, distiller.widths, -1) for each in (outputs, change))
+        return torch.cat([curved(*part) for part in zip(*splits, distiller.distillers, strict=True)], 1)
     positions = max(1, outputs[0].numel() // outputs.shape[-1])
     if distiller.kind == "kl":
         p = (outputs / distiller.temperature).softmax(-1)
@@ -96,66 +141,7 @@ def curved(outputs: Tensor, change: Tensor, distiller: Distiller) -> Tensor:
     return torch.div(u.flatten(1), positions**0.5)
 
 
-class OutputChanges:
-    """What changes of weights do to the outputs on some batches: losses alone, and in pairs."""
-
-    def __init__(self, originals: Sequence[Tensor], distiller: Distiller) -> None:
-        self.originals, self.distiller = originals, distiller
-        self.samples = sum(map(len, originals))
-        self.costs: list[float] = []
-        self.vectors: list[Tensor | None] = []
-
-    def add(self, outputs: Sequence[Tensor] | None) -> None:
-        """The outputs with one change; None: there is none."""
-        if outputs is None:
-            self.costs.append(0.0)
-            self.vectors.append(None)
-            return
-        pairs = list(zip(outputs, self.originals, strict=True))
-        self.costs.append(float(torch.cat([self.distiller(out, z) for out, z in pairs]).double().mean()))
-        pieces = [_fold(curved(z, out - z, self.distiller)).flatten() for out, z in pairs]
-        self.vectors.append(torch.cat(pieces).float() / self.samples**0.5)
-
-    def pairs(self) -> NDArray[np.float64]:
-        """(n, n): what two changes cost together beyond the sum of their costs."""
-        size = next(len(v) for v in self.vectors if v is not None)
-        stacked = torch.stack([torch.zeros(size) if v is None else v for v in self.vectors])
-        return (stacked @ stacked.T).double().numpy()
-
-
-@torch.no_grad()
-def true_costs(
-    model: nn.Module,
-    forward: Callable[[nn.Module, Batch], Tensor],
-    batches: Sequence[Batch],
-    sites: Mapping[str, Site],
-    proposals: Sequence[Proposal],
-    distiller: Distiller,
-) -> tuple[list[float], NDArray[np.float64]]:
-    """Mean distillation loss of each proposal alone, and (n, n) what two cost together beyond their sum.
-
-    Layers keep the means of their outputs on each batch, as biases will see to in the end.
-    """
-    layers = {name for site in sites.values() for name in site.layers}
-    seen = [output_means(model, layers, functools.partial(forward, model, batch)) for batch in batches]
-    changes = OutputChanges([outputs for outputs, _ in seen], distiller)
-    for proposal in proposals:
-        if proposal.rounded is None:
-            changes.add(None)
-            continue
-        weight = sites[proposal.name].weight
-        before = weight.detach().clone()
-        weight.copy_(proposal.rounded.decode())
-        try:
-            names = sites[proposal.name].layers
-            runs = (functools.partial(forward, model, batch) for batch in batches)
-            changes.add([with_means(model, names, means, run) for (_, means), run in zip(seen, runs, strict=True)])
-        finally:
-            weight.copy_(before)
-    return changes.costs, changes.pairs()
-
-
-def _fold(vectors: Tensor) -> Tensor:
+def _folded(vectors: Tensor) -> Tensor:
     """Rows (B, n), folded with random signs so that all of them have ``SKETCH`` numbers at most: (B', m).
 
     Inner products stay right on average.

@@ -1,11 +1,7 @@
-"""Weights to integer codes of b bits with one step per row or one for all, and which way they are rounded.
+"""Weights to integer codes of b bits with one step per row or one for all.
 
 Codes are symmetric, −(2ᵇ⁻¹ − 1) … 2ᵇ⁻¹ − 1, and steps are those that a file can hold (minifloats; rows are sixteenths
-of an octave apart), so that what is measured is what is stored. Directions of rounding:
-
-    nearest      the least error of every weight alone
-    up, down     all weights one way
-    adaptive     each weight so that errors of a row undo each other at the output (propose/grids/compensated.py)
+of an octave apart), so that what is measured is what is stored.
 """
 
 from __future__ import annotations
@@ -23,7 +19,6 @@ from noworse.representation import Form, Grid, pack_step
 from noworse.representation.columns import MAX_STEP
 from noworse.representation.curves import CHANNEL_UNITS
 
-ROUNDINGS = ("nearest", "up", "down", "adaptive")
 UNIFORM_EDGE = 32  # of 64: all bins are equally wide
 FINER = 24  # steps that are tried below the largest weight's, sixteenths of an octave each: down to 0.35 of it
 REACH = 127  # of the byte that tells a row's step
@@ -32,10 +27,16 @@ Reach = Callable[[Tensor, int], Tensor]  # of weights (R, I) and bits the larges
 
 
 def largest_code(bits: int) -> int:
-    """2ᵇ⁻¹ − 1; BadInput unless 2 to 16 bits."""
+    """Return 2ᵇ⁻¹ − 1; BadInput unless 2 to 16 bits."""
     if not (isinstance(bits, int) and 2 <= bits <= 16):
         raise BadInput(f"codes of {bits!r} bits: expected 2 to 16")
     return int(2 ** (bits - 1) - 1)
+
+
+def _values(numbers: Tensor) -> Tensor:
+    """Steps of packed numbers, float64."""
+    raw = numbers.clamp(1, MAX_STEP).numpy().astype(np.uint32) << np.uint32(15)
+    return torch.from_numpy(raw.view(np.float32).astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -46,36 +47,32 @@ class Steps:
     rows: tuple[int, ...] = ()
 
     def values(self) -> Tensor:
-        """The steps (R,), or (1,) where all rows share one; float64, exactly what a file holds."""
-        numbers = self.number + CHANNEL_UNITS * np.array(self.rows or (0,), np.int64)
-        return torch.from_numpy((numbers.astype(np.uint32) << np.uint32(15)).view(np.float32).astype(np.float64))
+        """Return the steps (R,), or (1,) where all rows share one; float64, exactly what a file holds."""
+        return _values(self.number + CHANNEL_UNITS * torch.tensor(self.rows or (0,)))
 
 
 def fit_steps(
     rows: Tensor, bits: int, per_channel: bool = True, reach: Reach | None = None, energy: Tensor | None = None
 ) -> Steps:
-    """The steps of weights (R, I): those of the ``reach`` of each row, or of the least error without.
+    """Return the steps of weights (R, I): those of the ``reach`` of each row, or of the least error without.
 
     Errors count by the inputs' ``energy`` (1, I) or (R, I).
     """
     wide = rows.detach().double()
+    weight = torch.ones_like(wide[:1]) if energy is None else energy.double()
     if not per_channel:
-        wide = wide.reshape(1, -1)
-        energy = None if energy is None else energy.double().expand(rows.shape).reshape(1, -1)
+        wide, weight = wide.reshape(1, -1), weight.expand(rows.shape).reshape(1, -1)
     most = largest_code(bits)
     numbers = _numbers((wide.abs().amax(1) if reach is None else reach(wide, bits)).div(most))
     base = int(numbers.median())
-    offsets = ((numbers - base).double() / CHANNEL_UNITS).round().clamp(-REACH, REACH).long()
-    if reach is None:
-        weight = torch.ones_like(wide[:1]) if energy is None else energy.double()
-        best = torch.full((len(wide),), torch.inf, dtype=torch.float64)
-        start = offsets.clone()
-        for k in range(-1, FINER):
-            tried = (start - k).clamp(-REACH, REACH)
-            steps = _values(base + CHANNEL_UNITS * tried)[:, None]
-            errors = ((wide / steps).round().clamp_(-most, most) * steps - wide).square_().mul_(weight).sum(1)
-            better = errors < best
-            offsets, best = torch.where(better, tried, offsets), torch.where(better, errors, best)
+    start = ((numbers - base).double() / CHANNEL_UNITS).round().clamp(-REACH, REACH).long()
+    offsets, best = start, torch.full((len(wide),), torch.inf, dtype=torch.float64)
+    for k in range(-1, FINER) if reach is None else ():
+        tried = (start - k).clamp(-REACH, REACH)
+        steps = _values(base + CHANNEL_UNITS * tried)[:, None]
+        errors = ((wide / steps).round().clamp_(-most, most) * steps - wide).square_().mul_(weight).sum(1)
+        better = errors < best
+        offsets, best = torch.where(better, tried, offsets), torch.where(better, errors, best)
     if not per_channel:
         return Steps(base + CHANNEL_UNITS * int(offsets[0]))
     return Steps(base, tuple(offsets.tolist()))
@@ -86,13 +83,7 @@ def _numbers(steps: Tensor) -> Tensor:
     positive = steps[steps > 0]
     floor = float(positive.min()) if len(positive) else 1.0
     lowest = REACH * CHANNEL_UNITS  # leaves room for every row
-    found = [min(max(pack_step(float(s)), lowest), MAX_STEP - lowest) for s in steps.clamp(min=floor)]
-    return torch.tensor(found)
-
-
-def _values(numbers: Tensor) -> Tensor:
-    raw = numbers.clamp(1, MAX_STEP).numpy().astype(np.uint32) << np.uint32(15)
-    return torch.from_numpy(raw.view(np.float32).astype(np.float64))
+    return torch.tensor([min(max(pack_step(float(s)), lowest), MAX_STEP - lowest) for s in steps.clamp(min=floor)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,39 +93,28 @@ class Rounded:
     codes: Tensor
     steps: Steps
     bits: int
-    rounding: str
+    rounding: str  # "adaptive" or "nearest"
     shape: tuple[int, ...]
 
     def decode(self) -> Tensor:
-        """ŵ in float32, bit for bit what a file gives back."""
+        """Return ŵ in float32, bit for bit what a file gives back."""
         return (self.codes.double() * self.steps.values()[:, None]).float().reshape(self.shape)
 
     def grid(self) -> Grid:
-        """What is written: a grid whose bins are all equally wide."""
+        """Return what is written: a grid whose bins are all equally wide."""
         channels = np.array(self.steps.rows, np.int8).tobytes()
         codes = np.ascontiguousarray(self.codes.reshape(-1).numpy().astype(np.int32))
         return Grid(codes, self.steps.number, UNIFORM_EDGE, self.shape, "float32", Form(channels=channels))
 
-    @property
-    def size(self) -> int:
-        """Bits of the codes, b for each weight, as LLC counts."""
-        return self.bits * self.codes.numel()
 
+def round_weights(weights: Tensor, bits: int, steps: Steps, layer: Layer | None = None) -> Rounded:
+    """Return weights (R, ...) rounded to nearest, or so that errors of a row undo each other for a ``layer``'s inputs.
 
-def round_weights(
-    weights: Tensor, bits: int, steps: Steps, rounding: str = "nearest", layer: Layer | None = None
-) -> Rounded:
-    """Weights (R, ...) rounded one way; "adaptive" needs the ``layer``'s input moments."""
+    See grids/compensated.py.
+    """
     most = largest_code(bits)
-    rows = weights.detach().double().flatten(1)
-    scaled = rows / steps.values()[:, None]
-    if rounding == "adaptive":
-        if layer is None:
-            raise BadInput("adaptive rounding without a layer: expected the moments of its inputs")
-        # rows are independent: a row divided by its step is rounded with step 1
+    scaled = weights.detach().double().flatten(1) / steps.values()[:, None]
+    if layer is not None:  # rows are independent: a row divided by its step is rounded with step 1
         scaled = layer.compensated(scaled.reshape(weights.shape), 1.0, 0.5, most=most).double().flatten(1)
-    elif rounding not in ROUNDINGS:
-        raise BadInput(f"unknown rounding {rounding!r}: expected one of {', '.join(ROUNDINGS)}")
-    way = {"up": torch.ceil, "down": torch.floor}.get(rounding, torch.round)
-    codes = way(scaled).clamp_(-most, most).to(torch.int8 if bits <= 8 else torch.int16)
-    return Rounded(codes, steps, bits, rounding, tuple(weights.shape))
+    codes = scaled.round().clamp_(-most, most).to(torch.int8 if bits <= 8 else torch.int16)
+    return Rounded(codes, steps, bits, "nearest" if layer is None else "adaptive", tuple(weights.shape))

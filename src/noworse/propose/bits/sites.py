@@ -15,6 +15,7 @@ from noworse.errors import BadInput
 from noworse.survey.capture import Call, capture, dense
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLVED = (*CONVOLUTIONS, _BatchNorm)
 LAYERS = (nn.Linear, *CONVOLUTIONS, nn.Embedding)
 SUMS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 SAMPLE = 1 << 13  # values kept of one call of a layer,
@@ -23,14 +24,14 @@ KEPT = 1 << 17  # and of all its calls
 
 @dataclass
 class Values:
-    """The inputs of a layer: least and largest value of all, and a sample of them."""
+    """The least and the largest of some values, and a sample of them."""
 
     low: float = torch.inf
     high: float = -torch.inf
     parts: list[Tensor] = field(default_factory=list)
 
     def add(self, values: Tensor) -> None:
-        """One more input."""
+        """Add values of any shape."""
         flat = values.detach().float().flatten()
         self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
         if sum(map(len, self.parts)) < KEPT:
@@ -38,7 +39,7 @@ class Values:
 
     @property
     def sample(self) -> Tensor:
-        """Some of the values."""
+        """Some of the values, (n,)."""
         return torch.cat(self.parts)
 
 
@@ -71,7 +72,7 @@ class Survey:
 
 
 class _Sums(TorchFunctionMode):
-    """Watches which outputs of layers are added to something as they are."""
+    """Watches which outputs of convolutions are added to something as they are."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,28 +93,22 @@ class _Sums(TorchFunctionMode):
             self.added.update(name for output, name in self.fresh if any(output is given for given in args))
         return func(*args, **(kwargs or {}))
 
-    def summed(self) -> dict[str, Values]:
-        """The outputs that were added."""
-        return {name: seen for name, seen in self.seen.items() if name in self.added}
-
 
 def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collection[str] = ()) -> Survey:
-    """Look at a float32 module while each of ``runs`` calls it; tensors named in ``kept`` are left alone.
+    """Return what a float32 module offers, seen while each of ``runs`` calls it; ``kept`` names tensors to leave alone.
 
     BadInput where nothing can be quantised, or where inputs of a layer are not finite.
     """
-    found: dict[int, list[str]] = {}
-    weights: dict[int, nn.Parameter] = {}
+    users: dict[nn.Parameter, list[str]] = {}
     layers: dict[str, nn.Module] = {}
     inputs: dict[str, Values] = {}
     outputs = _Sums()
     for name, layer in module.named_modules():
         weight = layer._parameters.get("weight") if isinstance(layer, LAYERS) else None
         if weight is not None and weight.numel():
-            found.setdefault(id(weight), []).append(name)
-            weights[id(weight)] = weight
+            users.setdefault(weight, []).append(name)
             layers[name] = layer
-        elif isinstance(layer, (*CONVOLUTIONS, _BatchNorm)):
+        elif isinstance(layer, CONVOLVED):
             layers[name] = layer
 
     def see(call: Call) -> None:
@@ -123,26 +118,24 @@ def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collec
             if not bool(torch.isfinite(values).all()):
                 raise BadInput(f"inputs of layer {call.name!r} are not finite on calib: expected values with a range")
             inputs.setdefault(call.name, Values()).add(values)
-        if isinstance(call.layer, (*CONVOLUTIONS, _BatchNorm)) and call.result.numel():
+        if isinstance(call.layer, CONVOLVED) and call.result.numel():
             outputs.see(call)
 
     with capture(layers, see) as seen, torch.no_grad(), outputs:
         for run in runs:
             run()
             outputs.fresh.clear()
-    alone = {}
-    sites = []
-    for key, users in found.items():
-        site = Site(users[0], tuple(name for name in users if seen.calls[name]), weights[key])
+    alone, sites = {}, []
+    for weight, names in users.items():
+        site = Site(names[0], tuple(name for name in names if seen.calls[name]), weight)
         if site.key in kept:
             alone[site.key] = "it is kept"
         elif not site.layers:
-            alone[site.key] = seen.missed[users[0]]
+            alone[site.key] = seen.missed[names[0]]
         else:
             sites.append(site)
-    for name, parameter in module.named_parameters():
-        if parameter.dim() > 1 and id(parameter) not in found:
-            alone[name] = "no layer that hooks can see uses it"
+    others = [name for name, p in module.named_parameters() if p.dim() > 1 and p not in users]
+    alone |= dict.fromkeys(others, "no layer that hooks can see uses it")
     if not sites:
         raise BadInput(f"no layer can be quantised: {alone or 'none is linear, convolutional or an embedding'}")
-    return Survey(sites, inputs, alone, outputs.summed())
+    return Survey(sites, inputs, alone, {name: outputs.seen[name] for name in outputs.seen if name in outputs.added})

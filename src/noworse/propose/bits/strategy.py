@@ -1,31 +1,58 @@
-"""How bits are found: what is proposed for a weight, what that costs, how inputs are rounded. Others subclass this.
-
-``propose/strategies.py`` finds a strategy by the name of a preset.
-"""
+"""How bits are proposed for a weight, what they cost, and how inputs are rounded: by the names of presets."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from noworse.model.quantized import OUTPUT, attach
+from noworse.errors import BadInput
+from noworse.model.quantized import attach
 from noworse.model.tensors import twin
-from noworse.propose.bits.clip import CLIPS, Clip
-from noworse.propose.bits.costs import TRUE, simple_costs
-from noworse.propose.bits.proposals import Proposal, propose, true_costs
+from noworse.propose.bits.proposals import TRUE, Proposal, propose, simple_costs, true_costs
+from noworse.propose.bits.sites import Values
+from noworse.run.named import DEFAULT
 from noworse.survey.moments import input_moments
 
 if TYPE_CHECKING:
-    from noworse.propose.bits.net import Net
+    from noworse.propose.bits.priced import Priced
 
 MOMENT_SAMPLES, CLIP_SAMPLES = 4096, 128
+SHRINKS = 40  # ranges that are tried for the least squared error
 
+Clip = Callable[[Tensor, int, float, float], tuple[float, float]]  # of a sample (n,), bits, lowest and highest value
 Costs = tuple[list[float], NDArray[np.float64] | None]  # of each proposal, and what two cost beyond the sum (n, n)
+
+
+def limits(seen: Values, bits: int, clip: Clip) -> tuple[float, float]:
+    """Return the range (lowest ≤ 0 ≤ highest) that ``bits`` bits are to cover; BadInput for values without a range."""
+    if not (math.isfinite(seen.low) and math.isfinite(seen.high)):
+        raise BadInput(f"values from {seen.low} to {seen.high} have no range: expected finite ones")
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    return (low, high) if low == high else clip(seen.sample.double(), bits, low, high)
+
+
+def covering(flat: Tensor, bits: int, low: float, high: float) -> tuple[float, float]:
+    """Return the range of all values: nothing is clipped."""
+    return low, high
+
+
+def least_squares(flat: Tensor, bits: int, low: float, high: float) -> tuple[float, float]:
+    """Return the share of all values' range in which rounding errs least."""
+    errors = []
+    for k in range(SHRINKS):
+        share = 1 - 0.02 * k
+        step = share * (high - low) / (2**bits - 1)
+        zero = round(-share * low / step)
+        codes = (flat / step).round().clamp(-zero, 2**bits - 1 - zero)
+        errors.append((float((codes * step - flat).square().mean()), -share))
+    share = -min(errors)[1]
+    return share * low, share * high
 
 
 class Bits:
@@ -34,46 +61,40 @@ class Bits:
     levels: tuple[int, ...] = (2, 3, 4, 6, 8, 16)  # bits that are proposed
     settles = True  # whether whole allocations are compared, and biases make up for rounding
 
-    def propose(self, net: Net) -> list[list[Proposal]]:
-        """What may be chosen for each site: here steps of least squares, rounded for the moments of inputs if known."""
-        runs = (functools.partial(net.forward, net.teacher, batch) for batch in net.batches(MOMENT_SAMPLES))
-        moments = input_moments(net.teacher, {site.key: site.weight for site in net.survey.sites}, runs)
+    def propose(self, net: Priced) -> list[list[Proposal]]:
+        """Return what may be chosen for each site: here steps of least squares, rounded for moments of the inputs."""
+        weights = {site.key: site.weight for site in net.survey.sites}
+        moments = input_moments(net.teacher, weights, net.subject.runs(net.teacher, MOMENT_SAMPLES))
         return [propose(site, self.levels, moments.get(site.key)) for site in net.survey.sites]
 
-    def costs(self, net: Net, proposals: Sequence[Proposal], cost: str) -> Costs:
-        """What each proposal costs: here true losses and pairs, or one of the yardsticks of ``COSTS``."""
+    def costs(self, net: Priced, proposals: Sequence[Proposal], cost: str) -> Costs:
+        """Return what each proposal costs: here true losses and pairs, or one of the yardsticks of ``COSTS``."""
         if cost == TRUE:
             batches = net.unseen(net.affordable(len(proposals)))
             return true_costs(net.teacher, net.forward, batches, net.sites, proposals, net.distiller)
         return simple_costs(cost, net.sites, proposals, {} if cost == "mse" else net.diagonals), None
 
-    def directions(self, net: Net) -> dict[str, str]:
-        """Which way the inputs of each layer are rounded, where not to nearest: "up" or "down"."""
+    def directions(self, net: Priced) -> dict[str, str]:
+        """Return which way the inputs of each layer are rounded, where not to nearest: "up" or "down"."""
         return {}
 
-    def input_bits(self, asked: int | None, proposal: Proposal) -> int | None:
-        """Bits of the inputs of a weight's layers, None: they stay as they are."""
-        return asked
-
-    def output_bits(self, asked: int | None) -> int | None:
-        """Bits of outputs that end in sums, None: they stay as they are."""
+    def input_bits(self, asked: int | None, proposal: Proposal | None) -> int | None:
+        """Return the bits of inputs of a weight's layers, or without one of outputs that end in sums; None: as is."""
         return asked
 
     @torch.no_grad()
-    def clip(self, net: Net, bits: int) -> Clip:
-        """Where inputs and outputs are clipped: here for the least squared error, or nowhere, as outputs tell.
+    def clip(self, net: Priced, bits: int) -> Clip:
+        """Return where inputs and outputs are clipped: here for the least squared error, or nowhere, as outputs tell.
 
         Few large values say little in the squared error, and may mean much: those of transformers do.
         """
-        places = [*net.survey.inputs, *(name + OUTPUT for name in net.survey.sums)]
-        batches = [(b, net.forward(net.teacher, b)) for b in net.batches(CLIP_SAMPLES)]
+        pairs = net.compared(net.batches(CLIP_SAMPLES))
 
         def loss(clip: Clip) -> float:
-            module = attach(twin(net.teacher), {name: net.clipped(name, bits, clip) for name in places})
-            found = [net.distiller(net.forward(module, b), original) for b, original in batches]
-            return float(torch.cat(found).double().mean())
+            ranges = {name: net.clipped(name, bits, clip) for name in net.values}
+            return net.distance(attach(twin(net.teacher), ranges), pairs)
 
-        return min(CLIPS.values(), key=loss)
+        return min((least_squares, covering), key=loss)
 
 
-STRATEGY = Bits()
+PRESETS: dict[str, Any] = {DEFAULT: Bits(), "paper": "noworse.papers.llc.bits:STRATEGY"}

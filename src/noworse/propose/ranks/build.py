@@ -20,7 +20,7 @@ Run = Callable[[nn.Module], Tensor]  # the module on some fixed batch
 
 
 def put(module: nn.Module, name: str, analysis: Analysis, candidate: Candidate) -> None:
-    """Replace one layer of ``module`` by its factors."""
+    """Replace one layer of ``module``, in place, by its factors."""
     layer = module.get_submodule(name)
     factors = analysis.factors(candidate)
     replace(module, layer, factorised(layer, candidate.way, factors, analysis.bias(factors, candidate.way)))
@@ -32,51 +32,48 @@ def build(
     chosen: Mapping[str, Candidate],
     runs: Sequence[Run] = (),
 ) -> nn.Module:
-    """A copy of ``original`` in which the ``chosen`` layers are factors.
+    """Return a copy of ``original`` in which the ``chosen`` layers are factors.
 
     With ``runs`` every layer is made anew for the inputs that it gets from the layers replaced before it, in the order
     in which they are used: its factors approximate what the original's layer does with the original's inputs.
     """
     module = twin(original)
-    done = False
-    for name in chosen:
+    for number, (name, candidate) in enumerate(chosen.items()):
         analysis = analyses[name]
-        refresh = done and len(runs) > 0 and not isinstance(analysis.layer, nn.Embedding)
-        put(module, name, refreshed(original, module, name, analysis, runs) if refresh else analysis, chosen[name])
-        done = True
+        if number and runs and not isinstance(analysis.layer, nn.Embedding):
+            analysis = refreshed(original, module, name, analysis, runs)
+        put(module, name, analysis, candidate)
     return module
 
 
-def refreshed(original: nn.Module, module: nn.Module, name: str, known: Analysis, runs: Sequence[Run]) -> Analysis:
-    """The analysis of one layer for its inputs x̂ in ``module`` in place of the original's x.
+@torch.no_grad()
+def refreshed(original: nn.Module, module: nn.Module, name: str, before: Analysis, runs: Sequence[Run]) -> Analysis:
+    """Return the analysis of one layer for its inputs x̂ in ``module`` in place of the original's x.
 
     With moments about the mean where the bias takes it, the target is W + W (E[x x̂ᵀ] − X̂)(X̂ + λ)⁻¹: the map of x̂
-    that is nearest to W x, drawn towards W. It stays ``known`` where calib no longer leads the same rows there.
+    that is nearest to W x, drawn towards W. It is the one of ``before`` where calib no longer leads the same rows here.
     """
-    layer: Any = module.get_submodule(name)
-    inputs = fresh(layer)
-    size = len(inputs.sums)
-    cross, sums = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
-    with torch.no_grad():
-        for run in runs:
-            x, moved = (_fed(m, name, run) for m in (original, module))
-            if x.shape != moved.shape:  # experts are chosen by what the layers before return
-                return known
-            add_columns(inputs, moved)
-            cross += (x @ moved.T).double()
-            sums += x.sum(1).double()
+    inputs = fresh(before.layer)
+    cross, sums = torch.zeros_like(inputs.inputs), torch.zeros_like(inputs.sums)
+    for run in runs:
+        x, moved = (_fed(m, name, run) for m in (original, module))
+        if x.shape != moved.shape:  # experts are chosen by what the layers before return
+            return before
+        add_columns(inputs, moved)
+        cross += (x @ moved.T).double()
+        sums += x.sum(1).double()
     if not inputs.places:
-        return known
-    now = changed(inputs, gradients=known.known.gradients, samples=known.known.samples)
+        return before
+    now = changed(inputs, gradients=before.known.gradients, samples=before.known.samples)
     mean, second, cross = sums / now.places, now.second, cross / now.places
-    if known.centred:
+    if before.centred:
         second = second - torch.outer(now.mean, now.mean)
         cross = cross - torch.outer(mean, now.mean)
-    ridge = DAMPING * second.diagonal().mean().clamp(min=1e-30) * torch.eye(size, dtype=torch.float64)
+    ridge = DAMPING * second.diagonal().mean().clamp(min=1e-30) * torch.eye(len(sums), dtype=torch.float64)
     shift = torch.linalg.solve(second + ridge, (cross - second).T).T
-    weight = known.layer.weight.detach().double()
+    weight = before.layer.weight.detach().double()
     target = (weight.flatten(1) + weight.flatten(1) @ shift).reshape(weight.shape)
-    return Analysis(known.layer, now, known.weighting, known.spread, target=target, mean=mean)
+    return Analysis(before.layer, now, before.weighting, before.spread, target=target, mean=mean)
 
 
 def _fed(module: nn.Module, name: str, run: Run) -> Tensor:

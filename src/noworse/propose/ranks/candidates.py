@@ -1,9 +1,9 @@
-"""What a layer could be replaced with: ranks below break-even, with parameters, operations, and predicted loss."""
+"""What a layer could be replaced with: ranks below break-even, with parameters and predicted loss."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,9 +24,8 @@ class Candidate:
 
     way: str
     ranks: tuple[int, ...]
-    parameters: int  # of the weight
-    work: float  # multiplications, as a share of those of the dense layer
-    loss: float
+    parameters: int = 0  # of the weight
+    loss: float = 0.0
 
 
 @dataclass
@@ -51,15 +50,21 @@ class Analysis:
         """Whether a bias takes the error of the mean input."""
         return self.weighting == KRONECKER and getattr(self.layer, "bias", None) is not None
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """How the weight can be seen as a matrix."""
+        shape = self.weight.shape
+        return (FLAT, SPATIAL) if len(shape) == 4 and 1 not in shape[2:] else (FLAT,)
+
     def metrics(self) -> tuple[Tensor | None, Tensor | None]:
-        """Row metric on outputs and column metric on inputs; with ``spread`` outputs are told apart less."""
+        """Return the row metric on outputs and the column metric on inputs; with ``spread`` outputs differ less."""
         rows, columns = metrics(self.weighting, self.known, self.centred)
         if rows is not None and self.spread:
             rows = rows + self.spread * rows.diagonal().mean() * torch.eye(len(rows), dtype=rows.dtype)
         return rows, columns
 
     def spectrum(self, way: str) -> Spectrum:
-        """The spectrum of the weight seen as a matrix, computed once."""
+        """Return the spectrum of the weight seen as a matrix, computed once."""
         if way not in self.spectra:
             rows, columns = self.metrics()
             if isinstance(self.layer, nn.Embedding):
@@ -70,13 +75,13 @@ class Analysis:
         return self.spectra[way]
 
     def factors(self, candidate: Candidate) -> list[Tensor]:
-        """The factors in the shapes of ``model/factorised.py``, the one nearest to the output first."""
+        """Return the factors in the shapes of ``model/factorised.py``, the one nearest to the output first."""
         if candidate.way == TUCKER:
             return self._tucker(*candidate.ranks)
         return shaped(candidate.way, self.weight.shape, *self.spectrum(candidate.way).factors(candidate.ranks[0]))
 
     def bias(self, factors: Sequence[Tensor], way: str) -> Tensor | None:
-        """The layer's bias with the error at the mean input added, where the weighting leaves it to the bias."""
+        """Return the bias with the error at the mean input added, None where the weighting does not leave it that."""
         if not self.centred:
             return None
         layer: Any = self.layer
@@ -86,65 +91,55 @@ class Analysis:
         return moved
 
     def candidates(self) -> list[Candidate]:
-        """Everything below break-even in parameters, by parameters; none where the layer is too small."""
-        found = list(self._matrices(FLAT))
-        if len(self.weight.shape) == 4 and self.weight[0, 0].numel() > 1 and self.weighting != PLAIN:
-            found += [c for way in self.ways[1:] for c in self._matrices(way)] + list(self._tuckers())
-        return sorted(found, key=lambda c: c.parameters)
-
-    @property
-    def ways(self) -> tuple[str, ...]:
-        """How the weight can be seen as a matrix."""
-        shape = self.weight.shape
-        return (FLAT, SPATIAL) if len(shape) == 4 and 1 not in shape[2:] else (FLAT,)
+        """Return all below break-even in parameters, by parameters; none where the layer is too small."""
+        shape, spatial = self.weight.shape, self.weight.dim() == 4 and self.weight[0, 0].numel() > 1
+        wide = spatial and self.weighting != PLAIN
+        ways = self.ways if wide else (FLAT,)
+        offers: list[tuple[str, tuple[int, ...]]]
+        offers = [(way, (rank,)) for way in ways for rank in thinned(self.most_rank(way))]
+        steps = range(1, PAIRS) if wide else ()
+        pairs = [(TUCKER, tuple(math.ceil(size * step / PAIRS) for size in shape[:2])) for step in steps]
+        offers += [(way, ranks) for way, ranks in pairs if self._count(way, ranks) < self.weight.numel()]
+        return sorted((self.candidate(way, *ranks) for way, ranks in offers), key=lambda c: c.parameters)
 
     def most_rank(self, way: str) -> int:
-        """The largest rank below break-even."""
+        """Return the largest rank below break-even."""
         m, n = as_matrix(self.layer.weight, way).shape
         return int((m * n - 1) // (m + n))
 
-    def candidate(self, way: str, rank: int) -> Candidate:
-        """The product of one rank."""
-        tails = self.spectrum(way).second_order()
-        m, n = as_matrix(self.weight, way).shape
-        loss = float(tails[min(rank, len(tails) - 1)])
-        found = Candidate(way, (rank,), rank * (m + n), rank * (m + n) / (m * n), loss)
-        return replace(found, loss=self._exact(found)) if way == SPATIAL else found
+    def candidate(self, way: str, *ranks: int) -> Candidate:
+        """Return the product of these ranks, with its predicted loss (before damping unless it is flat)."""
+        found = Candidate(way, ranks, self._count(way, ranks))
+        if way == FLAT:
+            tails = self.spectrum(way).second_order()
+            return replace(found, loss=float(tails[min(ranks[0], len(tails) - 1)]))
+        return replace(found, loss=self.lost(dense(way, self.factors(found))))
 
     def lost(self, value: Tensor) -> float:
-        """½ tr(R δ C δᵀ) in nats, with δ the error of ``value`` (O, ...) in place of the weight."""
+        """Return ½ tr(R δ C δᵀ) in nats, with δ the error of ``value`` (O, ...) in place of the weight."""
         rows, columns = self.metrics()
         error = (value - self.weight).flatten(1)
         right = error if columns is None else error @ _full(columns)
         left = error if rows is None else _full(rows) @ error
         return 0.5 * float((left * right).sum())
 
-    def _matrices(self, way: str) -> Iterator[Candidate]:
-        return (self.candidate(way, rank) for rank in thinned(self.most_rank(way)))
-
-    def _tuckers(self) -> Iterator[Candidate]:
-        o, c, h, w = self.weight.shape
-        for step in range(1, PAIRS):
-            ranks = (math.ceil(o * step / PAIRS), math.ceil(c * step / PAIRS))
-            count = o * ranks[0] + ranks[0] * ranks[1] * h * w + c * ranks[1]
-            if count < o * c * h * w and min(ranks) > 0:
-                draft = Candidate(TUCKER, ranks, count, count / (o * c * h * w), 0.0)
-                yield Candidate(TUCKER, ranks, count, draft.work, self._exact(draft))
-
-    def _exact(self, candidate: Candidate) -> float:
-        """The loss of one candidate, before damping."""
-        return self.lost(dense(candidate.way, self.factors(candidate)))
+    def _count(self, way: str, ranks: Sequence[int]) -> int:
+        if way == TUCKER:
+            o, c, h, w = self.weight.shape
+            return o * ranks[0] + ranks[0] * ranks[1] * h * w + c * ranks[1]
+        return ranks[0] * sum(as_matrix(self.weight, way).shape)
 
     def _tucker(self, out: int, into: int) -> list[Tensor]:
         """Tucker-2 by whitened higher-order SVD: output channels from the flat split, input channels from their own."""
         weight = self.weight
-        o, c, h, w = weight.shape
+        _, c, h, w = weight.shape
         basis = torch.linalg.qr(self.spectrum(FLAT).left[:, :out])[0]
         if "channels" not in self.spectra:
             rows, columns = self.metrics()
-            mode = weight.permute(1, 0, 2, 3).reshape(c, -1)
-            inner = None if columns is None else _channels(_full(columns), c)
-            weighted = root(rows).apply(weight.flatten(1)).reshape(o, c, h, w).permute(1, 0, 2, 3).reshape(mode.shape)
+            inner = columns
+            if columns is not None:  # summed over the places of a patch
+                inner = torch.einsum("ipjp->ij", _full(columns).reshape(c, h * w, c, h * w))
+            weighted = root(rows).apply(weight.flatten(1)).reshape(weight.shape).permute(1, 0, 2, 3).reshape(c, -1)
             self.spectra["channels"] = Spectrum.of(weighted, root(inner), root(None))
         second = torch.linalg.qr(self.spectra["channels"].left[:, :into])[0]  # (C, R2)
         core = torch.einsum("ocyx,op,cq->pqyx", weight, basis, second)
@@ -152,7 +147,7 @@ class Analysis:
 
 
 def as_matrix(weight: Tensor, way: str) -> Tensor:
-    """A weight as the matrix whose rank is cut: rows are outputs, or outputs and horizontal places."""
+    """Return a weight as the matrix whose rank is cut: rows are outputs, or outputs and horizontal places."""
     if way == SPATIAL:
         o, c, h, w = weight.shape
         return weight.permute(0, 3, 1, 2).reshape(o * w, c * h)
@@ -160,7 +155,7 @@ def as_matrix(weight: Tensor, way: str) -> Tensor:
 
 
 def thinned(most: int) -> list[int]:
-    """Ranks from 1 to ``most``: all of them, or about ``MOST`` in geometric steps."""
+    """Return ranks from 1 to ``most``: all of them, or about ``MOST`` in geometric steps."""
     if most <= MOST:
         return list(range(1, most + 1))
     return sorted({round(most ** (k / (MOST - 1))) for k in range(MOST)})
@@ -181,9 +176,3 @@ def _spatial_metrics(shape: Sequence[int], rows: Tensor | None, columns: Tensor 
     along = along / along.diagonal().mean().clamp(min=1e-30)
     outer = torch.eye(o, dtype=patch.dtype) if rows is None else _full(rows)
     return torch.kron(outer, along), across / w
-
-
-def _channels(metric: Tensor, channels: int) -> Tensor:
-    """A metric of patches (C·k, C·k) summed over the places within them: (C, C)."""
-    places = len(metric) // channels
-    return torch.einsum("ipjp->ij", metric.reshape(channels, places, channels, places))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.propose.ranks import choose
-from noworse.propose.ranks.build import Run, build
+from noworse.propose.ranks.build import build
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_attention
-from noworse.propose.ranks.strategy import Ranks
-from noworse.propose.strategies import RANKS, strategy
+from noworse.run.named import named
 from noworse.survey.kronecker import Curvature, measure
 from noworse.survey.subject import AT_A_TIME, Subject
 from noworse.task.distances import Distiller
@@ -25,8 +24,7 @@ CURVATURE_SAMPLES, REFRESH_SAMPLES = 2048, 256
 Chosen = Mapping[str, Candidate]  # by name of the layer
 
 
-@dataclass(frozen=True)
-class Offers:
+class Offers(NamedTuple):
     """What every layer, by name, could be replaced with in one metric of errors."""
 
     analyses: dict[str, Analysis]
@@ -41,7 +39,7 @@ class Factoring:
 
     def __init__(self, subject: Subject, only: Filter | None, preset: str) -> None:
         self.subject, self.preset, self.teacher = subject, preset, subject.teacher
-        self.method: Ranks = strategy(RANKS, preset, "decompose")
+        self.method: choose.Ranks = named("preset", choose.PRESETS, preset, choose.Ranks)
         open_attention(self.teacher)
         self.spreads = self.method.spreads
         self.generator = torch.Generator().manual_seed(subject.seed)
@@ -57,7 +55,7 @@ class Factoring:
 
     @functools.cached_property
     def curvature(self) -> dict[str, Curvature]:
-        """That of every layer which calib reaches, in the order in which they are used."""
+        """Curvatures of the layers which calib reaches, in the order in which these are used."""
         for layer in self.sites.layers.values():
             layer.weight.requires_grad_(True)
         runs = self.subject.sized_runs(self.teacher, CURVATURE_SAMPLES)
@@ -72,20 +70,18 @@ class Factoring:
         """All candidates of every layer, in the first of the metrics that are tried."""
         return self._offers(self.spreads[0])
 
+    @torch.no_grad()
     def _offers(self, spread: float) -> Offers:
         layers, weighting = self.sites.layers, self.method.weighting
         analyses = {name: Analysis(layers[name], c, weighting, spread) for name, c in self.curvature.items()}
-        with torch.no_grad():
-            return Offers(analyses, {name: analysis.candidates() for name, analysis in analyses.items()})
+        return Offers(analyses, {name: analysis.candidates() for name, analysis in analyses.items()})
 
+    @torch.no_grad()
     def build(self, chosen: Chosen, offers: Offers | None = None, refresh: bool = False) -> nn.Module:
         """Return the teacher with the chosen layers replaced; with ``refresh`` each for the inputs it gets then."""
-        runs: Sequence[Run] = ()
-        if refresh and self.method.refreshes:
-            batches = self.subject.samples(REFRESH_SAMPLES)
-            runs = [functools.partial(self.subject.forward, batch=batch) for batch in batches]
-        with torch.no_grad():
-            return build(self.teacher, (offers or self.offers).analyses, chosen, runs)
+        batches = self.subject.samples(REFRESH_SAMPLES) if refresh and self.method.refreshes else ()
+        runs = [functools.partial(self.subject.forward, batch=batch) for batch in batches]
+        return build(self.teacher, (offers or self.offers).analyses, chosen, runs)
 
     def at_price(self, logarithm: float) -> Chosen:
         """Return the ranks at which the last parameter that is dropped costs the exponential of this."""

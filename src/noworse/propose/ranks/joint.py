@@ -1,14 +1,33 @@
-"""Which layers of a file are products of two grids, and of what rank: all of them share one budget of bits."""
+"""Which layers of a file are products of two grids, and of what rank: all of them share one budget of bits.
+
+Each layer is proposed as one grid or as two, at several steps and ranks. A proposal has the bits of its codes and what
+it is predicted to lose: ½ tr(G δ X δᵀ) (see survey/kronecker.py), with δ the error of the decoded weight, be it of
+rounding or of a cut. A knapsack picks one for each layer, and a little tuning decides between plans.
+
+Source: LLC (2024), Eq. 9, here with ranks among the choices; L² (ICCV 2023) for the rounding.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
+import torch
+from torch import Tensor
+
+from noworse.allocate.knapsack import Choices, allocate
+from noworse.model.factorised import dense, shaped
+from noworse.propose.grids.compensated import nearest, signed_codes
 from noworse.propose.ranks.candidates import Analysis
-from noworse.propose.ranks.proposals import Proposal, Table, picked, proposals
 from noworse.propose.ranks.student import Choice
+from noworse.rate.entropy import code_bits
 
+STEPS = tuple(accumulate([0.1, *[2**0.5] * 9], mul))  # in root mean squares of what is rounded, half an octave apart
+ZONE = 0.6  # half of the zero bin in steps: near the best at these rates
+SHARES = (4, 3)  # quarters of break-even: the ranks that are proposed, and halves of these, and so on
 EASED = (3.0, 2.0, 1.5)  # times the bits, at which plans are picked: tuning saves about so much of what rounding needs
 EASE = 2.0  # the same, where one layer changes
 LARGEST = 4  # layers that are tried one at a time, at most
@@ -21,8 +40,58 @@ Plans = Mapping[str, Choice]
 Tuned = Callable[[Plans, float], float]  # loss of a file of the size that is wanted, after such a share of iterations
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """One way to write a layer: as a product (``choice``) or as one grid (None)."""
+
+    choice: Choice | None
+    bits: float  # ideal code length of all codes
+    loss: float  # predicted, nats
+
+
+Table = Mapping[str, Sequence[Proposal]]
+
+
+@torch.no_grad()
+def proposals(analysis: Analysis) -> list[Proposal]:
+    """Return all that is proposed for one layer; each choice also with no bits at all: so there is one for any size."""
+    shape = analysis.weight.shape
+    nothing = analysis.lost(torch.zeros(shape, dtype=torch.float64))
+    found = []
+    for choice, parts in _splits(analysis):
+        found.append(Proposal(choice, 0.0, nothing))
+        for step in STEPS:
+            steps = [step * float(part.square().mean().sqrt()) for part in parts]
+            bits = sum(code_bits(signed_codes(part, s, ZONE)) for part, s in zip(parts, steps, strict=True))
+            decoded = [nearest(part, s, ZONE) for part, s in zip(parts, steps, strict=True)]
+            value = dense(choice[0], shaped(choice[0], shape, *decoded)) if choice else decoded[0]
+            found.append(Proposal(choice, bits, analysis.lost(value)))
+    return found
+
+
+def _splits(analysis: Analysis) -> Iterator[tuple[Choice | None, Sequence[Tensor]]]:
+    """What would be grids: the weight, or its factors."""
+    yield None, [analysis.weight]
+    for way in analysis.ways:
+        for rank in offered(analysis.most_rank(way)):
+            yield (way, rank), analysis.spectrum(way).factors(rank)
+
+
+def offered(most: int) -> list[int]:
+    """Return ranks below break-even, about a third apart, the largest first."""
+    return sorted({share * most // 4 >> k for share in SHARES for k in range(most.bit_length())} - {0}, reverse=True)
+
+
+def picked(table: Table, limit: float) -> dict[str, Choice]:
+    """Return the layers in factors of the allocation that is predicted to lose least within ``limit`` bits."""
+    rows = list(table.values())
+    choices = Choices([[p.loss for p in row] for row in rows], [[p.bits for p in row] for row in rows])
+    taken = {name: row[j].choice for name, row, j in zip(table, rows, allocate(choices, limit), strict=True)}
+    return {name: choice for name, choice in taken.items() if choice is not None}
+
+
 def climb(analyses: Mapping[str, Analysis], limit: float, tuned: Tuned) -> dict[str, Choice]:
-    """The plan of least loss after a little tuning, for layers whose codes may take ``limit`` bits in all.
+    """Return the plan of least loss after a little tuning, for layers whose codes may take ``limit`` bits in all.
 
     No factors at all and what the knapsack picks are tried; then each of the largest layers changes, from a grid to
     the product that the knapsack picks or back, and stays changed where that lowers the loss by more than chance.
@@ -61,14 +130,12 @@ def _narrowed(
     """The best of a plan and its narrower kin, by a longer look. Ranks whose cut alone loses too much stay."""
     least = tuned(plan, LOOK)
     while True:
-        less = {name: (way, round(NARROWER * rank)) for name, (way, rank) in plan.items()}
-        kin = {n: less[n] if _serves(analyses[n], less[n], CUT * least) else plan[n] for n in plan}
+        kin = dict(plan)
+        for name, (way, rank) in plan.items():
+            less = round(NARROWER * rank)
+            if less > 0 and analyses[name].candidate(way, less).loss <= CUT * least:
+                kin[name] = way, less
         lost = math.inf if kin == plan else tuned(kin, LOOK)
         if lost >= least:
             return least, plan
         least, plan = lost, kin
-
-
-def _serves(analysis: Analysis, choice: Choice, most: float) -> bool:
-    """Whether cutting at this rank is predicted to lose at most so much."""
-    return choice[1] > 0 and analysis.candidate(*choice).loss <= most

@@ -33,7 +33,7 @@ def open_attention(module: nn.Module) -> None:
 
 
 def find_sites(module: nn.Module, only: Filter | None = None) -> Sites:
-    """The layers that ``only`` accepts (all without it) and whose weight can be replaced by factors."""
+    """Return the layers that ``only`` accepts (all without it) and whose weight can be replaced by factors."""
     uses: Counter[int] = Counter()
     for layer in module.modules():
         uses.update(id(parameter) for parameter in layer._parameters.values() if parameter is not None)

@@ -32,23 +32,22 @@ class Root:
     value: Tensor | None = None
 
     def apply(self, matrix: Tensor) -> Tensor:
-        """Aᵀ · matrix."""
+        """Return Aᵀ · matrix."""
         if self.value is None:
             return matrix
         return self.value[:, None] * matrix if self.value.dim() == 1 else self.value.T @ matrix
 
     def solve(self, matrix: Tensor) -> Tensor:
-        """A⁻ᵀ · matrix."""
+        """Return A⁻ᵀ · matrix."""
         if self.value is None:
             return matrix
         if self.value.dim() == 1:
             return matrix / self.value[:, None]
-        solved: Tensor = torch.linalg.solve_triangular(self.value.T, matrix, upper=True)
-        return solved
+        return torch.linalg.solve_triangular(self.value.T, matrix, upper=True)  # type: ignore[no-any-return]
 
 
 def root(metric: Tensor | None, damping: float = DAMPING) -> Root:
-    """The root of a metric (n, n), or (n,) where it is diagonal, damped so that it is never singular."""
+    """Return the root of a metric (n, n), or (n,) where it is diagonal, damped so that it is never singular."""
     if metric is None:
         return Root()
     diagonal = metric if metric.dim() == 1 else metric.diagonal()
@@ -57,8 +56,7 @@ def root(metric: Tensor | None, damping: float = DAMPING) -> Root:
         return Root()
     if metric.dim() == 1:
         return Root((metric + damping * mean).sqrt())
-    damped = metric + damping * mean * torch.eye(len(metric), dtype=metric.dtype)
-    return Root(torch.linalg.cholesky(damped))
+    return Root(torch.linalg.cholesky(metric + damping * mean * torch.eye(len(metric), dtype=metric.dtype)))
 
 
 @dataclass(frozen=True)
@@ -71,21 +69,21 @@ class Spectrum:
 
     @classmethod
     def of(cls, matrix: Tensor, rows: Root, columns: Root) -> Spectrum:
-        """The spectrum of a matrix (M, N) in the metrics of these roots."""
+        """Return the spectrum of a matrix (M, N) in the metrics of these roots."""
         weighted = columns.apply(rows.apply(matrix).T).T
         u, sigma, v = torch.linalg.svd(weighted, full_matrices=False)
         return cls(rows.solve(u), sigma, columns.solve(v.T).T)
 
     def second_order(self) -> Tensor:
-        """½ Σ_{j>r} σ_j² for r = 0 ... K, (K + 1,)."""
+        """Return ½ Σ_{j>r} σ_j² for r = 0 ... K, (K + 1,)."""
         return 0.5 * _tails(self.sigma.square())
 
     def first_order(self, gradient: Tensor) -> Tensor:
-        """⟨gradient, W_r − W⟩ for r = 0 ... K, (K + 1,), of a gradient (M, N)."""
+        """Return ⟨gradient, W_r − W⟩ for r = 0 ... K, (K + 1,), of a gradient (M, N)."""
         return -_tails(self.sigma * ((gradient.T @ self.left) * self.right.T).sum(0))
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
-        """(M, r) and (r, N) of equal columns' and rows' share of σ."""
+        """Return (M, r) and (r, N), of equal columns' and rows' share of σ."""
         scale = self.sigma[:rank].sqrt()
         return self.left[:, :rank] * scale, scale[:, None] * self.right[:rank]
 
@@ -96,13 +94,11 @@ def _tails(terms: Tensor) -> Tensor:
 
 
 def metrics(weighting: str, known: Curvature, centred: bool) -> tuple[Tensor | None, Tensor | None]:
-    """Row metric on outputs and column metric on inputs (the two of an embedding are exchanged); None: the identity."""
-    diagonal = known.inputs.dim() == 1
-    second = known.second
+    """Return row metric on outputs and column metric on inputs (exchanged for embeddings); None: the identity."""
+    diagonal, second = known.inputs.dim() == 1, known.second
     if weighting == KRONECKER:
-        if centred and not diagonal:
-            second = second - torch.outer(known.mean, known.mean)
-        return known.output, second
+        centred = centred and not diagonal
+        return known.output, second - torch.outer(known.mean, known.mean) if centred else second
     if weighting == WHITENED:
         return None, second
     if weighting == SCALED:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from noworse.model.factorised import SPATIAL, SPLITS
+from noworse.model.factorised import KINDS, SPATIAL, SPLITS
 from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.sites import find_sites
@@ -43,13 +42,13 @@ class Factored:
     renamed: dict[str, str] = field(default_factory=dict)  # entry of the student: name in the file
 
     def order(self, names: Iterable[str]) -> list[str]:
-        """Names in the file for entries of the student, in their order."""
-        homes = {factors.left: name for name, factors in self.products.items()}
+        """Return the names in the file for entries of the student, in their order."""
+        homes = self.renamed | {factors.left: name for name, factors in self.products.items()}
         right = {factors.right for factors in self.products.values()}
-        return [homes.get(name, self.renamed.get(name, name)) for name in names if name not in right]
+        return [homes.get(name, name) for name in names if name not in right]
 
     def item(self, name: str, made: Callable[[str], Representation]) -> Representation:
-        """What the file holds under ``name``; ``made`` gives the representation of an entry of the student."""
+        """Return what the file holds under ``name``; ``made`` gives the representation of an entry of the student."""
         if name not in self.products:
             back = {new: old for old, new in self.renamed.items()}
             return made(back.get(name, name))
@@ -57,17 +56,12 @@ class Factored:
         left, right = made(factors.left), made(factors.right)
         assert isinstance(left, Grid)
         assert isinstance(right, Grid)
+        rank, codes = right.shape[0], left.codes.reshape(left.shape)
         if factors.way == SPATIAL:  # (O, r, 1, W) to (O, W, 1, r), whose rows are those of the matrix
-            left = _with_codes(left, left.codes.reshape(left.shape).transpose(0, 3, 2, 1))
-        rank = right.shape[0]
-        left = _with_codes(left, left.codes.reshape(-1, rank))
-        right = _with_codes(right, right.codes.reshape(rank, -1))
+            codes = codes.transpose(0, 3, 2, 1)
+        left = replace(left, codes=np.ascontiguousarray(codes).reshape(-1), shape=(codes.size // rank, rank))
+        right = replace(right, shape=(rank, right.codes.size // rank))
         return Product(left, right, SPLITS[factors.way], factors.shape, left.dtype)
-
-
-def _with_codes(grid: Grid, codes: NDArray[np.int32]) -> Grid:
-    """The same grid with codes of another order and shape."""
-    return replace(grid, codes=np.ascontiguousarray(codes).reshape(-1), shape=codes.shape)
 
 
 @dataclass(frozen=True)
@@ -78,11 +72,11 @@ class Plan:
     chosen: Mapping[str, Choice] = field(default_factory=dict)
 
     def ranks(self) -> dict[str, int]:
-        """Of the layers in factors."""
+        """Return the rank of each layer in factors."""
         return {name: rank for name, (_, rank) in self.chosen.items()}
 
     def families(self) -> dict[str, int]:
-        """How many of these layers are written in each of the ways that were open to them."""
+        """Return how many of these layers are written in each of the ways that were open to them."""
         open_ = dict.fromkeys(way for analysis in self.analyses.values() for way in (GRID, *analysis.ways))
         taken = Counter(self.chosen[name][0] if name in self.chosen else GRID for name in self.analyses)
         return {way: taken[way] for way in open_}
@@ -96,7 +90,7 @@ def factor(student: nn.Module, plan: Plan) -> Factored:
     found = Factored()
     for name, (way, rank) in plan.chosen.items():
         layer = plan.analyses[name].layer
-        put(student, name, plan.analyses[name], Candidate(way, (rank,), 0, 0.0, 0.0))
+        put(student, name, plan.analyses[name], Candidate(way, (rank,)))
         shape = tuple(layer.weight.shape)
         found.products[f"{name}.weight"] = Factors(f"{name}.1.weight", f"{name}.0.weight", way, shape)
         if getattr(layer, "bias", None) is not None:
@@ -110,11 +104,10 @@ def analyse(
     runs: Iterable[tuple[Callable[[], Tensor], int]],
     probe: Callable[[Tensor], Tensor],
 ) -> dict[str, Analysis]:
-    """The layers of ``student`` that may be worth factors, the largest first; ``kept`` weights are not."""
-    untouched = set(kept)
-    sites = find_sites(student, lambda name, layer: isinstance(layer, (nn.Linear, nn.Conv2d))).layers
-    large = {n: v for n, v in sites.items() if v.weight.numel() >= LEAST and bool(v.weight.any())}
-    layers = {name: layer for name, layer in large.items() if f"{name}.weight" not in untouched}
+    """Return the layers of ``student`` that may be worth factors, the largest first; ``kept`` weights are not."""
+    kept = set(kept)
+    sites = find_sites(student, lambda n, layer: isinstance(layer, KINDS[:2]) and f"{n}.weight" not in kept).layers
+    layers = {n: layer for n, layer in sites.items() if layer.weight.numel() >= LEAST and bool(layer.weight.any())}
     for layer in layers.values():
         layer.weight.requires_grad_(True)
     known = measure(student, layers, runs, probe)

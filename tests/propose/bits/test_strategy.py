@@ -4,10 +4,19 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from noworse.errors import BadInput
 from noworse.papers.llc import aciq
-from noworse.propose.bits.clip import covering, least_squares, limits
+from noworse.propose.bits import strategy
+from noworse.propose.bits.sites import Values
+from noworse.propose.bits.strategy import Clip, covering, least_squares
+
+
+def limits(x: Tensor, bits: int, way: Clip) -> tuple[float, float]:
+    seen = Values()
+    seen.add(x)
+    return strategy.limits(seen, bits, way)
 
 
 def test_mse_errs_least_and_max_covers_all() -> None:

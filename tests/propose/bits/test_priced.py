@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from noworse.errors import BadInput
+from noworse.jobs.quantize import HELD_BACK
+from noworse.model.quantized import activation_ranges
+from noworse.propose.bits.priced import Priced
+from noworse.survey.subject import Subject
+from tests.tiny import mlp, task
+
+
+@pytest.fixture(scope="module")
+def net() -> Priced:
+    job = task(mlp())
+    return Priced(Subject(job, list(job.calib), HELD_BACK), 8)
+
+
+def test_allocations_keep_to_their_bits_and_grow(net: Priced) -> None:
+    chosen = net.asked(4)
+    assert sum(p.bits for p in chosen) <= 4 * net.count
+    numbers = [row.index(p) for row, p in zip(net.proposals, chosen, strict=True)]
+    sizes = [net.choices.size(n) for n in [numbers, *net.larger(numbers, 0.05)]]
+    assert all(b >= 1.05 * a for a, b in pairwise(sizes))
+
+
+def test_what_is_built_has_the_chosen_weights_and_ranges(net: Priced) -> None:
+    chosen = net.asked({"0": 4})
+    assert [(row.weights, row.activations) for row in net.table(chosen)] == [(4, 8), (32, 8)]
+    module = net.build(chosen)
+    assert chosen[0].representation is not None
+    assert np.array_equal(module.get_parameter("0.weight").detach().numpy(), chosen[0].representation.decode())
+    assert torch.equal(module.get_parameter("2.weight"), net.teacher.get_parameter("2.weight"))
+    assert set(activation_ranges(module)) == {"0", "2"}
+    assert not activation_ranges(net.rounding_inputs(None).build(chosen))
+
+
+def test_fisher_diagonals_are_kept_and_of_the_weights_shape(net: Priced) -> None:
+    assert {name: f.shape for name, f in net.diagonals.items()} == {k: s.weight.shape for k, s in net.sites.items()}
+    assert not any(p.requires_grad for p in net.teacher.parameters())
+
+
+@pytest.mark.parametrize(
+    ("bits", "message"),
+    [
+        ({"1": 4}, "bits names 1: expected layers among 0, 2"),
+        ({"0": 5}, "bits of '0' are 5: expected one of 2, 3, 4, 6, 8, 16, 32"),
+        (0, "bits is 0: expected a positive number"),
+        ("4", "bits is '4': expected a positive number"),
+    ],
+)
+def test_bad_bits(net: Priced, bits: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        net.asked(bits)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noworse.errors import BadInput
+from noworse.propose.bits.sites import KEPT, Values, survey
+
+
+class Residual(nn.Module):
+    """A block whose second convolution ends in a sum, a tied pair, a layer that is never called and a bare weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1)
+        self.norm, self.idle = nn.BatchNorm2d(2), nn.Linear(2, 2)
+        self.head, self.tied = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.tied.weight = self.head.weight
+        self.bare = nn.Parameter(torch.ones(2, 2))
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + self.norm(self.second(self.first(x)))
+        z: Tensor = self.tied(self.head(y.mean((2, 3)))) @ self.bare
+        return z
+
+
+def test_sites_inputs_and_sums() -> None:
+    module, x = Residual(), torch.randn(5, 2, 4, 4)
+    found = survey(module, [lambda: module(x), lambda: module(3 * x)], ["first.weight"])
+    assert [(site.key, site.layers) for site in found.sites] == [
+        ("second.weight", ("second",)), ("head.weight", ("head", "tied")),
+    ]  # fmt: skip
+    assert found.alone["first.weight"] == "it is kept"
+    assert set(found.alone) == {"first.weight", "idle.weight", "bare"}
+    assert set(found.sums) == {"norm"}
+    assert found.inputs["first"].low == pytest.approx(min(float(x.min()), 3 * float(x.min())))
+    assert len(found.inputs["first"].sample) == 2 * x.numel()
+
+
+def test_samples_of_many_values_are_few() -> None:
+    seen = Values()
+    for _ in range(30):
+        seen.add(torch.randn(100_000))
+    assert KEPT <= len(seen.sample) < 1.2 * KEPT
+
+
+def test_nets_that_offer_nothing() -> None:
+    with pytest.raises(BadInput, match="no layer can be quantised"):
+        survey(nn.ReLU(), [])
+    module = nn.Linear(3, 3)
+    with pytest.raises(BadInput, match="not finite"):
+        survey(nn.Sequential(module), [lambda: nn.Sequential(module)(torch.full((1, 3), torch.nan))])
