@@ -17,7 +17,7 @@ SYMBOLS_PER_BYTE, FREE_SYMBOLS = 1 << 8, 1 << 16  # of all context-coded streams
 
 
 def default_max_bytes(file_size: int) -> int:
-    """Return the decoded bytes accepted without a limit of the caller's: 256 MiB plus 1024 times the size of the file."""
+    """Return the decoded bytes accepted without a caller's limit: 256 MiB plus 1024 times the size of the file."""
     return (256 << 20) + 1024 * file_size
 
 
