@@ -26,7 +26,7 @@ test: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@echo "== tests"
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 fuzz: setup
 	@$(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)

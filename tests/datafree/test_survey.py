@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
+from noworse import compress_file, load_file
 from noworse.checkpoint import Header, open_checkpoint
 from noworse.datafree.survey import Ties, profile
 from noworse.format.chunks import entropy
 
 save_file = pytest.importorskip("safetensors.numpy").save_file
+save_torch = pytest.importorskip("safetensors.torch").save_file
 
 
 @pytest.mark.parametrize(
@@ -56,3 +61,16 @@ def test_equal_tensors_are_found_by_their_elements(tmp_path):
         for name in source.headers:
             ties.find(name, source.read(name))
         assert ties.found == {"b": "a"}
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [("float16", 65504.0), ("float32", 3.4e38), ("bfloat16", 3.38e38)])
+def test_values_at_the_end_of_a_dtype_stay_as_they_are(dtype: str, largest: float, tmp_path: Path) -> None:
+    """A mask of finfo.min must not decode to -inf, nor keep the file from being written."""
+    kind = getattr(torch, dtype)
+    mask = torch.triu(torch.full((64, 64), -largest, dtype=kind), 1)
+    tensors = {"w": torch.randn(256, 128).to(kind), "mask": mask}
+    save_torch(tensors, str(tmp_path / "a.safetensors"))
+    compress_file(tmp_path / "a.safetensors", tmp_path / "a.nwt", target="6 bits")
+    loaded = load_file(tmp_path / "a.nwt")
+    assert torch.equal(loaded["mask"], mask)
+    assert not torch.equal(loaded["w"], tensors["w"])

@@ -16,6 +16,8 @@ from noworse.representation.raw import split
 
 SAMPLE = 1 << 13  # elements
 SMALLEST_TIE = 1 << 10  # elements from which on equal tensors are stored once
+LARGEST = {"float16": 65504.0}  # of a dtype, where it is not float32's
+NEAR = 8  # times smaller than that are the largest elements whose codes decode to finite values at every step
 GLANCE = 64  # bytes at either end by which tensors are told apart
 
 
@@ -65,6 +67,8 @@ def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
         return "NaN, infinite or huge values"
     if not square:
         return "zeros"
+    if max(-low, high) > LARGEST.get(header.dtype, float(np.finfo(np.float32).max)) / NEAR:
+        return "values at the end of what its dtype can hold"
     chosen = flat[np.random.default_rng(0).integers(0, flat.size, SAMPLE)] if flat.size > SAMPLE else flat
     return Profile(
         flat.size,
