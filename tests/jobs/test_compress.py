@@ -17,6 +17,7 @@ from noworse import Options, compress, load_file, load_model, verify
 from noworse.errors import BadInput, TargetMissed
 from noworse.format import File
 from noworse.jobs.compress import compress_task
+from noworse.jobs.quantize import quantize_task
 from noworse.judge.verdict import Verdict
 from noworse.representation import Constant, Grid, Raw, Tied
 from noworse.task.task import Task
@@ -330,3 +331,18 @@ def test_without_the_entropy_term_the_size_is_held_all_the_same(tmp_path: Path) 
     report = run(task(mlp()), tmp_path / "x.nwt", "1200B", iterations=60, entropy_term=False)
     assert 0.97 * 1200 <= report.size <= 1200
     assert report.settings["entropy_term"] is False
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_callers_grad_mode_changes_no_byte(mode: Any, tmp_path: Path) -> None:
+    run(task(ConvNet(), 1, 12, 12), tmp_path / "a.nwt", 8)
+    job = task(ConvNet(), 1, 12, 12)
+    with mode():
+        run(job, tmp_path / "b.nwt", 8)
+        assert quantize_task(job, bits=4, tolerance=None, progress=None).verdict == quantized(job)
+    assert (tmp_path / "a.nwt").read_bytes() == (tmp_path / "b.nwt").read_bytes()
+
+
+def quantized(job: Task) -> Verdict:
+    with torch.inference_mode(False), torch.enable_grad():
+        return quantize_task(job, bits=4, tolerance=None, progress=None).verdict

@@ -21,7 +21,7 @@ from noworse.allocate.search import PowerLaw, look, within
 from noworse.errors import BadInput, TargetMissed
 from noworse.format import restamp
 from noworse.jobs.draft import Draft, Terms
-from noworse.jobs.job import Job, seeded
+from noworse.jobs.job import Job, gradients, seeded
 from noworse.jobs.landing import AIM, land
 from noworse.jobs.output import Output
 from noworse.jobs.planning import allocated
@@ -99,7 +99,8 @@ def compress_task(
     begin, options = time.monotonic(), seeded(choose(options, preset), seed)
     if target is None and tolerance is None:
         raise BadInput("neither target nor tolerance was given: expected one that decides the size of the file")
-    with together() if options.parallel else nullcontext(ALONE) as ranks, Output(out, ranks) as output:
+    ranks_of = together() if options.parallel else nullcontext(ALONE)
+    with ranks_of as ranks, Output(out, ranks) as output, gradients():
         job = Job(task, tolerance, options, ranks, progress)
         job.begin(work, {"options": options.to_json(), "target": target})
         with torch.random.fork_rng(devices=[]):  # augment may draw from torch's generator; the caller's stays

@@ -125,9 +125,16 @@ def run_of(
 ) -> Iterator[Job]:
     """Yield the job of a verb that runs in one process; the caller's random state is the same after it."""
     settings = seeded(options or DEFAULTS, seed)
-    with torch.random.fork_rng(devices=[]):
+    with gradients(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         yield Job(task, tolerance, settings, ALONE, progress)
+
+
+@contextmanager
+def gradients() -> Iterator[None]:
+    """Allow gradients in a block although the caller may be in ``no_grad`` or ``inference_mode``."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def seeded(options: Options, seed: int | None) -> Options:
