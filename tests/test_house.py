@@ -13,7 +13,8 @@ from types import FrameType
 
 import pytest
 
-from noworse.propose import strategies
+from noworse.propose.bits import strategy as bits
+from noworse.propose.ranks import choose as ranks
 from noworse.tune import seams
 from tests.tiny import ConvNet, run, task
 
@@ -97,7 +98,7 @@ def test_no_arrow_leads_upwards() -> None:
 
 def test_papers_are_reached_by_name_alone() -> None:
     assert not {name for name, _, other in arrows() if other == "papers"}
-    targets = [t for table in (strategies.BITS, strategies.RANKS, *seams.NAMES.values()) for t in table.values()]
+    targets = [t for table in (bits.PRESETS, ranks.PRESETS, *seams.NAMES.values()) for t in table.values()]
     assert any(isinstance(target, str) and target.startswith("noworse.papers.") for target in targets)
 
 

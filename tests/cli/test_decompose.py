@@ -77,7 +77,7 @@ def test_a_tolerance_that_is_not_met(folder: Path, capsys: pytest.CaptureFixture
         (["--drop", 1.5], "drop is 1.5"),
         (["--only", "blocks.*"], "no layer for only matches 'blocks.*': expected a name such as 0, 2"),
         (["--keep", "*"], "no layer can be decomposed"),
-        (["--preset", "best"], "unknown preset 'best' of decompose"),
+        (["--preset", "best"], "unknown preset 'best': expected one of default, svd"),
         (["--options", "none.json"], "none.json: No such file"),
         (["-o", "nowhere/d.nwt", "--drop", 0.3, "--no-gate"], "cannot write nowhere/d.nwt"),
     ],

@@ -85,7 +85,7 @@ def test_a_tolerance_that_is_not_met(folder: Path, capsys: pytest.CaptureFixture
         (["--bits", 1.5, "--no-gate"], "smallest choice"),
         (["--bits", '{"nowhere": 4}'], "bits names nowhere"),
         (["--activations", 99], "activations is 99: expected True, False, or 2 to 16 bits"),
-        (["--preset", "best"], "unknown preset 'best' of quantize: expected one of default, paper"),
+        (["--preset", "best"], "unknown preset 'best': expected one of default, paper"),
         (["--preset", "paper"], "needs calib with labels"),
         (["--keep", "haed.*"], "no tensor for keep matches 'haed.*'"),
         (["--set", "speed=3"], "unknown option 'speed'"),

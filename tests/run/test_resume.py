@@ -224,14 +224,14 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_process_killed_for_good_goes_on_from_the_command_line(tmp_path: Path) -> None:
-    text = ["from noworse import work", "from tests.tiny import loss, mlp, task", "work.EVERY = 0"]
+    text = ["from noworse.run import resume as work", "from tests.tiny import loss, mlp, task", "work.EVERY = 0"]
     (tmp_path / "net.py").write_text("\n".join([*text, "def job():", "    return task(mlp())", ""]))
     given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
     def start(name: str) -> subprocess.Popen[str]:
         words = [sys.executable, "-m", "noworse", "compress", f"{tmp_path}/net.py:job", "-o", str(tmp_path / name)]
         words += ["--target", "14", "--iterations", "200", "--coder", "fast", "--json"]
-        words += ["--work", str(tmp_path / f"{name} work")]
+        words += ["--work", str(tmp_path / f"{name} work"), "--no-gate"]
         return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=given, cwd=ROOT)
 
     killed = start("x.nwt")

@@ -11,10 +11,11 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypedDict
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from noworse.task.distances import parts
 from noworse.task.layout import takes_channels_last
 
 PROBE = 4  # samples on which the layout is tried
+LAYOUTS: WeakKeyDictionary[nn.Module, list[tuple[Forward | None, bool]]] = WeakKeyDictionary()  # as far as tried
 Loss = Callable[[nn.Module, Any], Tensor]
 Forward = Callable[[nn.Module, Any], Tensor]
 
@@ -58,7 +60,6 @@ class Task:
     augment: Callable[[Any], Batch] | None = None  # a random variation of calibration samples
     keep: Sequence[str] = ()  # patterns of tensors that are stored losslessly, such as "head.*"
     name: str = ""
-    _layout: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)  # once it is known
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
@@ -87,10 +88,13 @@ class Task:
 
     def channels_last(self, batch: Batch) -> bool:
         """Return whether images and kernels are laid out with channels last (task/layout.py)."""
-        if not self._layout:
+        known = LAYOUTS.setdefault(self.model, [])
+        layout = next((layout for forward, layout in known if forward is self.forward), None)
+        if layout is None:
             probe = data.select(batch, slice(0, PROBE))
-            self._layout.append(takes_channels_last(self.model, probe, self.forward or data.forward))
-        return self._layout[0]
+            layout = takes_channels_last(self.model, probe, self.forward or data.forward)
+            known.append((self.forward, layout))
+        return layout
 
     def prepared_loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the task's losses (B,) of a model on a batch as ``prepared``."""

@@ -16,11 +16,11 @@ from noworse.tune.options import Options
 
 @pytest.fixture
 def rows() -> list[Row]:
-    """Every trial is about 0.01, wobbling with its seed, but those per channel at twice that."""
+    """Every trial is about 0.01, wobbling with its seed, but those without the entropy term at twice that."""
     found = {}
     for trial in (trial for group in GROUPS for trial in trials_of(group).values()):
         wobble = 0.1 * trial.seed * (1 if trial.case is BASELINE else -1)
-        kl = 0.01 * math.exp(wobble) * (2 if trial.case.options.get("per_channel") else 1)
+        kl = 0.01 * math.exp(wobble) * (1 if trial.case.options.get("entropy_term", True) else 2)
         known = {
             "ratio": 30.0,
             "difference": 0.01,
@@ -51,14 +51,14 @@ def test_all_settings_are_options_and_all_keys_differ() -> None:
 
 
 def test_ratios_are_paired_by_seed_and_judged_by_their_spread(results: Results) -> None:
-    base, per_channel = lines_of(results, GROUPS["channels"], "resnet20")
+    base, without, *_ = lines_of(results, GROUPS["entropy"], "resnet20")
     assert by_seed(results, "resnet20", BASELINE) == base.found
     spread = spread_of(results)
     assert spread > 0.1
     assert verdict(base, spread) == ""
-    assert verdict(per_channel, spread) == "worse"
-    assert verdict(per_channel, 10.0) == "not resolved"
-    assert math.exp(per_channel.logs[0]) == pytest.approx(2)
+    assert verdict(without, spread) == "worse"
+    assert verdict(without, 10.0) == "not resolved"
+    assert math.exp(without.logs[0]) == pytest.approx(2)
 
 
 def test_the_document_has_every_group_and_its_figure(rows: list[Row], tmp_path: Path) -> None:
@@ -68,6 +68,6 @@ def test_the_document_has_every_group_and_its_figure(rows: list[Row], tmp_path: 
         assert group.question in text
         assert f"(figures/ablation-{name}.png)" in text
         assert (tmp_path / f"ablation-{name}.png").stat().st_size > 5000
-    assert "| per channel | 30.00 | 0.0182 | 1.64" in text
+    assert "| no entropy term | 30.00 | 0.0182 | 1.64" in text
     assert "| ResNet-20 | 30 | 100 |" in TABLES["ablations: nets"](rows)
     assert not any(made([]) for made in TABLES.values())

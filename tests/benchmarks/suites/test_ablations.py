@@ -13,7 +13,7 @@ from benchmarks.suites.ablations import MEASURES, results_of, rows_of
 
 
 def test_what_an_earlier_run_stored_counts_as_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, *others = trials_of("channels")
+    first, *others = trials_of("transforms")
     measured = []
 
     def here(function: object, group: str, key: str, quick: bool, environment: object = None) -> dict[str, float]:
@@ -24,7 +24,7 @@ def test_what_an_earlier_run_stored_counts_as_done(tmp_path: Path, monkeypatch: 
     known = [Row(f"{first}: {end}", 30.15, unit) for end, unit in MEASURES.values()]
     write([*known, Row(f"{others[0]}: ratio", 1.0, "x")], tmp_path / "known.json")
     options = argparse.Namespace(known=tmp_path / "known.json")
-    rows = list(rows_of("channels", Run(folder=tmp_path, options=options)))
+    rows = list(rows_of("transforms", Run(folder=tmp_path, options=options)))
     assert measured == others
     assert results_of(rows) == {
         first: dict.fromkeys(MEASURES, 30.15), **dict.fromkeys(others, dict.fromkeys(MEASURES, 30.0)),

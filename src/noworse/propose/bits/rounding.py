@@ -110,7 +110,7 @@ class Rounded:
 def round_weights(weights: Tensor, bits: int, steps: Steps, layer: Layer | None = None) -> Rounded:
     """Return weights (R, ...) rounded to nearest, or so that errors of a row undo each other for a ``layer``'s inputs.
 
-    See grids/compensated.py.
+    See propose/grids/compensated.py.
     """
     most = largest_code(bits)
     scaled = weights.detach().double().flatten(1) / steps.values()[:, None]

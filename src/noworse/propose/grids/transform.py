@@ -92,7 +92,7 @@ def decode(q: Tensor, r: Tensor | float) -> Tensor:
 
 
 def stored_steps(steps: Tensor) -> Tensor:
-    """Return the nearest step sizes that a file can hold (representation/minifloat.py), float32 of any shape."""
+    """Return the nearest step sizes that a file can hold (representation/columns.py), float32 of any shape."""
     return ((steps.view(torch.int32) + (1 << 14)) >> 15 << 15).view(torch.float32)
 
 
