@@ -110,3 +110,12 @@ def test_an_observer_gives_double_precision_worthy_losses() -> None:
     assert logits is not None
     assert logits.shape == (4, 3)
     assert math.isfinite(float(losses.sum()))
+
+
+def test_outputs_of_a_call_of_our_own_are_of_the_batch_as_it_was_given(task: Task) -> None:
+    """The loss has the model write into its copy; what ``forward`` is given has not been written into."""
+    x, y = task.verify[0]  # type: ignore[index]
+    observer = Observer(task.model, cross_entropy, forward=lambda model, batch: model(batch[0]))
+    _, logits = observer(0, (x, y))
+    linear: Any = task.model.linear
+    torch.testing.assert_close(logits, linear(x + 1).detach(), rtol=1e-5, atol=1e-5, check_stride=False)

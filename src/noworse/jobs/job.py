@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from noworse.errors import TargetMissed
+from noworse.jobs.report import Judged
 from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, parse_tolerance
 from noworse.judge.verify import verify_module
@@ -30,14 +31,6 @@ STANDARD = "1%"  # the tolerance where none is asked for
 
 def _silent(step: Step) -> None:
     """Progress that nobody hears of."""
-
-
-class Judged(Protocol):
-    """What a verb returns."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict on it."""
 
 
 Result = TypeVar("Result", bound=Judged)

@@ -53,12 +53,15 @@ class Observer:
     def __call__(self, index: int, batch: Batch) -> Seen:
         """Return losses (B,) and logits on batch number ``index``; BadInput that names it where losses are unusable."""
         device = next((tensor.device for tensor in (*self.model.parameters(), *self.model.buffers())), "cpu")
-        batch = data.apply(batch, lambda tensor: tensor.to(device, copy=True))
+        copied = functools.partial(data.apply, batch, lambda tensor: tensor.to(device, copy=True))
         calls: list[Any] = []
         with capture({"": self.model}, lambda call: calls.append(call.result)):
-            given = self.loss(self.model, batch)
+            given = self.loss(self.model, copied())
         losses = check_losses(given, data.batch_size(batch), f"{self.what} in batch {index}")
-        return losses, self._logits(batch, calls) if self.wanted else None
+        if not self.wanted:
+            return losses, None
+        called_once = self.forward is None and len(calls) == 1
+        return losses, self._logits(batch if called_once else copied(), calls)  # the loss may write into its own
 
     def _logits(self, batch: Batch, calls: list[Any]) -> Tensor | None:
         """What the loss has called the model for, if it did so once; else of a call of our own."""
