@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import socket
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import pytest
 from attacks.forge import small_model
 from noworse.errors import BadInput
 from noworse.format import File, pack, write
+from noworse.format.atomic import destination
 
 KILLS = """
 import os, random, signal, sys, time
@@ -106,3 +108,104 @@ def test_no_more_files_may_be_opened(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def written(path):
+    write(path, small_model(), {"new": 1})
+    return path.read_bytes() == pack(small_model(), {"new": 1}, None)
+
+
+def test_a_link_is_followed(tmp_path):
+    real, link, chain, nowhere = (tmp_path / name for name in ("real.nwt", "link.nwt", "chain.nwt", "nowhere.nwt"))
+    real.write_bytes(b"old")
+    link.symlink_to("real.nwt")
+    chain.symlink_to(link)
+    nowhere.symlink_to("fresh.nwt")
+    assert written(chain)
+    assert chain.is_symlink()
+    assert link.is_symlink()
+    assert real.read_bytes() == chain.read_bytes()
+    assert written(nowhere)
+    assert nowhere.is_symlink()
+    assert (tmp_path / "fresh.nwt").is_file()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(BadInput, match="Too many levels of symbolic links"):
+        write(tmp_path / "loop", small_model(), {})
+
+
+def test_mode_and_owner_are_kept(tmp_path):
+    path, new = tmp_path / "a.nwt", tmp_path / "b.nwt"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    owner = (1234, 4321) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(path, *owner)
+    assert written(path)
+    assert (path.stat().st_uid, path.stat().st_gid) == owner
+    assert path.stat().st_mode & 0o7777 == 0o640
+    before = os.umask(0o027)
+    try:
+        assert written(new)
+    finally:
+        os.umask(before)
+    assert new.stat().st_mode & 0o7777 == 0o640
+
+
+def test_an_owner_whom_nothing_can_be_given_to(tmp_path, monkeypatch):
+    path = tmp_path / "a.nwt"
+    path.write_bytes(b"old")
+    theirs = os.stat_result((0o100644, 0, 0, 1, 77, 88, 0, 0, 0, 0))
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr("noworse.format.atomic._status", lambda _: theirs)
+    with pytest.raises(BadInput, match="a new file cannot be given to user 77 and group 88"):
+        write(path, small_model(), {})
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["名" * 80, "x" * 255, "é" * 127, os.fsdecode(b"\xff" * 200)])
+def test_a_name_may_have_as_many_bytes_as_the_system_allows(tmp_path, name):
+    assert written(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("x" * 256, "File name too long"),
+        ("a\0b", "not the name of a file"),
+        ("a\ud800", "not the name of a file"),
+        ("missing/x", "expected a file name in an existing, writable folder"),
+        ("folder", "it is a folder"),
+        ("fifo", "it is a FIFO"),
+        ("socket", "it is a socket"),
+        ("device", "it is a device"),
+        ("plain/x", "Not a directory"),
+    ],
+)
+def test_what_no_file_can_take_the_place_of(tmp_path, monkeypatch, name, why):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "plain").touch()
+    (tmp_path / "device").symlink_to("/dev/null")
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        monkeypatch.chdir(tmp_path)  # sockets have short names
+        listener.bind("socket")
+    before = set(tmp_path.iterdir())
+    with pytest.raises(BadInput, match=why):
+        write(tmp_path / name, small_model(), {})
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_file_is_not_made_from_itself(tmp_path):
+    path, link, other = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    path.write_bytes(b"old")
+    link.symlink_to("a")
+    os.link(path, other)
+    for place in (path, link, other):
+        with pytest.raises(BadInput, match="which is read; expected another file"):
+            destination(place, tmp_path / "missing", path)
+    assert destination(tmp_path / "d", path) == tmp_path / "d"

@@ -76,7 +76,7 @@ def test_a_run_killed_several_times_gives_the_same_file(precision: str, tmp_path
     for draws in (1, 4, 9, 9, 7):  # since the last checkpoint: the first time there is none yet
         with pytest.raises(Killed):
             compress(tmp_path, "x", draws=draws, options=options)
-        assert not list(tmp_path.glob("*.partial")), "nothing half-written is left"
+        assert not list(tmp_path.glob(".*.tmp")), "nothing half-written is left"
     with pytest.raises(Killed):
         compress(tmp_path, "x", stop="write and verify", options=options)
     assert compress(tmp_path, "x", options=options) == whole

@@ -20,9 +20,9 @@ from noworse.allocate.predict import Predictor
 from noworse.allocate.search import Bisection, look, within
 from noworse.errors import BadInput, CorruptFile, MismatchedModule
 from noworse.format import File, write
+from noworse.format.atomic import destination
 from noworse.io import Lossless, load_file
 from noworse.jobs.job import STANDARD, Job, run_of
-from noworse.jobs.output import require_writable
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
@@ -157,7 +157,7 @@ def decompose_task(
     if drop is not None and not (isinstance(drop, (int, float)) and 0 < drop < 1):
         raise BadInput(f"drop is {drop!r}: expected a share of the parameters between 0 and 1")
     if out is not None:
-        require_writable(out)
+        destination(out)
     with run_of(task, tolerance, options, seed, progress) as job:
         job.begin(work, {"verb": "decompose", "drop": drop, "preset": preset, "options": job.options.to_json()})
         factoring = _factoring(Subject(task, job.calib, HELD_BACK, job.options.seed), only, preset)
