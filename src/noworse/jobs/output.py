@@ -11,7 +11,7 @@ from typing import Any
 from noworse.errors import BadInput
 from noworse.format import write
 from noworse.representation import Representation
-from noworse.run.processes import Ranks
+from noworse.run.processes import World
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
@@ -28,10 +28,10 @@ class Output:
     any work is done.
     """
 
-    def __init__(self, path: str | os.PathLike[str], ranks: Ranks) -> None:
-        self.path, self.ranks = Path(path), ranks
+    def __init__(self, path: str | os.PathLike[str], world: World) -> None:
+        self.path, self.world = Path(path), world
         self.partial = self.path.with_name(self.path.name + ".partial")
-        if ranks.first:
+        if world.first:
             require_writable(self.path)
 
     def __enter__(self) -> Output:
@@ -40,7 +40,7 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.ranks.first:
+        if self.world.first:
             self.partial.unlink(missing_ok=True)
 
     def write(self, items: Mapping[str, Representation], settings: Mapping[str, Any], coder: str) -> None:
@@ -49,8 +49,8 @@ class Output:
 
     def content(self) -> bytes:
         """Return the bytes of the unpublished file, on every rank."""
-        return self.ranks.send(self.partial.read_bytes() if self.ranks.first else b"")
+        return self.world.send(self.partial.read_bytes() if self.world.first else b"")
 
     def publish(self) -> None:
         """Move the file to its name."""
-        self.ranks.lead(lambda: str(self.partial.replace(self.path)))
+        self.world.lead(lambda: str(self.partial.replace(self.path)))
