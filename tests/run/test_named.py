@@ -37,7 +37,7 @@ def test_what_cannot_be_is_refused(name: str, message: str) -> None:
 
 def test_every_preset_stands_for_a_method() -> None:
     for name in bits.PRESETS:
-        found: bits.BitStrategy = named("preset", bits.PRESETS, name, bits.Bits)
+        found: bits.BitStrategy = named("preset", bits.PRESETS, name, bits.BitStrategy)
         assert found.levels == tuple(sorted(found.levels))
     assert all(named("preset", ranks.PRESETS, name, ranks.RankStrategy) for name in ranks.PRESETS)
 

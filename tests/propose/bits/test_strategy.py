@@ -16,7 +16,7 @@ from noworse.propose.bits.strategy import Clip, covering, least_squares
 def clip_range(x: Tensor, bits: int, way: Clip) -> tuple[float, float]:
     seen = Values()
     seen.add(x)
-    return strategy.limits(seen, bits, way)
+    return strategy.clip_range(seen, bits, way)
 
 
 def test_mse_errs_least_and_max_covers_all() -> None:
