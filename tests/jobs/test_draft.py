@@ -28,7 +28,7 @@ def test_a_draft_measures_the_file_that_it_would_write(
     made = draft(model, *shape)
     made.start(4.0 * made.grids.count)
     path = tmp_path / "x.nwt"
-    assert write(path, made.items(), made.settings, coder="auto") == made.measure()
+    assert write(path, made.items(), made.settings, coder="auto") == made.file_size()
     assert list(made.items()) == list(model.state_dict())
     loaded = nw.load_file(path)
     assert all(loaded[name].shape == value.shape for name, value in model.state_dict().items())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from noworse.papers.l2.kernels import Linear, Range, Triangle
+from noworse.papers.l2.kernels import Linear, RangeKernel, Triangle
 from noworse.propose.grids.transform import magnitude
 from noworse.rate import counter
 from noworse.rate.kernels import Cosine, Kernel
@@ -59,7 +59,7 @@ def slopes(w: np.ndarray, s: float, r: float, kernel: Kernel) -> tuple[counter.S
 def test_gradient_is_that_of_the_brute_force_soft_entropy(s: float, r: float, width: float | str, kernel: str) -> None:
     w, h, n = laplacian(20_000), 1e-4, 20_000
     resolution = int(width[11:]) if isinstance(width, str) else 0
-    chosen = Range(resolution=resolution, of=kernel) if resolution else KERNELS[kernel](width)
+    chosen = RangeKernel(resolution=resolution, of=kernel) if resolution else KERNELS[kernel](width)
     delta = float(np.ptp(codes_of(w, s, r))) / resolution if resolution else float(width)
     found, _, _ = slopes(w, s, r, chosen)
 

@@ -23,7 +23,7 @@ from noworse.jobs.compress import compress_task
 from noworse.run import resume as work
 from noworse.run.resume import NAME, Checkpoint, Work, write_checkpoint
 from noworse.task.task import Task
-from noworse.tune.tuner import Step
+from noworse.tune.tuner import ProgressLine
 from tests.tiny import loss, mlp, task
 
 OPTIONS = Options(iterations=30, batch=32, coder="fast")
@@ -59,7 +59,7 @@ def killing(draws: int) -> Callable[[Tensor], Tensor]:
 def compress(folder: Path, name: str, draws: int = 0, stop: str = "", **given: Any) -> bytes:
     """The file of a run in ``folder``, killed at a draw of calibration data or at a stage, if asked for."""
 
-    def progress(step: Step) -> None:
+    def progress(step: ProgressLine) -> None:
         if stop and step.stage == stop:
             raise Killed
 
@@ -112,7 +112,7 @@ def test_looks_that_failed_are_not_repeated(tmp_path: Path) -> None:
     def fail(name: str, stop: str = "") -> tuple[bytes, list[str]]:
         stages: list[str] = []
 
-        def progress(step: Step) -> None:
+        def progress(step: ProgressLine) -> None:
             stages.append(step.stage)
             if step.stage == stop:
                 raise Killed

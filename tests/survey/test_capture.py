@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.survey.capture import NEVER, Call, capture, columns, feeding, gradients, rows, watching
-from noworse.survey.kronecker import measure
+from noworse.survey.kronecker import measure_curvature
 from noworse.survey.moments import input_moments
 
 X = torch.arange(12.0).reshape(4, 3)
@@ -171,7 +171,7 @@ def test_moments_are_of_all_that_can_be_seen_and_the_rest_is_listed(ids: Tensor)
 def test_curvature_likewise_with_gradients_of_single_rows(ids: Tensor) -> None:
     net, u = Net(), torch.randn(20, 4)
     layers = {name: getattr(net, name) for name in ("table", "a", *MISSED)}
-    found = measure(net, layers, [(partial(net, ids), 20)], lambda out: (u * out).sum())
+    found = measure_curvature(net, layers, [(partial(net, ids), 20)], lambda out: (u * out).sum())
     assert found.keys() == {"table", "a"}
     assert found.missed.keys() == MISSED.keys()
     assert torch.equal(found["table"].inputs, torch.bincount(ids, minlength=10).double())
@@ -183,7 +183,7 @@ def test_curvature_likewise_with_gradients_of_single_rows(ids: Tensor) -> None:
 def test_curvature_is_of_the_layer_itself_where_a_hook_changes_its_result() -> None:
     layer, x = nn.Linear(3, 2), torch.randn(6, 3)
     layer.register_forward_hook(lambda module, args, result: 3 * result)
-    found = measure(layer, {"": layer}, [(partial(layer, x), 6)], torch.sum)[""]
+    found = measure_curvature(layer, {"": layer}, [(partial(layer, x), 6)], torch.sum)[""]
     torch.testing.assert_close(found.gradients, torch.full((2, 2), 9.0 * 6, dtype=torch.float64))
 
 

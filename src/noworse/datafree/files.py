@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from noworse.checkpoint import Checkpoint, open_checkpoint
 from noworse.checkpoint.storage import lossless as bit_for_bit
 from noworse.datafree.quantise import UNIFORM, quantise, squared_error, within
-from noworse.datafree.slope import Choice, Curve, Grids, land
+from noworse.datafree.slope import GridChoice, Grids, RateDistortion, steps_for_size
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
 from noworse.format import METADATA, Lazy, packed_size, write
@@ -127,7 +127,7 @@ class Items(Lazy[Representation]):
         return float(np.sqrt(error / square))
 
 
-def _survey(checkpoint: Checkpoint) -> tuple[dict[str, Curve], dict[str, str]]:
+def _survey(checkpoint: Checkpoint) -> tuple[dict[str, RateDistortion], dict[str, str]]:
     """Curves of all tensors that may become coarser, and the names of tensors that equal others."""
     ties, curves = Ties(checkpoint), {}
     for name in checkpoint.headers:
@@ -135,7 +135,7 @@ def _survey(checkpoint: Checkpoint) -> tuple[dict[str, Curve], dict[str, str]]:
         if ties.find(name, stored) is None:
             found = profile(checkpoint.headers[name], stored)
             if not isinstance(found, str):
-                curves[name] = Curve(found)
+                curves[name] = RateDistortion(found)
     if not curves:
         raise BadInput("the file has no tensor of finite floating-point numbers that could become coarser")
     return curves, ties.found
@@ -154,7 +154,7 @@ def _to_size(checkpoint: Checkpoint, target: float | str, settings: dict[str, An
         return packed_size(Items(checkpoint, coarse(grids)), settings, None)
 
     other = sum(header.nbytes for name, header in checkpoint.headers.items() if name not in {*tied, *curves})
-    return coarse(land(curves, size, other, measure))
+    return coarse(steps_for_size(curves, size, other, measure))
 
 
 def _to_error(checkpoint: Checkpoint, max_error: float | str) -> Mapping[str, Coarsen]:
@@ -164,7 +164,7 @@ def _to_error(checkpoint: Checkpoint, max_error: float | str) -> Mapping[str, Co
     for name, curve in _survey(checkpoint)[0].items():
         own = bound * (curve.profile.largest if relative else 1.0)
         step = min(2 * own, curve.coarsest)
-        if curve.checked(Choice(step, UNIFORM, *curve.cost(step, UNIFORM))).step:
+        if curve.checked(GridChoice(step, UNIFORM, *curve.cost(step, UNIFORM))).step:
             coarse[name] = partial(within, bound=own, coarsest=curve.coarsest)
     return coarse
 

@@ -27,7 +27,7 @@ from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.attention import Attention, openable
-from noworse.model.factorised import KINDS, TUCKER, WAYS, Factorised, copied, dense, factorised, replace, replaceable
+from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, dense, factorised, replace, replaceable
 from noworse.model.load import load_model
 from noworse.model.patterns import matching
 from noworse.model.tensors import twin
@@ -167,7 +167,7 @@ def decompose_task(
 def _factoring(subject: Subject, only: Filter | Iterable[str] | None, preset: str) -> Factoring:
     """Survey the layers that ``only`` accepts, or has patterns of, and whose tensors are not to be kept."""
     open_attention(subject.teacher)
-    names = [name for name, layer in subject.teacher.named_modules() if isinstance(layer, KINDS)]
+    names = [name for name, layer in subject.teacher.named_modules() if isinstance(layer, DENSE)]
     wanted = set(names if only is None or callable(only) else matching(only, names, "no layer for only"))
     # projections of attention that was opened are parts of one tensor of the caller's
     sources = {name: {f"{name}.weight", f"{name.rpartition('.')[0]}.in_proj_weight"} for name in wanted}

@@ -21,7 +21,7 @@ from noworse.propose.grids.start import equal_slope_steps
 from noworse.propose.ranks.student import GRIDS_ALONE, Plan, factor
 from noworse.representation import Representation
 from noworse.run.memory import trim
-from noworse.run.processes import ALONE, Ranks
+from noworse.run.processes import ALONE, World
 from noworse.run.recompute import recompute_blocks
 from noworse.run.resume import NOWHERE, Work
 from noworse.survey.subject import Subject
@@ -40,7 +40,7 @@ class Terms:
 
     options: Options
     progress: Progress = lambda step: None
-    ranks: Ranks = ALONE
+    world: World = ALONE
     work: Work = NOWHERE
     verdict: Mapping[str, Any] | None = None  # what measurements of a file take its verdict to be
 
@@ -60,7 +60,7 @@ class Draft:
         self.student, self.folded = subject.folded()
         if options.checkpointing:
             recompute_blocks(self.student)
-        self.lesson = Lesson(subject, self.student, options, terms.ranks)
+        self.lesson = Lesson(subject, self.student, options, terms.world)
         analyses = known.analyses
         if options.methods == "auto" and not plan.chosen:
             analyses = curvature(self.lesson, self.student)
@@ -102,7 +102,7 @@ class Draft:
     def _prepare(self, options: Options) -> None:
         """Put the student on its grids, ready to start."""
         terms, lesson = self.terms, self.lesson
-        hooks = Hooks(lesson.teach, self.measure, terms.progress, terms.ranks, terms.work)
+        hooks = Hooks(lesson.teach, self.file_size, terms.progress, terms.world, terms.work)
         parts = self.student, self.grids, lesson.sampler, lesson.objective, options, hooks
         self.tuner: Tuner = options.plugin("tuner", *parts)
         trim()  # the student's own weights
@@ -125,7 +125,7 @@ class Draft:
         names = self.factored.order(self.order)
         return Lazy({n: functools.partial(self.factored.item, n, lambda own: homes[own][own]) for n in names})
 
-    def measure(self, shift: float = 0.0, log_scale: float = 0.0) -> int:
+    def file_size(self, shift: float = 0.0, log_scale: float = 0.0) -> int:
         """Return the bytes of the file that would be written now, verdict included."""
         verdict = None if self.terms.verdict is None else dict(self.terms.verdict)
         return packed_size(self.items(shift, log_scale), self.settings, verdict, self.terms.options.coder)
@@ -135,7 +135,7 @@ class Draft:
         steps = self.grids.log_step.clone()
         fixed = equal_slope_steps(self.grids, self.survey.sensitivity, 1.0).log()
         self.grids.log_step.copy_(torch.where(self.grids.tuned, 60.0, fixed))
-        size = self.measure()
+        size = self.file_size()
         self.grids.log_step.copy_(steps)
         return size
 

@@ -23,7 +23,7 @@ def land(draft: Draft, size: int) -> Mapping[str, Representation]:
     """
     least = math.ceil(LEAST * size)
     settled = draft.terms.options.iterations and draft.tuner.settle(least, size)
-    if settled or least <= draft.measure() <= size:
+    if settled or least <= draft.file_size() <= size:
         draft.refine(least, size)
         return draft.items()
     knob = _turned(draft, size)
@@ -34,16 +34,16 @@ def _turned(draft: Draft, size: int) -> dict[str, float]:
     """The setting of a knob that makes the largest file of at most ``size`` bytes."""
     for knob, reach in KNOBS:
         low, high = {knob: -reach}, {knob: reach}  # too large, small enough
-        if draft.measure(**low) < LEAST * size or draft.measure(**high) > size:
+        if draft.file_size(**low) < LEAST * size or draft.file_size(**high) > size:
             continue
         for _ in range(BISECTIONS):
             middle = {knob: 0.5 * (low[knob] + high[knob])}
-            measured = draft.measure(**middle)
+            measured = draft.file_size(**middle)
             low, high = (middle, high) if measured > size else (low, middle)
             if LEAST * size <= measured <= size:
                 break
         return high
-    coarsest = draft.measure(**high)
+    coarsest = draft.file_size(**high)
     if coarsest > size:
         raise BadInput(f"no grid brings the file to {size} bytes: the coarsest found has {coarsest}")
     return low

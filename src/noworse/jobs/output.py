@@ -10,7 +10,7 @@ from typing import Any
 from noworse.format import write
 from noworse.format.atomic import AnyPath, create_beside, destination
 from noworse.representation import Representation
-from noworse.run.processes import Ranks
+from noworse.run.processes import World
 
 
 class Output:
@@ -20,9 +20,9 @@ class Output:
     any work is done.
     """
 
-    def __init__(self, path: AnyPath, ranks: Ranks) -> None:
-        self.path, self.ranks = Path(path), ranks
-        self._target = destination(path) if ranks.first else self.path
+    def __init__(self, path: AnyPath, world: World) -> None:
+        self.path, self.world = Path(path), world
+        self._target = destination(path) if world.first else self.path
         self._made: Path | None = None
 
     @property
@@ -47,8 +47,8 @@ class Output:
 
     def content(self) -> bytes:
         """Return the bytes of the unpublished file, on every rank."""
-        return self.ranks.send(self.partial.read_bytes() if self.ranks.first else b"")
+        return self.world.send(self.partial.read_bytes() if self.world.first else b"")
 
     def publish(self) -> None:
         """Move the file to its name."""
-        self.ranks.lead(lambda: str(self.partial.replace(self._target)))
+        self.world.lead(lambda: str(self.partial.replace(self._target)))

@@ -31,7 +31,7 @@ def allocated(dense: Draft, budget: float, note: str) -> Draft:
     def choose() -> Any:
         weights = sum(analysis.layer.weight.numel() for analysis in survey.analyses.values())
         limit = dense.code_bits(budget) * weights / dense.grids.count
-        return terms.ranks.agree(climb(survey.analyses, limit, tuned))
+        return terms.world.agree(climb(survey.analyses, limit, tuned))
 
     chosen = {name: (way, rank) for name, (way, rank) in terms.work.note(note, choose).items()}
     if not chosen:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.format import File
-from noworse.model.factorised import KINDS, SPLITS, Factorised, factorised, in_order, replace, replaceable, shaped
+from noworse.model.factorised import DENSE, SPLITS, Factorised, factorised, in_order, replace, replaceable, shaped
 from noworse.representation import Product
 
 WAYS = {split: way for way, split in SPLITS.items()}
@@ -20,7 +20,7 @@ def into_factors(module: nn.Module, path: str | Path, tensors: dict[str, Tensor]
     With ``build`` layers of the module whose weight is a product are replaced by factors first, where that is possible.
     """
     layers = {f"{name}.weight": layer for name, layer in module.named_modules()}
-    dense = {n for n, layer in layers.items() if build and isinstance(layer, KINDS) and not replaceable(layer)}
+    dense = {n for n, layer in layers.items() if build and isinstance(layer, DENSE) and not replaceable(layer)}
     wanted = {n for n, layer in layers.items() if isinstance(layer, Factorised)} | dense
     if not wanted:
         return tensors

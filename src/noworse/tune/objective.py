@@ -21,12 +21,12 @@ from noworse.judge.original import check_losses
 from noworse.survey.capture import watching
 from noworse.task import data
 from noworse.task.data import Batch
-from noworse.task.distances import Distiller
+from noworse.task.distances import Distance
 from noworse.task.task import Loss
 from noworse.tune.features import feature
 
 
-class Seen(NamedTuple):
+class Response(NamedTuple):
     """What one model made of one batch."""
 
     outputs: Tensor  # (B, ..., K)
@@ -60,7 +60,7 @@ class Objective:
     ``cast()`` surrounds all that models compute (mixed precision); what comes out is float32.
     """
 
-    distiller: Distiller
+    distance: Distance
     forward: Callable[[nn.Module, Batch], Tensor]
     weights: Weights = Weights()
     features: Features = Features()
@@ -68,7 +68,7 @@ class Objective:
     own_call: bool = False
     cast: Callable[[], AbstractContextManager[object]] = nullcontext
 
-    def observe(self, module: nn.Module, batch: Batch, labelled: bool = False) -> Seen:
+    def observe(self, module: nn.Module, batch: Batch, labelled: bool = False) -> Response:
         """Return outputs and features of a model on a batch, in one pass; with ``labelled`` the task's losses too."""
         losses: Any = None
         with self.cast(), watching(module, [*self.features.names, ""]) as calls:
@@ -84,12 +84,12 @@ class Objective:
         if missing:
             raise BadInput(f"module {missing[0]!r} was not called once on a batch of calib: expected features of it")
         features = tuple(tensor.float() for tensor in found if tensor is not None)
-        return Seen(outputs.float(), features, None if losses is None else losses.float())
+        return Response(outputs.float(), features, None if losses is None else losses.float())
 
-    def __call__(self, module: nn.Module, batch: Batch, original: Seen) -> Tensor:
+    def __call__(self, module: nn.Module, batch: Batch, original: Response) -> Tensor:
         """Return the per-sample loss (B,) of ``module`` on a batch, of which the original made ``original``."""
         seen = self.observe(module, batch, self.weights.labels > 0)
-        total = self.weights.outputs * self.distiller(seen.outputs, original.outputs)
+        total = self.weights.outputs * self.distance(seen.outputs, original.outputs)
         if self.features.names:
             parts = [
                 (found - wanted).square().flatten(1).mean(1) / variance
@@ -100,7 +100,7 @@ class Objective:
             total = total + self.weights.features * torch.stack(parts).mean(0)
         return total if seen.losses is None else total + self.weights.labels * seen.losses
 
-    def judged(self, module: nn.Module, batch: Batch, original: Seen) -> Tensor:
+    def judged(self, module: nn.Module, batch: Batch, original: Response) -> Tensor:
         """Return per-sample losses (B,) at the labels where they have a weight, else those of tuning."""
         losses = self.observe(module, batch, True).losses if self.weights.labels > 0 else None
         return self(module, batch, original) if losses is None else losses

@@ -19,8 +19,8 @@ def refine(tuner: Tuner, ground: Ground, low: int, high: int) -> None:
     batch = tuner.sampler.first(samples_of(tuner.sampler.batches[0]))
     run = functools.partial(tuner.objective.forward, tuner.student, batch)
     correct_means(tuner.student, grids, tuner.values, ground.untuned, run)
-    better = ground.loss() < loss and low <= tuner.hooks.measure() <= high
-    if not tuner.hooks.ranks.agree(better):
+    better = ground.loss() < loss and low <= tuner.hooks.file_size() <= high
+    if not tuner.hooks.world.agree(better):
         grids.restore(before)
     grids.quantise(tuner.values)
 
@@ -31,7 +31,7 @@ def turn(tuner: Tuner, ground: Ground, knob: Mapping[str, float], low: int, high
         return False
     before = tuner.grids.state()
     tuner.grids.turn(**knob)
-    fits = low <= tuner.hooks.measure() <= high
+    fits = low <= tuner.hooks.file_size() <= high
     if fits:
         refine(tuner, ground, low, high)
     else:

@@ -41,7 +41,7 @@ NAMES: dict[str, dict[str, str | type[Any]]] = {  # of classes, each as "module:
         "cos": f"{RATE}.kernels:Cosine",
         "linear": f"{L2}.kernels:Linear",
         "triangle": f"{L2}.kernels:Triangle",
-        "range": f"{L2}.kernels:Range",
+        "range": f"{L2}.kernels:RangeKernel",
     },
     "tuner": {"joint": TUNER, "alternating": f"{L2}.alternate:AlternatingTuner"},
 }

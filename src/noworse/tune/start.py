@@ -57,7 +57,7 @@ def _start_compensated(tuner: Tuner, ground: Ground, wanted: float, floor: float
         start_at(*known, wanted, tuner.values)
         nearest = ground.loss()
     multiplier, found = start_compensated(
-        *known, ground.layers, wanted, tuner.values, lambda: 8 * tuner.hooks.measure() - floor, ground.untuned
+        *known, ground.layers, wanted, tuner.values, lambda: 8 * tuner.hooks.file_size() - floor, ground.untuned
     )
     taken = not (auto and (found > FITS * wanted or nearest < ground.loss()))
     if taken:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import integrate, optimize, stats
 
-from noworse.papers.llc.aciq import laplace, limits, reach
+from noworse.papers.llc.aciq import aciq_range, laplace, reach
 
 BITS = (2, 3, 4, 6, 8)
 
@@ -41,7 +41,7 @@ def test_ranges_come_near_to_the_best_for_samples(one_sided: bool) -> None:
         return float((((x.clamp(low, high) / step).round() * step) - x).square().mean())
 
     best = min(error(-a * (not one_sided), a) for a in torch.linspace(2, 40, 100).tolist())
-    assert error(*limits(x, 4, min(0.0, float(x.min())), float(x.max()))) <= 1.05 * best
+    assert error(*aciq_range(x, 4, min(0.0, float(x.min())), float(x.max()))) <= 1.05 * best
 
 
 def test_rows_reach_no_further_than_their_largest_weight() -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from noworse.model.quantized import Range
 from noworse.papers.llc.bits import LEAST_CHANGE, STRATEGY, gradient_sums, slope_cost
 from noworse.propose.bits.proposals import propose
-from noworse.propose.bits.sites import Site, survey
+from noworse.propose.bits.sites import Site, survey_inputs
 from tests.tiny import mlp
 
 
@@ -47,7 +47,7 @@ def test_the_cost_is_that_of_algorithm_1(data: tuple[nn.Module, Tensor, Tensor],
     def losses() -> Tensor:
         return F.cross_entropy(model(x), y, reduction="none")
 
-    seen = survey(model, [lambda: model(x)])
+    seen = survey_inputs(model, [lambda: model(x)])
     site = Site("0", ("0",), layer.weight)
     proposal = propose(site, (4,), None)[0]
     values = Range.covering(float(x.min()), float(x.max()), 4, way)

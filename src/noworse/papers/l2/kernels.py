@@ -44,7 +44,7 @@ class Triangle(Kernel):
 
 
 @dataclass(frozen=True)
-class Range(Kernel):
+class RangeKernel(Kernel):
     """The kernel ``of`` another name, with the range of a tensor's codes divided by ``resolution`` as its half width.
 
     BadInput for an unknown kernel, and for a resolution that is not in [16, 4096].

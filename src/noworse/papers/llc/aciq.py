@@ -17,7 +17,7 @@ def laplace(bits: int, one_sided: bool = False) -> float:
     return float(lambertw(3 * 4.0 ** (bits + one_sided)).real)
 
 
-def limits(flat: Tensor, bits: int, low: float, high: float) -> tuple[float, float]:
+def aciq_range(flat: Tensor, bits: int, low: float, high: float) -> tuple[float, float]:
     """Return the range of activations (n,) within their extremes ``low`` ≤ 0 ≤ ``high``."""
     one_sided = low == 0 or high == 0
     center = 0.0 if one_sided else float(flat.mean())

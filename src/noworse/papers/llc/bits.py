@@ -19,7 +19,7 @@ from noworse.papers.llc import aciq
 from noworse.propose.bits.priced import Priced
 from noworse.propose.bits.proposals import Proposal, propose
 from noworse.propose.bits.sites import Site, Values
-from noworse.propose.bits.strategy import Bits, Clip, Costs
+from noworse.propose.bits.strategy import BitStrategy, Clip, Costs
 from noworse.survey.capture import feeding
 
 LEAST_CHANGE = 1e-4  # of the loss that counts, as published
@@ -27,7 +27,7 @@ LEAST_CHANGE = 1e-4  # of the loss that counts, as published
 Losses = Callable[[], Tensor]  # per-sample losses (N,) of the model as it is, with their graph
 
 
-class Published(Bits):
+class Published(BitStrategy):
     """The strategy of LLC; calib needs its labels."""
 
     levels = (2, 4, 8, 16)
@@ -57,7 +57,7 @@ class Published(Bits):
 
     def clip(self, net: Priced, bits: int) -> Clip:
         """Return ACIQ's range."""
-        return aciq.limits
+        return aciq.aciq_range
 
 
 def gradient_sums(model: nn.Module, layers: Iterable[str], losses: Losses) -> dict[str, float]:

@@ -11,7 +11,7 @@ from noworse.format import File
 from noworse.jobs.compress import compress_task
 from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.propose.grids.start import start_at
-from noworse.tune.limits import BitLimits
+from noworse.tune.bit_limits import BitLimits
 from noworse.tune.options import Options
 from tests.tiny import mlp, task
 

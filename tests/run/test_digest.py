@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from noworse.run.fingerprint import content, digest, of_batches, of_module
+from noworse.run.digest import content, digest, of_batches, of_module
 from tests.tiny import mlp
 
 
 def test_everything_of_a_tensor_counts() -> None:
     x = torch.arange(6.0).view(2, 3)
     others = [("y", x), ("x", x.view(3, 2)), ("x", x.int()), ("x", -x)]
-    prints = {digest([("x", x)]), digest([("x", x)], "text"), *(digest([other]) for other in others)}
-    assert len(prints) == 6
+    digests = {digest([("x", x)]), digest([("x", x)], "text"), *(digest([other]) for other in others)}
+    assert len(digests) == 6
     assert digest([("x", x.t().contiguous().t())]) == digest([("x", x)])
 
 
