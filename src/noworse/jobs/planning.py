@@ -7,8 +7,10 @@ from typing import Any
 import torch
 
 from noworse.jobs.draft import Draft
+from noworse.propose.ranks.candidates import Analysis, as_matrix
 from noworse.propose.ranks.joint import Plans, climb
 from noworse.propose.ranks.student import Plan
+from noworse.run.resume import alike
 
 
 def allocated(dense: Draft, budget: float, note: str) -> Draft:
@@ -33,9 +35,19 @@ def allocated(dense: Draft, budget: float, note: str) -> Draft:
         limit = dense.code_bits(budget) * weights / dense.grids.count
         return terms.world.agree(climb(survey.analyses, limit, tuned))
 
-    chosen = {name: (way, rank) for name, (way, rank) in terms.work.note(note, choose).items()}
+    def fits(found: Any) -> bool:
+        return isinstance(found, dict) and all(_possible(survey.analyses.get(n), choice) for n, choice in found.items())
+
+    chosen = {name: (way, rank) for name, (way, rank) in terms.work.note(note, choose, fits).items()}
     if not chosen:
         return dense
     draft = Draft(dense.subject, terms, Plan(survey.analyses, chosen), survey)
     draft.settings |= dense.settings
     return draft
+
+
+def _possible(analysis: Analysis | None, choice: Any) -> bool:
+    """Whether a way and a rank that a checkpoint names are open to a layer."""
+    if analysis is None or not alike(choice, ["", 0]) or choice[0] not in analysis.ways:
+        return False
+    return bool(1 <= choice[1] <= min(as_matrix(analysis.weight, choice[0]).shape))

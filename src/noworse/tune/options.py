@@ -153,7 +153,7 @@ class Options:
         """Return the options of what ``to_json`` gave; BadInput for an unknown name or a value of the wrong type."""
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"options are not JSON: {error}") from error
         if not isinstance(values, dict):
             raise BadInput(f"options must be a JSON object, found {type(values).__name__}")
