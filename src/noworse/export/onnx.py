@@ -37,7 +37,7 @@ def _traced(values: Range) -> Quantizer:
 def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
     """Write a quantised module to an ONNX file and return its bytes; ``example`` (B, ...) is a batch of its input.
 
-    The batch size stays free. Weights of more than 8 bits stay float32. BadInput for inputs that are not rounded to
+    The batch size stays free. Weights of more than 8 bits and those of recurrent layers stay float32. BadInput for inputs that are not rounded to
     nearest with 8 bits.
     """
     try:
@@ -51,7 +51,8 @@ def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
             raise BadInput(f"inputs of layer {name!r} have {has}: expected 8 bits, rounded to nearest")
     model = version_converter.convert_version(onnx.load_from_string(_trace(found, example)), OPSET)
     for proposal in found.proposals:
-        if proposal.rounded is not None and proposal.rounded.bits <= 8:
+        fused = not proposal.name.endswith(".weight")  # recurrent layers, which the exporter lays out anew
+        if proposal.rounded is not None and proposal.rounded.bits <= 8 and not fused:
             _replace(model.graph, proposal.name, proposal.rounded)
     onnx.checker.check_model(model)
     return Path(path).write_bytes(model.SerializeToString())
