@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noworse.errors import BadInput
-from noworse.format.atomic import atomic_file
+from noworse.format.source import atomic_file
 from noworse.jobs.quantize import Quantization
 from noworse.model.quantized import Quantizer, Range, activation_ranges, attach
 from noworse.propose.bits.rounding import Rounded

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from noworse.allocate.predict import Predictor
-from noworse.allocate.search import Bisection, look, within
+from noworse.allocate.search import Bisection, Predictor, look, within
 from noworse.errors import BadInput, CorruptFile, MismatchedModule
 from noworse.format import File, write
-from noworse.format.atomic import destination
+from noworse.format.source import destination
 from noworse.io import Lossless, load_file
 from noworse.jobs.job import STANDARD, Job, run_of
 from noworse.jobs.progress import show_progress
@@ -29,13 +28,12 @@ from noworse.judge.verdict import Verdict
 from noworse.model.attention import Attention, openable
 from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, dense, factorised, replace, replaceable
 from noworse.model.load import load_model
-from noworse.model.patterns import matching
-from noworse.model.tensors import twin
+from noworse.model.tensors import matching, twin
 from noworse.propose.ranks import choose
 from noworse.propose.ranks.factoring import Chosen, Factoring
 from noworse.propose.ranks.sites import Filter, open_attention
 from noworse.run.named import DEFAULT
-from noworse.survey.flops import count_flops
+from noworse.survey.capture import count_flops
 from noworse.survey.subject import AT_A_TIME, Subject
 from noworse.task import data
 from noworse.task.data import Batch

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from noworse.allocate.knapsack import allocate
-from noworse.allocate.predict import Predictor
-from noworse.allocate.search import Bisection, look, within
+from noworse.allocate.search import Bisection, Predictor, look, within
 from noworse.errors import BadInput
 from noworse.format import File, write
-from noworse.format.atomic import destination
+from noworse.format.source import destination
 from noworse.io import Lossless
 from noworse.jobs.job import STANDARD, Job, run_of
 from noworse.jobs.progress import show_progress
