@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noworse.errors import BadInput
+from noworse.format.source import atomic_file
 from noworse.jobs.quantize import Quantization
 from noworse.model.quantized import Quantizer, Range, activation_ranges, attach
 from noworse.propose.bits.rounding import Rounded
@@ -37,8 +38,8 @@ def _traced(values: Range) -> Quantizer:
 def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
     """Write a quantised module to an ONNX file and return its bytes; ``example`` (B, ...) is a batch of its input.
 
-    The batch size stays free. Weights of more than 8 bits and those of recurrent layers stay float32. BadInput for inputs that are not rounded to
-    nearest with 8 bits.
+    The batch size stays free. Weights of more than 8 bits and those of recurrent layers stay float32. BadInput for
+    inputs that are not rounded to nearest with 8 bits.
     """
     try:
         import onnx
@@ -55,7 +56,8 @@ def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
         if proposal.rounded is not None and proposal.rounded.bits <= 8 and not fused:
             _replace(model.graph, proposal.name, proposal.rounded)
     onnx.checker.check_model(model)
-    return Path(path).write_bytes(model.SerializeToString())
+    with atomic_file(path) as out:
+        return out.write(model.SerializeToString())
 
 
 def _trace(found: Quantization, example: Tensor) -> bytes:
