@@ -63,3 +63,10 @@ def test_parts_that_are_none(kind: str) -> None:
 def test_parts_of_another_width() -> None:
     with pytest.raises(BadInput, match=r"'kl:3\+mse:4' are 7 wide: expected 5"):
         distiller_of("kl:3+mse:4", torch.randn(4, 5))
+
+
+@pytest.mark.parametrize("kind", ["kl", "kl:1+mse:3"])
+def test_one_class_alone_has_no_divergence(kind: str) -> None:
+    outputs = torch.randn(5, 1 if kind == "kl" else 4)
+    with pytest.raises(BadInput, match=r'compares one class alone: expected distill="mse"'):
+        distiller_of(kind, outputs)

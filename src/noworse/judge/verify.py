@@ -55,7 +55,7 @@ def verify(
     task = task or Task(model=model, loss=loss, calib=(), verify=(), **extras)
     # read twice for a metric: an iterator would be empty the second time
     batches = list(data) if task.metric is not None and isinstance(data, Iterator) else data
-    candidate, original = load_model(twin(model), path), Original(task, batches, limit=0)
+    candidate, original = load_model(twin(task.model), path), Original(task, batches, limit=0)
     return verify_module(candidate, original, tolerance=tolerance, confidence=confidence, look=look, looks=looks)
 
 

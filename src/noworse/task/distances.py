@@ -43,6 +43,9 @@ def parts(kind: str) -> list[tuple[str, int]]:
 def distiller_of(kind: str, original: Tensor, temperature: float = 1.0) -> Distiller:
     """Return the distance of a kind, or of parts, scaled by the variances of the original's outputs (N, ..., K)."""
     found = parts(kind)
+    if ("kl", 1) in (found or [(kind, original.shape[-1])]):
+        what = f"distill={kind!r} of outputs {tuple(original.shape)} compares one class alone"
+        raise BadInput(f'{what}: expected distill="mse", or logits of two classes or more')
     if not found:
         return Distiller(kind, _variance(original), temperature)
     widths = [width for _, width in found]
