@@ -85,7 +85,7 @@ class Lesson:
         return batch, seen._replace(outputs=usable(seen.outputs, data.batch_size(batch)))
 
     def require(self, student: nn.Module) -> None:
-        """BadInput where the student cannot be tuned: by the labels it needs, or in this precision on this device."""
+        """Raise BadInput where the student cannot be tuned: for want of labels, or in this precision on this device."""
         probe = self.subject.probe
         self.objective.check(student, probe)
         self.precision.require(lambda: self.objective(student, *self.teach(probe, None)).mean().backward())  # type: ignore[no-untyped-call]
@@ -98,7 +98,7 @@ class Lesson:
 
     @torch.no_grad()
     def loss(self, student: nn.Module) -> float:
-        """Return what is to be low in the end, on samples of calib as they are.
+        """Return the mean loss that the finished file is to have little of, on samples of calib as they are.
 
         That is what tuning lowers, but for labels: where they count, theirs is the loss that the file is judged by.
         """

@@ -64,7 +64,7 @@ def _memory(tensor: Tensor) -> tuple[object, ...]:
 
 
 def _refuse_overlap(name: str, tensor: Tensor, owners: dict[int, list[tuple[str, Tensor]]]) -> None:
-    """BadInput where a parameter shares elements with another one that sees them differently (a transposed tie)."""
+    """Raise BadInput where a parameter shares elements with another one that sees them otherwise (a transposed tie)."""
     if tensor.layout != torch.strided or tensor.device.type == "meta":
         return
     others = owners.setdefault(tensor.untyped_storage().data_ptr(), [])

@@ -144,7 +144,7 @@ def split(batches: Sequence[Batch], share: float, seed: int) -> tuple[list[Batch
 
 
 def _check(batch: Any, where: str) -> None:
-    """BadInput unless ``batch`` is one: tensors only, at least one sample, the same number of samples in each."""
+    """Raise BadInput unless ``batch`` is one: tensors only, at least one sample, the same number of samples in each."""
     if not isinstance(batch, (Tensor, tuple, list, Mapping)):
         raise BadInput(f"{where} is {type(batch).__name__}: expected a tensor, a tuple of tensors or a dict of tensors")
     columns = _columns(batch)

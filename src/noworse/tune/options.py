@@ -150,7 +150,7 @@ class Options:
 
     @classmethod
     def from_json(cls, text: str) -> Options:
-        """Return the options of what ``to_json`` gave; BadInput for an unknown name or a value of the wrong type."""
+        """Return the options that ``to_json`` wrote; BadInput for an unknown name or a value of the wrong type."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
