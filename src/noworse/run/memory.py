@@ -7,7 +7,7 @@ import sys
 
 
 def trim() -> None:
-    """Give freed memory back to the system: glibc keeps blocks below a growing threshold; elsewhere this does nothing."""
+    """Give freed memory back to the system: glibc keeps blocks below a growing threshold (elsewhere: nothing)."""
     if sys.platform == "linux":
         give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have no such function
         if give_back is not None:
