@@ -21,6 +21,7 @@ from noworse.run import digest
 from noworse.run.processes import ALONE, World
 from noworse.run.resume import Work
 from noworse.task import data
+from noworse.task.distances import are_logits
 from noworse.task.task import Task
 from noworse.tune.options import Options
 from noworse.tune.tuner import Progress, ProgressLine
@@ -82,7 +83,7 @@ class Job:
         """Return a record as long as that of any verdict on these samples, to measure files before there is one."""
         unknown = ["compressed_loss", "mean_difference", "upper_bound", "lower_bound"]
         unknown += ["metric_original", "metric_compressed"] if self.task.metric is not None else []
-        unknown += ["changed", "mean_kl"] if self.task.distill == "kl" else []
+        unknown += ["changed", "mean_kl"] if are_logits(self.task.distill) else []
         digits = {name: (-1) ** k * (1.23457 + 0.10351 * k) * 1e-5 for k, name in enumerate(unknown)}
         known = {"original_loss": self.original_loss, "tolerance": self.limit, "confidence": self.confidence}
         return Verdict("inconclusive", self.samples, look=looks, looks=looks, **known, **digits).record()

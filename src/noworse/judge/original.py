@@ -16,6 +16,7 @@ from noworse.errors import BadInput
 from noworse.survey.capture import capture
 from noworse.task import data
 from noworse.task.data import Batch
+from noworse.task.distances import are_logits
 from noworse.task.task import Forward, Loss, Task
 
 LossesAndLogits: TypeAlias = tuple[Tensor, Tensor | None]  # losses (B,), and logits (B, ..., K) or None
@@ -91,7 +92,7 @@ class Original:
         weights = sum(p.numel() * p.element_size() for p in task.model.parameters())
         self._left = max(KEPT, weights // 4) if limit is None else limit
         self._known: dict[int, LossesAndLogits] = {}
-        self.observer = Observer(task.model, task.loss, task.forward, task.distill == "kl", "the original model")
+        self.observer = Observer(task.model, task.loss, task.forward, are_logits(task.distill), "the original model")
 
     def __call__(self, index: int, batch: Batch) -> LossesAndLogits:
         """Return losses (B,) and logits on batch number ``index``, as ``Observer`` does."""

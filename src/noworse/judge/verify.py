@@ -23,6 +23,7 @@ from noworse.model.load import load_model
 from noworse.model.tensors import twin
 from noworse.task import data as batches_of
 from noworse.task.data import Batch
+from noworse.task.distances import are_logits
 from noworse.task.task import Extras, Loss, Task
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def verify_task(
 def verify_module(candidate: nn.Module, original: Original, *, tolerance: float | str = "1%", **asked: Any) -> Verdict:
     """Judge a module in memory against an ``original`` on its batches; ``asked``: confidence, look, looks."""
     task, batches = original.task, original.batches
-    observer = Observer(candidate, task.loss, task.forward, task.distill == "kl", "the compressed model")
+    observer = Observer(candidate, task.loss, task.forward, are_logits(task.distill), "the compressed model")
     with evaluating(task.model):
         found = paired(original, observer, batches_of.checked(batches, "verify"))
     batches_of.require(len(found.original), "verify", MINIMUM_SAMPLES)

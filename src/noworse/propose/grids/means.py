@@ -87,7 +87,7 @@ def _correct(module: nn.Module, wanted: Means, run: Callable[[], T], move: Calla
 
 
 def with_means(module: nn.Module, names: Collection[str], wanted: Means, run: Callable[[], Tensor]) -> Tensor:
-    """Return the result of ``run()`` with outputs of these layers, if biased and run once, moved to ``wanted`` means."""
+    """Return the result of ``run()`` with outputs of these layers, biased and run once, moved to ``wanted`` means."""
     chosen = {name: means for name, means in wanted.items() if name in names}
     return _correct(module, chosen, run, lambda call, missing: missing)
 
