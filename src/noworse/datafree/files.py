@@ -19,6 +19,7 @@ from noworse.datafree.slope import GridChoice, Grids, RateDistortion, steps_for_
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
 from noworse.format import METADATA, Lazy, packed_size, write
+from noworse.format.source import destination
 from noworse.representation import Grid, Representation, Tied
 from noworse.task.target import Sized, parse_target
 
@@ -65,11 +66,12 @@ def compress_file(
     "4 bits" per element). ``max_error``: no element of any tensor is off by more, as a number (0.01) or relative to the
     largest magnitude of its tensor ("1%"). The latter two need no data, and nothing is known of the loss they cause.
 
-    Raises BadInput for what cannot be read or asked for, TargetMissed for a size that cannot be reached.
+    Raises BadInput for what cannot be read, written or asked for, TargetMissed for a size that cannot be reached.
     """
     if [lossless, target is not None, max_error is not None].count(True) != 1:
         raise BadInput("a model file is compressed with exactly one of lossless, target and max_error")
     checkpoint = open_checkpoint(source)
+    destination(out, *checkpoint.paths)
     settings: dict[str, Any] = {"mode": "lossless" if lossless else "data-free, no loss verified"}
     if checkpoint.metadata:
         settings[METADATA] = dict(checkpoint.metadata)

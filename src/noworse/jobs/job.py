@@ -17,9 +17,8 @@ from noworse.jobs.report import Judged
 from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, parse_tolerance
 from noworse.judge.verify import verify_module
-from noworse.run import digest
 from noworse.run.processes import ALONE, World
-from noworse.run.resume import Work
+from noworse.run.resume import Work, batches_digest, module_digest
 from noworse.task import data
 from noworse.task.distances import are_logits
 from noworse.task.task import Task
@@ -72,11 +71,11 @@ class Job:
         if folder is None and self.world.size == 1:
             return
         task = self.task
-        given = {"the model": digest.of_module(task.model), "calib": digest.of_batches(self.calib)}
+        given = {"the model": module_digest(task.model), "calib": batches_digest(self.calib)}
         given |= {name: str(value) for name, value in asked.items()} | {"tolerance": str(self.tolerance)}
         given |= {"distill": str(task.distill), "keep": str(list(task.keep))}
         self.world.require_same(given)
-        own = {"verify": digest.of_batches(self.verify), "the number of processes": self.world.size}
+        own = {"verify": batches_digest(self.verify), "the number of processes": self.world.size}
         self.work = Work(folder, {**given, **own}, self.world)
 
     def expected(self, looks: int) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from noworse.run.processes import World
 from noworse.survey.subject import Outputs, Subject, usable
 from noworse.task import data
 from noworse.task.data import Batch
-from noworse.tune.features import choose_features, variances
-from noworse.tune.objective import Features, Objective, Response, Weights
+from noworse.tune.objective import Features, Objective, Response, Weights, choose_features, variances
 from noworse.tune.options import Options
 from noworse.tune.sampling import Sampler
 

@@ -25,8 +25,8 @@ from noworse.propose.bits.sites import survey_inputs
 from noworse.propose.bits.strategy import PRESETS, BitStrategy, Clip, clip_range
 from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
 from noworse.run.named import DEFAULT, named
+from noworse.survey.capture import count_flops
 from noworse.survey.fisher import sums_of_squares
-from noworse.survey.flops import count_flops
 from noworse.survey.subject import Subject
 from noworse.task import data
 from noworse.task.data import Batch
