@@ -41,7 +41,7 @@ def dtype_name(tensor: Any) -> str:
 
 
 def key(name: str, tensor: Any) -> tuple[Any, ...]:
-    """Return what tensors agree in that are the same memory seen the same way; BadInput where one cannot be stored."""
+    """Return a key that tensors share which are the same memory, seen alike; BadInput where one cannot be stored."""
     if isinstance(tensor, np.ndarray):
         if tensor.dtype.name not in DTYPES:
             raise BadInput(f"tensor {name!r} has dtype {tensor.dtype.name}, expected one of {', '.join(DTYPES)}")

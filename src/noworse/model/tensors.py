@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 import torch
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from noworse.errors import BadInput
-from noworse.model.patterns import matching
+
+SUGGESTIONS = 3  # of names, where a pattern matches none
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def _memory(tensor: Tensor) -> tuple[object, ...]:
 
 
 def _refuse_overlap(name: str, tensor: Tensor, owners: dict[int, list[tuple[str, Tensor]]]) -> None:
-    """BadInput where a parameter shares elements with another one that sees them differently (a transposed tie)."""
+    """Raise BadInput where a parameter shares elements with another one that sees them otherwise (a transposed tie)."""
     if tensor.layout != torch.strided or tensor.device.type == "meta":
         return
     others = owners.setdefault(tensor.untyped_storage().data_ptr(), [])
@@ -142,3 +145,18 @@ def dense_gradients(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
             layer.sparse = False
+
+
+def matching(patterns: Iterable[str], names: Sequence[str], what: str) -> list[str]:
+    """Return those of ``names``, in their order, that match any pattern (``*`` matches dots too).
+
+    BadInput for a pattern without a match; ``what`` says what chose ("keep") and of what ("tensor").
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matches = [name for name in names if fnmatchcase(name, pattern)]
+        if not matches:
+            close = difflib.get_close_matches(pattern, names, SUGGESTIONS, 0.4) or list(names[:SUGGESTIONS])
+            raise BadInput(f"{what} matches {pattern!r}: expected a name such as {', '.join(close)}")
+        chosen.update(matches)
+    return [name for name in names if name in chosen]
