@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Row, Run, Suite, main
 from noworse.judge.compare import contrast
-from noworse.sensitivity.errors import weight_rounding
 from noworse.sensitivity.measure import DEFAULT, Runs, measure
-from noworse.sensitivity.shifted import Shift
+from noworse.sensitivity.shifted import Shift, weight_rounding
 from zoo import fashion_mnist
 from zoo.classify import loss
 

@@ -8,8 +8,7 @@ import pytest
 
 from noworse.cli.tasks import read_options, run
 from noworse.errors import BadInput
-from noworse.tune.options import Options
-from noworse.tune.presets import PRESETS
+from noworse.tune.options import PRESETS, Options
 
 
 def options(**given: Any) -> Any:

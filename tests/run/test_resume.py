@@ -22,10 +22,36 @@ from torch import Tensor, nn
 from noworse import BadInput, CorruptFile, Options, TargetMissed
 from noworse.jobs.compress import compress_task
 from noworse.run import resume as work
-from noworse.run.resume import NAME, Checkpoint, Work, write_checkpoint
+from noworse.run.resume import NAME, Checkpoint, Work, batches_digest, content, digest, module_digest, write_checkpoint
 from noworse.task.task import Task
 from noworse.tune.tuner import ProgressLine
 from tests.tiny import loss, mlp, task
+
+
+def test_everything_of_a_tensor_counts() -> None:
+    x = torch.arange(6.0).view(2, 3)
+    others = [("y", x), ("x", x.view(3, 2)), ("x", x.int()), ("x", -x)]
+    digests = {digest([("x", x)]), digest([("x", x)], "text"), *(digest([other]) for other in others)}
+    assert len(digests) == 6
+    assert digest([("x", x.t().contiguous().t())]) == digest([("x", x)])
+
+
+def test_contents_are_the_elements_in_their_order() -> None:
+    x = torch.arange(6, dtype=torch.int16).view(2, 3)
+    assert bytes(content(x.t())) == x.t().contiguous().numpy().tobytes()
+    assert len(content(torch.zeros(0, 4))) == 0
+    assert len(content(torch.zeros(3, dtype=torch.bfloat16))) == 6
+
+
+def test_of_models_and_of_batches() -> None:
+    assert module_digest(mlp()) == module_digest(mlp())
+    changed = mlp()
+    with torch.no_grad():
+        changed[0].bias[0] += 1e-6  # type: ignore[index, operator]
+    assert module_digest(changed) != module_digest(mlp())
+    first, second = torch.zeros(2), torch.ones(2)
+    assert batches_digest([first, second]) == batches_digest([first.clone(), second]) != batches_digest([second, first])
+
 
 dumps = json.dumps
 OPTIONS = Options(iterations=30, batch=32, coder="fast")

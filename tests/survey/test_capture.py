@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.survey.capture import NEVER, Call, capture, columns, feeding, gradients, rows, watching
+from noworse.survey.capture import NEVER, Call, capture, columns, count_flops, feeding, gradients, rows, watching
 from noworse.survey.kronecker import measure_curvature
 from noworse.survey.moments import input_moments
 
@@ -204,3 +204,14 @@ def test_layers_of_padded_transformers_are_seen_without_padding() -> None:
         run()
     assert counts == {"linear1": 15}
     assert seen.missed == {"out": NEVER}
+
+
+def test_operations_are_two_for_each_product_of_a_weight_and_an_input() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 25, 4))
+    convolution, linear = 2 * 25 * 8 * 27, 2 * 4 * 200  # places x outputs x inputs of each
+    assert count_flops(net, lambda m: m(torch.randn(6, 3, 5, 5)), 6) == convolution + linear
+
+
+def test_a_layer_counts_in_each_of_its_calls() -> None:
+    layer = nn.Linear(5, 5)
+    assert count_flops(layer, lambda m: m(m(torch.randn(2, 5))), 2) == 2 * 2 * 25

@@ -7,7 +7,7 @@ import json
 
 from noworse.checkpoint import write_safetensors
 from noworse.format import File
-from noworse.format.atomic import atomic_file
+from noworse.format.source import atomic_file
 
 HELP = "decode a .nwt file into a .safetensors file"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noworse.errors import BadInput, TargetMissed
-from noworse.format.atomic import destination
+from noworse.format.source import destination
 
 if TYPE_CHECKING:
     from noworse.tune.options import Options
@@ -61,8 +61,7 @@ def run(verb: Callable[..., Any], arguments: argparse.Namespace, options: Option
 
 def read_options(arguments: argparse.Namespace, preset: str | None = None) -> Options:
     """Return the options of ``preset`` or ``--options``, then ``--set``, then ``--seed`` and so on; else BadInput."""
-    from noworse.tune.options import Options
-    from noworse.tune.presets import choose
+    from noworse.tune.options import Options, choose
 
     given = None
     if arguments.options is not None:

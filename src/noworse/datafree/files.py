@@ -19,7 +19,7 @@ from noworse.datafree.slope import GridChoice, Grids, RateDistortion, steps_for_
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
 from noworse.format import METADATA, Lazy, packed_size, write
-from noworse.format.atomic import destination
+from noworse.format.source import destination
 from noworse.representation import Grid, Representation, Tied
 from noworse.task.target import Sized, parse_target
 

@@ -17,15 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from noworse.allocate.predict import Predictor
-from noworse.allocate.search import PowerLaw, look, within
+from noworse.allocate.search import PowerLaw, Predictor, look, within
 from noworse.errors import BadInput, TargetMissed
 from noworse.format import restamp
-from noworse.jobs.draft import Draft, Terms
+from noworse.jobs.draft import AIM, Draft, Terms, allocated, land
 from noworse.jobs.job import Job, gradients, seeded
-from noworse.jobs.landing import AIM, land
 from noworse.jobs.output import Output
-from noworse.jobs.planning import allocated
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Report
 from noworse.judge.verdict import Verdict
@@ -37,8 +34,7 @@ from noworse.survey.subject import Subject
 from noworse.task.data import Batch
 from noworse.task.target import parse_target
 from noworse.task.task import Task
-from noworse.tune.options import Options
-from noworse.tune.presets import choose
+from noworse.tune.options import Options, choose
 from noworse.tune.tuner import Progress
 
 if TYPE_CHECKING:
@@ -73,7 +69,7 @@ def compress(
     held-out ones that judge. ``target`` is a ratio, "400KB" or "1.6 bits" per weight; ``tolerance`` the mean loss
     difference to stay under, in the loss's unit or "1%" of the original's mean loss (the default), and what decides
     the size where there is no target; with None a file of the target size is written whatever the verdict.
-    ``preset`` names settings (tune/presets.py) where ``options`` are not given; ``seed`` replaces theirs. ``work`` is a
+    ``preset`` names settings (tune/options.py) where ``options`` are not given; ``seed`` replaces theirs. ``work`` is a
     folder for checkpoints: the same call goes on there after it was interrupted, to the same file. ``extras`` are
     further fields of ``Task``: metric, forward, distill, augment, keep, name.
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from noworse.format import write
-from noworse.format.atomic import AnyPath, create_beside, destination
+from noworse.format.source import AnyPath, create_beside, destination
 from noworse.representation import Representation
 from noworse.run.processes import World
 

@@ -7,22 +7,47 @@ the rest as JSON in its metadata and a digest over everything.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noworse.errors import BadInput, CorruptFile
-from noworse.format.atomic import atomic_file
-from noworse.format.source import open_regular
-from noworse.run.digest import content, digest
+from noworse.format.source import atomic_file, open_regular
 from noworse.run.processes import ALONE, World
+from noworse.task.data import Batch, leaves
+
+
+def content(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor's elements, without a copy where they lie in memory as they are."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def digest(tensors: Iterable[tuple[str, Tensor]], text: str = "") -> str:
+    """Return one digest of a text and of tensors: their names, shapes, dtypes and elements, in their order."""
+    state = hashlib.blake2b(text.encode(), digest_size=16)
+    for name, tensor in tensors:
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        state.update(content(tensor))
+    return state.hexdigest()
+
+
+def module_digest(module: nn.Module) -> str:
+    """Return the digest of every entry of a module's state that is a tensor."""
+    return digest((name, value) for name, value in module.state_dict().items() if isinstance(value, Tensor))
+
+
+def batches_digest(batches: Iterable[Batch]) -> str:
+    """Return the digest of the tensors of all batches, in their order."""
+    return digest((str(index), tensor) for index, batch in enumerate(batches) for tensor in leaves(batch))
+
 
 NAME = "run.safetensors"
 FORM: dict[str, Any] = {"given": {}, "notes": {}, "position": {}}
@@ -67,7 +92,7 @@ def alike(found: Any, form: Any) -> bool:
 
 
 class Checkpoint:
-    """A checkpoint that was found: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
+    """A checkpoint on disk: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
 
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
@@ -147,7 +172,7 @@ class Work:
         return self.notes[name]
 
     def read_into(self, tensors: Mapping[str, Tensor]) -> None:
-        """Fill tensors of every rank from the checkpoint that was found, which is then behind this run."""
+        """Fill tensors of every rank from the checkpoint on disk, which is then behind this run."""
         for name, tensor in tensors.items():
             if self._found is not None:
                 self._found.read_into(name, tensor)

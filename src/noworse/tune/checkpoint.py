@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from noworse.rate.control import RateController
 from noworse.run.resume import alike, damaged
+from noworse.tune.control import RateController
 
 if TYPE_CHECKING:
     from noworse.tune.tuner import Tuner

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from noworse.errors import BadInput
 from noworse.propose.grids.grid import GridSet
 from noworse.propose.grids.transform import Transform
-from noworse.rate.control import RateController, budget_at
-from noworse.rate.kernels import Kernel
-from noworse.rate.soft import Rate
+from noworse.rate.soft import Kernel, Rate
 from noworse.run.precision import LossScaler
 from noworse.run.processes import ALONE, World
 from noworse.run.resume import NOWHERE, Work
@@ -25,8 +23,8 @@ from noworse.task import data
 from noworse.task.data import Batch
 from noworse.tune.adam import Adam
 from noworse.tune.attach import attach, may_share
-from noworse.tune.bit_limits import BitLimits
 from noworse.tune.checkpoint import checkpoint, resume
+from noworse.tune.control import BitLimits, RateController, budget_at
 from noworse.tune.objective import Objective, Response
 from noworse.tune.options import Options
 from noworse.tune.sampling import Sampler
@@ -57,7 +55,7 @@ Progress = Callable[[ProgressLine], None]
 
 @dataclass(frozen=True)
 class Hooks:
-    """What tuning needs from outside.
+    """Functions that tuning calls, and the processes and checkpoints that it belongs to.
 
     ``teach(batch, outputs)`` gives this rank's share of the batch to train on (augmented, where asked for) and what the
     original makes of it, of which ``outputs`` may be known.

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from noworse.papers.l2.kernels import RangeKernel
 from noworse.papers.l2.rate import Official
-from noworse.rate.kernels import Cosine
-from noworse.rate.soft import SoftEntropy, relaxed_counts
+from noworse.rate.soft import Cosine, SoftEntropy, relaxed_counts
 from tests.rate import test_counter as brute
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from noworse.errors import BadInput
-from noworse.papers.llc import aciq
+from noworse.papers.llc.bits import aciq_range
 from noworse.propose.bits import strategy
 from noworse.propose.bits.sites import Values
 from noworse.propose.bits.strategy import Clip, covering, least_squares
@@ -31,7 +31,7 @@ def test_mse_errs_least_and_max_covers_all() -> None:
         return float(((x / step).round().clamp(-zero, 15 - zero) * step - x).square().mean())
 
     narrow = clip_range(x, 4, least_squares)
-    assert error(*narrow) <= min(error(*clip_range(x, 4, way)) for way in (covering, aciq.aciq_range))
+    assert error(*narrow) <= min(error(*clip_range(x, 4, way)) for way in (covering, aciq_range))
 
 
 def test_constant_and_unbounded_values() -> None:

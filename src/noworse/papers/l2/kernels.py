@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from noworse.errors import BadInput
-from noworse.rate.kernels import Kernel
+from noworse.rate.soft import Kernel
 from noworse.tune import seams
 
 RESOLUTIONS = (16, 4096)

@@ -6,7 +6,7 @@ A model is compressed by errors ε of what its layers are fed and δ of their we
     Eq. 3, 4        first and second order for given errors            sensitivity/measure.py: ESTIMATORS
     Eq. 5, 6        how far both reach (Table 1, Figure 1)             sensitivity/neighborhood.py: neighborhood
     Eq. 7           which way inputs are rounded: gradient sums        bits.py: gradient_sums, Published.directions
-    Algorithm 1     scales by ACIQ                                     aciq.py: limits, reach
+    Algorithm 1     scales by ACIQ                                     bits.py: aciq_range, aciq_reach
                     slope costs P of bits                              bits.py: slope_cost
     Eq. 9           grouped knapsack                                   allocate/knapsack.py: knapsack, without pairs
     Eq. 10          first order of every rank at once                  propose/ranks/spectrum.py: Spectrum.first_order

@@ -25,8 +25,8 @@ from noworse.propose.bits.sites import survey_inputs
 from noworse.propose.bits.strategy import PRESETS, BitStrategy, Clip, clip_range
 from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
 from noworse.run.named import DEFAULT, named
+from noworse.survey.capture import count_flops
 from noworse.survey.fisher import sums_of_squares
-from noworse.survey.flops import count_flops
 from noworse.survey.subject import Subject
 from noworse.task import data
 from noworse.task.data import Batch
@@ -79,7 +79,7 @@ class Priced:
 
     @functools.cached_property
     def distance(self) -> Distance:
-        """The loss between the outputs of two models."""
+        """The task's distance between outputs, on the scale of the original's."""
         return self.subject.distance(self.forward(self.teacher, next(self.batches(AT_A_TIME))))
 
     def compared(self, batches: Iterable[Batch]) -> list[tuple[Batch, Tensor]]:
@@ -176,7 +176,7 @@ class Priced:
 
     @functools.cached_property
     def proposals(self) -> list[list[Proposal]]:
-        """What may be chosen for each site."""
+        """All proposals, a row for each site."""
         return self.method.propose(self)
 
     @functools.cached_property

@@ -23,7 +23,7 @@ from noworse.model.factorised import dense, shaped
 from noworse.propose.grids.compensated import nearest, signed_codes
 from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.student import RankChoice
-from noworse.rate.entropy import code_bits
+from noworse.rate.counter import code_bits
 
 STEPS = tuple(accumulate([0.1, *[2**0.5] * 9], mul))  # in root mean squares of what is rounded, half an octave apart
 ZONE = 0.6  # half of the zero bin in steps: near the best at these rates
