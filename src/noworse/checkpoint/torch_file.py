@@ -14,17 +14,17 @@ from noworse.checkpoint.base import Checkpoint, Header
 from noworse.checkpoint.storage import dtype_name, import_torch, key, storage
 from noworse.errors import BadInput
 
-WRAPPER = "state_dict"  # the key under which trainers put the tensors beside other things
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # keys of trainers, who put other things beside it
 
 
 class TorchFile(Checkpoint):
-    """A dict of tensors, or a dict whose entry "state_dict" is one; BadInput for anything else."""
+    """A dict of tensors, or a dict whose entry "state_dict", "model" or the like is one; BadInput for anything else."""
 
     def __init__(self, path: str | Path) -> None:
         self.paths = [Path(path)]
         state = _load(Path(path))
-        if isinstance(state, Mapping) and isinstance(state.get(WRAPPER), Mapping):
-            state = state[WRAPPER]
+        inside = [state[key] for key in WRAPPERS if isinstance(state, Mapping) and isinstance(state.get(key), Mapping)]
+        state = inside[0] if inside else state
         if not isinstance(state, Mapping):
             raise BadInput(f"{path} holds a {type(state).__name__}, expected a dict of tensors")
         for name, value in state.items():
