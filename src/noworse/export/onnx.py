@@ -39,8 +39,8 @@ def _traced(values: Range) -> Quantizer:
 def export_onnx(quantised: Quantization, example: Tensor, path: str | Path) -> int:
     """Write a quantised module to an ONNX file and return its bytes; ``example`` (B, ...) is a batch of its input.
 
-    The batch size stays free. Weights of more than 8 bits stay float32. BadInput for inputs that are not rounded to
-    nearest with 8 bits.
+    The batch size stays free. Weights of more than 8 bits and those of recurrent layers stay float32. BadInput for
+    inputs that are not rounded to nearest with 8 bits.
     """
     try:
         import onnx
@@ -51,7 +51,11 @@ def export_onnx(quantised: Quantization, example: Tensor, path: str | Path) -> i
         if values.bits != EIGHT or values.rounding != "nearest":
             has = f"{values.bits} bits, rounded {values.rounding}"
             raise BadInput(f"inputs of layer {name!r} have {has}: expected 8 bits, rounded to nearest")
-    weights = {p.name: p.rounded for p in quantised.proposals if p.rounded is not None and p.rounded.bits <= EIGHT}
+    weights = {  # but for those of recurrent layers, which the exporter lays out anew
+        p.name: p.rounded
+        for p in quantised.proposals
+        if p.rounded is not None and p.rounded.bits <= EIGHT and p.name.endswith(".weight")
+    }
     for fold in (True, False):  # a norm that was not folded here, the exporter folds into weights, which then have gone
         model = version_converter.convert_version(onnx.load_from_string(_trace(quantised, example, fold)), OPSET)
         placed = {name: rounded.decode() for name, rounded in weights.items() if _replace(model.graph, name, rounded)}
