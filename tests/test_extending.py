@@ -13,7 +13,7 @@ import pytest
 
 from noworse.format import index, parse
 from noworse.propose.bits import strategy as bits
-from noworse.propose.ranks import choose as ranks
+from noworse.propose.ranks import factoring as ranks
 from noworse.tune import seams
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
