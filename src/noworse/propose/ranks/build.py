@@ -6,7 +6,7 @@ Layers are replaced one after the other, each made for what the ones before feed
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noworse.model.attention import Attention, openable
+from noworse.model import attention, recurrent
+from noworse.model.attention import Attention
 from noworse.model.factorised import DENSE, Factorised, factorised, replace, replaceable
+from noworse.model.recurrent import Recurrent
 from noworse.model.tensors import twin
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import DAMPING
@@ -34,15 +36,17 @@ class Sites:
     alone: dict[str, str] = field(default_factory=dict)
 
 
-def open_attention(module: nn.Module, names: Iterable[str] | None = None) -> nn.Module:
-    """Give multi-head attention, in place, projections that can be replaced one by one, and return the module.
+def open_fused(module: nn.Module, names: Collection[str] | None = None) -> None:
+    """Give attention and recurrent layers, in place, linear layers that can be replaced one by one.
 
-    With ``names`` of layers only where it holds one of them.
+    With ``names`` of such linear layers only those that hold any of them are opened.
     """
     for name, layer in list(module.named_modules()):
-        if openable(layer) and (names is None or any(other.startswith(f"{name}.") for other in names)):
-            replace(module, layer, Attention(layer))
-    return module
+        if names is None or any(other.startswith(f"{name}.") for other in names):
+            if attention.openable(layer):
+                replace(module, layer, Attention(layer))
+            elif recurrent.openable(layer):
+                replace(module, layer, Recurrent(layer))
 
 
 def find_sites(module: nn.Module, only: Filter | None = None) -> Sites:
@@ -53,8 +57,10 @@ def find_sites(module: nn.Module, only: Filter | None = None) -> Sites:
     inside = {id(part) for layer in module.modules() for part in _private_parts(layer)}
     found = Sites({})
     for name, layer in module.named_modules():
-        if isinstance(layer, nn.MultiheadAttention) and not openable(layer):
+        if isinstance(layer, nn.MultiheadAttention) and not attention.openable(layer):
             found.alone[name] = "attention with biases of keys and values, zeros added, or a forward of its own"
+        if isinstance(layer, (nn.RNNBase, nn.RNNCellBase)) and not recurrent.openable(layer):
+            found.alone[name] = "recurrent, with a forward of its own or weights that are no parameters"
         if not isinstance(layer, DENSE) or id(layer) in inside or (only is not None and not only(name, layer)):
             continue
         reason = replaceable(layer) or _reason(layer, uses)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from noworse.allocate.search import Bisection
 from noworse.errors import BadInput
-from noworse.propose.ranks.build import Filter, Sites, build, find_sites, open_attention
+from noworse.propose.ranks.build import Filter, Sites, build, find_sites, open_fused
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import FISHER, KRONECKER, PLAIN, SCALED, WHITENED
 from noworse.run.named import DEFAULT, named
@@ -89,7 +89,7 @@ class Offers(NamedTuple):
 
 
 class Factoring:
-    """A subject's teacher, with attention opened, and the layers of it that ``only`` accepts and that can be factored.
+    """A subject's teacher, its fused layers opened, and those layers that ``only`` accepts and that can be factored.
 
     ``preset`` names the strategy. BadInput where no layer can be decomposed.
     """
@@ -97,7 +97,7 @@ class Factoring:
     def __init__(self, subject: Subject, only: Filter | None, preset: str) -> None:
         self.subject, self.preset, self.teacher = subject, preset, subject.teacher
         self.method: RankStrategy = named("preset", PRESETS, preset, RankStrategy)
-        open_attention(self.teacher)
+        open_fused(self.teacher)
         self.spreads = self.method.spreads
         self.generator = torch.Generator().manual_seed(subject.seed)
         self.sites: Sites = find_sites(self.teacher, only)
