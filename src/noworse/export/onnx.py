@@ -52,8 +52,8 @@ def export_onnx(quantised: Quantization, example: Tensor, path: str | Path) -> i
             raise BadInput(f"inputs of layer {name!r} have {has}: expected 8 bits, rounded to nearest")
     model = version_converter.convert_version(onnx.load_from_string(_trace(quantised, example)), OPSET)
     for proposal in quantised.proposals:
-        if proposal.rounded is not None and proposal.rounded.bits <= 8:
-            _replace(model.graph, proposal.name, proposal.rounded)
+        if isinstance(proposal.written, Rounded) and proposal.written.bits <= 8:
+            _replace(model.graph, proposal.name, proposal.written)
     onnx.checker.check_model(model)
     with atomic_file(path) as out:
         return out.write(model.SerializeToString())
