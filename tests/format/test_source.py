@@ -96,6 +96,13 @@ def test_processes_that_share_an_open_file_read_right(tmp_path):
         assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 4
 
 
+def test_what_has_no_offsets_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", "/dev/zero"):
+        with pytest.raises(BadInput, match="is a FIFO or a device, expected a file"):
+            File(path)
+
+
 KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path

@@ -63,6 +63,13 @@ def test_parts_of_another_width() -> None:
         distance_of("kl:3+mse:4", torch.randn(4, 5))
 
 
+@pytest.mark.parametrize("kind", ["kl", "kl:1+mse:3"])
+def test_one_class_alone_has_no_divergence(kind: str) -> None:
+    outputs = torch.randn(5, 1 if kind == "kl" else 4)
+    with pytest.raises(BadInput, match=r'compares one class alone: expected distill="mse"'):
+        distance_of(kind, outputs)
+
+
 class Hellinger(Distance):
     """Half the squared distance between square roots of probabilities: all that it says is what is squared."""
 

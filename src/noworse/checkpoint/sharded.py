@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from noworse.checkpoint.base import Checkpoint
 from noworse.checkpoint.safetensors_file import SafetensorsFile
 from noworse.errors import BadInput
+from noworse.format.source import open_regular
 
 INDEX = ".index.json"
 PICKLED = (".pt", ".pth", ".bin")
 ENDINGS = (".safetensors", *PICKLED, INDEX)
+STRANGE = {"\\", "\0", *map(chr, range(0xD800, 0xE000))}  # in names of files: halves of surrogate pairs are no text
 INDEX_BYTES = 100_000_000  # the limit that safetensors sets for a header
 
 
@@ -76,16 +78,16 @@ class Sharded(Checkpoint):
 
 def _weight_map(index: Path) -> dict[str, str]:
     """File by tensor. Files lie beside the index: an index from a stranger must not name others."""
-    with index.open("rb") as file:
+    with open_regular(index) as file:
         text = file.read(INDEX_BYTES + 1)
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{index} is no JSON: {error}") from error
     files = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()) or not files:
         raise BadInput(f'{index}: expected an object "weight_map" that names the file of every tensor')
     for file in set(files.values()):
-        if PurePosixPath(file).name != file or "\\" in file or file in ("", ".", ".."):
+        if PurePosixPath(file).name != file or not STRANGE.isdisjoint(file) or file in ("", ".", ".."):
             raise BadInput(f"{index} names the file {file!r}, expected one in its own folder")
     return files

@@ -49,6 +49,8 @@ def key(name: str, tensor: Any) -> tuple[Any, ...]:
     torch = import_torch()
     if not isinstance(tensor, torch.Tensor):
         raise BadInput(f"tensor {name!r} is a {type(tensor).__name__}, expected a tensor of torch or an array of numpy")
+    if torch.nn.parameter.is_lazy(tensor):
+        raise BadInput(f"tensor {name!r} of a lazy module has no shape yet: expected one that was called once")
     if tensor.layout != torch.strided or tensor.device.type == "meta" or dtype_name(tensor) not in DTYPES:
         found = f"{dtype_name(tensor)}, {tensor.layout}, on {tensor.device}"
         raise BadInput(f"tensor {name!r} is {found}; expected a dense tensor of {', '.join(DTYPES)}")

@@ -38,8 +38,8 @@ def _traced(values: Range) -> Quantizer:
 def export_onnx(quantised: Quantization, example: Tensor, path: str | Path) -> int:
     """Write a quantised module to an ONNX file and return its bytes; ``example`` (B, ...) is a batch of its input.
 
-    The batch size stays free. Weights of more than 8 bits stay float32. BadInput for inputs that are not rounded to
-    nearest with 8 bits.
+    The batch size stays free. Weights of more than 8 bits and those of recurrent layers stay float32. BadInput for
+    inputs that are not rounded to nearest with 8 bits.
     """
     try:
         import onnx
@@ -52,7 +52,8 @@ def export_onnx(quantised: Quantization, example: Tensor, path: str | Path) -> i
             raise BadInput(f"inputs of layer {name!r} have {has}: expected 8 bits, rounded to nearest")
     model = version_converter.convert_version(onnx.load_from_string(_trace(quantised, example)), OPSET)
     for proposal in quantised.proposals:
-        if isinstance(proposal.written, Rounded) and proposal.written.bits <= 8:
+        fused = not proposal.name.endswith(".weight")  # of recurrent layers, which the exporter lays out anew
+        if isinstance(proposal.written, Rounded) and proposal.written.bits <= 8 and not fused:
             _replace(model.graph, proposal.name, proposal.written)
     onnx.checker.check_model(model)
     with atomic_file(path) as out:

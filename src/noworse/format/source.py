@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from os.path import samestat
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -14,12 +15,27 @@ from typing import BinaryIO, TypeAlias
 from noworse.errors import BadInput, CorruptFile
 
 
+def open_regular(path: str | Path) -> FileIO:
+    """Return a file opened to read bytes; BadInput for a FIFO or a device, which have no offsets, OSError as ``open``.
+
+    Does not wait for somebody to write into a FIFO: an archive from strangers may hold one.
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise BadInput(f"{path} is a FIFO or a device, expected a file")
+    return file
+
+
 class Source:
-    """A file on disk or bytes in memory; threads, and processes after a fork, may read at once. OSError as ``open``."""
+    """A file on disk or bytes in memory; threads, and processes after a fork, may read at once.
+
+    BadInput and OSError as ``open_regular``.
+    """
 
     def __init__(self, source: str | Path | bytes) -> None:
         self._data = source if isinstance(source, bytes) else None
-        self._file = None if isinstance(source, bytes) else Path(source).open("rb", buffering=0)  # noqa: SIM115
+        self._file = None if isinstance(source, bytes) else open_regular(source)
         self.size = len(source) if isinstance(source, bytes) else os.fstat(self._fd()).st_size
 
     def read(self, start: int, count: int) -> bytes:

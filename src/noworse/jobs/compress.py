@@ -7,6 +7,7 @@ alone the smallest file is sought that passes the paired test, guided by a part 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,7 @@ from noworse.judge.verdict import Verdict
 from noworse.model.load import load_model
 from noworse.model.tensors import twin
 from noworse.run.processes import ALONE, together
+from noworse.run.resume import alike
 from noworse.survey.subject import Subject
 from noworse.task.data import Batch
 from noworse.task.target import parse_target
@@ -154,8 +156,11 @@ def _search(job: Job, dense: Draft) -> tuple[Draft, float]:
         line.at, line.floor, line.least = draft.tuner.bits(), 8.0 * draft.floor(), 8.0 * draft.least()
         return predictor.bound(draft.student)
 
+    def positive(bits: Any) -> bool:
+        return alike(bits, 0.0) and 0 < bits < math.inf
+
     def note(name: str, action: Callable[[], float]) -> float:
-        return float(job.work.note(name, lambda: world.agree(action())))
+        return float(job.work.note(name, lambda: world.agree(action()), positive))
 
     within(line, attempt, bound, job.limit, ROUNDS, note)
     return draft, line.at

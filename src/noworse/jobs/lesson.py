@@ -13,6 +13,7 @@ from noworse.run.precision import Precision
 from noworse.run.processes import World
 from noworse.survey.subject import Outputs, Subject, usable
 from noworse.task import data
+from noworse.task.calls import told
 from noworse.task.data import Batch
 from noworse.tune.objective import Features, Objective, Response, Weights, choose_features, variances
 from noworse.tune.options import Options
@@ -70,7 +71,9 @@ class Lesson:
         """Return this rank's share of a batch, varied if the task asks for that, and what the original makes of it."""
         whole, task = data.batch_size(batch), self.subject.task
         if task.augment is not None:  # the whole batch on every rank: a sample's variation is the same on any
-            batch = task.augment(data.copied(batch))
+            with told("augment fails", lambda: "augment(batch) to return a batch of as many samples"):
+                batch = task.augment(data.copied(batch))
+            data.check(batch, "what augment returned")
             if data.batch_size(batch) != whole:
                 raise BadInput(f"augment made {data.batch_size(batch)} samples of {whole}: expected as many")
         rows = self.world.rows(whole)

@@ -100,7 +100,7 @@ class Verdict:
         """Return the verdict that ``to_json`` wrote; BadInput for anything else."""
         try:
             record = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"a verdict is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise BadInput(f"a verdict must be a JSON object, found {type(record).__name__}")

@@ -167,6 +167,9 @@ def are_logits(kind: str) -> bool:
 def distance_of(kind: str, original: Tensor, temperature: float = 1.0) -> Distance:
     """Return the distance of a kind, or of parts, scaled by the variances of the original's outputs (N, ..., K)."""
     found = parts(kind)
+    if are_logits(kind) and original.shape[-1] == 1:
+        what = f"distill={kind!r} of outputs {tuple(original.shape)} compares one class alone"
+        raise BadInput(f'{what}: expected distill="mse", or logits of two classes or more')
     if not found:
         return DISTANCES[kind](_variance(original), temperature)
     widths = [width for _, width in found]

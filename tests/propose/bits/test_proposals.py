@@ -11,7 +11,7 @@ from noworse.propose.bits.sites import Site
 
 def test_simple_costs_are_weighed_squared_errors() -> None:
     torch.manual_seed(0)
-    site = Site("0", ("0",), nn.Parameter(torch.randn(4, 6)))
+    site = Site("0", "0.weight", ("0",), nn.Parameter(torch.randn(4, 6)))
     found = propose(site, (3, 8), None)
     assert [p.width for p in found] == [3, 8, FULL]
     assert [p.bits for p in found] == [72, 192, FULL * 24]
