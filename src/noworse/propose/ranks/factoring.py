@@ -14,7 +14,7 @@ from noworse.errors import BadInput
 from noworse.propose.ranks import choose
 from noworse.propose.ranks.build import build
 from noworse.propose.ranks.candidates import Analysis, Candidate
-from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_attention
+from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_fused
 from noworse.run.named import named
 from noworse.survey.kronecker import Curvature, measure_curvature
 from noworse.survey.subject import AT_A_TIME, Subject
@@ -32,7 +32,7 @@ class Offers(NamedTuple):
 
 
 class Factoring:
-    """A subject's teacher, with attention opened, and the layers of it that ``only`` accepts and that can be factored.
+    """A subject's teacher, its fused layers opened, and those layers that ``only`` accepts and that can be factored.
 
     ``preset`` names the strategy. BadInput where no layer can be decomposed.
     """
@@ -40,7 +40,7 @@ class Factoring:
     def __init__(self, subject: Subject, only: Filter | None, preset: str) -> None:
         self.subject, self.preset, self.teacher = subject, preset, subject.teacher
         self.method: choose.RankStrategy = named("preset", choose.PRESETS, preset, choose.RankStrategy)
-        open_attention(self.teacher)
+        open_fused(self.teacher)
         self.spreads = self.method.spreads
         self.generator = torch.Generator().manual_seed(subject.seed)
         self.sites: Sites = find_sites(self.teacher, only)

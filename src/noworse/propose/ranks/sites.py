@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from noworse.model.attention import Attention, openable
+from noworse.model import attention, recurrent
+from noworse.model.attention import Attention
 from noworse.model.factorised import DENSE, Factorised, replace, replaceable
+from noworse.model.recurrent import Recurrent
 from noworse.survey.kronecker import Decomposable
 
 Filter = Callable[[str, nn.Module], bool]
@@ -24,12 +26,17 @@ class Sites:
     alone: dict[str, str] = field(default_factory=dict)
 
 
-def open_attention(module: nn.Module) -> None:
-    """Give multi-head attention layers, in place, projections that can be replaced one by one."""
-    for layer in list(module.modules()):
-        if openable(layer):
-            assert isinstance(layer, nn.MultiheadAttention)
-            replace(module, layer, Attention(layer))
+def open_fused(module: nn.Module, names: Collection[str] | None = None) -> None:
+    """Give attention and recurrent layers, in place, linear layers that can be replaced one by one.
+
+    With ``names`` of such linear layers only those that hold any of them are opened.
+    """
+    for name, layer in list(module.named_modules()):
+        if names is None or any(other.startswith(f"{name}.") for other in names):
+            if attention.openable(layer):
+                replace(module, layer, Attention(layer))
+            elif recurrent.openable(layer):
+                replace(module, layer, Recurrent(layer))
 
 
 def find_sites(module: nn.Module, only: Filter | None = None) -> Sites:
@@ -40,8 +47,10 @@ def find_sites(module: nn.Module, only: Filter | None = None) -> Sites:
     inside = {id(part) for layer in module.modules() for part in _private_parts(layer)}
     found = Sites({})
     for name, layer in module.named_modules():
-        if isinstance(layer, nn.MultiheadAttention) and not openable(layer):
+        if isinstance(layer, nn.MultiheadAttention) and not attention.openable(layer):
             found.alone[name] = "attention with biases of keys and values, zeros added, or a forward of its own"
+        if isinstance(layer, (nn.RNNBase, nn.RNNCellBase)) and not recurrent.openable(layer):
+            found.alone[name] = "recurrent, with a forward of its own or weights that are no parameters"
         if not isinstance(layer, DENSE) or id(layer) in inside or (only is not None and not only(name, layer)):
             continue
         reason = replaceable(layer) or _reason(layer, uses)
