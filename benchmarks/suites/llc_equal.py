@@ -165,9 +165,9 @@ def _first_order(search: Priced, labelled: Priced) -> list[list[float]]:
     for row in search.proposals:
         costs.append([])
         for proposal in row:
-            gradient, rounded = gradients[proposal.name], proposal.rounded
-            unmoved = gradient is None or rounded is None
-            moved = 0.0 if unmoved else float((gradient * (rounded.decode() - weights[proposal.name].detach())).sum())
+            gradient = gradients[proposal.name]
+            unmoved = gradient is None or proposal.written is None
+            moved = 0.0 if unmoved else float((gradient * (proposal.decode() - weights[proposal.name].detach())).sum())
             costs[-1].append(moved)
     return costs
 
