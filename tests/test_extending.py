@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from noworse.format import index, parse
 from noworse.propose.bits import strategy as bits
-from noworse.propose.ranks import choose as ranks
+from noworse.propose.ranks import factoring as ranks
+from noworse.representation import KINDS
 from noworse.task.distances import DISTANCES
 from noworse.tune import seams
 
@@ -30,9 +30,7 @@ SECTIONS = {
 @pytest.fixture(autouse=True)
 def same_tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a block adds to the tables of the package is taken out again."""
-    monkeypatch.setattr(index, "KINDS", index.KINDS)
-    monkeypatch.setattr(parse, "KINDS", parse.KINDS)
-    tables: list[dict[Any, Any]] = [DISTANCES, parse.BY_NUMBER, bits.PRESETS, ranks.PRESETS, *seams.NAMES.values()]
+    tables: list[dict[Any, Any]] = [DISTANCES, KINDS, bits.PRESETS, ranks.PRESETS, *seams.NAMES.values()]
     before = [dict(table) for table in tables]
     yield
     for table, known in zip(tables, before, strict=True):

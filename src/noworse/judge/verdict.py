@@ -104,17 +104,6 @@ class Verdict:
         """Return all fields as one JSON object, exactly."""
         return json.dumps(asdict(self), allow_nan=False)
 
-    @classmethod
-    def from_json(cls, text: str) -> Verdict:
-        """Return the verdict that ``to_json`` wrote; BadInput for anything else."""
-        try:
-            record = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"a verdict is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise BadInput(f"a verdict must be a JSON object, found {type(record).__name__}")
-        return cls.from_record(record)
-
     def __str__(self) -> str:
         text = (
             f"{self.verdict}: mean loss {self.compressed_loss:.5g} against {self.original_loss:.5g} of the original on "

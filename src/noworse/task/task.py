@@ -116,6 +116,23 @@ class Task:
             raise BadInput(f"{what} needs calib with labels: the loss fails on it: {error}") from error
 
 
+def check_losses(losses: Any, samples: int, where: str) -> Tensor:
+    """Return losses (B,) without their graph; BadInput naming ``where`` unless they are a finite number per sample."""
+    expected = f"expected one loss per sample, shape ({samples},)"
+    if not isinstance(losses, Tensor):
+        raise BadInput(f"loss of {where} is {type(losses).__name__}: {expected}")
+    if losses.ndim == 0:
+        raise BadInput(f"loss of {where} is a single number: {expected} (reduction='none')")
+    if losses.shape != (samples,):
+        raise BadInput(f"loss of {where} has shape {tuple(losses.shape)}: {expected}")
+    if losses.is_complex():
+        raise BadInput(f"loss of {where} is {losses.dtype}: expected real numbers")
+    bad = samples - int(torch.isfinite(losses).sum())
+    if bad:
+        raise BadInput(f"loss of {where} is NaN or infinite for {bad} of {samples} samples: expected finite losses")
+    return losses.detach()
+
+
 def load_task(address: str) -> Task:
     """Return the task at ``path/file.py:object`` or ``package.module:object``; BadInput says what is wrong with it.
 
