@@ -16,13 +16,13 @@ torch = pytest.importorskip("torch")
 nn = torch.nn
 
 
-@pytest.mark.parametrize("ending", ["pt", "pth", "bin"])
+@pytest.mark.parametrize("ending", ["pt", "pth", "bin", "ckpt"])
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("wrapped", ["state_dict", "model", "module", "model_state_dict", ""])
 def test_state_dicts_are_read(tmp_path, ending, zipped, wrapped):
     state = {**nn.Linear(3, 2).state_dict(), "half": torch.arange(5).bfloat16(), "view": torch.arange(12.0)[2:8:2]}
     path = tmp_path / f"a.{ending}"
-    found = {"state_dict": state, "epoch": 3} if wrapped else state
+    found = {wrapped: state, "epoch": 3} if wrapped else state
     torch.save(found, path, _use_new_zipfile_serialization=zipped)
     source = open_checkpoint(path)
     assert list(source.headers) == list(state)
@@ -59,7 +59,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, plain):
         ({"w": torch.ones(2), "epoch": 3}, "entry 'epoch' is a int"),
         ({3: torch.ones(2)}, "entry 3 is a Tensor, expected tensors by name"),
         ({"w": torch.eye(3).to_sparse()}, "'w' is float32, torch.sparse_coo"),
-        ({"model": {"w": torch.ones(2)}}, "entry 'model' is a dict"),
+        ({"net": {"w": torch.ones(2)}}, "entry 'net' is a dict"),
     ],
 )
 def test_other_contents_are_refused(tmp_path, content, message):

@@ -16,11 +16,11 @@ from noworse.errors import BadInput
 from noworse.format.limits import default_max_bytes
 from noworse.format.source import open_regular
 
-WRAPPER = "state_dict"  # the key under which trainers put the tensors beside other things
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # keys of trainers, who put other things beside it
 
 
 class TorchFile(Checkpoint):
-    """A dict of tensors, or a dict whose entry "state_dict" is one; BadInput for anything else.
+    """A dict of tensors, or a dict whose entry "state_dict", "model" or the like is one; BadInput for anything else.
 
     The file is read at once: one that is mapped into memory ends the process when others cut it short.
     """
@@ -28,8 +28,8 @@ class TorchFile(Checkpoint):
     def __init__(self, path: str | Path) -> None:
         self.paths = [Path(path)]
         state = _load(Path(path))
-        if isinstance(state, Mapping) and isinstance(state.get(WRAPPER), Mapping):
-            state = state[WRAPPER]
+        inside = [state[key] for key in WRAPPERS if isinstance(state, Mapping) and isinstance(state.get(key), Mapping)]
+        state = inside[0] if inside else state
         if not isinstance(state, Mapping):
             raise BadInput(f"{path} holds a {type(state).__name__}, expected a dict of tensors")
         for name, value in state.items():
