@@ -26,7 +26,7 @@ from noworse.propose.grids.means import Means, correct_biases, output_means, sam
 from noworse.representation import Representation
 from noworse.run.named import DEFAULT, named
 from noworse.survey.capture import count_flops
-from noworse.survey.fisher import sums_of_squares
+from noworse.survey.curvature import sums_of_squares
 from noworse.survey.subject import Subject
 from noworse.task import data
 from noworse.task.data import Batch

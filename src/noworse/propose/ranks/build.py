@@ -22,7 +22,7 @@ from noworse.model.tensors import twin
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import DAMPING
 from noworse.survey.capture import capture, columns
-from noworse.survey.kronecker import Decomposable, add_columns, fresh
+from noworse.survey.curvature import Decomposable, add_columns, fresh
 
 Filter = Callable[[str, nn.Module], bool]
 Run = Callable[[nn.Module], Tensor]  # the module on some fixed batch

@@ -21,7 +21,7 @@ from noworse.propose.ranks.build import Filter, Sites, build, find_sites, open_f
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import FISHER, KRONECKER, PLAIN, SCALED, WHITENED
 from noworse.run.named import DEFAULT, named
-from noworse.survey.kronecker import Curvature, Decomposable, measure_curvature
+from noworse.survey.curvature import Curvature, Decomposable, measure_curvature
 from noworse.survey.subject import AT_A_TIME, Subject
 from noworse.task.distances import Distance
 

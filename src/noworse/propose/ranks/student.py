@@ -15,7 +15,7 @@ from noworse.propose.ranks.build import find_sites, put
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import KRONECKER
 from noworse.representation import Grid, Product, Representation
-from noworse.survey.kronecker import measure_curvature
+from noworse.survey.curvature import measure_curvature
 
 LEAST = 4096  # weights of a layer that is worth a look
 GRID = "grid"  # the way of a layer that stays as it is
