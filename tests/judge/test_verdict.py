@@ -260,3 +260,18 @@ def test_tolerances(tolerance: float | str, mean: float, expected: float) -> Non
 def test_tolerances_that_cannot_be_used(tolerance: object) -> None:
     with pytest.raises(BadInput, match="tolerance"):
         parse_tolerance(tolerance, 1.0)  # type: ignore[arg-type]
+
+
+def test_an_open_verdict_says_how_many_samples_would_do() -> None:
+    """Of normal differences: the bound is about mean + 1.645 σ/√n."""
+    rng = np.random.default_rng(0)
+    original, noise = np.zeros(400), rng.normal(size=400)
+    differences = 0.02 * (noise - noise.mean()) / noise.std()  # mean 0, deviation 0.02
+    found = judge(original, differences, 0.001)
+    assert found.verdict == "inconclusive"
+    needed = found.samples_needed
+    assert needed == pytest.approx((1.645 * 0.02 / 0.001) ** 2, rel=0.3)  # skewness, and the worst, widen it
+    assert f"About {needed:,} samples would show" in str(found)
+    found = judge(original, differences + 0.0011, 0.001)
+    assert found.samples_needed is None
+    assert "No number of samples would show" in str(found)

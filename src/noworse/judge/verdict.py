@@ -72,6 +72,15 @@ class Verdict:
         """Whether the compressed model is no worse within the tolerance, or improved."""
         return self.verdict in (IMPROVED, NO_WORSE)
 
+    @property
+    def samples_needed(self) -> int | None:
+        """About how many samples would show that a mean difference as it is now is within the tolerance, None if none.
+
+        A bound comes nearer to the mean with one over the root of their number.
+        """
+        room = self.tolerance - self.mean_difference
+        return math.ceil(self.samples * ((self.upper_bound - self.mean_difference) / room) ** 2) if room > 0 else None
+
     def __bool__(self) -> bool:
         return self.passed
 
@@ -108,6 +117,10 @@ class Verdict:
         if self.changed is not None:
             text += f" {100 * self.changed:.2f} % of the predictions changed"
             text += "." if self.mean_kl is None else f", mean KL to the original {self.mean_kl:.3g} nats."
+        if self.verdict == INCONCLUSIVE:
+            needed = self.samples_needed
+            would = "No number of samples" if needed is None else f"About {needed:,} samples"
+            text += f" {would} would show that such a difference is within the tolerance."
         return text + f" Damage to fewer than 1 in {self.samples // 3:,} samples can go unseen."
 
 

@@ -51,16 +51,20 @@ class TaskUnavailable(NoWorseError):
 
 @dataclass(frozen=True)
 class Task:
-    """A model with its loss, and the data that choose and judge; BadInput where a part has the wrong type."""
+    """A model with its loss, and the data that choose and judge; BadInput where a part has the wrong type.
+
+    A batch is a tensor (the model's input), a tuple or list (its input, then labels), or a mapping, of which all but
+    "labels", "label" and "targets" goes to the model by keyword; samples lie along dimension 0. docs/tasks.md has more.
+    """
 
     model: nn.Module  # in any mode; never changed; compiled and parallel modules are unwrapped
-    loss: Callable[[nn.Module, Any], Tensor]  # -> (B,), one loss per sample
+    loss: Callable[[nn.Module, Any], Tensor]  # of model and batch -> (B,), one loss per sample: what decides
     calib: Iterable[Batch]  # chooses: a few hundred samples or more, labels not needed
     verify: Iterable[Batch]  # judges: disjoint from calib
-    metric: Callable[[nn.Module, Iterable[Any]], float] | None = None  # accuracy or the like, for reading only
-    forward: Callable[[nn.Module, Any], Tensor] | None = None  # outputs to distil; noworse.task.data.forward if None
-    distill: str = "kl"  # "kl": logits along the last dimension; "mse"; "cosine"; or parts of it: "kl:11+mse:4"
-    augment: Callable[[Any], Batch] | None = None  # a random variation of calibration samples
+    metric: Callable[[nn.Module, Iterable[Any]], float] | None = None  # of model and batches: for reading only
+    forward: Callable[[nn.Module, Any], Tensor] | None = None  # of model and batch -> outputs to compare (B, ..., K)
+    distill: str = "kl"  # "kl": logits of K >= 2 classes; "mse": numbers; "cosine"; or parts of K: "kl:11+mse:4"
+    augment: Callable[[Any], Batch] | None = None  # of a batch of calib -> a random variation of it
     keep: Sequence[str] = ()  # patterns of tensors that are stored losslessly, such as "head.*"
     name: str = ""
     default_dtype: torch.dtype = field(default_factory=torch.get_default_dtype, init=False, repr=False)  # the caller's
