@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.propose.ranks import choose
-from noworse.propose.ranks.build import build
+from noworse.propose.ranks.build import Keep, at_once, build
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_fused
 from noworse.run.named import named
+from noworse.run.resume import NOWHERE
 from noworse.survey.kronecker import Curvature, measure_curvature
 from noworse.survey.subject import AT_A_TIME, Subject
 from noworse.task.distances import Distance
@@ -34,11 +35,11 @@ class Offers(NamedTuple):
 class Factoring:
     """A subject's teacher, its fused layers opened, and those layers that ``only`` accepts and that can be factored.
 
-    ``preset`` names the strategy. BadInput where no layer can be decomposed.
+    ``preset`` names the strategy, ``work`` keeps what is made. BadInput where no layer can be decomposed.
     """
 
     def __init__(self, subject: Subject, only: Filter | None, preset: str) -> None:
-        self.subject, self.preset, self.teacher = subject, preset, subject.teacher
+        self.subject, self.preset, self.teacher, self.work = subject, preset, subject.teacher, NOWHERE
         self.method: choose.RankStrategy = named("preset", choose.PRESETS, preset, choose.RankStrategy)
         open_fused(self.teacher)
         self.spreads = self.method.spreads
@@ -77,11 +78,11 @@ class Factoring:
         return Offers(analyses, {name: analysis.candidates() for name, analysis in analyses.items()})
 
     @torch.no_grad()
-    def build(self, chosen: Chosen, offers: Offers | None = None, refresh: bool = False) -> nn.Module:
-        """Return the teacher with the chosen layers replaced; with ``refresh`` each for the inputs it gets then."""
-        batches = self.subject.samples(REFRESH_SAMPLES) if refresh and self.method.refreshes else ()
+    def build(self, chosen: Chosen, offers: Offers | None = None, keep: Keep | None = None) -> nn.Module:
+        """Return the teacher with the chosen layers replaced; with ``keep`` each for the inputs that it gets then."""
+        batches = self.subject.samples(REFRESH_SAMPLES) if keep and self.method.refreshes else ()
         runs = [functools.partial(self.subject.forward, batch=batch) for batch in batches]
-        return build(self.teacher, (offers or self.offers).analyses, chosen, runs)
+        return build(self.teacher, (offers or self.offers).analyses, chosen, runs, keep or at_once)
 
     def at_price(self, logarithm: float) -> Chosen:
         """Return the ranks at a price of e^``logarithm`` nats for each parameter that is kept."""
@@ -101,9 +102,13 @@ class Factoring:
         for spread in self.spreads:
             offers = self._offers(spread) if tried else self.offers
             chosen = choose.at_drop(offers.candidates, self.sizes, wanted)
-            module = self.build(chosen, offers, True)
+            keep = functools.partial(self._keep, f"{wanted!r} parameters less, spread {spread}")
+            module = self.build(chosen, offers, keep)
             tried.append((self.mean_distance(module) if len(self.spreads) > 1 else 0.0, module, chosen))
         return min(tried, key=lambda each: each[0])[1:]
+
+    def _keep(self, what: str, name: str, make: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
+        return self.work.keep(f"{name}, {what}", make)
 
     @torch.no_grad()
     def mean_distance(self, module: nn.Module) -> float:
