@@ -23,6 +23,7 @@ from benchmarks.suites.llc_nets import (
     EIGHT,
     Judge,
     against,
+    inputs_as_they_are,
     labelled_calib,
     paper_search,
     quantise,
@@ -86,7 +87,7 @@ def smallest(net: str, run: Run) -> list[Row]:
     found = replace(found, seconds=time.monotonic() - begin)  # with the survey
     drops = (">= 80", ">= 86") if net in ASKED else ("", "")
     rows = outcome(f"{net}, weights and inputs", found, drops[0], "<= 180" if net == "resnet20" else "")
-    found = quantise(search.rounding_inputs(None), held_out, None, TOLERANCE)
+    found = quantise(inputs_as_they_are(search), held_out, None, TOLERANCE)
     return rows + outcome(f"{net}, weights", found, drops[1])
 
 

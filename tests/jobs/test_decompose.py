@@ -24,8 +24,7 @@ from noworse.format import File, write
 from noworse.io import Lossless
 from noworse.jobs.decompose import HELD_BACK
 from noworse.model.factorised import Factorised
-from noworse.propose.ranks.choose import PRESETS
-from noworse.propose.ranks.factoring import Factoring
+from noworse.propose.ranks.factoring import PRESETS, Factoring
 from noworse.run.resume import NAME, write_checkpoint
 from noworse.survey.subject import Subject
 from tests import tiny

@@ -92,7 +92,8 @@ class Draft:
             raise BadInput(f"keep={list(self.subject.task.keep)!r} leaves no parameter to compress")
         self.survey = survey(self.lesson, self.student, chosen, known)
         self.order = [entry.name for entry in entries]
-        specs = grid_specs(chosen, self.originals, self.survey.sensitivity, self.subject.channels_last)
+        found = self.survey
+        specs = grid_specs(chosen, self.originals, found.sensitivity, self.subject.channels_last, found.hard)
         transform, rate = (self.terms.options.plugin(kind) for kind in ("transform", "rate"))
         fixed = fixed_items(entries, self.originals, kept, chosen)
         return grid_set(transform, rate, specs, chosen, self.terms.options.zone), fixed

@@ -7,7 +7,6 @@ small changes of the best of them, are put into the net as a whole, and the one 
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -174,13 +173,6 @@ class Priced:
         batch = next(self.batches(count, count))
         layers = {name for site in self.survey.sites for name in site.layers}
         return batch, *output_means(self.teacher, layers, functools.partial(self.forward, self.teacher, batch))
-
-    def rounding_inputs(self, bits: int | None) -> Priced:
-        """Return the same net with inputs of so many bits, None: as they are; what weights cost stays known."""
-        _ = self.choices  # measured once, for both
-        other = copy.copy(self)
-        other.activation_bits = bits
-        return other
 
     @functools.cached_property
     def proposals(self) -> list[list[Proposal]]:
