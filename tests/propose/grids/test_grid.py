@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import packed_size
-from noworse.propose.grids.grid import CHUNK, LARGEST_CODE, SMALL, ZONE_MIN, GridSet, GridSpec, stored_steps
+from noworse.propose.grids.grid import CHUNK, SMALL, ZONE_MIN, GridSet, GridSpec, stored_steps
 from noworse.rate.counter import CELLS
 from noworse.rate.kernels import Cosine
 from noworse.representation import pack_step, unpack_step
