@@ -24,7 +24,7 @@ from noworse.model.load import load_model
 from noworse.task import data
 from noworse.task.task import Task
 from noworse.tune.options import Options
-from noworse.tune.tuner import Step
+from noworse.tune.tuner import ProgressLine
 from tests.tiny import loss, mlp, run, task
 
 
@@ -225,7 +225,7 @@ def test_a_loss_that_fails_in_the_end(out: Path, mode: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("stage", ["tune", "write and verify"])
 def test_interruption(out: Path, stage: str) -> None:
-    def interrupt(step: Step) -> None:
+    def interrupt(step: ProgressLine) -> None:
         if step.stage == stage:
             raise KeyboardInterrupt
 

@@ -42,7 +42,7 @@ HOOKED = {  # files that register hooks, and why
 ELSEWHERE = {"file.py", "path/file.py", "json.py", "train_final.py"}  # of users, of Python, of the L² code
 PAPERS = {  # files that may name what the papers call their methods, and why
     "tune/seams.py": "the table of plug-ins",
-    "tune/presets.py": "the table of options",
+    "tune/options.py": "the table of presets",
     "propose/bits/strategy.py": "the table of strategies for bits",
     "propose/ranks/choose.py": "the table of strategies for ranks",
 }

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noworse.errors import BadInput
+from noworse.format.source import atomic_file
 from noworse.jobs.quantize import Quantization
 from noworse.model.quantized import Quantizer, Range, activation_ranges, attach
 from noworse.propose.bits.rounding import Rounded
@@ -54,7 +55,8 @@ def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
         if proposal.rounded is not None and proposal.rounded.bits <= 8:
             _replace(model.graph, proposal.name, proposal.rounded)
     onnx.checker.check_model(model)
-    return Path(path).write_bytes(model.SerializeToString())
+    with atomic_file(path) as out:
+        return out.write(model.SerializeToString())
 
 
 def _trace(found: Quantization, example: Tensor) -> bytes:

@@ -17,19 +17,18 @@ from noworse.jobs.report import Judged
 from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, parse_tolerance
 from noworse.judge.verify import verify_module
-from noworse.run import fingerprint
-from noworse.run.processes import ALONE, Ranks
-from noworse.run.resume import Work
+from noworse.run.processes import ALONE, World
+from noworse.run.resume import Work, batches_digest, module_digest
 from noworse.task import data
 from noworse.task.task import Task
 from noworse.tune.options import Options
-from noworse.tune.tuner import Progress, Step
+from noworse.tune.tuner import Progress, ProgressLine
 
 DEFAULTS = Options()
 STANDARD = "1%"  # the tolerance where none is asked for
 
 
-def _silent(step: Step) -> None:
+def _silent(step: ProgressLine) -> None:
     """Progress that nobody hears of."""
 
 
@@ -48,35 +47,35 @@ class Job:
         task: Task,
         tolerance: float | str | None,
         options: Options = DEFAULTS,
-        ranks: Ranks = ALONE,
+        world: World = ALONE,
         progress: Progress | None = None,
     ) -> None:
-        self.task, self.tolerance, self.options, self.ranks = task, tolerance, options, ranks
+        self.task, self.tolerance, self.options, self.world = task, tolerance, options, world
         self.confidence = options.confidence
-        self.progress: Progress = progress if progress is not None and ranks.first else _silent
+        self.progress: Progress = progress if progress is not None and world.first else _silent
         self.calib, self.verify = data.disjoint(task.calib, task.verify)
         self.calib_samples = sum(data.batch_size(batch) for batch in self.calib)
         self.samples = sum(data.batch_size(batch) for batch in self.verify)
         self.original = Original(task, self.verify)
         # a metric that fails is better known before the work than after it
-        self.original_loss, _ = ranks.lead(lambda: [self.original.mean_loss, self.original.metric])
+        self.original_loss, _ = world.lead(lambda: [self.original.mean_loss, self.original.metric])
         self.limit = parse_tolerance(STANDARD if tolerance is None else tolerance, self.original_loss)
-        self.work = Work(None, {}, ranks)
+        self.work = Work(None, {}, world)
 
     def begin(self, folder: str | os.PathLike[str] | None, asked: Mapping[str, Any]) -> None:
         """Make sure that all ranks were asked the same; keep checkpoints in ``folder``, and go on from one there.
 
         BadInput where ranks were not, or where the folder holds another run.
         """
-        if folder is None and self.ranks.size == 1:
+        if folder is None and self.world.size == 1:
             return
         task = self.task
-        given = {"the model": fingerprint.of_module(task.model), "calib": fingerprint.of_batches(self.calib)}
+        given = {"the model": module_digest(task.model), "calib": batches_digest(self.calib)}
         given |= {name: str(value) for name, value in asked.items()} | {"tolerance": str(self.tolerance)}
         given |= {"distill": str(task.distill), "keep": str(list(task.keep))}
-        self.ranks.require_same(given)
-        own = {"verify": fingerprint.of_batches(self.verify), "the number of processes": self.ranks.size}
-        self.work = Work(folder, {**given, **own}, self.ranks)
+        self.world.require_same(given)
+        own = {"verify": batches_digest(self.verify), "the number of processes": self.world.size}
+        self.work = Work(folder, {**given, **own}, self.world)
 
     def expected(self, looks: int) -> dict[str, Any]:
         """Return a record as long as that of any verdict on these samples, to measure files before there is one."""
@@ -94,7 +93,7 @@ class Job:
 
     def tell(self, stage: str) -> None:
         """Report a stage that has no iterations."""
-        self.progress(Step(stage, 0, 1, 0, 0, 0, 0))
+        self.progress(ProgressLine(stage, 0, 1, 0, 0, 0, 0))
 
     def finish(
         self, result: Result, out: str | os.PathLike[str] | None, save: Callable[[Result, Path], object]

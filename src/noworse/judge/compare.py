@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.judge.original import Observer, Seen, evaluating
+from noworse.judge.original import LossesAndLogits, Observer, evaluating
 from noworse.task.data import Batch
 from noworse.task.task import Forward, Loss
 
@@ -49,7 +49,9 @@ def compare(
         return paired(first, Observer(candidate, loss, forward, wanted, "the compressed model"), batches)
 
 
-def paired(original: Callable[[int, Batch], Seen], candidate: Observer, batches: Iterable[Batch]) -> Comparison:
+def paired(
+    original: Callable[[int, Batch], LossesAndLogits], candidate: Observer, batches: Iterable[Batch]
+) -> Comparison:
     """Compare a model with what the original (an ``Original`` or an ``Observer``) made of the same batches."""
     losses: list[tuple[Tensor, Tensor]] = []
     apart: list[tuple[Tensor, Tensor]] = []

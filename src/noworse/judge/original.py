@@ -18,7 +18,7 @@ from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.task import Forward, Loss, Task
 
-Seen: TypeAlias = tuple[Tensor, Tensor | None]  # losses (B,), and logits (B, ..., K) or None
+LossesAndLogits: TypeAlias = tuple[Tensor, Tensor | None]  # losses (B,), and logits (B, ..., K) or None
 KEPT = 1 << 24  # bytes of logits that are kept of the original, or a quarter of its weights
 
 
@@ -50,7 +50,7 @@ class Observer:
     wanted: bool = True
     what: str = "the model"
 
-    def __call__(self, index: int, batch: Batch) -> Seen:
+    def __call__(self, index: int, batch: Batch) -> LossesAndLogits:
         """Return losses (B,) and logits on batch number ``index``; BadInput that names it where losses are unusable."""
         device = next((tensor.device for tensor in (*self.model.parameters(), *self.model.buffers())), "cpu")
         copied = functools.partial(data.apply, batch, lambda tensor: tensor.to(device, copy=True))
@@ -90,10 +90,10 @@ class Original:
         self.task, self.batches = task, batches
         weights = sum(p.numel() * p.element_size() for p in task.model.parameters())
         self._left = max(KEPT, weights // 4) if limit is None else limit
-        self._known: dict[int, Seen] = {}
+        self._known: dict[int, LossesAndLogits] = {}
         self.observer = Observer(task.model, task.loss, task.forward, task.distill == "kl", "the original model")
 
-    def __call__(self, index: int, batch: Batch) -> Seen:
+    def __call__(self, index: int, batch: Batch) -> LossesAndLogits:
         """Return losses (B,) and logits on batch number ``index``, as ``Observer`` does."""
         if index in self._known:
             return self._known[index]

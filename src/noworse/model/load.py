@@ -1,15 +1,20 @@
-"""Tensors of a file into a module of the user's own class."""
+"""Tensors of a file into a module of the user's own class, products as the factors of its layers where it has them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput, MismatchedModule
+from noworse.format import File
 from noworse.io import load_file
-from noworse.model.products import into_factors
+from noworse.model.factorised import DENSE, SPLITS, Factorised, factorised, in_order, replace, replaceable, shaped
+from noworse.representation import Product
+
+WAYS = {split: way for way, split in SPLITS.items()}
 
 
 def load_model(module: nn.Module, path: str | Path, factorised: bool = False) -> nn.Module:
@@ -64,3 +69,32 @@ def _broken_ties(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> li
     first: dict[int, str] = {}
     pairs = [(first.setdefault(id(own[name]), name), name) for name in tensors if name in own]
     return [f"{a} and {b}" for a, b in pairs if tensors[a] is not tensors[b] and not tensors[a].equal(tensors[b])]
+
+
+def into_factors(module: nn.Module, path: str | Path, tensors: dict[str, Tensor], build: bool) -> dict[str, Tensor]:
+    """Return ``tensors`` of the file at ``path`` by the names of ``module``: products as factors where it has factors.
+
+    With ``build`` layers of the module whose weight is a product are replaced by factors first, where that is possible.
+    """
+    layers = {f"{name}.weight": layer for name, layer in module.named_modules()}
+    dense = {n for n, layer in layers.items() if build and isinstance(layer, DENSE) and not replaceable(layer)}
+    wanted = {n for n, layer in layers.items() if isinstance(layer, Factorised)} | dense
+    if not wanted:
+        return tensors
+    with File(path) as file:
+        products = {n: p for n in file.names if n in wanted and isinstance(p := file.representation(n), Product)}
+    named = dict(tensors)
+    for name, product in products.items():
+        left, right = (torch.from_numpy(f.storage()).view(tensors[name].dtype) for f in (product.left, product.right))
+        factors = shaped(WAYS[product.split], product.shape, left, right)
+        layer, prefix = layers[name], name.removesuffix("weight")
+        if not isinstance(layer, Factorised):
+            replacement = factorised(layer, WAYS[product.split], factors)
+            replace(module, layer, replacement)
+            layer = replacement
+        del named[name]
+        for place, value in enumerate(in_order(layer[0], factors)):
+            named[f"{prefix}{place}.weight"] = value.contiguous()
+        if f"{prefix}bias" in named:
+            named[f"{prefix}{len(layer) - 1}.bias"] = named.pop(f"{prefix}bias")
+    return named

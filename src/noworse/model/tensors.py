@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 import torch
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from noworse.errors import BadInput
-from noworse.model.patterns import matching
+
+SUGGESTIONS = 3  # of names, where a pattern matches none
 
 
 @dataclass(frozen=True)
@@ -139,3 +142,18 @@ def dense_gradients(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
             layer.sparse = False
+
+
+def matching(patterns: Iterable[str], names: Sequence[str], what: str) -> list[str]:
+    """Return those of ``names``, in their order, that match any pattern (``*`` matches dots too).
+
+    BadInput for a pattern without a match; ``what`` says what chose ("keep") and of what ("tensor").
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matches = [name for name in names if fnmatchcase(name, pattern)]
+        if not matches:
+            close = difflib.get_close_matches(pattern, names, SUGGESTIONS, 0.4) or list(names[:SUGGESTIONS])
+            raise BadInput(f"{what} matches {pattern!r}: expected a name such as {', '.join(close)}")
+        chosen.update(matches)
+    return [name for name in names if name in chosen]

@@ -192,3 +192,22 @@ def columns(layer: nn.Linear | nn.Conv2d, inputs: Tensor) -> Tensor:
     unfolded = F.unfold(images[:some], layer.kernel_size, layer.dilation, padding, layer.stride)  # (B, C·k, L)
     patches = unfolded.transpose(0, 1).flatten(1)
     return patches.view(layer.groups, -1, patches.shape[1])
+
+
+@torch.no_grad()
+def count_flops(module: nn.Module, run: Callable[[nn.Module], object], samples: int) -> int:
+    """Return floating-point operations per sample of all linear and convolutional layers, two per multiplication.
+
+    ``run(module)`` makes one forward pass of ``samples`` samples. Layers are counted each time they are called.
+    """
+    total = 0
+
+    def see(call: Call) -> None:
+        nonlocal total
+        weight: Tensor = call.layer.weight  # type: ignore[assignment]
+        total += 2 * call.result.numel() * weight[0].numel()
+
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    with capture({name: layer for name, layer in module.named_modules() if isinstance(layer, kinds)}, see):
+        run(module)
+    return total // samples

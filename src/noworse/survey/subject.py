@@ -17,7 +17,7 @@ from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
 from noworse.survey.norms import fold_norms
 from noworse.task import data
 from noworse.task.data import Batch
-from noworse.task.distances import Distiller, distiller_of
+from noworse.task.distances import Distance, distance_of
 from noworse.task.task import Task
 
 PROBE = 8  # samples that folded norms must agree on
@@ -82,9 +82,9 @@ class Subject:
         for batch in self.samples(count, at_a_time):
             yield partial(self.forward, module, batch), data.batch_size(batch)
 
-    def distance(self, outputs: Tensor, kind: str | None = None, temperature: float = 1.0) -> Distiller:
+    def distance(self, outputs: Tensor, kind: str | None = None, temperature: float = 1.0) -> Distance:
         """Return the task's distance between outputs (or that of another ``kind``), scaled by the original's."""
-        return distiller_of(kind or self.task.distill, outputs, temperature)
+        return distance_of(kind or self.task.distill, outputs, temperature)
 
 
 class Outputs:

@@ -40,24 +40,24 @@ def parts(kind: str) -> list[tuple[str, int]]:
     return [(match[1], int(match[2])) for match in found if match]
 
 
-def distiller_of(kind: str, original: Tensor, temperature: float = 1.0) -> Distiller:
+def distance_of(kind: str, original: Tensor, temperature: float = 1.0) -> Distance:
     """Return the distance of a kind, or of parts, scaled by the variances of the original's outputs (N, ..., K)."""
     found = parts(kind)
     if not found:
-        return Distiller(kind, _variance(original), temperature)
+        return Distance(kind, _variance(original), temperature)
     widths = [width for _, width in found]
     if sum(widths) != original.shape[-1]:
         raise BadInput(f"the parts of distill={kind!r} are {sum(widths)} wide: expected {original.shape[-1]} in all")
     columns = torch.split(original, widths, -1)
-    made = [Distiller(k, _variance(c), temperature) for (k, _), c in zip(found, columns, strict=True)]
-    return PartsDistiller(kind, made, widths)
+    made = [Distance(k, _variance(c), temperature) for (k, _), c in zip(found, columns, strict=True)]
+    return PartsDistance(kind, made, widths)
 
 
 def _variance(original: Tensor) -> float:
     return float(original.double().var(0).mean()) if len(original) > 1 else 1.0
 
 
-class Distiller:
+class Distance:
     """The distillation loss of one kind.
 
     ``scale`` is the variance of the original's outputs (used by "mse" alone), ``temperature`` what logits are divided
@@ -99,19 +99,19 @@ class Distiller:
         return (noise * F.normalize(outputs, dim=-1)).sum() / math.sqrt(positions)
 
 
-class PartsDistiller(Distiller):
+class PartsDistance(Distance):
     """The sum of one distillation loss per part of the last dimension, split into ``widths`` columns."""
 
-    def __init__(self, kind: str, distillers: Sequence[Distiller], widths: Sequence[int]) -> None:
+    def __init__(self, kind: str, distances: Sequence[Distance], widths: Sequence[int]) -> None:
         self.kind, self.scale, self.temperature = kind, 1.0, 1.0
-        self.distillers, self.widths = list(distillers), list(widths)
+        self.distances, self.widths = list(distances), list(widths)
 
     def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:
-        """Return per-sample losses (B,), as ``Distiller`` does."""
+        """Return per-sample losses (B,), as ``Distance`` does."""
         columns = torch.split(outputs, self.widths, -1), torch.split(original, self.widths, -1)
-        return torch.stack([d(z, o) for d, z, o in zip(self.distillers, *columns, strict=True)]).sum(0)
+        return torch.stack([d(z, o) for d, z, o in zip(self.distances, *columns, strict=True)]).sum(0)
 
     def probe(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Return the sum of the parts' probes, which are drawn independently: their Hessians add up."""
-        columns = zip(self.distillers, torch.split(outputs, self.widths, -1), strict=True)
-        return torch.stack([distiller.probe(part, generator) for distiller, part in columns]).sum()
+        columns = zip(self.distances, torch.split(outputs, self.widths, -1), strict=True)
+        return torch.stack([distance.probe(part, generator) for distance, part in columns]).sum()

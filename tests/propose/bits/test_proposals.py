@@ -9,21 +9,21 @@ from torch import Tensor, nn
 
 from noworse.propose.bits.proposals import FULL, curved, propose, simple_costs
 from noworse.propose.bits.sites import Site
-from noworse.task.distances import Distiller
+from noworse.task.distances import Distance
 
 
 @pytest.mark.parametrize("kind", ["kl", "mse", "cosine"])
 def test_vectors_of_changes_have_the_curvature_of_the_distance(kind: str) -> None:
     """Against second derivatives by autograd, for samples of one position and of several."""
-    distiller = Distiller(kind)
+    distance = Distance(kind)
 
     def total(original: Tensor, x: Tensor) -> Tensor:
-        return distiller(x, original).sum()
+        return distance(x, original).sum()
 
     torch.manual_seed(0)
     for shape in ((3, 5), (3, 2, 5)):
         z, dz = torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64)
-        u = curved(z, dz, distiller)
+        u = curved(z, dz, distance)
         for row in range(3):
             one = z[row : row + 1]
             hessian = torch.autograd.functional.hessian(functools.partial(total, one), one)

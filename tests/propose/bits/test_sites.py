@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.propose.bits.sites import KEPT, Values, survey
+from noworse.propose.bits.sites import KEPT, Values, survey_inputs
 
 
 class Residual(nn.Module):
@@ -28,7 +28,7 @@ class Residual(nn.Module):
 
 def test_sites_inputs_and_sums() -> None:
     module, x = Residual(), torch.randn(5, 2, 4, 4)
-    found = survey(module, [lambda: module(x), lambda: module(3 * x)], ["first.weight"])
+    found = survey_inputs(module, [lambda: module(x), lambda: module(3 * x)], ["first.weight"])
     assert [(site.key, site.layers) for site in found.sites] == [
         ("second.weight", ("second",)), ("head.weight", ("head", "tied")),
     ]  # fmt: skip
@@ -48,7 +48,7 @@ def test_samples_of_many_values_are_few() -> None:
 
 def test_nets_that_offer_nothing() -> None:
     with pytest.raises(BadInput, match="no layer can be quantised"):
-        survey(nn.ReLU(), [])
+        survey_inputs(nn.ReLU(), [])
     module = nn.Linear(3, 3)
     with pytest.raises(BadInput, match="not finite"):
-        survey(nn.Sequential(module), [lambda: nn.Sequential(module)(torch.full((1, 3), torch.nan))])
+        survey_inputs(nn.Sequential(module), [lambda: nn.Sequential(module)(torch.full((1, 3), torch.nan))])

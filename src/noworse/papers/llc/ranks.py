@@ -19,7 +19,7 @@ from noworse.model.factorised import FLAT
 from noworse.model.tensors import twin
 from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis
-from noworse.propose.ranks.choose import Found, Losses, Ranks
+from noworse.propose.ranks.choose import Found, Losses, RankStrategy
 from noworse.propose.ranks.spectrum import PLAIN
 from noworse.survey.kronecker import Decomposable, fresh
 
@@ -65,4 +65,4 @@ def search(original: nn.Module, layers: Mapping[str, Decomposable], losses: Loss
     return module, chosen
 
 
-STRATEGY = Ranks(PLAIN, search=search)
+STRATEGY = RankStrategy(PLAIN, search=search)

@@ -58,7 +58,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Survey:
+class InputSurvey:
     """What a net offers: sites in the order of its layers, their inputs by layer, and what is left alone, and why.
 
     Runtimes compute a convolution in integers only where its output is rounded, too. Mostly that is so as the input
@@ -94,7 +94,7 @@ class _Sums(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collection[str] = ()) -> Survey:
+def survey_inputs(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collection[str] = ()) -> InputSurvey:
     """Return what a float32 module offers, seen while each of ``runs`` calls it; ``kept`` names tensors to leave alone.
 
     BadInput where nothing can be quantised, or where inputs of a layer are not finite.
@@ -138,4 +138,5 @@ def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collec
     alone |= dict.fromkeys(others, "no layer that hooks can see uses it")
     if not sites:
         raise BadInput(f"no layer can be quantised: {alone or 'none is linear, convolutional or an embedding'}")
-    return Survey(sites, inputs, alone, {name: outputs.seen[name] for name in outputs.seen if name in outputs.added})
+    sums = {name: values for name, values in outputs.seen.items() if name in outputs.added}
+    return InputSurvey(sites, inputs, alone, sums)

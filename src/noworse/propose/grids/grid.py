@@ -21,7 +21,7 @@ from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import Lazy
 from noworse.propose.grids.transform import decode, magnitude, stored_steps
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
-from noworse.rate.kernels import Kernel
+from noworse.rate.soft import Kernel
 from noworse.representation import EDGE_UNITS, MAX_EDGE, PLAIN, Form, Grid, Outliers, pack_step, to_numpy
 
 CHUNK = 1 << 16  # weights processed at a time

@@ -22,7 +22,7 @@ from noworse.task import data
 from noworse.task.data import Batch
 
 SAMPLES, LEAST, ELEMENTS = 512, 32, 1 << 22  # of the pass that tells means: at most, at least, and of its inputs
-KINDS = (nn.Linear, nn.LayerNorm, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
+WITH_BIAS = (nn.Linear, nn.LayerNorm, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
 T = TypeVar("T")
 Means = Mapping[str, list[Tensor]]  # of what a layer returns, (C,) float64 for each of its calls
 
@@ -53,7 +53,7 @@ def _watch(module: nn.Module, names: Collection[str], see: Callable[[Call], Tens
 
     Outputs of no rows have no means; those of sequences of several lengths are left alone.
     """
-    layers = {name: m for name, m in module.named_modules() if name in names and isinstance(m, KINDS)}
+    layers = {name: m for name, m in module.named_modules() if name in names and isinstance(m, WITH_BIAS)}
     with capture(layers, lambda call: see(call) if call.result.numel() and not call.result.is_nested else None):
         return run()
 
