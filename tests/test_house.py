@@ -30,7 +30,6 @@ WIDE = {  # functions of more arguments than that, and why
     "jobs/compress.py": {"compress": "a verb", "compress_task": "a verb"},
     "jobs/quantize.py": {"quantize": "a verb", "quantize_task": "a verb"},
     "jobs/decompose.py": {"decompose": "a verb", "decompose_task": "a verb"},
-    "judge/verify.py": {"verify": "a verb: the judge's own"},
     "model/attention.py": {"forward": "stands for nn.MultiheadAttention, whose arguments these are"},
 }
 HOOKED = {  # files that register hooks, and why

@@ -25,7 +25,7 @@ from noworse.propose.bits.sites import survey_inputs
 from noworse.propose.grids.means import correct_biases, output_means
 from noworse.run.resume import NAME, write_checkpoint
 from noworse.survey.subject import Subject
-from noworse.task.distances import Distance
+from noworse.task.distances import KL
 from noworse.task.task import Task
 from noworse.tune.options import Options
 from tests.tiny import ConvNet, Language, Odd, language_task, mlp, task
@@ -123,7 +123,7 @@ def test_costs_are_true_losses_and_pairs_what_is_beyond_their_sum() -> None:
     sites = {site.key: site for site in seen.sites}
     flat = [p for site in seen.sites for p in propose(site, (5, 6), None)]
     x = torch.cat(list(job.calib))
-    costs, pairs = true_costs(model, noworse.task.data.forward, [x], sites, flat, Distance("kl"))
+    costs, pairs = true_costs(model, noworse.task.data.forward, [x], sites, flat, KL())
     first, second = flat[0], flat[3]
     together = copy.deepcopy(model)
     with torch.no_grad():
@@ -131,7 +131,7 @@ def test_costs_are_true_losses_and_pairs_what_is_beyond_their_sum() -> None:
             assert p.rounded is not None
             together.get_parameter(p.name).copy_(p.rounded.decode())
         correct_biases(together, output_means(model, ["0", "2"], lambda: model(x))[1], lambda: together(x))
-        true = float(Distance("kl")(together(x), model(x)).mean())
+        true = float(KL()(together(x), model(x)).mean())
     assert costs[2] == costs[5] == 0
     assert true == pytest.approx(costs[0] + costs[3] + pairs[0, 3], rel=0.1)
     assert pairs[0, 0] == pytest.approx(2 * costs[0], rel=0.1)  # ½ dzᵀ A dz is the loss of small changes
@@ -141,7 +141,7 @@ def test_costs_are_true_losses_and_pairs_what_is_beyond_their_sum() -> None:
         alone.get_parameter(first.name).copy_(first.rounded.decode())
         _, means = output_means(model, ["0"], lambda: model(x))
         correct_biases(alone, means, lambda: alone(x))
-        assert costs[0] == pytest.approx(float(Distance("kl")(alone(x), model(x)).mean()), rel=1e-3)
+        assert costs[0] == pytest.approx(float(KL()(alone(x), model(x)).mean()), rel=1e-3)
     assert isinstance(flat[0], Proposal)
     assert first.representation is not None
     assert first.rounded is not None

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from noworse.survey.fisher import tensor_sensitivity
-from noworse.task.distances import Distance, distance_of
+from noworse.task.distances import KL, distance_of
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_predicts_the_loss_of_small_noise(kind: str, temperature: float) -> None
 def test_unreached_tensors_get_zero() -> None:
     used, unused = nn.Linear(3, 4), nn.Linear(3, 4)
     outputs = [(used(torch.randn(5, 3)), 5)]
-    found = tensor_sensitivity({"used": used.weight, "unused": unused.weight}, outputs, Distance("kl"), 0)
+    found = tensor_sensitivity({"used": used.weight, "unused": unused.weight}, outputs, KL(), 0)
     assert found["unused"] == 0 < found["used"]
 
 
@@ -43,11 +43,11 @@ def test_shared_parameters_and_gradients_that_are_not_kept() -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(4, 4), torch.randn(6, 4)
     generator = torch.Generator().manual_seed(3)
-    probe = Distance("kl").probe(layer(layer(x)), generator)
+    probe = KL().probe(layer(layer(x)), generator)
     expected = {name: float(torch.autograd.grad(probe, p, retain_graph=True)[0].square().mean() / 6)
                 for name, p in layer.named_parameters()}  # fmt: skip
     parameters = dict(layer.named_parameters())
-    assert tensor_sensitivity(parameters, [(layer(layer(x)), 6)], Distance("kl"), 3) == pytest.approx(expected)
+    assert tensor_sensitivity(parameters, [(layer(layer(x)), 6)], KL(), 3) == pytest.approx(expected)
     assert layer.weight.grad is None
     layer(x).sum().backward()
     assert layer.weight.grad is not None

@@ -14,7 +14,7 @@ from noworse.format import File
 from noworse.jobs.compress import compress_task
 from noworse.survey.capture import watching
 from noworse.task import data
-from noworse.task.distances import Distance
+from noworse.task.distances import KL
 from noworse.task.task import Task
 from noworse.tune.objective import Features, Objective, Weights, choose_features, variances
 from noworse.tune.options import Options
@@ -109,11 +109,11 @@ def test_the_weighted_sum_against_its_parts() -> None:
         student[0].weight.mul_(1.1)  # type: ignore[operator,union-attr]
     batch = torch.randn(30, 20), torch.arange(30) % 4
     weights = Weights(0.7, 0.2, 0.1)
-    objective = Objective(Distance("kl"), data.forward, weights, Features(["0", "1"], [2.0, 3.0]), loss, True)
+    objective = Objective(KL(), data.forward, weights, Features(["0", "1"], [2.0, 3.0]), loss, True)
     found = objective(student, batch, objective.observe(teacher, batch))
     first, other = student[0](batch[0]), teacher[0](batch[0])  # type: ignore[index]
     parts = (first - other).square().mean(1) / 2, (F.relu(first) - F.relu(other)).square().mean(1) / 3
-    expected = 0.7 * Distance("kl")(student(batch[0]), teacher(batch[0])) + 0.1 * sum(parts)
+    expected = 0.7 * KL()(student(batch[0]), teacher(batch[0])) + 0.1 * sum(parts)
     expected += 0.1 * F.cross_entropy(student(batch[0]), batch[1], reduction="none")
     assert torch.allclose(found, expected, atol=1e-6)
     gradient = torch.autograd.grad(found.mean(), student[0].weight)[0]  # type: ignore[union-attr,arg-type]
@@ -124,7 +124,7 @@ def test_labels_that_count_judge_alone() -> None:
     teacher, student = mlp(), mlp()
     batch = torch.randn(30, 20), torch.arange(30) % 4
     for weight in (0.0, 0.1):
-        objective = Objective(Distance("kl"), data.forward, Weights(0.7, 0.0, weight), Features(), loss)
+        objective = Objective(KL(), data.forward, Weights(0.7, 0.0, weight), Features(), loss)
         original = objective.observe(teacher, batch)
         expected = loss(student, batch) if weight else objective(student, batch, original)
         assert torch.allclose(objective.judged(student, batch, original), expected)
@@ -134,7 +134,7 @@ def test_labels_that_count_judge_alone() -> None:
 def test_the_model_runs_once_where_its_loss_shows_the_outputs(own_call: bool) -> None:
     model, runs = mlp(), []
     model.register_forward_hook(lambda *call: runs.append(call))
-    objective = Objective(Distance("kl"), data.forward, Weights(1, 1, 1), Features(["0"], [1.0]), loss, own_call)
+    objective = Objective(KL(), data.forward, Weights(1, 1, 1), Features(["0"], [1.0]), loss, own_call)
     batch = torch.randn(3, 20), torch.zeros(3).long()
     seen = objective.observe(model, batch, labelled=True)
     assert len(runs) == (1 if own_call else 2)

@@ -10,7 +10,7 @@ from noworse.errors import BadInput
 from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.propose.grids.start import start_at
 from noworse.task.data import Batch
-from noworse.task.distances import Distance
+from noworse.task.distances import KL
 from noworse.tune import attach as memory
 from noworse.tune.objective import Objective, Response
 from noworse.tune.options import Options
@@ -49,7 +49,7 @@ def make(options: Options, progress: list[ProgressLine] | None = None) -> Tuner:
 
     steps: list[ProgressLine] = [] if progress is None else progress
     hooks = Hooks(teach, lambda: SIDE + math.ceil(float(grids.bits.sum()) / 8), steps.append)
-    return Tuner(model, grids, sampler, Objective(Distance("kl"), forward), options, hooks)
+    return Tuner(model, grids, sampler, Objective(KL(), forward), options, hooks)
 
 
 def begin(tuner: Tuner, budget: float) -> None:

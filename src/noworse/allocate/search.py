@@ -21,7 +21,7 @@ from noworse.errors import BadInput
 from noworse.judge.compare import compare
 from noworse.judge.verdict import Verdict, chance_of_error
 from noworse.survey.subject import Subject
-from noworse.task.distances import per_sample
+from noworse.task.distances import are_logits, per_sample
 
 Result = TypeVar("Result")
 
@@ -110,7 +110,7 @@ class Predictor:
 
     def bound(self, student: nn.Module) -> float:
         """Return the predicted mean loss difference of ``student`` plus its sampling error."""
-        mean, deviation = (self._outputs if self.subject.task.distill == "kl" else self._losses)(student)
+        mean, deviation = (self._outputs if are_logits(self.subject.task.distill) else self._losses)(student)
         return mean + self.quantile * deviation / math.sqrt(self.samples)
 
     @torch.no_grad()

@@ -31,7 +31,7 @@ class Source:
         return data
 
     def check_open(self) -> None:
-        """BadInput after ``close``."""
+        """Raise BadInput after ``close``."""
         if self._data is None and self._file is None:
             raise BadInput("the file is closed, expected it to be open: read tensors before the with block ends")
 

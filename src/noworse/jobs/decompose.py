@@ -29,6 +29,7 @@ from noworse.model.attention import Attention, openable
 from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, dense, factorised, replace, replaceable
 from noworse.model.load import load_model
 from noworse.model.tensors import matching, twin
+from noworse.model.wrapped import unwrapped
 from noworse.propose.ranks import choose
 from noworse.propose.ranks.factoring import Chosen, Factoring
 from noworse.propose.ranks.sites import Filter, open_attention
@@ -258,13 +259,13 @@ def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
     lists = isinstance(ways, dict) and all(isinstance(way, list) and way and way[0] in WAYS for way in ways.values())
     if not lists:
         raise CorruptFile(f"{path} has factors {ways!r}: expected a list for each layer, of one of {', '.join(WAYS)}")
-    tensors = load_file(path)
-    _opened(module, ways)
+    tensors, inner = load_file(path), unwrapped(module)
+    _opened(inner, ways)
     for name, (way, *_) in ways.items():
         parts = [tensors[key] for i in range(3) if (key := f"{name}.{i}.weight") in tensors]
         try:
-            layer = module.get_submodule(name)
-            replace(module, layer, _in_factors(layer, way, parts))
+            layer = inner.get_submodule(name)
+            replace(inner, layer, _in_factors(layer, way, parts))
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise MismatchedModule(f"{path} has factors of {name!r}, which the module cannot have: {error}") from error
     return load_model(module, path)

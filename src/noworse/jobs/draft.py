@@ -151,7 +151,7 @@ class Draft:
         return FLOOR_MARGIN * (self.floor() + self.tuner.limits.floor(self.grids) / 8)
 
     def check_reachable(self, size: int, what: str) -> None:
-        """BadInput where a file of ``size`` bytes is too small for all that is not codes, and the floors of layers."""
+        """Raise BadInput where ``size`` bytes are too few for all that is not codes, and the floors of layers."""
         if size >= self.least():
             return
         limits, unused, kept = self.tuner.limits.floor(self.grids) / 8, self.survey.unused, self.subject.kept

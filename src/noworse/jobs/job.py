@@ -12,14 +12,17 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from noworse.errors import TargetMissed
+from noworse.errors import BadInput, TargetMissed
 from noworse.jobs.report import Judged
 from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, parse_tolerance
 from noworse.judge.verify import verify_module
+from noworse.model.tensors import state_tensors
+from noworse.model.wrapped import eager
 from noworse.run.processes import ALONE, World
 from noworse.run.resume import Work, batches_digest, module_digest
 from noworse.task import data
+from noworse.task.distances import are_logits
 from noworse.task.task import Task
 from noworse.tune.options import Options
 from noworse.tune.tuner import Progress, ProgressLine
@@ -50,6 +53,9 @@ class Job:
         world: World = ALONE,
         progress: Progress | None = None,
     ) -> None:
+        if progress is not None and not callable(progress):
+            raise BadInput(f"progress is {progress!r}: expected a function of a ProgressLine, or None")
+        state_tensors(task.model)  # what cannot be compressed is better known before anything is computed
         self.task, self.tolerance, self.options, self.world = task, tolerance, options, world
         self.confidence = options.confidence
         self.progress: Progress = progress if progress is not None and world.first else _silent
@@ -58,7 +64,8 @@ class Job:
         self.samples = sum(data.batch_size(batch) for batch in self.verify)
         self.original = Original(task, self.verify)
         # a metric that fails is better known before the work than after it
-        self.original_loss, _ = world.lead(lambda: [self.original.mean_loss, self.original.metric])
+        with default_dtype(task.default_dtype):
+            self.original_loss, _ = world.lead(lambda: [self.original.mean_loss, self.original.metric])
         self.limit = parse_tolerance(STANDARD if tolerance is None else tolerance, self.original_loss)
         self.work = Work(None, {}, world)
 
@@ -81,7 +88,7 @@ class Job:
         """Return a record as long as that of any verdict on these samples, to measure files before there is one."""
         unknown = ["compressed_loss", "mean_difference", "upper_bound", "lower_bound"]
         unknown += ["metric_original", "metric_compressed"] if self.task.metric is not None else []
-        unknown += ["changed", "mean_kl"] if self.task.distill == "kl" else []
+        unknown += ["changed", "mean_kl"] if are_logits(self.task.distill) else []
         digits = {name: (-1) ** k * (1.23457 + 0.10351 * k) * 1e-5 for k, name in enumerate(unknown)}
         known = {"original_loss": self.original_loss, "tolerance": self.limit, "confidence": self.confidence}
         return Verdict("inconclusive", self.samples, look=looks, looks=looks, **known, **digits).record()
@@ -89,7 +96,8 @@ class Job:
     def judge(self, candidate: nn.Module, look: int = 1, looks: int = 1) -> Verdict:
         """Return the verdict on a module, which is number ``look`` of the ``looks`` at these samples."""
         asked: dict[str, Any] = {"look": look, "looks": looks, "confidence": self.confidence}
-        return verify_module(candidate, self.original, tolerance=self.limit, **asked)
+        with default_dtype(self.task.default_dtype):
+            return verify_module(candidate, self.original, tolerance=self.limit, **asked)
 
     def tell(self, stage: str) -> None:
         """Report a stage that has no iterations."""
@@ -124,9 +132,20 @@ def run_of(
 
 @contextmanager
 def gradients() -> Iterator[None]:
-    """Allow gradients in a block although the caller may be in ``no_grad`` or ``inference_mode``."""
-    with torch.inference_mode(False), torch.enable_grad():
+    """Allow gradients, compile nothing and make tensors in float32 in a block, whatever the caller has set."""
+    with torch.inference_mode(False), torch.enable_grad(), eager(), default_dtype(torch.float32):
         yield
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make tensors in another dtype, in a block, where none is named."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def seeded(options: Options, seed: int | None) -> Options:

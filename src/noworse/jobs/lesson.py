@@ -13,6 +13,7 @@ from noworse.run.precision import Precision
 from noworse.run.processes import World
 from noworse.survey.subject import Outputs, Subject, usable
 from noworse.task import data
+from noworse.task.calls import told
 from noworse.task.data import Batch
 from noworse.tune.objective import Features, Objective, Response, Weights, choose_features, variances
 from noworse.tune.options import Options
@@ -70,7 +71,9 @@ class Lesson:
         """Return this rank's share of a batch, varied if the task asks for that, and what the original makes of it."""
         whole, task = data.batch_size(batch), self.subject.task
         if task.augment is not None:  # the whole batch on every rank: a sample's variation is the same on any
-            batch = task.augment(data.copied(batch))
+            with told("augment fails", lambda: "augment(batch) to return a batch of as many samples"):
+                batch = task.augment(data.copied(batch))
+            data.check(batch, "what augment returned")
             if data.batch_size(batch) != whole:
                 raise BadInput(f"augment made {data.batch_size(batch)} samples of {whole}: expected as many")
         rows = self.world.rows(whole)
@@ -84,7 +87,7 @@ class Lesson:
         return batch, seen._replace(outputs=usable(seen.outputs, data.batch_size(batch)))
 
     def require(self, student: nn.Module) -> None:
-        """BadInput where the student cannot be tuned: by the labels it needs, or in this precision on this device."""
+        """Raise BadInput where the student cannot be tuned: for want of labels, or in this precision on this device."""
         probe = self.subject.probe
         self.objective.check(student, probe)
         self.precision.require(lambda: self.objective(student, *self.teach(probe, None)).mean().backward())  # type: ignore[no-untyped-call]
@@ -97,7 +100,7 @@ class Lesson:
 
     @torch.no_grad()
     def loss(self, student: nn.Module) -> float:
-        """Return what is to be low in the end, on samples of calib as they are.
+        """Return the mean loss that the finished file is to have little of, on samples of calib as they are.
 
         That is what tuning lowers, but for labels: where they count, theirs is the loss that the file is judged by.
         """

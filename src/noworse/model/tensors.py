@@ -44,9 +44,14 @@ def state_tensors(module: nn.Module) -> list[StateTensor]:
     seen: dict[tuple[object, ...], str] = {}
     owners: dict[int, list[tuple[str, Tensor]]] = {}
     entries = []
-    for name, tensor in module.state_dict(keep_vars=True).items():
+    state = module.state_dict(keep_vars=True)
+    renamed = [name for name in parameters if name not in state]
+    if renamed:
+        found = f"state_dict() of the model has no {min(renamed)!r}, which is one of its parameters"
+        raise BadInput(f"{found}: expected the same names (a hook of state_dict may change them)")
+    for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
-            raise BadInput(f"state entry {name!r} is a {type(tensor).__name__}: expected tensors only")
+            raise BadInput(f"state entry {name!r} is a {type(tensor).__name__}: expected tensors, of extra state too")
         home = seen.setdefault(_memory(tensor), name) if tensor.numel() else name
         if tensor.numel() and home == name and name in parameters:
             _refuse_overlap(name, tensor, owners)
@@ -67,7 +72,7 @@ def _memory(tensor: Tensor) -> tuple[object, ...]:
 
 
 def _refuse_overlap(name: str, tensor: Tensor, owners: dict[int, list[tuple[str, Tensor]]]) -> None:
-    """BadInput where a parameter shares elements with another one that sees them differently (a transposed tie)."""
+    """Raise BadInput where a parameter shares elements with another one that sees them otherwise (a transposed tie)."""
     if tensor.layout != torch.strided or tensor.device.type == "meta":
         return
     others = owners.setdefault(tensor.untyped_storage().data_ptr(), [])
@@ -100,10 +105,8 @@ def twin(module: M, known: Mapping[int, object] | None = None) -> M:
     """Return a deep copy of a module; tensors of a forward pass that it keeps are copied without their graph.
 
     Tensors that are the same memory in the original, tied through ``.data`` perhaps, are one tensor in the copy.
-    ``known`` gives what stands for objects, by their ids, in place of copies. BadInput for scripted modules.
+    ``known`` gives what stands for objects, by their ids, in place of copies.
     """
-    if isinstance(module, torch.jit.ScriptModule):
-        raise BadInput(f"the model is a {type(module).__name__}: expected an nn.Module, not a scripted or traced one")
     memo = dict(known or {})
     for owner in module.modules():
         for leaf in pytree.tree_leaves(vars(owner)):

@@ -19,7 +19,7 @@ from noworse.errors import BadInput
 
 
 def trim() -> None:
-    """Return what was freed: the C library keeps blocks below its own, growing threshold (glibc; elsewhere nothing)."""
+    """Give freed memory back to the system: glibc keeps blocks below a growing threshold (elsewhere: nothing)."""
     if sys.platform == "linux":
         give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have no such function
         if give_back is not None:

@@ -81,7 +81,7 @@ class World:
         return self.agree(action() if self.first else None)
 
     def require_same(self, given: dict[str, Any]) -> None:
-        """BadInput unless all ranks were given the same; ``given`` tells what was, by name."""
+        """Raise BadInput unless all ranks were given the same; ``given`` tells what was, by name."""
         expected = self.agree(given)
         differs = [name for name, value in given.items() if self.size > 1 and value != expected[name]]
         if differs:

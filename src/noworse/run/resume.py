@@ -71,7 +71,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[
 
 
 class Checkpoint:
-    """A checkpoint that was found: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
+    """A checkpoint on disk: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
 
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
@@ -148,7 +148,7 @@ class Work:
         return self.notes[name]
 
     def read_into(self, tensors: Mapping[str, Tensor]) -> None:
-        """Fill tensors of every rank from the checkpoint that was found, which is then behind this run."""
+        """Fill tensors of every rank from the checkpoint on disk, which is then behind this run."""
         for name, tensor in tensors.items():
             if self._found is not None:
                 self._found.read_into(name, tensor)

@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypedDict
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput, NoWorseError
 from noworse.model.tensors import float32_copy
+from noworse.model.wrapped import require_whole, unwrapped
 from noworse.task import data
 from noworse.task.data import Batch, leaves, to_float32
 from noworse.task.distances import parts
@@ -52,7 +53,7 @@ class TaskUnavailable(NoWorseError):
 class Task:
     """A model with its loss, and the data that choose and judge; BadInput where a part has the wrong type."""
 
-    model: nn.Module  # in any mode; never changed
+    model: nn.Module  # in any mode; never changed; compiled and parallel modules are unwrapped
     loss: Callable[[nn.Module, Any], Tensor]  # -> (B,), one loss per sample
     calib: Iterable[Batch]  # chooses: a few hundred samples or more, labels not needed
     verify: Iterable[Batch]  # judges: disjoint from calib
@@ -62,10 +63,11 @@ class Task:
     augment: Callable[[Any], Batch] | None = None  # a random variation of calibration samples
     keep: Sequence[str] = ()  # patterns of tensors that are stored losslessly, such as "head.*"
     name: str = ""
+    default_dtype: torch.dtype = field(default_factory=torch.get_default_dtype, init=False, repr=False)  # the caller's
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, nn.Module):
-            raise BadInput(f"the model of a task is {type(self.model).__name__}: expected a torch.nn.Module")
+        require_whole(self.model, "the model of a task")
+        object.__setattr__(self, "model", unwrapped(self.model))
         for name in ("loss", "metric", "forward", "augment"):
             value = getattr(self, name)
             if not callable(value) and (value is not None or name == "loss"):

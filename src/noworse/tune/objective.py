@@ -177,12 +177,12 @@ class Objective:
         return total if seen.losses is None else total + self.weights.labels * seen.losses
 
     def judged(self, module: nn.Module, batch: Batch, original: Response) -> Tensor:
-        """Return per-sample losses (B,) at the labels where they have a weight, else those of tuning."""
+        """Return the task's losses (B,) at the labels where these have a weight, else the losses of tuning."""
         losses = self.observe(module, batch, True).losses if self.weights.labels > 0 else None
         return self(module, batch, original) if losses is None else losses
 
     def check(self, module: nn.Module, batch: Batch) -> None:
-        """BadInput where labels have a weight and the task's loss cannot be had on this batch of calib."""
+        """Raise BadInput where labels have a weight and the task's loss cannot be had on this batch of calib."""
         if self.weights.labels == 0 or self.loss is None:
             return
         try:

@@ -55,7 +55,7 @@ Progress = Callable[[ProgressLine], None]
 
 @dataclass(frozen=True)
 class Hooks:
-    """What tuning needs from outside.
+    """Functions that tuning calls, and the processes and checkpoints that it belongs to.
 
     ``teach(batch, outputs)`` gives this rank's share of the batch to train on (augmented, where asked for) and what the
     original makes of it, of which ``outputs`` may be known.

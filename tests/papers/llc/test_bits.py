@@ -92,7 +92,7 @@ def test_the_cost_is_that_of_algorithm_1(data: tuple[nn.Module, Tensor, Tensor],
         return F.cross_entropy(model(x), y, reduction="none")
 
     seen = survey_inputs(model, [lambda: model(x)])
-    site = Site("0", ("0",), layer.weight)
+    site = Site("0", "0.weight", ("0",), layer.weight)
     proposal = propose(site, (4,), None)[0]
     values = Range.covering(float(x.min()), float(x.max()), 4, way)
     found = slope_cost(model, site, proposal, values, seen.inputs["0"], losses)
@@ -118,7 +118,7 @@ def test_the_cost_is_that_of_algorithm_1(data: tuple[nn.Module, Tensor, Tensor],
 
 
 def test_inputs_have_the_bits_of_their_weights(data: tuple[nn.Module, Tensor, Tensor]) -> None:
-    site = Site("0", ("0",), data[0].get_parameter("0.weight"))  # type: ignore[arg-type]
+    site = Site("0", "0.weight", ("0",), data[0].get_parameter("0.weight"))  # type: ignore[arg-type]
     four, full = propose(site, (4,), None)
     assert STRATEGY.input_bits(8, four) == 4
     assert STRATEGY.input_bits(None, four) is None

@@ -39,6 +39,19 @@ def test_sites_inputs_and_sums() -> None:
     assert len(found.inputs["first"].sample) == 2 * x.numel()
 
 
+def test_weights_of_recurrent_layers_are_sites_and_their_inputs_are_not_rounded() -> None:
+    module = nn.ModuleDict({"head": nn.Linear(3, 2), "rnn": nn.LSTM(4, 5, proj_size=3), "idle": nn.GRUCell(2, 2)})
+    run = lambda: module["head"](module["rnn"](torch.randn(6, 2, 4))[0])  # noqa: E731
+    found = survey_inputs(module, [run], ["rnn.weight_hr_l0"])
+    assert [(site.name, site.key, site.layers) for site in found.sites] == [
+        ("head", "head.weight", ("head",)),
+        ("rnn.weight_ih_l0", "rnn.weight_ih_l0", ()),
+        ("rnn.weight_hh_l0", "rnn.weight_hh_l0", ()),
+    ]
+    assert set(found.alone) == {"rnn.weight_hr_l0", "idle.weight_ih", "idle.weight_hh"}
+    assert set(found.inputs) == {"head"}
+
+
 def test_samples_of_many_values_are_few() -> None:
     seen = Values()
     for _ in range(30):

@@ -65,7 +65,8 @@ class Published(BitStrategy):
         found = []
         for proposal in proposals:
             site = net.sites[proposal.name]
-            values, inputs = net.ranges(proposal).get(site.layers[0]), net.survey.inputs.get(site.layers[0])
+            layer = next(iter(site.layers), "")  # recurrent layers have none whose inputs can be rounded
+            values, inputs = net.ranges(proposal).get(layer), net.survey.inputs.get(layer)
             found.append(slope_cost(net.teacher, site, proposal, values, inputs, net.losses))
         return found, None
 

@@ -45,7 +45,7 @@ def mean_loss(module: nn.Module, losses: Losses) -> float:
 
 
 def search(original: nn.Module, layers: Mapping[str, Decomposable], losses: Losses) -> Found:
-    """Return the decomposed copy of ``original`` and the rank of each layer for which one was found."""
+    """Return the decomposed copy of ``original`` and the rank of each layer that became factors."""
     module, chosen = twin(original), {}
     limit = mean_loss(original, losses)
     for name, layer in layers.items():

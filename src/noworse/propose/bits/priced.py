@@ -79,7 +79,7 @@ class Priced:
 
     @functools.cached_property
     def distance(self) -> Distance:
-        """The loss between the outputs of two models."""
+        """The task's distance between outputs, on the scale of the original's."""
         return self.subject.distance(self.forward(self.teacher, next(self.batches(AT_A_TIME))))
 
     def compared(self, batches: Iterable[Batch]) -> list[tuple[Batch, Tensor]]:
@@ -176,7 +176,7 @@ class Priced:
 
     @functools.cached_property
     def proposals(self) -> list[list[Proposal]]:
-        """What may be chosen for each site."""
+        """All proposals, a row for each site."""
         return self.method.propose(self)
 
     @functools.cached_property

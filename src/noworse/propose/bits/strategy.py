@@ -62,7 +62,7 @@ class BitStrategy:
     settles = True  # whether whole allocations are compared, and biases make up for rounding
 
     def propose(self, net: Priced) -> list[list[Proposal]]:
-        """Return what may be chosen for each site: here steps of least squares, rounded for moments of the inputs."""
+        """Return the proposals for each site: here steps of least squares, rounded for moments of the inputs."""
         weights = {site.key: site.weight for site in net.survey.sites}
         moments = input_moments(net.teacher, weights, net.subject.runs(net.teacher, MOMENT_SAMPLES))
         return [propose(site, self.levels, moments.get(site.key)) for site in net.survey.sites]

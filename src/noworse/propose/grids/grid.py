@@ -299,7 +299,7 @@ class GridSet:
 
     @torch.no_grad()
     def turn(self, shift: float = 0.0, log_scale: float = 0.0) -> None:
-        """Make what ``representations`` would give with these settings what it gives without them."""
+        """Change the grids, in place, to what ``representations`` gives with these settings."""
         self.log_step += log_scale * self.tuned
         for k, ratio in enumerate((self.unit / self.steps()).tolist()):
             row = self.latent[self.rows[k]]

@@ -50,7 +50,7 @@ class Factoring:
 
     @functools.cached_property
     def distance(self) -> Distance:
-        """What tells how far outputs are from the original's."""
+        """The task's distance between outputs, on the scale of the original's."""
         return self.subject.distance(self.subject.original(next(self.subject.samples(AT_A_TIME))))
 
     @functools.cached_property
@@ -84,7 +84,7 @@ class Factoring:
         return build(self.teacher, (offers or self.offers).analyses, chosen, runs)
 
     def at_price(self, logarithm: float) -> Chosen:
-        """Return the ranks at which the last parameter that is dropped costs the exponential of this."""
+        """Return the ranks at a price of e^``logarithm`` nats for each parameter that is kept."""
         return choose.at_price(self.offers.candidates, self.sizes, math.exp(logarithm))
 
     def at_drop(self, share: float) -> tuple[nn.Module, Chosen]:
