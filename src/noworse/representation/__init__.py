@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noworse.representation.base import BYTES, CODES, NOTHING, Representation, Signature
+from noworse.representation.base import BYTES, CODES, KINDS, NOTHING, Coded, Representation, Signature, register
 from noworse.representation.codebook import Codebook
 from noworse.representation.columns import pack_step, unpack_step
 from noworse.representation.constant import Constant
@@ -14,8 +14,6 @@ from noworse.representation.product import Product, matrix_shape
 from noworse.representation.raw import Raw
 from noworse.representation.tied import Tied
 
-KINDS: tuple[type[Representation], ...] = (Constant, Raw, Grid, Tied, Product, Codebook, Outliers)
-
 __all__ = [
     "BYTES",
     "CODES",
@@ -26,6 +24,7 @@ __all__ = [
     "NOTHING",
     "PLAIN",
     "Codebook",
+    "Coded",
     "Constant",
     "Form",
     "Grid",
@@ -39,6 +38,7 @@ __all__ = [
     "from_float32",
     "matrix_shape",
     "pack_step",
+    "register",
     "to_numpy",
     "unpack_step",
 ]

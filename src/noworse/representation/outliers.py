@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Arrays, Signature
+from noworse.representation.base import Arrays, Signature, register
 from noworse.representation.columns import Cursor, varints
 from noworse.representation.dtypes import find_dtype
 from noworse.representation.grid import Grid, Scale
@@ -30,6 +30,7 @@ class Listed(NamedTuple):
     values: bytes
 
 
+@register
 @dataclass(frozen=True, eq=False)
 class Outliers(Grid):
     """A grid whose elements at ``places`` (C order) have ``values`` of their own: little-endian bytes, u64 and dtype.

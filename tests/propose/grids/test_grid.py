@@ -341,3 +341,18 @@ def test_the_file_has_outliers_where_they_were(shift: float) -> None:
         assert torch.equal(torch.from_numpy(item.decode()), spec.unflatten(part))
         assert torch.equal(part[is_far], original[is_far])
         assert not spec.flatten(torch.from_numpy(item.codes.reshape(spec.shape)))[is_far].any()
+
+
+def test_what_calib_does_not_reach_is_rounded_to_nearest_whatever_the_knobs() -> None:
+    weights = {"w": torch.randn(9, 9), "idle": torch.randn(9, 9)}
+    specs = [GridSpec("w", (9, 9), "float32"), GridSpec("idle", (9, 9), "float32", tuned=False)]
+    grids = GridSet(specs, weights, 0.5)
+    with torch.no_grad():
+        grids.log_step.copy_(torch.full((2,), -1.0))
+    for name in ("shift", "log_scale"):
+        found = grids.representations(**{name: 0.3})
+        plain = grids.representations()
+        assert np.array_equal(found["idle"].decode(), plain["idle"].decode())
+        assert not np.array_equal(found["w"].decode(), plain["w"].decode())
+    grids.turn(shift=0.3)
+    assert np.array_equal(grids.representations()["idle"].decode(), plain["idle"].decode())

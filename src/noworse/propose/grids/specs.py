@@ -122,7 +122,7 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 def grid_set(
     transform: Transform, rate: Rate, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float
 ) -> GridSet:
-    """Return grids of a transform, zero bins at first ``zone`` steps wide; those of straight lines are fast."""
+    """Return grids of a transform, zero bins at first ``zone`` steps wide; those of the straight line are fast."""
     if transform.straight and rate.counted:
         return GridSet(specs, weights, zone, transform.tunes_zone)
     return GeneralGrids(specs, weights, zone, transform, rate)
