@@ -93,7 +93,10 @@ class Draft:
         self.survey = survey(self.lesson, self.student, chosen, known)
         self.order = [entry.name for entry in entries]
         factors = {part for pair in self.factored.products.values() for part in (pair.left, pair.right)}
-        specs = grid_specs(chosen, self.originals, self.survey.sensitivity, self.subject.channels_last, factors)
+        found = self.survey
+        specs = grid_specs(
+            chosen, self.originals, found.sensitivity, self.subject.channels_last, hard=found.hard, factors=factors
+        )
         transform, rate = (self.terms.options.plugin(kind) for kind in ("transform", "rate"))
         fixed = fixed_items(entries, self.originals, kept, chosen)
         return grid_set(transform, rate, specs, chosen, self.terms.options.zone), fixed

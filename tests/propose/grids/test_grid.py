@@ -293,7 +293,7 @@ def with_outliers(moved: bool, transform: Transform | None = None) -> tuple[Grid
         zeroed[name].view(-1)[places] = 0
     found = []
     for own, factors in ((weights, ()), (zeroed, tuple(weights))):
-        specs = grid_specs(own, own, dict.fromkeys(own, 1.0), moved, factors)
+        specs = grid_specs(own, own, dict.fromkeys(own, 1.0), moved, factors=factors)
         transforms = {"transform": transform, "rate": SoftEntropy()}
         found.append(GridSet(specs, own, 0.6) if transform is None else GeneralGrids(specs, own, 0.6, **transforms))
         found[-1].log_step.copy_(torch.tensor([0.2, 0.1]).log())

@@ -72,6 +72,7 @@ class GridSpec:
     dtype: str
     tuned: bool = True
     channels_last: bool = True  # in the flat vector, of kernels of convolutions: CPUs prefer that
+    hard: bool = False  # used, although no gradient tells what for
     outliers: Outlying = NONE
 
     @property

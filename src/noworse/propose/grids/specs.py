@@ -74,11 +74,13 @@ def grid_specs(
     originals: Mapping[str, Tensor],
     sensitivity: Mapping[str, float],
     channels_last: bool = True,
+    hard: Collection[str] = (),
     factors: Collection[str] = (),
 ) -> list[GridSpec]:
     """Return the specs of the ``chosen`` tensors, from the smallest on; BadInput for a dtype that has no grid.
 
-    The ``factors`` of products have no outliers: a file has no list for them.
+    Tensors of no sensitivity have fixed steps, which are finer for those of the names ``hard``. The ``factors`` of
+    products have no outliers: a file has no list for them.
     """
     for name in chosen:
         if _kind(originals[name]) not in GRID_DTYPES:
@@ -88,7 +90,7 @@ def grid_specs(
     for name, parameter in sorted(chosen.items(), key=lambda item: item[1].numel()):  # small ones share chunks
         outliers = NONE if name in factors else outlying(parameter, originals[name])
         kind, tuned = _kind(originals[name]), sensitivity[name] > 0
-        specs.append(GridSpec(name, tuple(parameter.shape), kind, tuned, channels_last, outliers))
+        specs.append(GridSpec(name, tuple(parameter.shape), kind, tuned, channels_last, name in hard, outliers))
     return specs
 
 
