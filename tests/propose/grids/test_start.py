@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from noworse.propose.grids.grid import LARGEST_CODE, GridSet, GridSpec
+from noworse.datafree.outliers import LARGEST_CODE
+from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.propose.grids.start import COARSEST, UNUSED, equal_slope_steps, start_at
 
 SHAPES = {"wide": (200, 100), "kernel": (64, 16, 3, 3), "bias": (200,), "idle": (60, 50)}

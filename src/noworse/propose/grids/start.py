@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from noworse.propose.grids.grid import LARGEST_CODE, GridSet
+from noworse.datafree.outliers import LARGEST_CODE
+from noworse.propose.grids.grid import GridSet
 
 COARSEST = 2.5  # largest step at the start from nearest rounding, in units of the tensor's root mean square
 UNUSED, HARD = 0.5, 1 / 16  # the same, fixed, for tensors that calib never reaches, or that have no gradient
