@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from noworse.datafree.outliers import LARGEST_CODE
 from noworse.propose.grids.compensated import (
     COARSEST,
     DAMPING,
@@ -18,7 +19,7 @@ from noworse.propose.grids.compensated import (
     start_at,
     start_compensated,
 )
-from noworse.propose.grids.grid import LARGEST_CODE, GridSet, GridSpec
+from noworse.propose.grids.grid import GridSet, GridSpec
 
 SHAPES = {"wide": (200, 100), "kernel": (64, 16, 3, 3), "bias": (200,), "idle": (60, 50)}
 SENSITIVITY = {"wide": 3.0, "kernel": 0.2, "bias": 40.0, "idle": 0.0}
@@ -134,14 +135,18 @@ def correlated(size: int, seed: int) -> Tensor:
     return (mixed := inputs @ torch.randn(size, size, generator=generator, dtype=torch.float64)).T @ mixed / len(inputs)
 
 
-def by_least_squares(weights: Tensor, moments: Tensor) -> Tensor:
-    """The same by definition: round the column of most energy, then set all later ones to the best that is left."""
+def by_least_squares(weights: Tensor, moments: Tensor, gone: Tensor | None = None) -> Tensor:
+    """The same by definition: round the column of most energy, then set all later ones to the best that is left.
+
+    Weights that are ``gone`` round to zero.
+    """
     size = len(moments)
     damped = moments + DAMPING * moments.diagonal().mean() * torch.eye(size, dtype=moments.dtype)
     order = moments.diagonal().argsort(descending=True, stable=True).tolist()
     found, rounded = weights.clone(), weights.clone()
     for place, j in enumerate(order):
         rounded[:, j] = nearest(found[:, j], STEP, ZONE)
+        rounded[:, j] *= 1 if gone is None else ~gone[:, j]
         done, rest = order[: place + 1], order[place + 1 :]
         if rest:  # minimise (e_done, e_rest) X (e_done, e_rest)ᵀ over e_rest
             error = rounded[:, done] - weights[:, done]
@@ -156,6 +161,16 @@ def test_every_column_makes_up_for_those_before_it(size: int) -> None:
     weights, moments = torch.randn(5, size, dtype=torch.float64), correlated(size, size)
     found = Layer(weights.shape, moments[None]).compensated(weights, STEP, ZONE)
     torch.testing.assert_close(found.double(), by_least_squares(weights, moments), atol=1e-5, rtol=1e-5)
+
+
+def test_outliers_have_no_error_and_others_make_up_for_none() -> None:
+    torch.manual_seed(3)
+    weights, moments = torch.randn(5, 70, dtype=torch.float64), correlated(70, 3)
+    gone = torch.rand(5, 70) < 0.1
+    weights[gone] = 0  # the rest on the grid of what a list holds
+    found = Layer(weights.shape, moments[None]).compensated(weights, STEP, ZONE, gone=gone)
+    torch.testing.assert_close(found.double(), by_least_squares(weights, moments, gone), atol=1e-5, rtol=1e-5)
+    assert (nearest(found, STEP, ZONE)[gone] != 0).any(), "or it would be no matter"
 
 
 def test_the_output_error_is_below_that_of_nearest_rounding() -> None:

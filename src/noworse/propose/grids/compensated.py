@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from noworse.propose.grids.grid import LARGEST_CODE, GridSet
+from noworse.datafree.outliers import LARGEST_CODE
+from noworse.propose.grids.grid import GridSet
 from noworse.propose.grids.transform import decode, magnitude
 
 COARSEST = 2.5  # largest step at the start from nearest rounding, in units of the tensor's root mean square
@@ -90,15 +91,19 @@ def signed_codes(weights: Tensor, step: float, zone: float) -> Tensor:
     return torch.copysign(magnitude(weights.abs() / step - zone), weights).int()
 
 
-def _compensate(rows: Tensor, factor: Tensor, round_: Callable[[Tensor], Tensor]) -> None:
-    """Move weights (G, R, I) to where they stand when they are rounded, for the factors U (G, I, I) of their groups."""
+def _compensate(rows: Tensor, factor: Tensor, round_: Callable[[Tensor], Tensor], gone: Tensor | None = None) -> None:
+    """Move weights (G, R, I) to where they stand when they are rounded, for the factors U (G, I, I) of their groups.
+
+    Those that are ``gone`` (G, R, I) become zero, whatever others move them by.
+    """
     size = rows.shape[2]
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         errors = torch.zeros_like(rows[:, :, start:end])
         for j in range(start, end):
             column = rows[:, :, j]
-            error = (column - round_(column)) / factor[:, None, j, j]
+            rounded = round_(column) if gone is None else round_(column).masked_fill_(gone[:, :, j], 0)
+            error = (column - rounded) / factor[:, None, j, j]
             rows[:, :, j + 1 : end] -= error[:, :, None] * factor[:, None, j, j + 1 : end]
             errors[:, :, j - start] = error
         rows[:, :, end:] -= errors @ factor[:, start:end, end:]
@@ -137,12 +142,16 @@ class Layer:
         pivots = diagonal[torch.take_along_dim(self.used, self.order, 1)]
         return float(pivots.double().log().mean().mul(-2).exp()) / self.energy if len(pivots) else 1.0
 
-    def compensated(self, weights: Tensor, step: float, zone: float, most: float = math.inf) -> Tensor:
-        """Return the weights as they stand when they are rounded, in their own shape, with codes up to ±``most``."""
+    def compensated(
+        self, weights: Tensor, step: float, zone: float, most: float = math.inf, gone: Tensor | None = None
+    ) -> Tensor:
+        """Return the weights as they stand when they are rounded, in their own shape, with codes up to ±``most``.
+
+        Of those that are ``gone`` (of the same shape), outliers, the rest on a grid is zero.
+        """
         round_ = functools.partial(nearest, step=step, zone=zone, most=most)
         count, size = self.order.shape
-        split = weights.reshape(count // self.blocks, -1, self.blocks, size)  # (G, O/G, B, I/B)
-        rows = split.transpose(1, 2).flatten(0, 1)
+        rows, absent = self._rows(weights), None if gone is None else self._rows(gone)
         moved = torch.empty_like(rows)
         for start in range(0, len(rows), AT_ONCE):  # a few blocks in float64 at a time
             part = slice(start, start + AT_ONCE)
@@ -151,10 +160,17 @@ class Layer:
             found = torch.take_along_dim(used, order, 2).double()
             factor = found.new_zeros(len(found), size, size)
             factor[:, _triangle(size)] = self._upper[part].double()
-            _compensate(found, factor, round_)
+            out = None if absent is None else torch.take_along_dim(absent[part], order, 2)
+            _compensate(found, factor, round_, out)
             moved[part] = torch.take_along_dim(found, order.argsort(2), 2)
         joined = moved.reshape(count // self.blocks, self.blocks, -1, size).transpose(1, 2)
         return joined.reshape(self.shape).float()
+
+    def _rows(self, weights: Tensor) -> Tensor:
+        """Weights (O, ...) as blocks of columns of groups of rows, (G·B, O/G, I/B)."""
+        count, size = self.order.shape
+        split = weights.reshape(count // self.blocks, -1, self.blocks, size)
+        return split.transpose(1, 2).flatten(0, 1)
 
 
 def _triangle(size: int) -> Tensor:
@@ -196,7 +212,9 @@ def start_compensated(
         settings = zip(grids.specs, grids.steps().tolist(), grids.zones().tolist(), strict=True)
         for k, (spec, step, zone) in enumerate(settings):
             if spec.name in layers:
-                grids.set_weights(k, layers[spec.name].compensated(spec.unflatten(grids.weights(k)), step, zone))
+                weights = spec.unflatten(grids.weights(k))
+                gone = spec.outliers.mask(spec.shape) if len(spec.outliers.places) else None
+                grids.set_weights(k, layers[spec.name].compensated(weights, step, zone, gone=gone))
         grids.quantise(scratch)
         found = cost()
         if abs(math.log(found / bits)) <= SLACK:
