@@ -354,7 +354,7 @@ def test_settings_are_honoured(tmp_path: Path) -> None:
     again = quantize_task(job, tmp_path / "r.nwt", progress=None, **asked)
     assert again.table == found.table
     assert (tmp_path / "q.nwt").read_bytes() == (tmp_path / "r.nwt").read_bytes()
-    write_checkpoint(tmp_path / NAME, {}, {"given": {"verb": "compress"}, "notes": {}, "position": None})
+    write_checkpoint(tmp_path / NAME, {}, {"given": {"verb": "compress"}, "notes": {}, "position": {"stage": ""}})
     stages.clear()
     with pytest.raises(BadInput, match="cannot write"):
         quantize_task(job, tmp_path / "nowhere" / "x.nwt", progress=lambda step: stages.append(step.stage))

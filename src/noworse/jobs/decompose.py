@@ -156,8 +156,10 @@ def decompose_task(
     if out is not None:
         destination(out)
     with run_of(task, tolerance, options, seed, progress) as job:
-        job.begin(work, {"verb": "decompose", "drop": drop, "preset": preset, "options": job.options.to_json()})
         factoring = _factoring(Subject(task, job.calib, HELD_BACK, job.options.seed), only, preset)
+        asked = {"verb": "decompose", "drop": drop, "preset": preset, "only": sorted(factoring.sizes)}
+        job.begin(work, {**asked, "options": job.options.to_json()})
+        factoring.work = job.work
         return job.finish(story(job, factoring, drop), out, Decomposition.save)
 
 
@@ -222,7 +224,11 @@ def _search(job: Job, factoring: Factoring, limit: float) -> tuple[nn.Module, Ch
         job.tell(f"search {number}/{BISECTIONS}")
         trials[price] = factoring.at_price(price)
 
-    within(line, attempt, lambda: predictor.bound(factoring.build(trials[line.at])), limit, BISECTIONS)
+    def bound() -> float:
+        name = f"bound at price {line.at!r}"
+        return job.work.number(name, lambda: predictor.bound(factoring.build(trials[line.at])))
+
+    within(line, attempt, bound, limit, BISECTIONS)
     if line.best is None or not trials[line.best]:
         return factoring.build({}), {}
     return factoring.nearest(dropped(trials[line.best], factoring.sizes))

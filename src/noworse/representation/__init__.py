@@ -9,6 +9,7 @@ from noworse.representation.constant import Constant
 from noworse.representation.curves import PLAIN, Form
 from noworse.representation.dtypes import DTYPES, find_dtype, from_float32, to_numpy
 from noworse.representation.grid import EDGE_UNITS, MAX_EDGE, Grid
+from noworse.representation.outliers import Outliers
 from noworse.representation.product import Product, matrix_shape
 from noworse.representation.raw import Raw
 from noworse.representation.tied import Tied
@@ -27,6 +28,7 @@ __all__ = [
     "Constant",
     "Form",
     "Grid",
+    "Outliers",
     "Product",
     "Raw",
     "Representation",
