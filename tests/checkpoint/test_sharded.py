@@ -116,3 +116,8 @@ def test_folders(tmp_path):
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(BadInput, match=r"is no model file: expected one that ends in \.safetensors"):
         open_checkpoint(tmp_path / "weights.h5")
+
+
+def test_what_is_no_path_is_refused():
+    with pytest.raises(BadInput, match=r"the model file is a dict: expected a path \(noworse.compress takes models\)"):
+        open_checkpoint({"a": np.ones(2)})

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from noworse.representation import DTYPES, KINDS, Codebook, Constant, Form, Grid, Product, Raw, Tied
+from noworse.representation import DTYPES, KINDS, Codebook, Constant, Form, Grid, Outliers, Product, Raw, Tied
 from noworse.representation.curves import CURVES
 
 shapes = npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)
@@ -81,17 +81,27 @@ def codebooks(draw, most):
     return Codebook.from_values(known[places].reshape(shape), dtype)
 
 
+@st.composite
+def outliers(draw, most):
+    grid = draw(grids(most).filter(lambda grid: grid.size))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    count = min(grid.size, draw(st.sampled_from([1, 2, 300, 1024])))
+    words = rng.integers(0, 256, grid.nbytes, np.uint8).view(DTYPES[grid.dtype].storage)[:count]
+    return Outliers.beside(grid, np.sort(rng.choice(grid.size, count, replace=False)), words)
+
+
 def strategies(most):
     """Random tensors of each kind."""
     return {
-        Constant: constants(), Raw: raws(), Grid: grids(most), Product: products(), Codebook: codebooks(most)
+        Constant: constants(), Raw: raws(), Grid: grids(most), Product: products(), Codebook: codebooks(most),
+        Outliers: outliers(most),
     }  # fmt: skip
 
 
 @st.composite
 def models(draw, most=20000):
     """A dictionary of representations, some tied to another one, grids having at most about so many codes."""
-    kinds = [strategies(most)[kind] for kind in KINDS if not kind.refers]
+    kinds = [strategies(most)[kind] for kind in KINDS.values() if not kind.refers]
     items = draw(st.dictionaries(names, st.one_of(kinds), max_size=8))
     for name in draw(st.lists(names, max_size=2)) if items else []:
         target = draw(st.sampled_from(sorted(n for n, item in items.items() if not isinstance(item, Tied))))

@@ -24,8 +24,7 @@ from noworse.format import File, write
 from noworse.io import Lossless
 from noworse.jobs.decompose import HELD_BACK
 from noworse.model.factorised import Factorised
-from noworse.propose.ranks.choose import PRESETS
-from noworse.propose.ranks.factoring import Factoring
+from noworse.propose.ranks.factoring import PRESETS, Factoring
 from noworse.run.resume import NAME, write_checkpoint
 from noworse.survey.subject import Subject
 from tests import tiny
@@ -276,7 +275,7 @@ def test_settings_are_honoured(tmp_path):
     again = decompose_task(task, tmp_path / "e.nwt", options=options, seed=3, tolerance=0.01, progress=None)
     assert str(again.chosen) == str(found.chosen)
     assert (tmp_path / "d.nwt").read_bytes() == (tmp_path / "e.nwt").read_bytes()
-    write_checkpoint(tmp_path / NAME, {}, {"given": {"verb": "compress"}, "notes": {}, "position": None})
+    write_checkpoint(tmp_path / NAME, {}, {"given": {"verb": "compress"}, "notes": {}, "position": {"stage": ""}})
     stages.clear()
     with pytest.raises(BadInput, match="cannot write"):
         decompose_task(task, tmp_path / "nowhere" / "x.nwt", progress=lambda step: stages.append(step.stage))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from noworse.model.attention import Attention, openable
-from noworse.propose.ranks.sites import open_fused
+from noworse.propose.ranks.build import open_fused
 
 MASKS = {"none": None, "boolean": torch.ones(5, 5).triu(1).bool(), "additive": torch.randn(5, 5)}
 

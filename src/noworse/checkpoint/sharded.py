@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from noworse.checkpoint.base import Checkpoint
 from noworse.checkpoint.safetensors_file import SafetensorsFile
 from noworse.errors import BadInput
-from noworse.format.source import open_regular
+from noworse.format.source import expanded, open_regular
 
 INDEX = ".index.json"
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
@@ -27,7 +28,9 @@ def is_checkpoint(path: str) -> bool:
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a model file, an index of shards, or a folder with one of them; BadInput for what is none, OSError."""
-    path = Path(path).expanduser()
+    if not isinstance(path, (str, os.PathLike)):
+        raise BadInput(f"the model file is a {type(path).__name__}: expected a path (noworse.compress takes models)")
+    path = expanded(path)
     path = _in_folder(path) if path.is_dir() else path
     return Sharded(path) if path.name.endswith(INDEX) else _open_file(path)
 

@@ -52,9 +52,9 @@ def export_onnx(quantised: Quantization, example: Tensor, path: str | Path) -> i
             has = f"{values.bits} bits, rounded {values.rounding}"
             raise BadInput(f"inputs of layer {name!r} have {has}: expected 8 bits, rounded to nearest")
     weights = {  # but for those of recurrent layers, which the exporter lays out anew
-        p.name: p.rounded
+        p.name: p.written
         for p in quantised.proposals
-        if p.rounded is not None and p.rounded.bits <= EIGHT and p.name.endswith(".weight")
+        if isinstance(p.written, Rounded) and p.written.bits <= EIGHT and p.name.endswith(".weight")
     }
     for fold in (True, False):  # a norm that was not folded here, the exporter folds into weights, which then have gone
         model = version_converter.convert_version(onnx.load_from_string(_trace(quantised, example, fold)), OPSET)

@@ -29,9 +29,8 @@ from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, de
 from noworse.model.load import load_model
 from noworse.model.tensors import matching, twin
 from noworse.model.wrapped import unwrapped
-from noworse.propose.ranks import choose
-from noworse.propose.ranks.factoring import Chosen, Factoring
-from noworse.propose.ranks.sites import Filter, open_fused
+from noworse.propose.ranks.build import Filter, open_fused
+from noworse.propose.ranks.factoring import Chosen, Factoring, dropped
 from noworse.run.named import DEFAULT
 from noworse.survey.capture import count_flops
 from noworse.survey.subject import AT_A_TIME, Subject
@@ -157,8 +156,10 @@ def decompose_task(
     if out is not None:
         destination(out)
     with run_of(task, tolerance, options, seed, progress) as job:
-        job.begin(work, {"verb": "decompose", "drop": drop, "preset": preset, "options": job.options.to_json()})
         factoring = _factoring(Subject(task, job.calib, HELD_BACK, job.options.seed), only, preset)
+        asked = {"verb": "decompose", "drop": drop, "preset": preset, "only": sorted(factoring.sizes)}
+        job.begin(work, {**asked, "options": job.options.to_json()})
+        factoring.work = job.work
         return job.finish(story(job, factoring, drop), out, Decomposition.save)
 
 
@@ -205,7 +206,7 @@ def story(job: Job, factoring: Factoring, drop: float | None = None) -> Decompos
 
     (trial, chosen, module), verdict = look(modules(), lambda made, number: job.judge(made[2], number, looks), looks)
     settings = {"preset": factoring.preset, "tolerance": str(job.tolerance), "drop": drop, "seed": job.options.seed}
-    before, after = sum(factoring.sizes.values()), choose.dropped(chosen, factoring.sizes)
+    before, after = sum(factoring.sizes.values()), dropped(chosen, factoring.sizes)
     parameters = [sum(p.numel() for p in m.parameters()) for m in (job.task.model, module)]
     flops = _flops(factoring.subject, factoring.teacher), _flops(factoring.subject, trial)
     return Decomposition(
@@ -223,10 +224,14 @@ def _search(job: Job, factoring: Factoring, limit: float) -> tuple[nn.Module, Ch
         job.tell(f"search {number}/{BISECTIONS}")
         trials[price] = factoring.at_price(price)
 
-    within(line, attempt, lambda: predictor.bound(factoring.build(trials[line.at])), limit, BISECTIONS)
+    def bound() -> float:
+        name = f"bound at price {line.at!r}"
+        return job.work.number(name, lambda: predictor.bound(factoring.build(trials[line.at])))
+
+    within(line, attempt, bound, limit, BISECTIONS)
     if line.best is None or not trials[line.best]:
         return factoring.build({}), {}
-    return factoring.nearest(choose.dropped(trials[line.best], factoring.sizes))
+    return factoring.nearest(dropped(trials[line.best], factoring.sizes))
 
 
 def _flops(subject: Subject, module: nn.Module) -> int:

@@ -107,11 +107,12 @@ class Job:
         self, result: Result, out: str | os.PathLike[str] | None, save: Callable[[Result, Path], object]
     ) -> Result:
         """Return a judged result, saved to ``out`` where that is a path; TargetMissed where it is not good enough."""
-        if self.refuses(result.verdict):
-            raise TargetMissed(f"the tolerance was not met: {result.verdict}", result, b"")
-        if out is not None:
+        missed = self.refuses(result.verdict)
+        if out is not None and not missed:
             save(result, Path(out))
-        self.work.clean()
+        self.work.clean()  # after a miss, too: the same call would only miss again
+        if missed:
+            raise TargetMissed(f"the tolerance was not met: {result.verdict}", result, b"")
         return result
 
     def refuses(self, verdict: Verdict) -> bool:

@@ -155,7 +155,7 @@ def quantize_task(
         asked = {"verb": "quantize", "bits": bits, "activations": rounded, "preset": preset, "cost": cost}
         job.begin(work, {**asked, "options": job.options.to_json()})
         subject = Subject(task, job.calib, HELD_BACK, job.options.seed)
-        return job.finish(story(job, Priced(subject, rounded, preset, cost), bits), out, Quantization.save)
+        return job.finish(story(job, Priced(subject, rounded, preset, cost, job.work), bits), out, Quantization.save)
 
 
 def story(job: Job, net: Priced, bits: Bits | None = None) -> Quantization:
@@ -187,7 +187,11 @@ def _search(job: Job, net: Priced) -> Iterator[list[Proposal]]:
         job.tell(f"search {number}/{BISECTIONS}")
         trials[mean] = allocate(choices, mean * count)
 
-    within(line, attempt, lambda: predictor.bound(net.build(net.pick(trials[line.at]))), MARGIN * job.limit, BISECTIONS)
+    def bound() -> float:
+        name = f"bound at {line.at!r} bits"
+        return job.work.number(name, lambda: predictor.bound(net.build(net.pick(trials[line.at]))))
+
+    within(line, attempt, bound, MARGIN * job.limit, BISECTIONS)
     best = [len(row) - 1 for row in net.proposals] if line.best is None else trials[line.best]
     best = net.settled(choices.size(best))
     yield net.pick(best)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from noworse.model.tensors import matching
+from noworse.propose.grids.compensated import REACHABLE
 from noworse.propose.grids.grid import GridSet
-from noworse.propose.grids.start import REACHABLE
 
 
 class RateController:

@@ -19,9 +19,9 @@ from noworse.model.factorised import FLAT
 from noworse.model.tensors import twin
 from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis
-from noworse.propose.ranks.choose import Found, Losses, RankStrategy
+from noworse.propose.ranks.factoring import Found, Losses, RankStrategy
 from noworse.propose.ranks.spectrum import PLAIN
-from noworse.survey.kronecker import Decomposable, fresh
+from noworse.survey.curvature import Decomposable, fresh
 
 
 def mean_gradient(module: nn.Module, layer: nn.Module, losses: Losses) -> Tensor:

@@ -20,7 +20,8 @@ from noworse.propose.bits.rounding import Reach, Rounded, fit_steps, round_weigh
 from noworse.propose.bits.sites import Site
 from noworse.propose.grids.compensated import Layer
 from noworse.propose.grids.means import output_means, with_means
-from noworse.representation import Grid
+from noworse.representation import Representation
+from noworse.run.resume import NOWHERE, Work
 from noworse.task.data import Batch
 from noworse.task.distances import Distance
 
@@ -32,21 +33,36 @@ COSTS = (TRUE, "mse", "trace", "fisher")  # the others, simple_costs, are yardst
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """One way to write the weight ``name``: None as ``rounded`` leaves it as it is."""
+    """One way to write the weight ``name``: rounded, in any representation of float32, or as it is (None)."""
 
     name: str
-    rounded: Rounded | None
+    written: Rounded | Representation | None
     bits: float  # of all codes together
 
     @property
-    def width(self) -> int:
+    def width(self) -> float:
         """Bits of a weight."""
-        return self.rounded.bits if self.rounded else FULL
+        if isinstance(self.written, Representation):
+            return round(self.bits / max(self.written.size, 1), 2)
+        return self.written.bits if self.written else FULL
 
     @property
-    def representation(self) -> Grid | None:
-        """What would be written."""
-        return self.rounded.grid() if self.rounded else None
+    def rounding(self) -> str:
+        """How the weight is rounded: "adaptive", "nearest", "none", or the kind of its representation."""
+        if isinstance(self.written, Representation):
+            return self.written.label
+        return self.written.rounding if self.written else "none"
+
+    @property
+    def representation(self) -> Representation | None:
+        """The tensor as a file holds it; None where the weight stays as it is."""
+        return self.written.grid() if isinstance(self.written, Rounded) else self.written
+
+    def decode(self) -> Tensor:
+        """Return ŵ in float32, bit for bit what a file gives back; there is none where the weight stays as it is."""
+        assert self.written is not None
+        found = self.written.decode()
+        return found if isinstance(found, Tensor) else torch.from_numpy(found)
 
 
 def propose(
@@ -78,9 +94,9 @@ def simple_costs(
     """
 
     def cost(proposal: Proposal) -> float:
-        if proposal.rounded is None:
+        if proposal.written is None:
             return 0.0
-        square = (proposal.rounded.decode() - sites[proposal.name].weight.detach()).square()
+        square = (proposal.decode() - sites[proposal.name].weight.detach()).square()
         diagonal = torch.ones(()) if kind == "mse" else diagonals.get(proposal.name, torch.zeros(()))
         diagonal = diagonal.mean() if kind == "trace" else diagonal
         return 0.5 * float((diagonal * square).sum(dtype=torch.float64))
@@ -96,29 +112,34 @@ def true_costs(
     sites: Mapping[str, Site],
     proposals: Sequence[Proposal],
     distance: Distance,
+    work: Work = NOWHERE,
 ) -> tuple[list[float], NDArray[np.float64]]:
     """Return the mean distillation loss of each proposal alone, and (n, n) what two cost together beyond their sum.
 
-    Layers keep the means of their outputs on each batch, as biases will see to in the end.
+    Layers keep the means of their outputs on each batch, as biases will see to in the end. ``work`` keeps them.
     """
     layers = {name for site in sites.values() for name in site.layers}
     runs = [functools.partial(forward, model, batch) for batch in batches]
     known = [(run, *output_means(model, layers, run)) for run in runs]
     samples = sum(len(outputs) for _, outputs, _ in known)
-    costs, changes = [0.0] * len(proposals), dict[int, Tensor]()
-    for k, proposal in enumerate(proposals):
-        if proposal.rounded is None:
-            continue
+
+    def measured(proposal: Proposal) -> list[Tensor]:
         site = sites[proposal.name]
         before = site.weight.detach().clone()
-        site.weight.copy_(proposal.rounded.decode())
+        site.weight.copy_(proposal.decode())
         try:
             pairs = [(with_means(model, site.layers, means, run), z) for run, z, means in known]
         finally:
             site.weight.copy_(before)
-        costs[k] = float(torch.cat([distance(out, z) for out, z in pairs]).double().mean())
         pieces = [_folded(distance.curved(z, out - z)).flatten() for out, z in pairs]
-        changes[k] = torch.cat(pieces).float() / samples**0.5
+        mean = torch.cat([distance(out, z) for out, z in pairs]).double().mean()
+        return [mean, torch.cat(pieces).float() / samples**0.5]
+
+    costs, changes = [0.0] * len(proposals), dict[int, Tensor]()
+    for k, proposal in enumerate(proposals):
+        if proposal.written is not None:
+            mean, changes[k] = work.keep(f"cost {k}", functools.partial(measured, proposal))
+            costs[k] = float(mean)
     nothing = torch.zeros_like(next(iter(changes.values())))
     stacked = torch.stack([changes.get(k, nothing) for k in range(len(proposals))])
     return costs, (stacked @ stacked.T).double().numpy()

@@ -119,6 +119,7 @@ def correct_means(
     grids.restore(untuned)
     for k, rows in enumerate(grids.rows):
         values[rows] = grids.weights(k)
+    grids.put_outliers(values)
     grids.restore(tuned)
     _, means = output_means(student, names, run)
     grids.quantise(values)
@@ -129,10 +130,10 @@ def correct_means(
         nonlocal moved
         k = numbers[f"{call.name}.bias"]
         held = values[grids.rows[k]]
-        wanted = held + missing.float()
-        rounded = nearest(wanted, steps[k], zones[k])
-        shift = rounded - held
-        held.copy_(rounded)
+        before, wanted = held.clone(), held + missing.float()
+        held.copy_(nearest(wanted, steps[k], zones[k]))
+        grids.put_outliers(values)
+        shift = held - before
         grids.set_weights(k, wanted)
         moved += int(shift.count_nonzero())
         return shift

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from noworse.model.factorised import FLAT, SPATIAL, TUCKER, dense, shaped
 from noworse.propose.ranks.spectrum import KRONECKER, PLAIN, Spectrum, metrics, root
-from noworse.survey.kronecker import Curvature, Decomposable
+from noworse.survey.curvature import Curvature, Decomposable
 
 MOST = 48  # ranks of a layer that are offered
 PAIRS = 12  # of ranks of a Tucker-2 decomposition

@@ -1,7 +1,7 @@
 """Which layers of a file are products of two grids, and of what rank: all of them share one budget of bits.
 
 Each layer is proposed as one grid or as two, at several steps and ranks. A proposal has the bits of its codes and what
-it is predicted to lose: ½ tr(G δ X δᵀ) (see survey/kronecker.py), with δ the error of the decoded weight, be it of
+it is predicted to lose: ½ tr(G δ X δᵀ) (see survey/curvature.py), with δ the error of the decoded weight, be it of
 rounding or of a cut. A knapsack picks one for each layer, and a little tuning decides between plans.
 
 Source: LLC (2024), Eq. 9, here with ranks among the choices; L² (ICCV 2023) for the rounding.
