@@ -1,7 +1,5 @@
 """How one tensor may be written: each kind is a frozen dataclass that declares all that a file has to know of it."""
 
-from __future__ import annotations
-
 from noworse.representation.base import BYTES, CODES, KINDS, NOTHING, Coded, Representation, Signature, register
 from noworse.representation.codebook import Codebook
 from noworse.representation.columns import pack_step, unpack_step
