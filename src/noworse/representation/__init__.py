@@ -1,6 +1,6 @@
 """How one tensor may be written: each kind is a frozen dataclass that declares all that a file has to know of it."""
 
-from noworse.representation.base import BYTES, CODES, KINDS, NOTHING, Coded, Representation, Signature, register
+from noworse.representation.base import BYTES, CODES, KINDS, NOTHING, Representation, Signature, TensorOfCodes, register
 from noworse.representation.codebook import Codebook
 from noworse.representation.columns import pack_step, unpack_step
 from noworse.representation.constant import Constant
@@ -22,7 +22,6 @@ __all__ = [
     "NOTHING",
     "PLAIN",
     "Codebook",
-    "Coded",
     "Constant",
     "Form",
     "Grid",
@@ -31,6 +30,7 @@ __all__ = [
     "Raw",
     "Representation",
     "Signature",
+    "TensorOfCodes",
     "Tied",
     "find_dtype",
     "from_float32",
