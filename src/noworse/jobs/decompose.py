@@ -25,7 +25,7 @@ from noworse.jobs.job import STANDARD, Job, run_of
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
-from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, dense, factorised, replace, replaceable
+from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, factorised, product, replace, replaceable
 from noworse.model.load import load_model
 from noworse.model.tensors import matching, twin
 from noworse.model.wrapped import require_numbers, unwrapped
@@ -279,7 +279,7 @@ def _in_factors(layer: nn.Module, way: str, parts: list[Tensor]) -> Factorised:
         raise TypeError(reason)
     factors = [parts[0], parts[1].T] if isinstance(layer, nn.Embedding) else parts[::-1]
     flat = [factor.to("meta") for factor in factors]
-    shape = (flat[0] @ flat[1]).shape if isinstance(layer, nn.Embedding) else dense(way, flat).shape
+    shape = (flat[0] @ flat[1]).shape if isinstance(layer, nn.Embedding) else product(way, flat).shape
     expected: Any = layer.weight
     if shape != expected.shape or len(parts) != (3 if way == TUCKER else 2):
         found = " x ".join(str(tuple(part.shape)) for part in parts)

@@ -126,13 +126,13 @@ def run_of(
 ) -> Iterator[Job]:
     """Yield the job of a verb that runs in one process; the caller's random state is the same after it."""
     settings = seeded(options or DEFAULTS, seed)
-    with gradients(), torch.random.fork_rng(devices=[]):
+    with isolated(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         yield Job(task, tolerance, settings, ALONE, progress)
 
 
 @contextmanager
-def gradients() -> Iterator[None]:
+def isolated() -> Iterator[None]:
     """Allow gradients, compile nothing and make tensors in float32 in a block, whatever the caller has set."""
     with torch.inference_mode(False), torch.enable_grad(), eager(), default_dtype(torch.float32):
         yield

@@ -29,7 +29,7 @@ from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.load import load_model
-from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
+from noworse.model.quantized import activation_ranges, add_rounding, from_settings, to_settings
 from noworse.model.wrapped import unwrapped
 from noworse.propose.bits.priced import Bits, LayerBits, Priced
 from noworse.propose.bits.proposals import FULL, TRUE, Proposal
@@ -202,7 +202,7 @@ def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
     """Load a file of ``Quantization.save`` into ``module``, in place, and return it, with hooks that round inputs."""
     with File(path) as file:
         ranges = from_settings(file.settings.get("activations", {}))
-    attach(unwrapped(load_model(module, path).eval()), ranges)
+    add_rounding(unwrapped(load_model(module, path).eval()), ranges)
     return module
 
 

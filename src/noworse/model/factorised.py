@@ -26,7 +26,7 @@ class Factorised(nn.Sequential):
     def weight(self) -> Tensor:
         """The product of the factors, in the shape of the layer that was replaced."""
         factors: list[Any] = [layer.weight for layer in self]
-        return dense(self.way, [factors[0], factors[1].T] if isinstance(self[0], nn.Embedding) else factors[::-1])
+        return product(self.way, [factors[0], factors[1].T] if isinstance(self[0], nn.Embedding) else factors[::-1])
 
     @property
     def bias(self) -> Tensor | None:
@@ -52,7 +52,7 @@ def replaceable(layer: nn.Module) -> str:
     return ""
 
 
-def dense(way: str, factors: Sequence[Tensor]) -> Tensor:
+def product(way: str, factors: Sequence[Tensor]) -> Tensor:
     """Return the weight that factors stand for, given in the order and shapes of ``factorised``."""
     last, first = factors[0], factors[-1]
     if way == SPATIAL:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noworse.representation.base import BYTES, CODES, KINDS, NOTHING, Coded, Representation, Signature, register
+from noworse.representation.base import BYTES, CODES, KINDS, NOTHING, Representation, Signature, TensorOfCodes, register
 from noworse.representation.codebook import Codebook
 from noworse.representation.columns import pack_step, unpack_step
 from noworse.representation.constant import Constant
@@ -24,7 +24,6 @@ __all__ = [
     "NOTHING",
     "PLAIN",
     "Codebook",
-    "Coded",
     "Constant",
     "Form",
     "Grid",
@@ -33,6 +32,7 @@ __all__ = [
     "Raw",
     "Representation",
     "Signature",
+    "TensorOfCodes",
     "Tied",
     "find_dtype",
     "from_float32",

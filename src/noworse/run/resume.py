@@ -92,7 +92,7 @@ def alike(found: Any, form: Any) -> bool:
     return number or type(found) is type(form)
 
 
-class Checkpoint:
+class RunCheckpoint:
     """A checkpoint on disk: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
 
     def __init__(self, path: Path) -> None:
@@ -136,7 +136,7 @@ class Work:
     def __init__(self, folder: str | os.PathLike[str] | None, given: Mapping[str, Any], world: World = ALONE) -> None:
         self.world, self.given = world, dict(given)
         self.path = None if folder is None else Path(folder) / NAME
-        self._found: Checkpoint | None = None
+        self._found: RunCheckpoint | None = None
         self.notes: dict[str, Any] = {}
         self._kept: dict[str, Tensor] = {}
         self.position: dict[str, Any] | None = None  # of the checkpoint that is to be gone on from
@@ -152,7 +152,7 @@ class Work:
                 raise BadInput(f"cannot use {path.parent} to work in: {error.strerror or error}") from error
             if not path.exists():
                 return None
-            self._found = Checkpoint(path)
+            self._found = RunCheckpoint(path)
             held = self._found.values["given"]
             differs = [name for name in self.given if held.get(name) != self.given[name]]
             if differs:

@@ -111,7 +111,7 @@ class SquaredError(Distance):
         return per_sample((outputs - original).square().mean(-1) / self.scale)
 
 
-class Cosine(Distance):
+class CosineDistance(Distance):
     """1 − cosine similarity: half the squared distance of vectors of length 1."""
 
     def features(self, outputs: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class Parts(Distance):
         return torch.cat([d.curved(z, dz) for d, z, dz in zip(self.distances, *columns, strict=True)], 1)
 
 
-DISTANCES: dict[str, type[Distance]] = {"kl": KL, "mse": SquaredError, "cosine": Cosine}
+DISTANCES: dict[str, type[Distance]] = {"kl": KL, "mse": SquaredError, "cosine": CosineDistance}
 
 
 def parts(kind: str) -> list[tuple[str, int]]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from noworse.allocate.knapsack import Choices, allocate, back_off, settle
 from noworse.errors import BadInput
-from noworse.model.quantized import OUTPUT, Range, attach
+from noworse.model.quantized import OUTPUT, Range, add_rounding
 from noworse.model.tensors import twin
 from noworse.propose.bits.proposals import COSTS, FULL, TRUE, Proposal
 from noworse.propose.bits.sites import survey_inputs
@@ -155,7 +155,7 @@ class Priced:
             if proposal.written is not None:
                 module.get_parameter(proposal.name).copy_(proposal.decode())
             ranges |= self.ranges(proposal)
-        attach(module, ranges)
+        add_rounding(module, ranges)
         return self._corrected(module) if self.method.settles else module
 
     def _corrected(self, module: nn.Module) -> nn.Module:
