@@ -28,7 +28,7 @@ from noworse.judge.verdict import Verdict
 from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, factorised, product, replace, replaceable
 from noworse.model.load import load_model
 from noworse.model.tensors import matching, twin
-from noworse.model.wrapped import unwrapped
+from noworse.model.wrapped import require_numbers, unwrapped
 from noworse.propose.ranks.build import Filter, open_fused
 from noworse.propose.ranks.factoring import Chosen, Factoring, dropped
 from noworse.run.named import DEFAULT
@@ -259,6 +259,7 @@ def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
     lists = isinstance(ways, dict) and all(isinstance(way, list) and way and way[0] in WAYS for way in ways.values())
     if not lists:
         raise CorruptFile(f"{path} has factors {ways!r}: expected a list for each layer, of one of {', '.join(WAYS)}")
+    require_numbers(module, "the module to load into")
     tensors, inner = load_file(path), unwrapped(module)
     open_fused(inner, ways)
     for name, (way, *_) in ways.items():

@@ -1,7 +1,5 @@
 """What the three stories share: checked inputs, what the original loses, checkpoints, the judge and the gate."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
