@@ -24,7 +24,16 @@ from noworse.jobs.compress import compress_task
 from noworse.jobs.decompose import decompose_task
 from noworse.jobs.quantize import quantize_task
 from noworse.run import resume as work
-from noworse.run.resume import NAME, Checkpoint, Work, batches_digest, content, digest, module_digest, write_checkpoint
+from noworse.run.resume import (
+    NAME,
+    RunCheckpoint,
+    Work,
+    batches_digest,
+    content,
+    digest,
+    module_digest,
+    write_checkpoint,
+)
 from noworse.task.task import Task
 from noworse.tune.tuner import ProgressLine
 from tests.tiny import loss, mlp, task
@@ -214,7 +223,7 @@ def test_a_checkpoint_is_a_safetensors_file(tmp_path: Path) -> None:
     found = load_file(tmp_path / "x.safetensors")
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
-    checkpoint = Checkpoint(tmp_path / "x.safetensors")
+    checkpoint = RunCheckpoint(tmp_path / "x.safetensors")
     assert checkpoint.values == values
     read = torch.empty(3, 5)
     checkpoint.read_into("a", read)
@@ -362,7 +371,7 @@ def test_values_that_no_parser_takes(tmp_path: Path, monkeypatch: pytest.MonkeyP
         write_checkpoint(tmp_path / NAME, {}, {"x": 1})
         monkeypatch.undo()
         with pytest.raises(CorruptFile, match=rf"{NAME} is a damaged checkpoint"):
-            Checkpoint(tmp_path / NAME)
+            RunCheckpoint(tmp_path / NAME)
 
 
 VERBS: dict[str, Callable[..., Any]] = {

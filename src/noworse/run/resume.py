@@ -6,8 +6,6 @@ and keep what was measured of it (``Work.keep``). The file is in the safetensors
 the rest as JSON in its metadata and a digest over everything.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -92,7 +90,7 @@ def alike(found: Any, form: Any) -> bool:
     return number or type(found) is type(form)
 
 
-class Checkpoint:
+class RunCheckpoint:
     """A checkpoint on disk: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
 
     def __init__(self, path: Path) -> None:
@@ -136,7 +134,7 @@ class Work:
     def __init__(self, folder: str | os.PathLike[str] | None, given: Mapping[str, Any], world: World = ALONE) -> None:
         self.world, self.given = world, dict(given)
         self.path = None if folder is None else Path(folder) / NAME
-        self._found: Checkpoint | None = None
+        self._found: RunCheckpoint | None = None
         self.notes: dict[str, Any] = {}
         self._kept: dict[str, Tensor] = {}
         self.position: dict[str, Any] | None = None  # of the checkpoint that is to be gone on from
@@ -152,7 +150,7 @@ class Work:
                 raise BadInput(f"cannot use {path.parent} to work in: {error.strerror or error}") from error
             if not path.exists():
                 return None
-            self._found = Checkpoint(path)
+            self._found = RunCheckpoint(path)
             held = self._found.values["given"]
             differs = [name for name in self.given if held.get(name) != self.given[name]]
             if differs:
@@ -191,10 +189,10 @@ class Work:
             self.notes[name] = len(made)
             self._kept |= {f"{name}, {k}": tensor for k, tensor in enumerate(made)}
             self.offer(lambda: (self._kept, {"stage": name}))
-        wanted = [f"{name}, {k}" for k in range(self.notes[name])] if alike(self.notes[name], 0) else [name]
-        if not self._kept.keys() >= set(wanted):
-            raise damaged(self.path)
-        return [self._kept[each] for each in wanted]
+        try:
+            return [self._kept[f"{name}, {k}"] for k in range(self.notes[name])]
+        except (KeyError, TypeError) as error:
+            raise damaged(self.path) from error
 
     def number(self, name: str, action: Callable[[], float]) -> float:
         """Return the number that an action makes, kept as ``keep`` does."""
