@@ -24,7 +24,7 @@ from noworse.model.load import load_model
 from noworse.task import data
 from noworse.task.task import Task
 from noworse.tune.options import Options
-from noworse.tune.tuner import Step
+from noworse.tune.tuner import ProgressLine
 from tests.tiny import loss, mlp, run, task
 
 
@@ -46,14 +46,9 @@ def with_weight(value: float) -> Task:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_weights_that_are_no_numbers(out: Path, value: float) -> None:
-    job = replace(with_weight(value), loss=lambda model, batch: batch[1].float())
+    job = with_weight(value)
     with pytest.raises(BadInput, match=r"parameter '0.weight' has 1 NaN or infinite values: expected finite weights"):
         run(job, out, 8)
-
-
-def test_weights_that_are_no_numbers_spoil_the_loss_first(out: Path) -> None:
-    with pytest.raises(BadInput, match=r"original model in batch 0 is NaN or infinite for 200 of 200 samples"):
-        run(with_weight(torch.nan), out, 8)
 
 
 def test_degenerate_tensors_are_kept_exactly(tmp_path: Path) -> None:
@@ -189,7 +184,7 @@ def test_a_model_that_returns_no_tensor(out: Path) -> None:
 
     x, y = torch.randn(100, 20), torch.zeros(100).long()
     job = Task(Silent(20, 4), lambda model, batch: batch[1].float(), [x], [(x + 1, y)])
-    with pytest.raises(BadInput, match="the model returned dict: expected a tensor, a tuple or a mapping holding one"):
+    with pytest.raises(BadInput, match="the model returned dict: expected a tensor, a tuple with one in front"):
         run(job, out, 8)
 
 
@@ -219,13 +214,13 @@ def fail_in_verification(message: str) -> Callable[..., Tensor]:
 
 @pytest.mark.parametrize("mode", [{"target": 8}, {"tolerance": "5%"}])
 def test_a_loss_that_fails_in_the_end(out: Path, mode: dict[str, Any]) -> None:
-    with pytest.raises(ArithmeticError, match="at last"):
+    with pytest.raises(BadInput, match=r"loss of the compressed model fails in batch 0, .* ArithmeticError: at last"):
         run(replace(task(mlp()), loss=fail_in_verification("at last")), out, **mode)
 
 
 @pytest.mark.parametrize("stage", ["tune", "write and verify"])
 def test_interruption(out: Path, stage: str) -> None:
-    def interrupt(step: Step) -> None:
+    def interrupt(step: ProgressLine) -> None:
         if step.stage == stage:
             raise KeyboardInterrupt
 
@@ -238,7 +233,7 @@ def test_failures_leave_an_older_file_alone(tmp_path: Path) -> None:
     path.write_bytes(b"precious")
     no_outputs = task(mlp(), forward=lambda m, b: data.inputs(b).long())  # type: ignore[union-attr]
     for bad in (replace(task(mlp()), loss=fail_in_verification("late")), no_outputs):
-        with pytest.raises((ArithmeticError, BadInput)):
+        with pytest.raises(BadInput):
             run(bad, path, 8)
     with pytest.raises(NoWorseError):
         run(task(mlp()), path, 12, tolerance=0)

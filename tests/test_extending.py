@@ -14,6 +14,7 @@ import pytest
 from noworse.format import index, parse
 from noworse.propose.bits import strategy as bits
 from noworse.propose.ranks import choose as ranks
+from noworse.task.distances import DISTANCES
 from noworse.tune import seams
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
@@ -27,7 +28,7 @@ def same_tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a block adds to the tables of the package is taken out again."""
     monkeypatch.setattr(index, "KINDS", index.KINDS)
     monkeypatch.setattr(parse, "KINDS", parse.KINDS)
-    tables: list[dict[Any, Any]] = [parse.BY_NUMBER, bits.PRESETS, ranks.PRESETS, *seams.NAMES.values()]
+    tables: list[dict[Any, Any]] = [DISTANCES, parse.BY_NUMBER, bits.PRESETS, ranks.PRESETS, *seams.NAMES.values()]
     before = [dict(table) for table in tables]
     yield
     for table, known in zip(tables, before, strict=True):

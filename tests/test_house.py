@@ -30,7 +30,6 @@ WIDE = {  # functions of more arguments than that, and why
     "jobs/compress.py": {"compress": "a verb", "compress_task": "a verb"},
     "jobs/quantize.py": {"quantize": "a verb", "quantize_task": "a verb"},
     "jobs/decompose.py": {"decompose": "a verb", "decompose_task": "a verb"},
-    "judge/verify.py": {"verify": "a verb: the judge's own"},
     "model/attention.py": {"forward": "stands for nn.MultiheadAttention, whose arguments these are"},
 }
 HOOKED = {  # files that register hooks, and why
@@ -42,7 +41,7 @@ HOOKED = {  # files that register hooks, and why
 ELSEWHERE = {"file.py", "path/file.py", "json.py", "train_final.py"}  # of users, of Python, of the L² code
 PAPERS = {  # files that may name what the papers call their methods, and why
     "tune/seams.py": "the table of plug-ins",
-    "tune/presets.py": "the table of options",
+    "tune/options.py": "the table of presets",
     "propose/bits/strategy.py": "the table of strategies for bits",
     "propose/ranks/choose.py": "the table of strategies for ranks",
 }

@@ -8,7 +8,7 @@ from benchmarks.harness.row import Rows, values_of
 from benchmarks.harness.table import markdown
 from benchmarks.suites.llc_neighborhood import PAPER_SIZES
 from benchmarks.suites.llc_nets import NETS
-from benchmarks.suites.llc_sensitivity import KINDS, TEST, TRUTHS
+from benchmarks.suites.llc_sensitivity import ESTIMATORS, TEST, TRUTHS
 
 GAPS = {
     f"noise {size:g}": f", all activations, noise {size:g}: |gap| of first order" for size in PAPER_SIZES
@@ -47,7 +47,7 @@ CALIBRATION = {
 }
 RANKS = {
     f"{kind}, {truth}": f", {TEST}, {kind}: rank correlation with the true {truth}"
-    for kind in KINDS[TEST] for truth in TRUTHS
+    for kind in ESTIMATORS[TEST] for truth in TRUTHS
 } | {
     f"half and half, {truth}": f", {TEST}, one half of the images: rank correlation with the {truth} of the other"
     for truth in TRUTHS

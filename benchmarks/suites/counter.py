@@ -15,7 +15,7 @@ import torch
 from benchmarks.harness import Row, Run, Suite, main
 from noworse.propose.grids.general import GeneralGrids
 from noworse.propose.grids.grid import GridSet, GridSpec
-from noworse.rate.kernels import Cosine, Kernel
+from noworse.rate.soft import Cosine, Kernel
 from noworse.tune.seams import made
 
 LIMIT = 20  # ns per weight

@@ -27,7 +27,7 @@ COUNTING = {MINILM: "<= 40"}  # per cent of tuning that is not the net's passes
 def compress_case(table: str, name: str, quick: bool, folder: str) -> dict[str, Any]:
     """Compress one case in this process and return what was measured."""
     import noworse as nw
-    from noworse.tune.presets import PRESETS
+    from noworse.tune.options import PRESETS
 
     case = TABLES[table][name]
     task = nw.load_task(case.task)

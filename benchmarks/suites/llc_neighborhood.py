@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from benchmarks.harness import Row, Run, Suite, main
 from benchmarks.harness.page import ROOT
-from noworse.sensitivity.curves import Curve, Neighborhood
+from noworse.sensitivity.curves import Neighborhood, NoiseCurve
 from noworse.sensitivity.neighborhood import neighborhood
 from noworse.task import data
 from noworse.task.task import Task, load_task
@@ -92,7 +92,7 @@ def rows_of(net: str, found: Neighborhood, seconds: float) -> Iterator[Row]:
     yield Row(f"{net}: time", seconds, "s")
 
 
-def _curve_rows(name: str, curve: Curve, smooth: bool, tanh: bool) -> Iterator[Row]:
+def _curve_rows(name: str, curve: NoiseCurve, smooth: bool, tanh: bool) -> Iterator[Row]:
     yield Row(f"{name}: slope of the gap of first order", curve.slope_first, "")
     if smooth:
         yield Row(f"{name}: distance of that slope from 2", abs(curve.slope_first - 2), "", "<= 0.1")

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Row, Run, Suite, main
 from noworse.judge.compare import contrast
-from noworse.sensitivity.errors import weight_rounding
 from noworse.sensitivity.measure import DEFAULT, Runs, measure
-from noworse.sensitivity.shifted import Shift
+from noworse.sensitivity.shifted import Shift, weight_rounding
 from zoo import fashion_mnist
 from zoo.classify import loss
 
@@ -33,7 +32,7 @@ BITS = (2, 4, 8)
 AT_A_TIME, QUICK = 250, 50  # images
 TEST, DEVELOPMENT = "test", "development"
 TRUTHS = ("loss", "KL")
-KINDS = {
+ESTIMATORS = {
     TEST: (DEFAULT, "first-order"),
     DEVELOPMENT: (DEFAULT, "secant", "loss", "quadratic", "fisher", "first-order"),
 }
@@ -88,7 +87,7 @@ def compare(net: str, split: str, quick: bool = False) -> Compared:
     weights = [name for name, p in task.model.named_parameters() if p.ndim > 1]
     errors = {f"{name}@{bits}": {name: weight_rounding(bits)} for name in weights for bits in BITS}
     predicted, seconds = {}, {}
-    for kind in KINDS[split]:
+    for kind in ESTIMATORS[split]:
         begin = time.monotonic()
         predicted[kind] = [found.mean for found in measure(task.model, loss, shown, errors, kind).values()]
         seconds[kind] = time.monotonic() - begin
@@ -133,8 +132,8 @@ def section(split: str, run: Run) -> Iterator[Row]:
 SUITE = Suite(
     "llc_sensitivity",
     __doc__,
-    {split: functools.partial(section, split) for split in KINDS},
-    arguments=lambda parser: parser.add_argument("--split", dest="only", nargs=1, choices=KINDS, help="as --only"),
+    {split: functools.partial(section, split) for split in ESTIMATORS},
+    arguments=lambda parser: parser.add_argument("--split", dest="only", nargs=1, choices=ESTIMATORS, help="as --only"),
 )
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from noworse.model.factorised import FLAT
 from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.factoring import Factoring
 from noworse.propose.ranks.spectrum import KRONECKER, PLAIN
-from noworse.survey.kronecker import measure
+from noworse.survey.kronecker import measure_curvature
 from noworse.survey.subject import Subject
 from noworse.task.task import Task
 from zoo import data, fashion_mnist
@@ -215,7 +215,8 @@ def speed(run: Run) -> list[Row]:
     torch.manual_seed(0)
     layer, x = nn.Linear(1000, 512), torch.randn(2000, 1000)
     module = nn.Sequential(layer)
-    known = measure(module, {"0": layer}, [(lambda: module(x), 2000)], lambda out: (out * torch.randn_like(out)).sum())
+    runs = [(lambda: module(x), 2000)]
+    known = measure_curvature(module, {"0": layer}, runs, lambda out: (out * torch.randn_like(out)).sum())
     matrix, gradient = layer.weight.detach().double(), torch.randn(512, 1000, dtype=torch.float64)
 
     def score(weighting: str) -> None:

@@ -46,7 +46,7 @@ CASES = {
 def compress_case(name: str, preset: str, ratio: float, quick: bool, folder: str) -> dict[str, Any]:
     """One compression, in this process."""
     import noworse as nw
-    from noworse.tune.presets import PRESETS
+    from noworse.tune.options import PRESETS
     from zoo import fashion_mnist
 
     case = CASES[name]

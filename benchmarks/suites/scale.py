@@ -90,7 +90,7 @@ def parallel_rows(alone: dict[str, Any], two: dict[str, Any], again: dict[str, A
 
 def peak_of_a_pass(checkpointing: bool) -> float:
     """MiB that one forward and backward pass takes beyond the process, with gradient checkpointing or without."""
-    from noworse.run.recompute import recompute_blocks
+    from noworse.run.memory import recompute_blocks
     from zoo.architectures import build
     from zoo.architectures.synthetic import images
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from noworse.jobs.quantize import Quantization, load_quantized, quantize, quantize_task
     from noworse.jobs.report import Report
     from noworse.judge.verdict import Verdict
-    from noworse.judge.verify import verify
+    from noworse.judge.verify import verify, verify_task
     from noworse.model.load import load_model
     from noworse.sensitivity.curves import Neighborhood
     from noworse.sensitivity.neighborhood import neighborhood
@@ -34,7 +34,7 @@ __all__ = [
     "NoWorseError", "Options", "Quantization", "Report", "TargetMissed", "Task", "Verdict", "compress",
     "compress_file", "compress_task", "decompose", "decompose_task", "export_onnx", "load", "load_decomposed",
     "load_file", "load_model", "load_quantized", "load_task", "neighborhood", "quantize", "quantize_task",
-    "safe_open", "save", "save_file", "sensitivity", "verify",
+    "safe_open", "save", "save_file", "sensitivity", "verify", "verify_task",
 ]  # fmt: skip
 
 _HOMES = {  # of what is imported when it is first asked for
@@ -45,7 +45,7 @@ _HOMES = {  # of what is imported when it is first asked for
     "jobs.quantize": ("Quantization", "load_quantized", "quantize", "quantize_task"),
     "jobs.report": ("Report",),
     "judge.verdict": ("Verdict",),
-    "judge.verify": ("verify",),
+    "judge.verify": ("verify", "verify_task"),
     "model.load": ("load_model",),
     "sensitivity.curves": ("Neighborhood",),
     "sensitivity.neighborhood": ("neighborhood",),

@@ -35,3 +35,14 @@ def test_decompress_with_numpy_alone_keeps_every_bit(
     text = noworse("decompress", mixed_path.name, "-o", "again.safetensors", without=NUMPY_ALONE)
     assert "10 tensors" in text.stdout
     assert (folder / "again.safetensors").read_bytes() == written.read_bytes()
+
+
+def test_a_file_is_not_decoded_into_itself(folder: Path, mixed_path: Path, noworse: Callable[..., Run]) -> None:
+    before = mixed_path.read_bytes()
+    found = noworse("decompress", mixed_path.name, "-o", mixed_path.name)
+    assert found.returncode == 2
+    assert (
+        found.stderr == f"noworse: cannot write {mixed_path.name}: it is {mixed_path.name}, which is read; "
+        "expected another file\n"
+    )
+    assert mixed_path.read_bytes() == before

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from noworse.cli.tasks import read_options
+from noworse.cli.tasks import read_options, run
 from noworse.errors import BadInput
-from noworse.tune.presets import PRESETS
+from noworse.tune.options import PRESETS, Options
 
 
 def options(**given: Any) -> Any:
@@ -41,3 +41,15 @@ def test_option_files_that_cannot_be_used(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "o.json").write_bytes(content)
     with pytest.raises(BadInput):
         options(options=str(tmp_path / "o.json"))
+
+
+@pytest.mark.parametrize("name", ["task.py", "options.json"])
+def test_no_file_takes_the_place_of_a_task_or_its_options(tmp_path: Path, name: str) -> None:
+    (tmp_path / "task.py").write_text("raise RuntimeError")
+    (tmp_path / "options.json").write_text("{}")
+    given = Namespace(
+        out=str(tmp_path / name), task=f"{tmp_path}/task.py:job", options=str(tmp_path / "options.json"),
+        tolerance=None, no_gate=False,
+    )  # fmt: skip
+    with pytest.raises(BadInput, match=rf"it is .*{name}, which is read; expected another file"):
+        run(pytest.fail, given, Options())

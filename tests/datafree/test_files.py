@@ -256,3 +256,30 @@ def test_memory_is_that_of_the_largest_tensor(tmp_path, mode):
     peak, torch = found.stdout.splitlines()[-1].split()
     assert int(peak) * 1024 < 4 * largest + (16 << 20) < count * largest / 2
     assert torch == "False"
+
+
+def shards(folder):
+    """An index of one shard, and both files."""
+    save_file(model(), folder / "part.safetensors")
+    names = {"weight_map": dict.fromkeys(model(), "part.safetensors")}
+    (folder / "m.safetensors.index.json").write_text(json.dumps(names))
+    return folder, ["m.safetensors.index.json", "part.safetensors"]
+
+
+@pytest.mark.parametrize("ways", [{"lossless": True}, {"target": 4}, {"max_error": "1%"}])
+def test_no_file_takes_the_place_of_what_it_is_made_from(source, tmp_path, ways):
+    (tmp_path / "link").symlink_to(source.name)
+    (tmp_path / "folder").mkdir()
+    folder, names = shards(tmp_path / "folder")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for place, out in [(source, source), (source, tmp_path / "link"), *((folder, folder / name) for name in names)]:
+        with pytest.raises(nw.BadInput, match="which is read; expected another file"):
+            nw.compress_file(place, out, **ways)
+    assert main(["compress", str(source), "--lossless", "-o", str(source)]) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_place_where_nothing_can_be_written_is_told_first(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("noworse.datafree.files._survey", None)
+    with pytest.raises(nw.BadInput, match="existing, writable folder"):
+        nw.compress_file(source, tmp_path / "missing" / "x.nwt", target=4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from noworse.checkpoint import Header
-from noworse.datafree.slope import BALANCE, Curve, choose, land
+from noworse.datafree.slope import BALANCE, RateDistortion, choose, steps_for_size
 from noworse.datafree.survey import profile
 from noworse.errors import TargetMissed
 from noworse.representation import unpack_step
@@ -17,7 +17,7 @@ def curve(shape, scale, seed=0, dtype="float32", values=None):
     stored = (rng.normal(size=shape) * scale if values is None else values).astype(dtype)
     found = profile(Header(dtype, shape), stored)
     assert not isinstance(found, str)
-    return Curve(found)
+    return RateDistortion(found)
 
 
 CURVES = {"a": curve((64, 64), 0.1), "b": curve((256, 256), 3.0, 1), "c": curve((128, 32), 0.01, 2)}
@@ -92,7 +92,9 @@ def curves():
     rng = np.random.default_rng(0)
     found = {}
     for number, shape in enumerate([(100, 100), (30, 300), (64,)]):
-        found[str(number)] = Curve(profile(Header("float32", shape), rng.normal(size=shape).astype(np.float32)))
+        found[str(number)] = RateDistortion(
+            profile(Header("float32", shape), rng.normal(size=shape).astype(np.float32))
+        )
     return found
 
 
@@ -108,11 +110,11 @@ def test_lands_within_one_per_cent_whatever_estimates_are_off_by(target, overhea
         passes.append(int(factor * bits / 8) + overhead)
         return passes[-1]
 
-    grids = land(known, target, 0, measure)
+    grids = steps_for_size(known, target, 0, measure)
     assert 0.99 * target <= measure(grids) <= target
     assert len(passes) <= 9
 
 
 def test_a_target_out_of_reach_names_the_nearest():
     with pytest.raises(TargetMissed, match="99 to 100 % of 900 bytes; the nearest file has 5,000"):
-        land(curves(), 900, 0, lambda grids: 5000)
+        steps_for_size(curves(), 900, 0, lambda grids: 5000)

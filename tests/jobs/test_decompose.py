@@ -189,9 +189,9 @@ def test_the_metric_is_taken_whose_module_moves_held_back_outputs_least():
     for spread in search.spreads:
         search.spreads = (spread,)
         search.__dict__.pop("offers", None)
-        distances.add(search.distance(search.at_drop(0.5)[0]))
+        distances.add(search.mean_distance(search.at_drop(0.5)[0]))
     assert len(distances) > 1
-    assert search.distance(module) == min(distances)
+    assert search.mean_distance(module) == min(distances)
     assert chosen
 
 
@@ -233,7 +233,7 @@ def test_settings_are_honoured(tmp_path):
     again = decompose_task(task, tmp_path / "e.nwt", options=options, seed=3, tolerance=0.01, progress=None)
     assert str(again.chosen) == str(found.chosen)
     assert (tmp_path / "d.nwt").read_bytes() == (tmp_path / "e.nwt").read_bytes()
-    write_checkpoint(tmp_path / NAME, {}, {"prints": {"verb": "compress"}, "notes": {}, "position": None})
+    write_checkpoint(tmp_path / NAME, {}, {"given": {"verb": "compress"}, "notes": {}, "position": None})
     stages.clear()
     with pytest.raises(BadInput, match="cannot write"):
         decompose_task(task, tmp_path / "nowhere" / "x.nwt", progress=lambda step: stages.append(step.stage))

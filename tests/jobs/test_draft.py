@@ -7,9 +7,8 @@ import torch
 
 import noworse as nw
 from noworse.errors import BadInput
-from noworse.format import write
-from noworse.jobs.draft import Draft, Terms
-from noworse.jobs.planning import allocated
+from noworse.format import packed_size, write
+from noworse.jobs.draft import LEAST, Draft, Terms, allocated, land
 from noworse.propose.ranks.student import Plan
 from noworse.survey.subject import Subject
 from noworse.tune.options import Options
@@ -28,7 +27,7 @@ def test_a_draft_measures_the_file_that_it_would_write(
     made = draft(model, *shape)
     made.start(4.0 * made.grids.count)
     path = tmp_path / "x.nwt"
-    assert write(path, made.items(), made.settings, coder="auto") == made.measure()
+    assert write(path, made.items(), made.settings, coder="auto") == made.file_size()
     assert list(made.items()) == list(model.state_dict())
     loaded = nw.load_file(path)
     assert all(loaded[name].shape == value.shape for name, value in model.state_dict().items())
@@ -78,3 +77,31 @@ def test_a_released_draft_still_tells_its_report() -> None:
     assert made.survey.unused == []
     assert list(made.folded) == ["bn1", "bn2"]
     assert made.plan.ranks() == {}
+
+
+def started(bits: float, iterations: int = 0) -> Draft:
+    job = task(ConvNet(), 1, 12, 12)
+    draft = Draft(Subject(job, list(job.calib)), Terms(Options(iterations=iterations)))
+    draft.start(8 * bits)
+    return draft
+
+
+@pytest.mark.parametrize("size", [1200, 1800, 2600])
+def test_a_file_lands_just_below_its_size_from_a_start_that_missed_it(size: int) -> None:
+    for begin in (0.7 * size, float(size), 1.4 * size):
+        draft = started(begin)
+        landed = packed_size(land(draft, size), draft.settings, None, "auto")
+        assert LEAST * size <= landed <= size
+
+
+def test_a_tuned_draft_settles_by_a_few_more_iterations() -> None:
+    draft = started(1500, 20)
+    draft.tuner.run(8 * 1500, 20)
+    landed = packed_size(land(draft, 1500), draft.settings, None, "auto")
+    assert LEAST * 1500 <= landed <= 1500
+
+
+def test_a_size_below_all_grids_is_refused() -> None:
+    draft = started(1200)
+    with pytest.raises(BadInput, match="no grid brings the file to 100 bytes"):
+        land(draft, 100)

@@ -6,17 +6,17 @@ from torch import Tensor
 
 from noworse.errors import BadInput
 from noworse.jobs.lesson import Lesson
-from noworse.run.processes import ALONE, Ranks
+from noworse.run.processes import ALONE, World
 from noworse.survey.subject import Subject
 from noworse.task import data
 from noworse.tune.options import Options
 from tests.tiny import ConvNet, mlp, task
 
 
-def lesson(ranks: Ranks = ALONE, augment: object = None, **options: object) -> tuple[Lesson, Subject]:
+def lesson(world: World = ALONE, augment: object = None, **options: object) -> tuple[Lesson, Subject]:
     job = task(mlp(), augment=augment)
     subject = Subject(job, list(job.calib))
-    return Lesson(subject, subject.folded()[0], Options(**options), ranks), subject  # type: ignore[arg-type]
+    return Lesson(subject, subject.folded()[0], Options(**options), world), subject  # type: ignore[arg-type]
 
 
 def test_what_is_taught_is_what_the_original_makes_of_a_batch() -> None:
@@ -43,7 +43,7 @@ def test_varied_batches_are_taught_as_they_were_varied() -> None:
 def test_ranks_are_taught_a_share_each() -> None:
     parts = []
     for rank in range(3):
-        made, _ = lesson(Ranks(rank, 3))
+        made, _ = lesson(World(rank, 3))
         batch, outputs = next(iter(made.sampler))
         taught, seen = made.teach(batch, outputs)
         assert len(seen.outputs) == data.batch_size(taught)

@@ -5,16 +5,16 @@ import io
 import pytest
 
 from noworse.jobs.progress import show_progress
-from noworse.tune.tuner import Step
+from noworse.tune.tuner import ProgressLine
 
 SHOW_CURSOR = "\x1b[?25h"
 
 
-def step(iteration: int, stage: str = "tune", iterations: int = 450) -> Step:
-    return Step(stage, iteration, iterations, 12_345.6, 10_000.0, 0.0123456, 7.4)
+def step(iteration: int, stage: str = "tune", iterations: int = 450) -> ProgressLine:
+    return ProgressLine(stage, iteration, iterations, 12_345.6, 10_000.0, 0.0123456, 7.4)
 
 
-LAST_STAGE = Step("write and verify", 0, 1, 0, 0, 0, 0)
+LAST_STAGE = ProgressLine("write and verify", 0, 1, 0, 0, 0, 0)
 LINE = "tune {}/450  12,346 of 10,000 bytes  loss 0.01235  7 s left"
 
 
@@ -23,7 +23,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def shown(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, *steps: Step) -> str:
+def shown(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, *steps: ProgressLine) -> str:
     monkeypatch.setattr("sys.stderr", stream)
     for each in steps:
         show_progress(each)

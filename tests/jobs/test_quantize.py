@@ -21,11 +21,11 @@ from noworse.jobs.quantize import HELD_BACK, Quantization, quantize_task
 from noworse.model.quantized import OUTPUT, Range, activation_ranges, attach, detach, from_settings, to_settings
 from noworse.propose.bits.priced import Priced
 from noworse.propose.bits.proposals import Proposal, propose, true_costs
-from noworse.propose.bits.sites import survey
+from noworse.propose.bits.sites import survey_inputs
 from noworse.propose.grids.means import correct_biases, output_means
 from noworse.run.resume import NAME, write_checkpoint
 from noworse.survey.subject import Subject
-from noworse.task.distances import Distiller
+from noworse.task.distances import KL
 from noworse.task.task import Task
 from noworse.tune.options import Options
 from tests.tiny import ConvNet, Language, Odd, language_task, mlp, task
@@ -119,11 +119,11 @@ def test_llc_as_published() -> None:
 def test_costs_are_true_losses_and_pairs_what_is_beyond_their_sum() -> None:
     job = task(mlp())
     model = job.model
-    seen = survey(model, [lambda: model(next(iter(job.calib)))])
+    seen = survey_inputs(model, [lambda: model(next(iter(job.calib)))])
     sites = {site.key: site for site in seen.sites}
     flat = [p for site in seen.sites for p in propose(site, (5, 6), None)]
     x = torch.cat(list(job.calib))
-    costs, pairs = true_costs(model, noworse.task.data.forward, [x], sites, flat, Distiller("kl"))
+    costs, pairs = true_costs(model, noworse.task.data.forward, [x], sites, flat, KL())
     first, second = flat[0], flat[3]
     together = copy.deepcopy(model)
     with torch.no_grad():
@@ -131,7 +131,7 @@ def test_costs_are_true_losses_and_pairs_what_is_beyond_their_sum() -> None:
             assert p.rounded is not None
             together.get_parameter(p.name).copy_(p.rounded.decode())
         correct_biases(together, output_means(model, ["0", "2"], lambda: model(x))[1], lambda: together(x))
-        true = float(Distiller("kl")(together(x), model(x)).mean())
+        true = float(KL()(together(x), model(x)).mean())
     assert costs[2] == costs[5] == 0
     assert true == pytest.approx(costs[0] + costs[3] + pairs[0, 3], rel=0.1)
     assert pairs[0, 0] == pytest.approx(2 * costs[0], rel=0.1)  # ½ dzᵀ A dz is the loss of small changes
@@ -141,7 +141,7 @@ def test_costs_are_true_losses_and_pairs_what_is_beyond_their_sum() -> None:
         alone.get_parameter(first.name).copy_(first.rounded.decode())
         _, means = output_means(model, ["0"], lambda: model(x))
         correct_biases(alone, means, lambda: alone(x))
-        assert costs[0] == pytest.approx(float(Distiller("kl")(alone(x), model(x)).mean()), rel=1e-3)
+        assert costs[0] == pytest.approx(float(KL()(alone(x), model(x)).mean()), rel=1e-3)
     assert isinstance(flat[0], Proposal)
     assert first.representation is not None
     assert first.rounded is not None
@@ -293,7 +293,7 @@ def test_bad_input() -> None:
         with pytest.raises(BadInput, match=message):
             quantize_task(job, **given)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="no layer can be quantised"):
-        survey(nn.ReLU(), [])
+        survey_inputs(nn.ReLU(), [])
     with pytest.raises(MismatchedModule, match="nowhere"):
         attach(mlp(), {"nowhere": Range(1.0, 0, 8)})
 
@@ -354,7 +354,7 @@ def test_settings_are_honoured(tmp_path: Path) -> None:
     again = quantize_task(job, tmp_path / "r.nwt", progress=None, **asked)
     assert again.table == found.table
     assert (tmp_path / "q.nwt").read_bytes() == (tmp_path / "r.nwt").read_bytes()
-    write_checkpoint(tmp_path / NAME, {}, {"prints": {"verb": "compress"}, "notes": {}, "position": None})
+    write_checkpoint(tmp_path / NAME, {}, {"given": {"verb": "compress"}, "notes": {}, "position": None})
     stages.clear()
     with pytest.raises(BadInput, match="cannot write"):
         quantize_task(job, tmp_path / "nowhere" / "x.nwt", progress=lambda step: stages.append(step.stage))

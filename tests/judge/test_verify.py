@@ -15,7 +15,7 @@ from noworse.errors import BadInput, CorruptFile, MismatchedModule
 from noworse.io import save_file
 from noworse.judge.compare import compare
 from noworse.judge.verdict import judge
-from noworse.judge.verify import verify
+from noworse.judge.verify import verify, verify_task
 from noworse.task.task import Task
 
 
@@ -87,7 +87,7 @@ def test_one_shot_data_and_a_task(tmp_path: Path, batches: list[Any]) -> None:
     listed = verify(path, net(), loss, batches, metric=accuracy)
     assert verify(path, net(), loss, iter(batches), metric=accuracy) == listed
     task = Task(net(), loss, [], batches, metric=accuracy)
-    assert verify(path, task.model, task.loss, task.verify, task=task) == listed
+    assert verify_task(path, task) == listed
     plain = verify(path, net(), loss, iter(batches), distill="mse")
     assert (plain.changed, plain.mean_kl, plain.metric_original) == (None, None, None)
     assert plain.upper_bound == listed.upper_bound

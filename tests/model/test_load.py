@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from noworse import BadInput, MismatchedModule, load_model, save_file
+from noworse import BadInput, MismatchedModule, load_file, load_model, save_file
 from noworse.format import write
-from noworse.representation import Constant, Grid, pack_step
+from noworse.io import represent
+from noworse.model.factorised import Factorised
+from noworse.representation import Constant, Grid, Product, pack_step
+from tests.representation.test_product import grid
 from tests.test_io import same_bits
 
 
@@ -91,5 +94,105 @@ def test_a_broken_tie_and_untrainable_values_are_named(tmp_path):
 
 def test_a_module_without_storage_is_refused(tmp_path):
     save_file(nn.Linear(2, 2).state_dict(), tmp_path / "a.nwt")
-    with pytest.raises(BadInput, match=r"no storage \(device meta\): weight, bias; call to_empty first"):
+    with pytest.raises(BadInput, match=r"'weight' has no numbers \(device meta\): .*to_empty"):
         load_model(nn.Linear(2, 2, device="meta"), tmp_path / "a.nwt")
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.fc, self.conv = nn.Embedding(30, 8), nn.Linear(12, 20), nn.Conv2d(4, 10, 3, bias=False)
+        self.wide, self.grouped = nn.Conv2d(4, 10, 3), nn.Conv2d(4, 8, 3, groups=2)
+        self.raw = nn.Parameter(torch.zeros(12, 10))
+
+
+PRODUCTS = {
+    "embed.weight": Product(grid((30, 3)), grid((3, 8), 1), 0, (30, 8), "float32"),
+    "fc.weight": Product(grid((20, 4)), grid((4, 12), 1), 0, (20, 12), "float32"),
+    "conv.weight": Product(grid((30, 4)), grid((4, 12), 1), 1, (10, 4, 3, 3), "float32"),
+    "wide.weight": Product(grid((10, 3)), grid((3, 36), 1), 0, (10, 4, 3, 3), "float32"),
+    "grouped.weight": Product(grid((8, 2)), grid((2, 18), 1), 0, (8, 2, 3, 3), "float32"),
+    "raw": Product(grid((12, 2)), grid((2, 10), 1), 0, (12, 10), "float32"),
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    state = {name: represent(name, tensor) for name, tensor in Net().state_dict().items()}
+    write(tmp_path / "a.nwt", {**state, **PRODUCTS}, {})
+    return tmp_path / "a.nwt"
+
+
+def test_a_dense_module_gets_products(path):
+    net = load_model(Net(), path)
+    for name, product in PRODUCTS.items():
+        torch.testing.assert_close(net.state_dict()[name], torch.from_numpy(product.decode()))
+
+
+def test_layers_become_factors_where_asked_for(path):
+    dense, net = load_model(Net(), path), load_model(Net(), path, factorised=True)
+    assert {n for n, m in net.named_modules() if isinstance(m, Factorised)} == {"embed", "fc", "conv", "wide"}
+    for name in ("embed", "fc", "conv", "wide"):
+        layer = net.get_submodule(name)
+        torch.testing.assert_close(layer.weight, dense.get_submodule(name).weight, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(net.fc.bias, dense.fc.bias)
+    assert torch.equal(net.grouped.weight, dense.grouped.weight)
+    x = torch.randn(2, 4, 9, 9)
+    torch.testing.assert_close(net.conv(x), dense.conv(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_module_in_factors_is_loaded_as_it_is(path):
+    first = load_model(Net(), path, factorised=True)
+    again = copy.deepcopy(first)
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.zero_()
+    load_model(again, path)
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+    again.fc[0].weight = nn.Parameter(torch.zeros(5, 12))
+    with pytest.raises(MismatchedModule, match=r"fc\.0\.weight"):
+        load_model(again, path)
+
+
+def test_files_have_the_names_of_the_dense_module(path):
+    assert set(load_file(path, framework="np")) == set(Net().state_dict())
+def test_one_of_tied_tensors_in_the_file_is_enough(tmp_path):
+    state = dict(Tiny().state_dict())
+    del state["head.weight"]  # as save_pretrained leaves them out
+    save_file(state, tmp_path / "a.nwt")
+    module = load_model(Tiny(), tmp_path / "a.nwt")
+    assert torch.equal(module.head.weight, state["embedding.weight"])
+    del state["embedding.weight"]
+    save_file(state, tmp_path / "a.nwt")
+    with pytest.raises(MismatchedModule, match=r"missing from the file: embedding.weight, head.weight$"):
+        load_model(Tiny(), tmp_path / "a.nwt")
+
+
+def test_what_fits_is_loaded_where_that_is_asked_for(tmp_path):
+    save_file({"weight": torch.ones(2, 2), "other": torch.zeros(3)}, tmp_path / "a.nwt")
+    layer = nn.Linear(2, 2)
+    bias = layer.bias.detach().clone()
+    with pytest.raises(MismatchedModule, match=r"missing from the file: bias; not in the module: other"):
+        load_model(layer, tmp_path / "a.nwt")
+    load_model(layer, tmp_path / "a.nwt", strict=False)
+    assert bool((layer.weight == 1).all())
+    assert torch.equal(layer.bias, bias)
+
+
+def test_a_change_of_dtype_is_told(tmp_path):
+    save_file(nn.Linear(2, 2).state_dict(), tmp_path / "a.nwt")
+    with pytest.warns(UserWarning, match=r"take the dtypes of .*: torch.float16 became torch.float32"):
+        load_model(nn.Linear(2, 2).half(), tmp_path / "a.nwt")
+
+
+def test_complex_parameters_load(tmp_path):
+    class Spectral(nn.Module):
+        def __init__(self, seed):
+            super().__init__()
+            self.weight = nn.Parameter(
+                torch.randn(3, generator=torch.Generator().manual_seed(seed), dtype=torch.cfloat)
+            )
+
+    save_file(Spectral(0).state_dict(), tmp_path / "a.nwt")
+    assert torch.equal(load_model(Spectral(1), tmp_path / "a.nwt").weight, Spectral(0).weight)

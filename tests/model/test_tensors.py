@@ -1,9 +1,11 @@
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn
 
 from noworse.errors import BadInput
-from noworse.model.tensors import float32_copy, state_tensors, twin
+from noworse.model.tensors import float32_copy, matching, state_tensors, twin
 
 
 class Tied(nn.Module):
@@ -142,3 +144,18 @@ def test_parameters_cut_from_one_vector_are_no_ties() -> None:
             self.a, self.b = nn.Parameter(flat[:, :8]), nn.Parameter(flat[:, 8:])
 
     assert [entry.tied_to for entry in state_tensors(Cut())] == [None, None]
+
+
+NAMES = ["head.weight", "head.bias", "body.0.weight"]
+
+
+def test_matches_come_in_the_order_of_the_names() -> None:
+    assert matching(["body.*", "*.bias"], NAMES, "x") == ["head.bias", "body.0.weight"]
+    assert matching([], NAMES, "x") == []
+
+
+def test_a_pattern_without_a_match_names_what_is_close() -> None:
+    with pytest.raises(BadInput, match=r"no tensor for keep matches 'haed.weight': expected a name such as head.wei"):
+        matching(["head.*", "haed.weight"], NAMES, "no tensor for keep")
+    with pytest.raises(BadInput, match=r"matches 'zzz': expected a name such as head.weight, head.bias"):
+        matching(["zzz"], NAMES, "no tensor")

@@ -1,13 +1,35 @@
+from __future__ import annotations
+
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from noworse.papers.l2.kernels import Linear, Range, Triangle
+from noworse.papers.l2.kernels import Linear, RangeKernel, Triangle
 from noworse.propose.grids.transform import magnitude
 from noworse.rate import counter
-from noworse.rate.kernels import Cosine, Kernel
+from noworse.rate.counter import code_bits, segment_entropy
+from noworse.rate.soft import Cosine, Kernel
+
+
+def test_known_entropies() -> None:
+    counts = torch.tensor([4, 4, 4, 4, 7, 0, 1, 3])
+    owner = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
+    found = segment_entropy(counts, owner)
+    assert found.tolist() == pytest.approx([16 * 2, 0, 2 + 3 * math.log2(4 / 3)])
+
+
+def test_against_torch_distributions() -> None:
+    counts = torch.randint(1, 50, (3, 8))
+    owner = torch.arange(3).repeat_interleave(8)
+    expected = torch.distributions.Categorical(counts.double()).entropy() / math.log(2) * counts.sum(1)
+    assert torch.allclose(segment_entropy(counts.flatten(), owner), expected)
+
+
+def test_bits_of_codes() -> None:
+    assert code_bits(torch.tensor([[-3, 0, 0], [0, 5, 5]])) == pytest.approx(3 * 1 + 2 * math.log2(3) + math.log2(6))
+    assert code_bits(torch.full((4, 2), -7, dtype=torch.int32)) == 0
 
 
 def laplacian(n: int, seed: int = 0) -> np.ndarray:
@@ -59,7 +81,7 @@ def slopes(w: np.ndarray, s: float, r: float, kernel: Kernel) -> tuple[counter.S
 def test_gradient_is_that_of_the_brute_force_soft_entropy(s: float, r: float, width: float | str, kernel: str) -> None:
     w, h, n = laplacian(20_000), 1e-4, 20_000
     resolution = int(width[11:]) if isinstance(width, str) else 0
-    chosen = Range(resolution=resolution, of=kernel) if resolution else KERNELS[kernel](width)
+    chosen = RangeKernel(resolution=resolution, of=kernel) if resolution else KERNELS[kernel](width)
     delta = float(np.ptp(codes_of(w, s, r))) / resolution if resolution else float(width)
     found, _, _ = slopes(w, s, r, chosen)
 

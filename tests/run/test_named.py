@@ -37,9 +37,9 @@ def test_what_cannot_be_is_refused(name: str, message: str) -> None:
 
 def test_every_preset_stands_for_a_method() -> None:
     for name in bits.PRESETS:
-        found: bits.Bits = named("preset", bits.PRESETS, name, bits.Bits)
+        found: bits.BitStrategy = named("preset", bits.PRESETS, name, bits.BitStrategy)
         assert found.levels == tuple(sorted(found.levels))
-    assert all(named("preset", ranks.PRESETS, name, ranks.Ranks) for name in ranks.PRESETS)
+    assert all(named("preset", ranks.PRESETS, name, ranks.RankStrategy) for name in ranks.PRESETS)
 
 
 def test_papers_are_imported_when_they_are_asked_for() -> None:

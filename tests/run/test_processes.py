@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noworse.run.processes import Ranks
+from noworse.run.processes import World
 from tests.rank_worker import job
 from tests.tiny import run
 
@@ -72,13 +72,13 @@ def test_repeats_are_identical_and_ranks_report_the_same(outcomes: Outcomes) -> 
 
 
 def test_a_rank_without_a_share_takes_part(outcomes: Outcomes) -> None:
-    assert Ranks(0, 2).rows(1) == slice(0, 0)
+    assert World(0, 2).rows(1) == slice(0, 0)
     assert outcomes[0]["single"]["report"] == outcomes[1]["single"]["report"]
 
 
 @given(st.integers(0, 100), st.integers(1, 9))
 def test_shares_are_all_samples_once(count: int, size: int) -> None:
-    shares = [list(range(count))[Ranks(rank, size).rows(count)] for rank in range(size)]
+    shares = [list(range(count))[World(rank, size).rows(count)] for rank in range(size)]
     assert list(itertools.chain(*shares)) == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

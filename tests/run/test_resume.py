@@ -21,10 +21,36 @@ from torch import Tensor, nn
 from noworse import BadInput, CorruptFile, Options, TargetMissed
 from noworse.jobs.compress import compress_task
 from noworse.run import resume as work
-from noworse.run.resume import NAME, Checkpoint, Work, write_checkpoint
+from noworse.run.resume import NAME, Checkpoint, Work, batches_digest, content, digest, module_digest, write_checkpoint
 from noworse.task.task import Task
-from noworse.tune.tuner import Step
+from noworse.tune.tuner import ProgressLine
 from tests.tiny import loss, mlp, task
+
+
+def test_everything_of_a_tensor_counts() -> None:
+    x = torch.arange(6.0).view(2, 3)
+    others = [("y", x), ("x", x.view(3, 2)), ("x", x.int()), ("x", -x)]
+    digests = {digest([("x", x)]), digest([("x", x)], "text"), *(digest([other]) for other in others)}
+    assert len(digests) == 6
+    assert digest([("x", x.t().contiguous().t())]) == digest([("x", x)])
+
+
+def test_contents_are_the_elements_in_their_order() -> None:
+    x = torch.arange(6, dtype=torch.int16).view(2, 3)
+    assert bytes(content(x.t())) == x.t().contiguous().numpy().tobytes()
+    assert len(content(torch.zeros(0, 4))) == 0
+    assert len(content(torch.zeros(3, dtype=torch.bfloat16))) == 6
+
+
+def test_of_models_and_of_batches() -> None:
+    assert module_digest(mlp()) == module_digest(mlp())
+    changed = mlp()
+    with torch.no_grad():
+        changed[0].bias[0] += 1e-6  # type: ignore[index, operator]
+    assert module_digest(changed) != module_digest(mlp())
+    first, second = torch.zeros(2), torch.ones(2)
+    assert batches_digest([first, second]) == batches_digest([first.clone(), second]) != batches_digest([second, first])
+
 
 OPTIONS = Options(iterations=30, batch=32, coder="fast")
 ROOT = Path(__file__).parents[2]
@@ -59,7 +85,7 @@ def killing(draws: int) -> Callable[[Tensor], Tensor]:
 def compress(folder: Path, name: str, draws: int = 0, stop: str = "", **given: Any) -> bytes:
     """The file of a run in ``folder``, killed at a draw of calibration data or at a stage, if asked for."""
 
-    def progress(step: Step) -> None:
+    def progress(step: ProgressLine) -> None:
         if stop and step.stage == stop:
             raise Killed
 
@@ -76,7 +102,7 @@ def test_a_run_killed_several_times_gives_the_same_file(precision: str, tmp_path
     for draws in (1, 4, 9, 9, 7):  # since the last checkpoint: the first time there is none yet
         with pytest.raises(Killed):
             compress(tmp_path, "x", draws=draws, options=options)
-        assert not list(tmp_path.glob("*.partial")), "nothing half-written is left"
+        assert not list(tmp_path.glob(".*.tmp")), "nothing half-written is left"
     with pytest.raises(Killed):
         compress(tmp_path, "x", stop="write and verify", options=options)
     assert compress(tmp_path, "x", options=options) == whole
@@ -112,7 +138,7 @@ def test_looks_that_failed_are_not_repeated(tmp_path: Path) -> None:
     def fail(name: str, stop: str = "") -> tuple[bytes, list[str]]:
         stages: list[str] = []
 
-        def progress(step: Step) -> None:
+        def progress(step: ProgressLine) -> None:
             stages.append(step.stage)
             if step.stage == stop:
                 raise Killed

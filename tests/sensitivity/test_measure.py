@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import noworse
 from noworse.errors import BadInput
-from noworse.sensitivity import KINDS, Estimate, measure
+from noworse.sensitivity import ESTIMATORS, Estimate, measure
 from noworse.sensitivity.measure import Runs, estimate, mean_slopes
 from tests import tiny
 
@@ -163,7 +163,7 @@ def test_fisher_is_the_expected_square_of_the_gradient() -> None:
 
 def test_without_a_loss_the_own_outputs_are_distilled_and_curvature_is_all_there_is() -> None:
     model, data = net(), [x for x, _ in batches()]
-    found = {k: measure(model, None, data, {"0.weight": rounding}, k, **DOUBLE)["0.weight"].mean for k in KINDS}
+    found = {k: measure(model, None, data, {"0.weight": rounding}, k, **DOUBLE)["0.weight"].mean for k in ESTIMATORS}
     assert found["first-order"] == pytest.approx(0, abs=1e-12)
     assert found["gauss-newton"] == pytest.approx(found["second-order"], rel=1e-9)
     assert found["loss"] > 0
@@ -185,7 +185,7 @@ class Twice(nn.Module):
         return self.last(self.again(torch.tanh(self.first(x))))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ESTIMATORS)
 def test_layers_called_twice_count_twice_and_layers_never_called_nothing(kind: str) -> None:
     model, data = Twice().double(), batches()
     errors = {"first": rounding, "again": rounding, "never": rounding, "never.weight": rounding}
@@ -229,7 +229,7 @@ def test_the_callers_model_stays_as_it_is() -> None:
     task = tiny.task(model, 1, 12, 12)
     model.bn1.train()
     before = copy.deepcopy(model.state_dict())
-    for kind in KINDS:
+    for kind in ESTIMATORS:
         measure(model, tiny.loss, task.verify, {"conv2": rounding, "conv1.weight": rounding}, kind)
     assert model.bn1.training
     assert not model.conv1.training

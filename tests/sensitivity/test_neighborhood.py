@@ -72,7 +72,7 @@ def test_real_errors_stand_beside_noise(found: Neighborhood) -> None:
 
 def test_directed_rounding_has_the_lower_first_order_of_up_and_down(found: Neighborhood) -> None:
     from noworse.sensitivity import measure
-    from noworse.sensitivity.errors import weight_rounding
+    from noworse.sensitivity.shifted import weight_rounding
 
     errors = {how: {"0.weight": weight_rounding(4, how)} for how in ("up", "down")}
     slopes = measure(net(), loss, batches(), errors, "first-order", dtype=torch.float64)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.survey.capture import NEVER, Call, capture, columns, feeding, gradients, rows, watching
-from noworse.survey.kronecker import measure
+from noworse.survey.capture import NEVER, Call, capture, columns, count_flops, feeding, gradients, rows, watching
+from noworse.survey.kronecker import measure_curvature
 from noworse.survey.moments import input_moments
 
 X = torch.arange(12.0).reshape(4, 3)
@@ -171,7 +171,7 @@ def test_moments_are_of_all_that_can_be_seen_and_the_rest_is_listed(ids: Tensor)
 def test_curvature_likewise_with_gradients_of_single_rows(ids: Tensor) -> None:
     net, u = Net(), torch.randn(20, 4)
     layers = {name: getattr(net, name) for name in ("table", "a", *MISSED)}
-    found = measure(net, layers, [(partial(net, ids), 20)], lambda out: (u * out).sum())
+    found = measure_curvature(net, layers, [(partial(net, ids), 20)], lambda out: (u * out).sum())
     assert found.keys() == {"table", "a"}
     assert found.missed.keys() == MISSED.keys()
     assert torch.equal(found["table"].inputs, torch.bincount(ids, minlength=10).double())
@@ -183,7 +183,7 @@ def test_curvature_likewise_with_gradients_of_single_rows(ids: Tensor) -> None:
 def test_curvature_is_of_the_layer_itself_where_a_hook_changes_its_result() -> None:
     layer, x = nn.Linear(3, 2), torch.randn(6, 3)
     layer.register_forward_hook(lambda module, args, result: 3 * result)
-    found = measure(layer, {"": layer}, [(partial(layer, x), 6)], torch.sum)[""]
+    found = measure_curvature(layer, {"": layer}, [(partial(layer, x), 6)], torch.sum)[""]
     torch.testing.assert_close(found.gradients, torch.full((2, 2), 9.0 * 6, dtype=torch.float64))
 
 
@@ -204,3 +204,14 @@ def test_layers_of_padded_transformers_are_seen_without_padding() -> None:
         run()
     assert counts == {"linear1": 15}
     assert seen.missed == {"out": NEVER}
+
+
+def test_operations_are_two_for_each_product_of_a_weight_and_an_input() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 25, 4))
+    convolution, linear = 2 * 25 * 8 * 27, 2 * 4 * 200  # places x outputs x inputs of each
+    assert count_flops(net, lambda m: m(torch.randn(6, 3, 5, 5)), 6) == convolution + linear
+
+
+def test_a_layer_counts_in_each_of_its_calls() -> None:
+    layer = nn.Linear(5, 5)
+    assert count_flops(layer, lambda m: m(m(torch.randn(2, 5))), 2) == 2 * 2 * 25

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from noworse.survey.fisher import tensor_sensitivity
-from noworse.task.distances import Distiller, distiller_of
+from noworse.task.distances import KL, distance_of
 
 
 @pytest.mark.parametrize(
@@ -16,16 +16,16 @@ def test_predicts_the_loss_of_small_noise(kind: str, temperature: float) -> None
     x = torch.randn(400, 6, dtype=torch.float64)
     with torch.no_grad():
         original = model(x)
-    distiller = distiller_of(kind, original, temperature)
+    distance = distance_of(kind, original, temperature)
     parameters = dict(model.named_parameters())
     batches = ((model(part), len(part)) for _ in range(25) for part in x.split(8))
-    found = tensor_sensitivity(parameters, batches, distiller, seed=0)
+    found = tensor_sensitivity(parameters, batches, distance, seed=0)
     with torch.no_grad():
         for name, parameter in parameters.items():
             kept, losses = parameter.clone(), []
             for _ in range(300):
                 parameter.copy_(kept + 1e-3 * torch.randn_like(kept))
-                losses.append(distiller(model(x), original).mean().item())
+                losses.append(distance(model(x), original).mean().item())
             parameter.copy_(kept)
             predicted = 0.5 * found[name] * parameter.numel() * 1e-6
             assert predicted == pytest.approx(sum(losses) / len(losses), rel=0.15), name
@@ -34,7 +34,7 @@ def test_predicts_the_loss_of_small_noise(kind: str, temperature: float) -> None
 def test_unreached_tensors_get_zero() -> None:
     used, unused = nn.Linear(3, 4), nn.Linear(3, 4)
     outputs = [(used(torch.randn(5, 3)), 5)]
-    found = tensor_sensitivity({"used": used.weight, "unused": unused.weight}, outputs, Distiller("kl"), 0)
+    found = tensor_sensitivity({"used": used.weight, "unused": unused.weight}, outputs, KL(), 0)
     assert found["unused"] == 0 < found["used"]
 
 
@@ -43,11 +43,11 @@ def test_shared_parameters_and_gradients_that_are_not_kept() -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(4, 4), torch.randn(6, 4)
     generator = torch.Generator().manual_seed(3)
-    probe = Distiller("kl").probe(layer(layer(x)), generator)
+    probe = KL().probe(layer(layer(x)), generator)
     expected = {name: float(torch.autograd.grad(probe, p, retain_graph=True)[0].square().mean() / 6)
                 for name, p in layer.named_parameters()}  # fmt: skip
     parameters = dict(layer.named_parameters())
-    assert tensor_sensitivity(parameters, [(layer(layer(x)), 6)], Distiller("kl"), 3) == pytest.approx(expected)
+    assert tensor_sensitivity(parameters, [(layer(layer(x)), 6)], KL(), 3) == pytest.approx(expected)
     assert layer.weight.grad is None
     layer(x).sum().backward()
     assert layer.weight.grad is not None

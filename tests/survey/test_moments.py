@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
 
 from noworse.survey.capture import COLUMNS
 from noworse.survey.moments import blocks, input_moments, widest
@@ -54,6 +56,72 @@ def test_a_layer_used_twice_is_measured_over_both_uses_and_an_unused_one_left_ou
     assert not layer._forward_pre_hooks
 
 
+def steps(layer: nn.RNNBase, end: str, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Outputs (T, H) of one layer for a sequence (T, I), and the rows that its weights are multiplied with, by name."""
+
+    def get(name: str) -> Tensor:
+        return getattr(layer, f"{name}_{end}").detach()
+
+    hidden, state = torch.zeros(get("weight_hh").shape[1]).double(), torch.zeros(layer.hidden_size).double()
+    before, projected, outputs = [], [], []
+    for x in inputs:
+        before.append(hidden)
+        a = get("weight_ih") @ x + get("bias_ih")
+        b = get("weight_hh") @ hidden + get("bias_hh")
+        if layer.mode == "GRU":
+            (r, z, n), (hr, hz, hn) = a.chunk(3), b.chunk(3)
+            z, n = torch.sigmoid(z + hz), torch.tanh(n + torch.sigmoid(r + hr) * hn)
+            hidden = (1 - z) * n + z * hidden
+        elif layer.mode == "LSTM":
+            i, f, g, o = (a + b).chunk(4)
+            state = torch.sigmoid(f) * state + torch.sigmoid(i) * torch.tanh(g)
+            projected.append(torch.sigmoid(o) * torch.tanh(state))
+            hidden = get("weight_hr") @ projected[-1]
+        else:
+            hidden = torch.tanh(a + b)
+        outputs.append(hidden)
+    fed = {"weight_ih": inputs, "weight_hh": torch.stack(before)}
+    return torch.stack(outputs), fed | ({"weight_hr": torch.stack(projected)} if projected else {})
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, partial(nn.LSTM, proj_size=2), nn.RNN])
+def test_a_recurrent_layer_has_moments_of_its_inputs_and_hidden_states_at_all_steps(
+    kind: Callable[..., nn.RNNBase],
+) -> None:
+    torch.manual_seed(0)
+    layer = kind(3, 4, num_layers=2, bidirectional=True, dropout=0.5).double().eval()
+    sequences = [torch.randn(n, 3).double() for n in (5, 2, 7)]
+    expected: dict[str, list[Tensor]] = {}
+    for sequence in sequences:
+        inputs = sequence
+        for number in range(2):
+            both = []
+            for end, flip in ((f"l{number}", False), (f"l{number}_reverse", True)):
+                outputs, fed = steps(layer, end, inputs.flip(0) if flip else inputs)
+                both.append(outputs.flip(0) if flip else outputs)
+                for name, rows in fed.items():
+                    expected.setdefault(f"{name}_{end}", []).append(rows)
+            inputs = torch.cat(both, 1)
+    module = nn.ModuleDict({"rnn": layer})
+    weights = {name: p for name, p in module.named_parameters() if "weight" in name}
+    found = input_moments(module, weights, [partial(layer, pack_sequence(sequences, enforce_sorted=False))])
+    assert not found.missed
+    assert found.keys() == {f"rnn.{name}" for name in expected} == weights.keys()
+    for name, parts in expected.items():
+        rows = torch.cat(parts)
+        assert len(rows) == 14
+        torch.testing.assert_close(found[f"rnn.{name}"][0], rows.T @ rows / 14, rtol=1e-10, atol=1e-12)
+
+
+def test_a_cell_has_moments_of_its_input_and_of_its_hidden_state() -> None:
+    torch.manual_seed(0)
+    cell, x, h = nn.GRUCell(3, 4), torch.randn(6, 3), torch.randn(6, 4)
+    weights = {"ih": cell.weight_ih, "hh": cell.weight_hh}
+    found = input_moments(cell, weights, [partial(cell, x, h), partial(cell, x)])  # no hidden state is one of zeros
+    torch.testing.assert_close(found["ih"][0], x.T @ x / 6)
+    torch.testing.assert_close(found["hh"][0], h.T @ h / 12)
+
+
 def test_hooks_go_even_where_the_model_fails() -> None:
     layer = nn.Linear(3, 3)
     with pytest.raises(RuntimeError):
@@ -88,6 +156,7 @@ def test_blocks_divide_the_channels() -> None:
     assert blocks(nn.Conv2d(7, 4, 5), 100) == 7
     assert widest([nn.Linear(100, 3)], 0) == 50
     assert widest([], 0) == 1
+
 
 def test_it_ends_when_every_layer_has_seen_enough() -> None:
     layer, calls = nn.Linear(4, 2), []

@@ -55,7 +55,7 @@ def test_inputs_leave_the_labels_out(kind: str) -> None:
         lambda y: (y, y + 1),
         lambda y: [y],
         lambda y: {"loss": y.sum(), "logits": y},
-        lambda y: {"hidden": "no tensor", "first": y, "second": y + 1},
+        lambda y: {"hidden": "no tensor", "only": y},
         lambda y: SimpleNamespace(logits=y),
     ],
 )
@@ -68,6 +68,11 @@ def test_forward_finds_the_output(kind: str, wrap: Any) -> None:
 def test_forward_without_a_tensor(result: Any) -> None:
     with pytest.raises(BadInput, match=f"model returned {type(result).__name__}"):
         data.forward(Doubler(lambda y: result), batch_of("tensor", 2))
+
+
+def test_of_several_tensors_by_name_none_is_taken_for_the_logits() -> None:
+    with pytest.raises(BadInput, match=r"returned dict of hidden, pred: expected .*logits, or a forward="):
+        data.forward(Doubler(lambda y: {"hidden": y, "pred": y}), batch_of("tensor", 2))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.rate.kernels import Cosine
+from noworse.rate.soft import Cosine
 from noworse.tune import attach as memory
 from noworse.tune.attach import attach, may_share
 from tests.tiny import mlp

@@ -12,12 +12,95 @@ from torch.nn import functional as F
 from noworse.errors import BadInput
 from noworse.format import File
 from noworse.jobs.compress import compress_task
+from noworse.survey.capture import watching
 from noworse.task import data
-from noworse.task.distances import Distiller
+from noworse.task.distances import KL
 from noworse.task.task import Task
-from noworse.tune.objective import Features, Objective, Weights
+from noworse.tune.objective import Features, Objective, Weights, choose_features, variances
 from noworse.tune.options import Options
 from tests.tiny import ConvNet, Language, language_task, loss, mlp, run, task
+from zoo.nets import NETS
+
+
+def seen(module: nn.Module) -> Tensor:
+    return module(torch.randn(4, 1, 28, 28))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        ("resnet20", ["layer1", "layer2", "layer3"]),
+        ("vit_tiny", ["blocks.1", "blocks.3", "blocks"]),
+        ("lenet5", ["conv1", "conv2", "fc1"]),
+        ("lenet300", ["fc1", "fc2"]),
+        ("mobilenetv2", ["features.8", "features.14", "features"]),
+    ],
+)
+def test_chosen_are_blocks_before_the_head_evenly_by_depth(net: str, expected: list[str]) -> None:
+    torch.manual_seed(0)
+    assert choose_features(NETS[net]().eval(), seen) == expected
+
+
+def test_hooks_are_gone_afterwards_even_after_a_failure() -> None:
+    model = mlp()
+    choose_features(model, lambda module: module(torch.randn(4, 20)))
+    with pytest.raises(ZeroDivisionError), watching(model, ["0", ""]):
+        raise ZeroDivisionError
+    with pytest.raises(RuntimeError):
+        choose_features(model, lambda module: module(torch.randn(4, 19)))
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_watching_sees_every_call() -> None:
+    model, x = mlp(), torch.randn(4, 20)
+    with watching(model, ["0", ""]) as calls:
+        y = model(x)
+        model(x)
+    assert len(calls["0"]) == len(calls[""]) == 2
+    assert calls[""][0] is y
+    assert torch.equal(calls["0"][1], model[0](x))  # type: ignore[index]
+
+
+def test_named_modules_come_in_their_own_order() -> None:
+    names = choose_features(ConvNet(), lambda m: m(torch.randn(2, 1, 12, 12)), ("fc", "conv*"))
+    assert names == ["conv1", "conv2", "fc"]
+
+
+class Odd(nn.Module):
+    """One module is called twice, one never, one returns no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice, self.never, self.silent = nn.Linear(20, 20), nn.Linear(20, 20), Silent()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.silent(x)
+        return self.twice(self.twice(x))  # type: ignore[no-any-return]
+
+
+class Silent(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        return "nothing"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (("twise",), "no module for features matches 'twise': expected a name such as twice"),
+        (("twice",), "module 'twice' is called 2 times: expected features of a module that is called once"),
+        (("never",), "module 'never' is called 0 times"),
+        (("silent",), "module 'silent' returns no tensor"),
+        (("auto",), "no inner module that is called once: expected names of modules"),
+    ],
+)
+def test_modules_that_cannot_be_distilled(patterns: tuple[str, ...], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        choose_features(Odd(), lambda module: module(torch.randn(4, 20)), patterns)
+
+
+def test_variances_are_over_samples() -> None:
+    x = torch.randn(5000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2.0, 3.0]) + 7
+    assert variances([x, torch.ones(4, 2), torch.ones(1, 2)]) == [pytest.approx(14 / 3, rel=0.05), 1.0, 1.0]
 
 
 def test_the_weighted_sum_against_its_parts() -> None:
@@ -26,11 +109,11 @@ def test_the_weighted_sum_against_its_parts() -> None:
         student[0].weight.mul_(1.1)  # type: ignore[operator,union-attr]
     batch = torch.randn(30, 20), torch.arange(30) % 4
     weights = Weights(0.7, 0.2, 0.1)
-    objective = Objective(Distiller("kl"), data.forward, weights, Features(["0", "1"], [2.0, 3.0]), loss, True)
+    objective = Objective(KL(), data.forward, weights, Features(["0", "1"], [2.0, 3.0]), loss, True)
     found = objective(student, batch, objective.observe(teacher, batch))
     first, other = student[0](batch[0]), teacher[0](batch[0])  # type: ignore[index]
     parts = (first - other).square().mean(1) / 2, (F.relu(first) - F.relu(other)).square().mean(1) / 3
-    expected = 0.7 * Distiller("kl")(student(batch[0]), teacher(batch[0])) + 0.1 * sum(parts)
+    expected = 0.7 * KL()(student(batch[0]), teacher(batch[0])) + 0.1 * sum(parts)
     expected += 0.1 * F.cross_entropy(student(batch[0]), batch[1], reduction="none")
     assert torch.allclose(found, expected, atol=1e-6)
     gradient = torch.autograd.grad(found.mean(), student[0].weight)[0]  # type: ignore[union-attr,arg-type]
@@ -41,7 +124,7 @@ def test_labels_that_count_judge_alone() -> None:
     teacher, student = mlp(), mlp()
     batch = torch.randn(30, 20), torch.arange(30) % 4
     for weight in (0.0, 0.1):
-        objective = Objective(Distiller("kl"), data.forward, Weights(0.7, 0.0, weight), Features(), loss)
+        objective = Objective(KL(), data.forward, Weights(0.7, 0.0, weight), Features(), loss)
         original = objective.observe(teacher, batch)
         expected = loss(student, batch) if weight else objective(student, batch, original)
         assert torch.allclose(objective.judged(student, batch, original), expected)
@@ -51,9 +134,7 @@ def test_labels_that_count_judge_alone() -> None:
 def test_the_model_runs_once_where_its_loss_shows_the_outputs(own_call: bool) -> None:
     model, runs = mlp(), []
     model.register_forward_hook(lambda *call: runs.append(call))
-    objective = Objective(
-        Distiller("kl"), data.forward, Weights(1, 1, 1), Features(["0"], [1.0]), loss, own_call
-    )
+    objective = Objective(KL(), data.forward, Weights(1, 1, 1), Features(["0"], [1.0]), loss, own_call)
     batch = torch.randn(3, 20), torch.zeros(3).long()
     seen = objective.observe(model, batch, labelled=True)
     assert len(runs) == (1 if own_call else 2)
@@ -114,7 +195,11 @@ def test_features_of_a_folded_net_start_at_zero(tmp_path: Path) -> None:
     losses: list[float] = []
     options = Options(iterations=25, distill_weight=0.0, features=("conv*",))
     compress_task(
-        task(ConvNet(), 1, 12, 12), tmp_path / "x.nwt", target=2.6, tolerance=1.0, options=options,
+        task(ConvNet(), 1, 12, 12),
+        tmp_path / "x.nwt",
+        target=2.6,
+        tolerance=1.0,
+        options=options,
         progress=lambda step: losses.append(step.loss),
     )
     assert losses[0] < 1e-4

@@ -13,8 +13,7 @@ from torch import Tensor
 from noworse.errors import BadInput
 from noworse.format import File
 from noworse.propose.grids.transform import Uniform
-from noworse.rate.kernels import Cosine, Kernel
-from noworse.rate.soft import Rate, SoftEntropy
+from noworse.rate.soft import Cosine, Kernel, Rate, SoftEntropy
 from noworse.representation import Grid
 from noworse.tune import seams
 from noworse.tune.options import Options
@@ -115,7 +114,7 @@ def test_what_is_chosen_by_name_settings_or_place() -> None:
         ({"rate": "no.such:Rate"}, "rate 'no.such:Rate' cannot be imported .ModuleNotFoundError"),
         ({"rate": "noworse.rate.soft:Nothing"}, "cannot be imported .AttributeError"),
         ({"transform": f"{__name__}:Needy"}, "Needy' cannot be made of its settings .*size"),
-        ({"rate": "noworse.rate.kernels:Cosine"}, "expected a class that derives from noworse.rate.soft:Rate"),
+        ({"rate": "noworse.rate.soft:Cosine"}, "expected a class that derives from noworse.rate.soft:Rate"),
         ({"kernel": 3}, "plugins.'kernel'. is 3: expected a name, or a name with settings"),
         ({"kernel": {"delta": 0.5}}, "expected a name, or a name with settings"),
         ({"kernel": {"name": "cos", "width": 1}}, "unknown setting 'width' of kernel 'cos': expected delta"),

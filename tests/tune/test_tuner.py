@@ -10,12 +10,12 @@ from noworse.errors import BadInput
 from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.propose.grids.start import start_at
 from noworse.task.data import Batch
-from noworse.task.distances import Distiller
+from noworse.task.distances import KL
 from noworse.tune import attach as memory
-from noworse.tune.objective import Objective, Seen
+from noworse.tune.objective import Objective, Response
 from noworse.tune.options import Options
 from noworse.tune.sampling import Sampler
-from noworse.tune.tuner import FINAL_RATE, MEASURE_EVERY, Hooks, Step, Tuner
+from noworse.tune.tuner import FINAL_RATE, MEASURE_EVERY, Hooks, ProgressLine, Tuner
 from tests.tiny import mlp
 
 SIDE = 100  # bytes that the file costs besides its codes
@@ -33,7 +33,7 @@ def tuner() -> Tuner:
     return make(Options(iterations=300))
 
 
-def make(options: Options, progress: list[Step] | None = None) -> Tuner:
+def make(options: Options, progress: list[ProgressLine] | None = None) -> Tuner:
     model = mlp()
     teacher = mlp()
     x = torch.randn(300, 20, generator=torch.Generator().manual_seed(0))
@@ -44,12 +44,12 @@ def make(options: Options, progress: list[Step] | None = None) -> Tuner:
         return module(batch)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def teach(batch: Batch, outputs: Tensor | None) -> tuple[Batch, Seen]:
-        return batch, Seen(forward(teacher, batch))
+    def teach(batch: Batch, outputs: Tensor | None) -> tuple[Batch, Response]:
+        return batch, Response(forward(teacher, batch))
 
-    steps: list[Step] = [] if progress is None else progress
+    steps: list[ProgressLine] = [] if progress is None else progress
     hooks = Hooks(teach, lambda: SIDE + math.ceil(float(grids.bits.sum()) / 8), steps.append)
-    return Tuner(model, grids, sampler, Objective(Distiller("kl"), forward), options, hooks)
+    return Tuner(model, grids, sampler, Objective(KL(), forward), options, hooks)
 
 
 def begin(tuner: Tuner, budget: float) -> None:
@@ -92,7 +92,7 @@ def test_tuning_lowers_the_loss_at_the_size(tuner: Tuner) -> None:
     @torch.no_grad()
     def loss() -> float:
         x = torch.randn(2000, 20, generator=torch.Generator().manual_seed(7))
-        return tuner.objective.distiller(tuner.student(x), mlp()(x)).mean().item()
+        return tuner.objective.distance(tuner.student(x), mlp()(x)).mean().item()
 
     budget = 1.5 * tuner.grids.count + 8 * SIDE
     sensitivity = {spec.name: 1.0 for spec in tuner.grids.specs}
@@ -127,7 +127,7 @@ def test_the_student_ends_on_its_grid(tuner: Tuner) -> None:
 
 
 def test_progress_is_told_regularly() -> None:
-    steps: list[Step] = []
+    steps: list[ProgressLine] = []
     tuner = make(Options(iterations=60), steps)
     budget = 2.0 * tuner.grids.count + 8 * SIDE
     begin(tuner, budget)
@@ -151,7 +151,7 @@ def test_rates_rise_and_fall_to_a_small_share(tuner: Tuner) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run(tuner: Tuner) -> None:
     begin(tuner, 4000.0)
-    tuner.objective.distiller = lambda outputs, original: (outputs * torch.nan).sum(-1)  # type: ignore[assignment]
+    tuner.objective.distance = lambda outputs, original: (outputs * torch.nan).sum(-1)  # type: ignore[assignment]
     with pytest.raises(BadInput, match="became nan at iteration 0 of tune"):
         tuner.run(4000.0, 10)
 

@@ -80,7 +80,7 @@ class Choices:
         return alone + 0.5 * float(among.sum() - np.trace(among))
 
     def given(self, chosen: Sequence[int]) -> Matrix:
-        """Return what every choice costs more with those of the other layers as they are, (n,)."""
+        """Return how much more every choice costs beside the ``chosen`` ones of the other layers, (n,)."""
         if self.pairs is None:
             return np.zeros(len(self.owner))
         picked = self.offsets + np.array(chosen)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -39,9 +40,10 @@ class Header(Described):
 class Checkpoint(ABC):
     """Tensors by name; ``headers`` tells what they are, in the order of the file, before any is read.
 
-    ``metadata`` are the texts that the file holds beside them.
+    ``metadata`` are the texts that the file holds beside them, ``paths`` the files that are read.
     """
 
+    paths: Sequence[Path]
     headers: Mapping[str, Header]
     metadata: Mapping[str, str] = MappingProxyType({})
 

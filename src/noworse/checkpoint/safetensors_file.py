@@ -25,6 +25,7 @@ class SafetensorsFile(Checkpoint):
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
+        self.paths = [self._path]
         _validate(self._path)
         with self._path.open("rb") as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")

@@ -56,6 +56,7 @@ class Sharded(Checkpoint):
     def __init__(self, index: Path) -> None:
         files = _weight_map(index)
         shards = {file: _open_file(index.parent / file) for file in sorted(set(files.values()))}
+        self.paths = [index, *(path for shard in shards.values() for path in shard.paths)]
         self._of: dict[str, Checkpoint] = {}
         for file, shard in shards.items():
             for name in shard.headers:

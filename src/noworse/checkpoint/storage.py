@@ -41,7 +41,7 @@ def dtype_name(tensor: Any) -> str:
 
 
 def key(name: str, tensor: Any) -> tuple[Any, ...]:
-    """Return what tensors agree in that are the same memory seen the same way; BadInput where one cannot be stored."""
+    """Return a key that tensors share which are the same memory, seen alike; BadInput where one cannot be stored."""
     if isinstance(tensor, np.ndarray):
         if tensor.dtype.name not in DTYPES:
             raise BadInput(f"tensor {name!r} has dtype {tensor.dtype.name}, expected one of {', '.join(DTYPES)}")
@@ -49,6 +49,8 @@ def key(name: str, tensor: Any) -> tuple[Any, ...]:
     torch = import_torch()
     if not isinstance(tensor, torch.Tensor):
         raise BadInput(f"tensor {name!r} is a {type(tensor).__name__}, expected a tensor of torch or an array of numpy")
+    if torch.nn.parameter.is_lazy(tensor):
+        raise BadInput(f"tensor {name!r} of a lazy module has no shape yet: expected one that was called once")
     if tensor.layout != torch.strided or tensor.device.type == "meta" or dtype_name(tensor) not in DTYPES:
         found = f"{dtype_name(tensor)}, {tensor.layout}, on {tensor.device}"
         raise BadInput(f"tensor {name!r} is {found}; expected a dense tensor of {', '.join(DTYPES)}")

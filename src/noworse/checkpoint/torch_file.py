@@ -21,6 +21,7 @@ class TorchFile(Checkpoint):
     """A dict of tensors, or a dict whose entry "state_dict" is one; BadInput for anything else."""
 
     def __init__(self, path: str | Path) -> None:
+        self.paths = [Path(path)]
         state = _load(Path(path))
         if isinstance(state, Mapping) and isinstance(state.get(WRAPPER), Mapping):
             state = state[WRAPPER]

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure the file, or one made of it, and print what was measured."""
-    from noworse.report.bench import measure
+    from noworse.report.bench import bench_file
 
     if arguments.rounds < 1:
         raise BadInput(f"--rounds {arguments.rounds}: expected 1 or more")
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
             path = Path(folder) / "lossless.nwt"
             compress_file(arguments.file, path, lossless=True)
-        measured = {"file": arguments.file, **measure(path, arguments.rounds, arguments.max_bytes)}
+        measured = {"file": arguments.file, **bench_file(path, arguments.rounds, arguments.max_bytes)}
     print(json.dumps(measured) if arguments.json else render(measured))
     return 0
 

@@ -53,7 +53,7 @@ def _run_file(arguments: argparse.Namespace) -> int:
 
 
 def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
-    """BadInput where an option was given that means nothing here."""
+    """Raise BadInput where an option was given that means nothing here."""
     for name in names:
         value = getattr(arguments, name)
         if not (value is None or value is False or value == []):  # a seed of 0 is given

@@ -7,7 +7,7 @@ import json
 
 from noworse.checkpoint import write_safetensors
 from noworse.format import File
-from noworse.format.atomic import atomic_file
+from noworse.format.source import atomic_file
 
 HELP = "decode a .nwt file into a .safetensors file"
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Decode the file, checking its digest, and write the other one whole or not at all."""
-    with File(arguments.file, arguments.max_bytes) as file, atomic_file(arguments.out) as out:
+    with File(arguments.file, arguments.max_bytes) as file, atomic_file(arguments.out, arguments.file) as out:
         size = write_safetensors(file, out)
         count = len(file.names)
     if arguments.json:

@@ -66,7 +66,7 @@ def _tensor(file: File, name: str) -> dict[str, Any]:
 
 
 def render(found: dict[str, Any]) -> str:
-    """Return the same as text."""
+    """Return what ``examine`` returned as text."""
     size, elements = found["size"], found["elements"]
     total = sum(tensor["bytes"] for tensor in found["tensors"])
     rows = [_row(tensor) for tensor in found["tensors"]]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noworse.errors import BadInput, TargetMissed
+from noworse.format.source import destination
 
 if TYPE_CHECKING:
     from noworse.tune.options import Options
@@ -43,6 +44,7 @@ def run(verb: Callable[..., Any], arguments: argparse.Namespace, options: Option
     if arguments.no_gate and arguments.tolerance is not None:
         raise BadInput("--no-gate was given with --tolerance: expected one of them")
     asked["tolerance"] = None if arguments.no_gate else "1%" if arguments.tolerance is None else arguments.tolerance
+    destination(arguments.out, arguments.task.rpartition(":")[0], *filter(None, [arguments.options]))
     task = load_task(arguments.task)
     task = replace(task, keep=[*task.keep, *arguments.keep])
     progress = None if arguments.quiet else show_progress
@@ -59,8 +61,7 @@ def run(verb: Callable[..., Any], arguments: argparse.Namespace, options: Option
 
 def read_options(arguments: argparse.Namespace, preset: str | None = None) -> Options:
     """Return the options of ``preset`` or ``--options``, then ``--set``, then ``--seed`` and so on; else BadInput."""
-    from noworse.tune.options import Options
-    from noworse.tune.presets import choose
+    from noworse.tune.options import Options, choose
 
     given = None
     if arguments.options is not None:

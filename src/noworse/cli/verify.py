@@ -27,12 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Judge the file by what the command line asks for, whatever the file claims; 3 where it does not pass."""
     claimed = read_verdict(arguments.file)
-    from noworse.judge.verify import verify
+    from noworse.judge.verify import verify_task
     from noworse.task.task import load_task
 
-    task = load_task(arguments.task)
     asked = {name: getattr(arguments, name) for name in ("tolerance", "confidence", "look", "looks")}
-    verdict = verify(arguments.file, task.model, task.loss, task.verify, task=task, **asked)
+    verdict = verify_task(arguments.file, load_task(arguments.task), **asked)
     if arguments.record:
         restamp(arguments.file, verdict.record())
     print(verdict.to_json() if arguments.json else verdict)

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from noworse.checkpoint import Checkpoint, open_checkpoint
 from noworse.checkpoint.storage import lossless as bit_for_bit
 from noworse.datafree.quantise import UNIFORM, quantise, squared_error, within
-from noworse.datafree.slope import Choice, Curve, Grids, land
+from noworse.datafree.slope import GridChoice, Grids, RateDistortion, steps_for_size
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
 from noworse.format import METADATA, Lazy, packed_size, write
+from noworse.format.source import destination
 from noworse.representation import Grid, Representation, Tied
 from noworse.task.target import Sized, parse_target
 
@@ -65,11 +66,12 @@ def compress_file(
     "4 bits" per element). ``max_error``: no element of any tensor is off by more, as a number (0.01) or relative to the
     largest magnitude of its tensor ("1%"). The latter two need no data, and nothing is known of the loss they cause.
 
-    Raises BadInput for what cannot be read or asked for, TargetMissed for a size that cannot be reached.
+    Raises BadInput for what cannot be read, written or asked for, TargetMissed for a size that cannot be reached.
     """
     if [lossless, target is not None, max_error is not None].count(True) != 1:
         raise BadInput("a model file is compressed with exactly one of lossless, target and max_error")
     checkpoint = open_checkpoint(source)
+    destination(out, *checkpoint.paths)
     settings: dict[str, Any] = {"mode": "lossless" if lossless else "data-free, no loss verified"}
     if checkpoint.metadata:
         settings[METADATA] = dict(checkpoint.metadata)
@@ -125,7 +127,7 @@ class Items(Lazy[Representation]):
         return float(np.sqrt(error / square))
 
 
-def _survey(checkpoint: Checkpoint) -> tuple[dict[str, Curve], dict[str, str]]:
+def _survey(checkpoint: Checkpoint) -> tuple[dict[str, RateDistortion], dict[str, str]]:
     """Curves of all tensors that may become coarser, and the names of tensors that equal others."""
     ties, curves = Ties(checkpoint), {}
     for name in checkpoint.headers:
@@ -133,7 +135,7 @@ def _survey(checkpoint: Checkpoint) -> tuple[dict[str, Curve], dict[str, str]]:
         if ties.find(name, stored) is None:
             found = profile(checkpoint.headers[name], stored)
             if not isinstance(found, str):
-                curves[name] = Curve(found)
+                curves[name] = RateDistortion(found)
     if not curves:
         raise BadInput("the file has no tensor of finite floating-point numbers that could become coarser")
     return curves, ties.found
@@ -152,7 +154,7 @@ def _to_size(checkpoint: Checkpoint, target: float | str, settings: dict[str, An
         return packed_size(Items(checkpoint, coarse(grids)), settings, None)
 
     other = sum(header.nbytes for name, header in checkpoint.headers.items() if name not in {*tied, *curves})
-    return coarse(land(curves, size, other, measure))
+    return coarse(steps_for_size(curves, size, other, measure))
 
 
 def _to_error(checkpoint: Checkpoint, max_error: float | str) -> Mapping[str, Coarsen]:
@@ -162,7 +164,7 @@ def _to_error(checkpoint: Checkpoint, max_error: float | str) -> Mapping[str, Co
     for name, curve in _survey(checkpoint)[0].items():
         own = bound * (curve.profile.largest if relative else 1.0)
         step = min(2 * own, curve.coarsest)
-        if curve.checked(Choice(step, UNIFORM, *curve.cost(step, UNIFORM))).step:
+        if curve.checked(GridChoice(step, UNIFORM, *curve.cost(step, UNIFORM))).step:
             coarse[name] = partial(within, bound=own, coarsest=curve.coarsest)
     return coarse
 

@@ -34,10 +34,11 @@ LEAST = 0.99
 PASSES = 12  # over the whole model
 WIDEST = 8.0  # ln of the factor that the search gives up at
 Grids = dict[str, tuple[int, int]]  # packed step and edge by name; tensors that are not in it stay as they are
+Measure = Callable[[Grids], int]  # bytes of the file
 
 
 @dataclass(frozen=True)
-class Choice:
+class GridChoice:
     """How one tensor is written: step and edge of a grid, or as it is where ``step`` is 0; estimated bits and error."""
 
     step: float
@@ -46,7 +47,7 @@ class Choice:
     error: float  # mean square
 
 
-class Curve:
+class RateDistortion:
     """Bits and error of one tensor at many steps and edges."""
 
     def __init__(self, profile: Profile) -> None:
@@ -70,30 +71,30 @@ class Curve:
         counts = np.diff(np.concatenate([[-1], ends, [k.size - 1]]))
         return entropy(counts), float(error @ error) / sample.size
 
-    def at(self, slope: float) -> Choice:
+    def at(self, slope: float) -> GridChoice:
         """Return the best choice for ``slope``, in weighted squared error per bit."""
         if self.profile.is_vector:
             return self.vector(math.sqrt(6 * slope / (math.log(2) * self.weight)))
         table = self._table
         step, edge, bits, error = table[int(np.argmin(self.weight * table[:, 3] + slope * table[:, 2]))]
-        return Choice(float(step), int(edge), float(bits), float(error))
+        return GridChoice(float(step), int(edge), float(bits), float(error))
 
-    def vector(self, step: float) -> Choice:
+    def vector(self, step: float) -> GridChoice:
         """Return a uniform grid for a vector, finer than asked for where it needs to be."""
         step = min(step, self.coarsest, VECTOR_STEP * math.sqrt(self.profile.mean_square))
-        return self.checked(Choice(step, UNIFORM, *self.cost(step, UNIFORM)))
+        return self.checked(GridChoice(step, UNIFORM, *self.cost(step, UNIFORM)))
 
     @property
     def coarsest(self) -> float:
         """The largest step, whatever is asked for: a vector may be divided by."""
         return DIVISOR_STEP * self.profile.smallest if self.profile.is_vector else math.inf
 
-    def checked(self, choice: Choice) -> Choice:
+    def checked(self, choice: GridChoice) -> GridChoice:
         """Return the choice, or "as it is" where a grid would be larger or have codes out of range."""
         worth = choice.bits < self.profile.lossless_bits and choice.step > FINEST * self.profile.largest
-        return choice if worth else Choice(0.0, UNIFORM, self.profile.lossless_bits, 0.0)
+        return choice if worth else GridChoice(0.0, UNIFORM, self.profile.lossless_bits, 0.0)
 
-    def scaled(self, choice: Choice, factor: float) -> Choice:
+    def scaled(self, choice: GridChoice, factor: float) -> GridChoice:
         """Return the choice with its step times ``factor``, bits and error not updated; "as it is" stays so."""
         if choice.step == 0:
             return choice
@@ -101,13 +102,13 @@ class Curve:
         return self.vector(step) if self.profile.is_vector else self.checked(replace(choice, step=step))
 
 
-def choose(curves: Mapping[str, Curve], budget: float) -> dict[str, Choice]:
+def choose(curves: Mapping[str, RateDistortion], budget: float) -> dict[str, GridChoice]:
     """Return the choices of the smallest slope at which all tensors are estimated to take ``budget`` bits or less."""
     low, high = -80.0, 80.0  # of ln(slope): from everything as it is to everything zero
     weights = [curve.weight for curve in curves.values()]
     centre = math.log(max(weights)) + math.log(max(curve.profile.mean_square for curve in curves.values()))
 
-    def at(exponent: float) -> dict[str, Choice]:
+    def at(exponent: float) -> dict[str, GridChoice]:
         return {name: curve.at(math.exp(min(centre + exponent, 700.0))) for name, curve in curves.items()}
 
     for _ in range(40):
@@ -117,13 +118,13 @@ def choose(curves: Mapping[str, Curve], budget: float) -> dict[str, Choice]:
     return at(high)
 
 
-def land(curves: Mapping[str, Curve], target: int, other: float, measure: Callable[[Grids], int]) -> Grids:
+def steps_for_size(curves: Mapping[str, RateDistortion], target: int, other: float, measure: Measure) -> Grids:
     """Return steps and edges for which ``measure``, the bytes of the file, is 99 to 100 % of ``target``.
 
     ``other`` estimates the bytes of all else. A file below 99 % is returned only where every tensor stays as it is.
     TargetMissed where no step is coarse enough.
     """
-    choices: dict[str, Choice] = {}
+    choices: dict[str, GridChoice] = {}
     for _ in range(2):  # the second time with what the first has shown about the rest of the file
         choices = choose(curves, 8 * (AIM * target - other))
         size = measure(_packed(choices))
@@ -134,7 +135,7 @@ def land(curves: Mapping[str, Curve], target: int, other: float, measure: Callab
 
 
 def _scaled(
-    curves: Mapping[str, Curve], choices: Mapping[str, Choice], target: int, size: int, measure: Callable[[Grids], int]
+    curves: Mapping[str, RateDistortion], choices: Mapping[str, GridChoice], target: int, size: int, measure: Measure
 ) -> Grids:
     """The same with one factor on all steps: regula falsi on its logarithm, kept within what is known."""
     known = {0.0: size}
@@ -164,5 +165,5 @@ def _lands(size: int, target: int, grids: Grids) -> bool:
     return size <= target and (size >= LEAST * target or not grids)
 
 
-def _packed(choices: Mapping[str, Choice]) -> Grids:
+def _packed(choices: Mapping[str, GridChoice]) -> Grids:
     return {name: (pack_step(choice.step), choice.edge) for name, choice in choices.items() if choice.step}

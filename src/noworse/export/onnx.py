@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noworse.errors import BadInput
+from noworse.format.source import atomic_file
 from noworse.jobs.quantize import Quantization
 from noworse.model.quantized import Quantizer, Range, activation_ranges, attach
 from noworse.propose.bits.rounding import Rounded
@@ -34,31 +35,33 @@ def _traced(values: Range) -> Quantizer:
     return Quantizer(values, lambda x: fake(x, values.scale, values.zero, 0, 2**EIGHT - 1))
 
 
-def export_onnx(found: Quantization, example: Tensor, path: str | Path) -> int:
+def export_onnx(quantised: Quantization, example: Tensor, path: str | Path) -> int:
     """Write a quantised module to an ONNX file and return its bytes; ``example`` (B, ...) is a batch of its input.
 
-    The batch size stays free. Weights of more than 8 bits stay float32. BadInput for inputs that are not rounded to
-    nearest with 8 bits.
+    The batch size stays free. Weights of more than 8 bits and those of recurrent layers stay float32. BadInput for
+    inputs that are not rounded to nearest with 8 bits.
     """
     try:
         import onnx
         from onnx import version_converter
     except ImportError as error:
         raise BadInput("export to ONNX needs onnx: pip install noworse[onnx]") from error
-    for name, values in activation_ranges(found.module).items():
+    for name, values in activation_ranges(quantised.module).items():
         if values.bits != EIGHT or values.rounding != "nearest":
             has = f"{values.bits} bits, rounded {values.rounding}"
             raise BadInput(f"inputs of layer {name!r} have {has}: expected 8 bits, rounded to nearest")
-    model = version_converter.convert_version(onnx.load_from_string(_trace(found, example)), OPSET)
-    for proposal in found.proposals:
-        if proposal.rounded is not None and proposal.rounded.bits <= 8:
+    model = version_converter.convert_version(onnx.load_from_string(_trace(quantised, example)), OPSET)
+    for proposal in quantised.proposals:
+        fused = not proposal.name.endswith(".weight")  # of recurrent layers, which the exporter lays out anew
+        if proposal.rounded is not None and proposal.rounded.bits <= 8 and not fused:
             _replace(model.graph, proposal.name, proposal.rounded)
     onnx.checker.check_model(model)
-    return Path(path).write_bytes(model.SerializeToString())
+    with atomic_file(path) as out:
+        return out.write(model.SerializeToString())
 
 
-def _trace(found: Quantization, example: Tensor) -> bytes:
-    module = copy.deepcopy(found.module).eval()
+def _trace(quantised: Quantization, example: Tensor) -> bytes:
+    module = copy.deepcopy(quantised.module).eval()
     attach(module, activation_ranges(module), _traced)
     out: Any = io.BytesIO()  # a file object serves, whatever the exporter's annotation says
     free = {"input": {0: "batch"}, "output": {0: "batch"}}

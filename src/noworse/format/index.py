@@ -125,7 +125,7 @@ def deflate(data: bytes) -> bytes:
 
 
 def deflater() -> zlib._Compress:
-    """Return what does the same for data in parts."""
+    """Return an object that deflates data in parts, to the same bytes as ``deflate``."""
     return zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
 
 

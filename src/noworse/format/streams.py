@@ -81,7 +81,7 @@ class Streams:
         return not self.uses[span.first].shared and not self._index.streams[span.first].in_context
 
     def coded_grid(self, tensor: int, arena: Arena | None) -> CodedGrid:
-        """Return what native code needs to do so, with room for the values."""
+        """Return what native code needs to decode a tensor's codes straight to values, with room for the values."""
         entry, span = self._index.entries[tensor], self._spans[tensor]
         step, edge = entry.signature.kind.line(entry.fields) or (0, 0)
         check_scale(step, edge)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from noworse.errors import BadInput
 from noworse.format import limits
-from noworse.format.atomic import atomic_file
 from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix
 from noworse.format.documents import dump
 from noworse.format.groups import group
 from noworse.format.index import CLASSES, DIGEST_BYTES, HEADER, OWN, SHARED, Entry, Index, Stream, digested, finish
 from noworse.format.reader import File
+from noworse.format.source import atomic_file
 from noworse.representation import BYTES, CODES, Representation
 
 Items: TypeAlias = Mapping[str, Representation]

@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from noworse.allocate.predict import Predictor
-from noworse.allocate.search import PowerLaw, look, within
+from noworse.allocate.search import PowerLaw, Predictor, look, within
 from noworse.errors import BadInput, TargetMissed
 from noworse.format import restamp
-from noworse.jobs.draft import Draft, Terms
+from noworse.jobs.draft import AIM, Draft, Terms, allocated, land
 from noworse.jobs.job import Job, gradients, seeded
-from noworse.jobs.landing import AIM, land
 from noworse.jobs.output import Output
-from noworse.jobs.planning import allocated
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Report
 from noworse.judge.verdict import Verdict
@@ -35,8 +32,7 @@ from noworse.survey.subject import Subject
 from noworse.task.data import Batch
 from noworse.task.target import parse_target
 from noworse.task.task import Task
-from noworse.tune.options import Options
-from noworse.tune.presets import choose
+from noworse.tune.options import Options, choose
 from noworse.tune.tuner import Progress
 
 if TYPE_CHECKING:
@@ -71,7 +67,7 @@ def compress(
     held-out ones that judge. ``target`` is a ratio, "400KB" or "1.6 bits" per weight; ``tolerance`` the mean loss
     difference to stay under, in the loss's unit or "1%" of the original's mean loss (the default), and what decides
     the size where there is no target; with None a file of the target size is written whatever the verdict.
-    ``preset`` names settings (tune/presets.py) where ``options`` are not given; ``seed`` replaces theirs. ``work`` is a
+    ``preset`` names settings (tune/options.py) where ``options`` are not given; ``seed`` replaces theirs. ``work`` is a
     folder for checkpoints: the same call goes on there after it was interrupted, to the same file. ``extras`` are
     further fields of ``Task``: metric, forward, distill, augment, keep, name.
 
@@ -99,9 +95,9 @@ def compress_task(
     begin, options = time.monotonic(), seeded(choose(options, preset), seed)
     if target is None and tolerance is None:
         raise BadInput("neither target nor tolerance was given: expected one that decides the size of the file")
-    ranks_of = together() if options.parallel else nullcontext(ALONE)
-    with ranks_of as ranks, Output(out, ranks) as output, gradients():
-        job = Job(task, tolerance, options, ranks, progress)
+    world_of = together() if options.parallel else nullcontext(ALONE)
+    with world_of as world, Output(out, world) as output, gradients():
+        job = Job(task, tolerance, options, world, progress)
         job.begin(work, {"options": options.to_json(), "target": target})
         with torch.random.fork_rng(devices=[]):  # augment may draw from torch's generator; the caller's stays
             torch.default_generator.manual_seed(options.seed)
@@ -119,7 +115,7 @@ def compress_task(
 def _story(job: Job, output: Output, target: float | str | None) -> tuple[Draft, Verdict]:
     """Make a file of the target size, or the smallest within the tolerance, beside its name, and judge it."""
     options, looks = job.options, 1 if target is not None else job.options.looks
-    terms = Terms(options, job.progress, job.ranks, job.work, job.expected(looks))
+    terms = Terms(options, job.progress, job.world, job.work, job.expected(looks))
     subject = Subject(job.task, job.calib, 0.0 if target is not None else options.development, options.seed)
     dense = Draft(subject, terms)  # survey every tensor, and propose a grid for each
     if target is None:
@@ -143,7 +139,7 @@ def _story(job: Job, output: Output, target: float | str | None) -> tuple[Draft,
 
 def _search(job: Job, dense: Draft) -> tuple[Draft, float]:
     """The draft and the budget in bits of the smallest file whose predicted bound stays under the tolerance."""
-    options, ranks, draft = dense.terms.options, job.ranks, dense
+    options, world, draft = dense.terms.options, job.world, dense
     predictor = Predictor(dense.subject, job.samples, options.confidence, options.looks)
     dense.settings["tolerance"] = str(job.tolerance)
     line = PowerLaw(FIRST_BITS * dense.grids.count + 8.0 * dense.floor())
@@ -159,7 +155,7 @@ def _search(job: Job, dense: Draft) -> tuple[Draft, float]:
         return predictor.bound(draft.student)
 
     def note(name: str, action: Callable[[], float]) -> float:
-        return float(job.work.note(name, lambda: ranks.agree(action())))
+        return float(job.work.note(name, lambda: world.agree(action())))
 
     within(line, attempt, bound, job.limit, ROUNDS, note)
     return draft, line.at
@@ -185,7 +181,7 @@ def _write(job: Job, output: Output, draft: Draft, size: int) -> None:
     """Write the draft to a file of at most ``size`` bytes that is not published yet."""
     items = land(draft, size)
     job.tell("write and verify")
-    job.ranks.lead(lambda: output.write(items, draft.settings, job.options.coder))
+    job.world.lead(lambda: output.write(items, draft.settings, job.options.coder))
 
 
 def _judge(job: Job, output: Output, draft: Draft, number: int, looks: int) -> Verdict:
@@ -198,15 +194,15 @@ def _judge(job: Job, output: Output, draft: Draft, number: int, looks: int) -> V
         restamp(output.partial, verdict.record())
         return verdict.to_json()
 
-    verdict = Verdict.from_json(job.ranks.lead(judged))
+    verdict = Verdict.from_json(job.world.lead(judged))
     if not verdict.passed and number < looks:  # after the last one there is nothing to go on to
         job.work.note(f"look {number}", verdict.record)
     return verdict
 
 
 def _report(job: Job, output: Output, draft: Draft, verdict: Verdict, begin: float) -> Report:
-    size = job.ranks.lead(lambda: output.partial.stat().st_size)
-    seconds, spent = job.ranks.agree([time.monotonic() - begin, draft.tuner.seconds])
+    size = job.world.lead(lambda: output.partial.stat().st_size)
+    seconds, spent = job.world.agree([time.monotonic() - begin, draft.tuner.seconds])
     ranks = draft.plan.ranks() if job.options.methods == "auto" else None
     return Report(
         str(output.path), size, draft.subject.original_bytes, verdict, seconds, draft.settings, tuple(draft.folded),

@@ -16,26 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from noworse.allocate.predict import Predictor
-from noworse.allocate.search import Bisection, look, within
+from noworse.allocate.search import Bisection, Predictor, look, within
 from noworse.errors import BadInput, CorruptFile, MismatchedModule
 from noworse.format import File, write
+from noworse.format.source import destination
 from noworse.io import Lossless, load_file
 from noworse.jobs.job import STANDARD, Job, run_of
-from noworse.jobs.output import require_writable
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.attention import Attention, openable
-from noworse.model.factorised import KINDS, TUCKER, WAYS, Factorised, copied, dense, factorised, replace, replaceable
+from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, dense, factorised, replace, replaceable
 from noworse.model.load import load_model
-from noworse.model.patterns import matching
-from noworse.model.tensors import twin
+from noworse.model.tensors import matching, twin
+from noworse.model.wrapped import unwrapped
 from noworse.propose.ranks import choose
 from noworse.propose.ranks.factoring import Chosen, Factoring
 from noworse.propose.ranks.sites import Filter, open_attention
 from noworse.run.named import DEFAULT
-from noworse.survey.flops import count_flops
+from noworse.survey.capture import count_flops
 from noworse.survey.subject import AT_A_TIME, Subject
 from noworse.task import data
 from noworse.task.data import Batch
@@ -157,7 +156,7 @@ def decompose_task(
     if drop is not None and not (isinstance(drop, (int, float)) and 0 < drop < 1):
         raise BadInput(f"drop is {drop!r}: expected a share of the parameters between 0 and 1")
     if out is not None:
-        require_writable(out)
+        destination(out)
     with run_of(task, tolerance, options, seed, progress) as job:
         job.begin(work, {"verb": "decompose", "drop": drop, "preset": preset, "options": job.options.to_json()})
         factoring = _factoring(Subject(task, job.calib, HELD_BACK, job.options.seed), only, preset)
@@ -167,7 +166,7 @@ def decompose_task(
 def _factoring(subject: Subject, only: Filter | Iterable[str] | None, preset: str) -> Factoring:
     """Survey the layers that ``only`` accepts, or has patterns of, and whose tensors are not to be kept."""
     open_attention(subject.teacher)
-    names = [name for name, layer in subject.teacher.named_modules() if isinstance(layer, KINDS)]
+    names = [name for name, layer in subject.teacher.named_modules() if isinstance(layer, DENSE)]
     wanted = set(names if only is None or callable(only) else matching(only, names, "no layer for only"))
     # projections of attention that was opened are parts of one tensor of the caller's
     sources = {name: {f"{name}.weight", f"{name.rpartition('.')[0]}.in_proj_weight"} for name in wanted}
@@ -260,13 +259,13 @@ def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
     lists = isinstance(ways, dict) and all(isinstance(way, list) and way and way[0] in WAYS for way in ways.values())
     if not lists:
         raise CorruptFile(f"{path} has factors {ways!r}: expected a list for each layer, of one of {', '.join(WAYS)}")
-    tensors = load_file(path)
-    _opened(module, ways)
+    tensors, inner = load_file(path), unwrapped(module)
+    _opened(inner, ways)
     for name, (way, *_) in ways.items():
         parts = [tensors[key] for i in range(3) if (key := f"{name}.{i}.weight") in tensors]
         try:
-            layer = module.get_submodule(name)
-            replace(module, layer, _in_factors(layer, way, parts))
+            layer = inner.get_submodule(name)
+            replace(inner, layer, _in_factors(layer, way, parts))
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise MismatchedModule(f"{path} has factors of {name!r}, which the module cannot have: {error}") from error
     return load_model(module, path)

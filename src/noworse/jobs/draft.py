@@ -1,8 +1,12 @@
-"""A compressed model in the making: a student whose tensors are on grids, and the file that they would make."""
+"""A compressed model in the making: a student whose tensors are on grids, and the file that they would make.
+
+``allocated`` proposes which of its layers are products of two grids; ``land`` ends with a file just below its size.
+"""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,20 +22,22 @@ from noworse.model.tensors import state_tensors
 from noworse.propose.grids.grid import GridSet
 from noworse.propose.grids.specs import fixed_items, grid_set, grid_specs
 from noworse.propose.grids.start import equal_slope_steps
+from noworse.propose.ranks.joint import Plans, climb
 from noworse.propose.ranks.student import GRIDS_ALONE, Plan, factor
 from noworse.representation import Representation
-from noworse.run.memory import trim
-from noworse.run.processes import ALONE, Ranks
-from noworse.run.recompute import recompute_blocks
+from noworse.run.memory import recompute_blocks, trim
+from noworse.run.processes import ALONE, World
 from noworse.run.resume import NOWHERE, Work
 from noworse.survey.subject import Subject
-from noworse.tune import refine
 from noworse.tune.options import Options
-from noworse.tune.start import Ground
+from noworse.tune.start import Ground, refine, turn
 from noworse.tune.tuner import Hooks, Progress, Tuner
 
 FLOOR_MARGIN = 1.02
 NOTHING = Survey()
+AIM, LEAST = 0.996, 0.992  # of the target: where tuning aims, and the least size before the verdict is known
+KNOBS = (("shift", 0.25), ("log_scale", 0.5), ("log_scale", 8.0))  # what may be turned at the end, and how far
+BISECTIONS = 12
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Terms:
 
     options: Options
     progress: Progress = lambda step: None
-    ranks: Ranks = ALONE
+    world: World = ALONE
     work: Work = NOWHERE
     verdict: Mapping[str, Any] | None = None  # what measurements of a file take its verdict to be
 
@@ -60,7 +66,7 @@ class Draft:
         self.student, self.folded = subject.folded()
         if options.checkpointing:
             recompute_blocks(self.student)
-        self.lesson = Lesson(subject, self.student, options, terms.ranks)
+        self.lesson = Lesson(subject, self.student, options, terms.world)
         analyses = known.analyses
         if options.methods == "auto" and not plan.chosen:
             analyses = curvature(self.lesson, self.student)
@@ -102,7 +108,7 @@ class Draft:
     def _prepare(self, options: Options) -> None:
         """Put the student on its grids, ready to start."""
         terms, lesson = self.terms, self.lesson
-        hooks = Hooks(lesson.teach, self.measure, terms.progress, terms.ranks, terms.work)
+        hooks = Hooks(lesson.teach, self.file_size, terms.progress, terms.world, terms.work)
         parts = self.student, self.grids, lesson.sampler, lesson.objective, options, hooks
         self.tuner: Tuner = options.plugin("tuner", *parts)
         trim()  # the student's own weights
@@ -125,7 +131,7 @@ class Draft:
         names = self.factored.order(self.order)
         return Lazy({n: functools.partial(self.factored.item, n, lambda own: homes[own][own]) for n in names})
 
-    def measure(self, shift: float = 0.0, log_scale: float = 0.0) -> int:
+    def file_size(self, shift: float = 0.0, log_scale: float = 0.0) -> int:
         """Return the bytes of the file that would be written now, verdict included."""
         verdict = None if self.terms.verdict is None else dict(self.terms.verdict)
         return packed_size(self.items(shift, log_scale), self.settings, verdict, self.terms.options.coder)
@@ -135,7 +141,7 @@ class Draft:
         steps = self.grids.log_step.clone()
         fixed = equal_slope_steps(self.grids, self.survey.sensitivity, 1.0).log()
         self.grids.log_step.copy_(torch.where(self.grids.tuned, 60.0, fixed))
-        size = self.measure()
+        size = self.file_size()
         self.grids.log_step.copy_(steps)
         return size
 
@@ -144,7 +150,7 @@ class Draft:
         return FLOOR_MARGIN * (self.floor() + self.tuner.limits.floor(self.grids) / 8)
 
     def check_reachable(self, size: int, what: str) -> None:
-        """BadInput where a file of ``size`` bytes is too small for all that is not codes, and the floors of layers."""
+        """Raise BadInput where ``size`` bytes are too few for all that is not codes, and the floors of layers."""
         if size >= self.least():
             return
         limits, unused, kept = self.tuner.limits.floor(self.grids) / 8, self.survey.unused, self.subject.kept
@@ -170,11 +176,11 @@ class Draft:
 
     def refine(self, low: int, high: int) -> None:
         """Correct biases, if options ask for that, in a file of ``low`` to ``high`` bytes."""
-        refine.refine(self.tuner, self.ground, low, high)
+        refine(self.tuner, self.ground, low, high)
 
     def turn(self, knob: Mapping[str, float], low: int, high: int) -> bool:
         """Refine with a knob turned (see ``items``), if options ask for that; False leaves all as it was."""
-        return refine.turn(self.tuner, self.ground, knob, low, high)
+        return turn(self.tuner, self.ground, knob, low, high)
 
     def forget_start(self) -> None:
         """Free the memory that a further ``start`` would need."""
@@ -189,3 +195,68 @@ class Draft:
         self.tuner.release()
         self.student = nn.Module()
         trim()
+
+
+def allocated(dense: Draft, budget: float, note: str) -> Draft:
+    """Return the draft to tune towards ``budget`` bits: ``dense``, whose tensors all have grids, or one with products.
+
+    A knapsack over the bits and the predicted loss of each layer's grids and products makes plans, which share the
+    survey of ``dense``; what they lose after some iterations decides. ``note`` names the choice in a checkpoint.
+    """
+    survey, terms = dense.survey, dense.terms
+    if not survey.analyses:
+        return dense
+
+    def tuned(plan: Plans, share: float) -> float:
+        trial = Draft(dense.subject, terms.trial(), Plan(survey.analyses, plan), survey)
+        trial.start(budget)
+        with torch.random.fork_rng(devices=[]):  # all plans, and the run itself, see the same augmented batches
+            trial.tuner.run(budget, int(share * terms.options.iterations), note)
+        return trial.loss()
+
+    def choose() -> Any:
+        weights = sum(analysis.layer.weight.numel() for analysis in survey.analyses.values())
+        limit = dense.code_bits(budget) * weights / dense.grids.count
+        return terms.world.agree(climb(survey.analyses, limit, tuned))
+
+    chosen = {name: (way, rank) for name, (way, rank) in terms.work.note(note, choose).items()}
+    if not chosen:
+        return dense
+    draft = Draft(dense.subject, terms, Plan(survey.analyses, chosen), survey)
+    draft.settings |= dense.settings
+    return draft
+
+
+def land(draft: Draft, size: int) -> Mapping[str, Representation]:
+    """Return the tensors as they are to be written, in a file as large as possible yet at most ``size`` bytes.
+
+    Tuning ends near the size and settles between its bounds. Only where that fails (after too few iterations, or none)
+    are all rounding boundaries shifted alike, or all steps scaled; if even the finest leave the file below the size,
+    they are taken. BadInput where even the coarsest are too large.
+    """
+    least = math.ceil(LEAST * size)
+    settled = draft.terms.options.iterations and draft.tuner.settle(least, size)
+    if settled or least <= draft.file_size() <= size:
+        draft.refine(least, size)
+        return draft.items()
+    knob = _turned(draft, size)
+    return draft.items() if draft.turn(knob, least, size) else draft.items(**knob)
+
+
+def _turned(draft: Draft, size: int) -> dict[str, float]:
+    """The setting of a knob that makes the largest file of at most ``size`` bytes."""
+    for knob, reach in KNOBS:
+        low, high = {knob: -reach}, {knob: reach}  # too large, small enough
+        if draft.file_size(**low) < LEAST * size or draft.file_size(**high) > size:
+            continue
+        for _ in range(BISECTIONS):
+            middle = {knob: 0.5 * (low[knob] + high[knob])}
+            measured = draft.file_size(**middle)
+            low, high = (middle, high) if measured > size else (low, middle)
+            if LEAST * size <= measured <= size:
+                break
+        return high
+    coarsest = draft.file_size(**high)
+    if coarsest > size:
+        raise BadInput(f"no grid brings the file to {size} bytes: the coarsest found has {coarsest}")
+    return low

@@ -12,24 +12,26 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from noworse.errors import TargetMissed
+from noworse.errors import BadInput, TargetMissed
 from noworse.jobs.report import Judged
 from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, parse_tolerance
 from noworse.judge.verify import verify_module
-from noworse.run import fingerprint
-from noworse.run.processes import ALONE, Ranks
-from noworse.run.resume import Work
+from noworse.model.tensors import state_tensors
+from noworse.model.wrapped import eager
+from noworse.run.processes import ALONE, World
+from noworse.run.resume import Work, batches_digest, module_digest
 from noworse.task import data
+from noworse.task.distances import are_logits
 from noworse.task.task import Task
 from noworse.tune.options import Options
-from noworse.tune.tuner import Progress, Step
+from noworse.tune.tuner import Progress, ProgressLine
 
 DEFAULTS = Options()
 STANDARD = "1%"  # the tolerance where none is asked for
 
 
-def _silent(step: Step) -> None:
+def _silent(step: ProgressLine) -> None:
     """Progress that nobody hears of."""
 
 
@@ -48,41 +50,45 @@ class Job:
         task: Task,
         tolerance: float | str | None,
         options: Options = DEFAULTS,
-        ranks: Ranks = ALONE,
+        world: World = ALONE,
         progress: Progress | None = None,
     ) -> None:
-        self.task, self.tolerance, self.options, self.ranks = task, tolerance, options, ranks
+        if progress is not None and not callable(progress):
+            raise BadInput(f"progress is {progress!r}: expected a function of a ProgressLine, or None")
+        state_tensors(task.model)  # what cannot be compressed is better known before anything is computed
+        self.task, self.tolerance, self.options, self.world = task, tolerance, options, world
         self.confidence = options.confidence
-        self.progress: Progress = progress if progress is not None and ranks.first else _silent
+        self.progress: Progress = progress if progress is not None and world.first else _silent
         self.calib, self.verify = data.disjoint(task.calib, task.verify)
         self.calib_samples = sum(data.batch_size(batch) for batch in self.calib)
         self.samples = sum(data.batch_size(batch) for batch in self.verify)
         self.original = Original(task, self.verify)
         # a metric that fails is better known before the work than after it
-        self.original_loss, _ = ranks.lead(lambda: [self.original.mean_loss, self.original.metric])
+        with default_dtype(task.default_dtype):
+            self.original_loss, _ = world.lead(lambda: [self.original.mean_loss, self.original.metric])
         self.limit = parse_tolerance(STANDARD if tolerance is None else tolerance, self.original_loss)
-        self.work = Work(None, {}, ranks)
+        self.work = Work(None, {}, world)
 
     def begin(self, folder: str | os.PathLike[str] | None, asked: Mapping[str, Any]) -> None:
         """Make sure that all ranks were asked the same; keep checkpoints in ``folder``, and go on from one there.
 
         BadInput where ranks were not, or where the folder holds another run.
         """
-        if folder is None and self.ranks.size == 1:
+        if folder is None and self.world.size == 1:
             return
         task = self.task
-        given = {"the model": fingerprint.of_module(task.model), "calib": fingerprint.of_batches(self.calib)}
+        given = {"the model": module_digest(task.model), "calib": batches_digest(self.calib)}
         given |= {name: str(value) for name, value in asked.items()} | {"tolerance": str(self.tolerance)}
         given |= {"distill": str(task.distill), "keep": str(list(task.keep))}
-        self.ranks.require_same(given)
-        own = {"verify": fingerprint.of_batches(self.verify), "the number of processes": self.ranks.size}
-        self.work = Work(folder, {**given, **own}, self.ranks)
+        self.world.require_same(given)
+        own = {"verify": batches_digest(self.verify), "the number of processes": self.world.size}
+        self.work = Work(folder, {**given, **own}, self.world)
 
     def expected(self, looks: int) -> dict[str, Any]:
         """Return a record as long as that of any verdict on these samples, to measure files before there is one."""
         unknown = ["compressed_loss", "mean_difference", "upper_bound", "lower_bound"]
         unknown += ["metric_original", "metric_compressed"] if self.task.metric is not None else []
-        unknown += ["changed", "mean_kl"] if self.task.distill == "kl" else []
+        unknown += ["changed", "mean_kl"] if are_logits(self.task.distill) else []
         digits = {name: (-1) ** k * (1.23457 + 0.10351 * k) * 1e-5 for k, name in enumerate(unknown)}
         known = {"original_loss": self.original_loss, "tolerance": self.limit, "confidence": self.confidence}
         return Verdict("inconclusive", self.samples, look=looks, looks=looks, **known, **digits).record()
@@ -90,11 +96,12 @@ class Job:
     def judge(self, candidate: nn.Module, look: int = 1, looks: int = 1) -> Verdict:
         """Return the verdict on a module, which is number ``look`` of the ``looks`` at these samples."""
         asked: dict[str, Any] = {"look": look, "looks": looks, "confidence": self.confidence}
-        return verify_module(candidate, self.original, tolerance=self.limit, **asked)
+        with default_dtype(self.task.default_dtype):
+            return verify_module(candidate, self.original, tolerance=self.limit, **asked)
 
     def tell(self, stage: str) -> None:
         """Report a stage that has no iterations."""
-        self.progress(Step(stage, 0, 1, 0, 0, 0, 0))
+        self.progress(ProgressLine(stage, 0, 1, 0, 0, 0, 0))
 
     def finish(
         self, result: Result, out: str | os.PathLike[str] | None, save: Callable[[Result, Path], object]
@@ -125,9 +132,20 @@ def run_of(
 
 @contextmanager
 def gradients() -> Iterator[None]:
-    """Allow gradients in a block although the caller may be in ``no_grad`` or ``inference_mode``."""
-    with torch.inference_mode(False), torch.enable_grad():
+    """Allow gradients, compile nothing and make tensors in float32 in a block, whatever the caller has set."""
+    with torch.inference_mode(False), torch.enable_grad(), eager(), default_dtype(torch.float32):
         yield
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make tensors in another dtype, in a block, where none is named."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def seeded(options: Options, seed: int | None) -> Options:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from noworse.errors import BadInput
 from noworse.model.tensors import twin
 from noworse.run.precision import Precision
-from noworse.run.processes import Ranks
+from noworse.run.processes import World
 from noworse.survey.subject import Outputs, Subject, usable
 from noworse.task import data
+from noworse.task.calls import told
 from noworse.task.data import Batch
-from noworse.tune.features import choose_features, variances
-from noworse.tune.objective import Features, Objective, Seen, Weights
+from noworse.tune.objective import Features, Objective, Response, Weights, choose_features, variances
 from noworse.tune.options import Options
 from noworse.tune.sampling import Sampler
 
@@ -31,8 +31,8 @@ class Lesson:
     room. With features to distil the teacher is a copy of the student as it is now: folding changes inner results.
     """
 
-    def __init__(self, subject: Subject, student: nn.Module, options: Options, ranks: Ranks) -> None:
-        self.subject, self.options, self.ranks = subject, options, ranks
+    def __init__(self, subject: Subject, student: nn.Module, options: Options, world: World) -> None:
+        self.subject, self.options, self.world = subject, options, world
         self.teacher = twin(student) if options.features else subject.teacher
         if subject.task.augment is not None and subject.channels_last:  # it runs in every iteration: worth a copy
             self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -58,34 +58,36 @@ class Lesson:
             self.sampler.remember(self.original)
         kind = None if options.distill == "task" else options.distill
         self.distance = self.subject.distance(outputs, kind)  # what measures; tuning looks at unlikely classes, too
-        distiller = self.subject.distance(outputs, kind, options.temperature)
+        distance = self.subject.distance(outputs, kind, options.temperature)
         own, cast, forward = task.forward is None, self.precision.cast, self.subject.forward
-        made = Objective(distiller, forward, weights, Features(names), task.prepared_loss, own, cast)
+        made = Objective(distance, forward, weights, Features(names), task.prepared_loss, own, cast)
         if names:
             with torch.no_grad():
                 made.features = Features(names, variances(made.observe(self.teacher, batch).features))
         return made
 
     @torch.no_grad()
-    def teach(self, batch: Batch, outputs: Tensor | None) -> tuple[Batch, Seen]:
+    def teach(self, batch: Batch, outputs: Tensor | None) -> tuple[Batch, Response]:
         """Return this rank's share of a batch, varied if the task asks for that, and what the original makes of it."""
         whole, task = data.batch_size(batch), self.subject.task
         if task.augment is not None:  # the whole batch on every rank: a sample's variation is the same on any
-            batch = task.augment(data.copied(batch))
+            with told("augment fails", lambda: "augment(batch) to return a batch of as many samples"):
+                batch = task.augment(data.copied(batch))
+            data.check(batch, "what augment returned")
             if data.batch_size(batch) != whole:
                 raise BadInput(f"augment made {data.batch_size(batch)} samples of {whole}: expected as many")
-        rows = self.ranks.rows(whole)
+        rows = self.world.rows(whole)
         if rows.start == rows.stop:
-            return data.select(batch, rows), Seen(torch.empty(0))
+            return data.select(batch, rows), Response(torch.empty(0))
         if rows != slice(0, whole):
             batch, outputs = data.select(batch, rows), None if outputs is None else outputs[rows]
         if outputs is not None:
-            return batch, Seen(outputs)
+            return batch, Response(outputs)
         seen = self.objective.observe(self.teacher, batch)
         return batch, seen._replace(outputs=usable(seen.outputs, data.batch_size(batch)))
 
     def require(self, student: nn.Module) -> None:
-        """BadInput where the student cannot be tuned: by the labels it needs, or in this precision on this device."""
+        """Raise BadInput where the student cannot be tuned: for want of labels, or in this precision on this device."""
         probe = self.subject.probe
         self.objective.check(student, probe)
         self.precision.require(lambda: self.objective(student, *self.teach(probe, None)).mean().backward())  # type: ignore[no-untyped-call]
@@ -98,7 +100,7 @@ class Lesson:
 
     @torch.no_grad()
     def loss(self, student: nn.Module) -> float:
-        """Return what is to be low in the end, on samples of calib as they are.
+        """Return the mean loss that the finished file is to have little of, on samples of calib as they are.
 
         That is what tuning lowers, but for labels: where they count, theirs is the loss that the file is judged by.
         """

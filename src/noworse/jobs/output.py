@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from noworse.errors import BadInput
 from noworse.format import write
+from noworse.format.source import AnyPath, create_beside, destination
 from noworse.representation import Representation
-from noworse.run.processes import Ranks
-
-
-def require_writable(path: str | os.PathLike[str]) -> None:
-    """Raise BadInput where no file can be made at ``path``: known before any work is done."""
-    folder = Path(path).resolve().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(path).is_dir():
-        raise BadInput(f"cannot write {path}: expected a file name in an existing, writable folder")
+from noworse.run.processes import World
 
 
 class Output:
@@ -28,11 +20,17 @@ class Output:
     any work is done.
     """
 
-    def __init__(self, path: str | os.PathLike[str], ranks: Ranks) -> None:
-        self.path, self.ranks = Path(path), ranks
-        self.partial = self.path.with_name(self.path.name + ".partial")
-        if ranks.first:
-            require_writable(self.path)
+    def __init__(self, path: AnyPath, world: World) -> None:
+        self.path, self.world = Path(path), world
+        self._target = destination(path) if world.first else self.path
+        self._made: Path | None = None
+
+    @property
+    def partial(self) -> Path:
+        """The unpublished file; its first writing makes it."""
+        if self._made is None:
+            self._made = create_beside(self._target)
+        return self._made
 
     def __enter__(self) -> Output:
         return self
@@ -40,8 +38,8 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.ranks.first:
-            self.partial.unlink(missing_ok=True)
+        if self._made is not None:
+            self._made.unlink(missing_ok=True)
 
     def write(self, items: Mapping[str, Representation], settings: Mapping[str, Any], coder: str) -> None:
         """Write tensors and settings to the unpublished file; its verdict comes later."""
@@ -49,8 +47,8 @@ class Output:
 
     def content(self) -> bytes:
         """Return the bytes of the unpublished file, on every rank."""
-        return self.ranks.send(self.partial.read_bytes() if self.ranks.first else b"")
+        return self.world.send(self.partial.read_bytes() if self.world.first else b"")
 
     def publish(self) -> None:
         """Move the file to its name."""
-        self.ranks.lead(lambda: str(self.partial.replace(self.path)))
+        self.world.lead(lambda: str(self.partial.replace(self._target)))

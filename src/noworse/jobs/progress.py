@@ -8,12 +8,12 @@ import sys
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from noworse.tune.tuner import Step
+from noworse.tune.tuner import ProgressLine
 
 EVERY = 100  # iterations between plain lines
 
 
-def describe(step: Step) -> str:
+def describe(step: ProgressLine) -> str:
     """Return stage, iteration, bytes now against the budget, distillation loss and seconds left, on one line."""
     if not step.budget:
         return step.stage
@@ -22,7 +22,7 @@ def describe(step: Step) -> str:
 
 
 class Display:
-    """A callable that shows every ``Step`` it is given."""
+    """A callable that shows every ``ProgressLine`` it is given."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -30,14 +30,14 @@ class Display:
         self._stage = ""
         atexit.register(self._stop)  # an interrupted run must not leave the terminal without a cursor
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: ProgressLine) -> None:
         """Show one step."""
         if sys.stderr.isatty():
             self._live(step)
         elif not step.budget or step.iteration % EVERY == 0 or step.iteration == step.iterations:
             print(describe(step), file=sys.stderr, flush=True)
 
-    def _live(self, step: Step) -> None:
+    def _live(self, step: ProgressLine) -> None:
         if self._bar is None or step.stage != self._stage:
             self._stop()
             columns = BarColumn(bar_width=20), TextColumn("{task.description}", markup=False)

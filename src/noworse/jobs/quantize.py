@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from noworse.allocate.knapsack import allocate
-from noworse.allocate.predict import Predictor
-from noworse.allocate.search import Bisection, look, within
+from noworse.allocate.search import Bisection, Predictor, look, within
 from noworse.errors import BadInput
 from noworse.format import File, write
+from noworse.format.source import destination
 from noworse.io import Lossless
 from noworse.jobs.job import STANDARD, Job, run_of
-from noworse.jobs.output import require_writable
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.load import load_model
 from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
+from noworse.model.wrapped import unwrapped
 from noworse.propose.bits.priced import Bits, LayerBits, Priced
 from noworse.propose.bits.proposals import FULL, TRUE, Proposal
 from noworse.representation import Representation
@@ -150,7 +150,7 @@ def quantize_task(
     """Quantise the model of a task, as ``quantize`` does; ``cost``: "loss", or as others allocate, see ``COSTS``."""
     rounded = _activation_bits(activations)
     if out is not None:
-        require_writable(out)
+        destination(out)
     with run_of(task, tolerance, options, seed, progress) as job:
         asked = {"verb": "quantize", "bits": bits, "activations": rounded, "preset": preset, "cost": cost}
         job.begin(work, {**asked, "options": job.options.to_json()})
@@ -198,7 +198,8 @@ def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
     """Load a file of ``Quantization.save`` into ``module``, in place, and return it, with hooks that round inputs."""
     with File(path) as file:
         ranges = from_settings(file.settings.get("activations", {}))
-    return attach(load_model(module, path).eval(), ranges)
+    attach(unwrapped(load_model(module, path).eval()), ranges)
+    return module
 
 
 def _activation_bits(activations: bool | int) -> int | None:

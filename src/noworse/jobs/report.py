@@ -8,7 +8,7 @@ from typing import Any
 
 from noworse.errors import BadInput
 from noworse.format import File
-from noworse.format.atomic import atomic_file
+from noworse.format.source import atomic_file
 from noworse.judge.verdict import Verdict
 from noworse.task.target import Sized
 

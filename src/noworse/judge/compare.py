@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noworse.judge.original import Observer, Seen, evaluating
+from noworse.judge.original import LossesAndLogits, Observer, evaluating
 from noworse.task.data import Batch
+from noworse.task.distances import are_logits
 from noworse.task.task import Forward, Loss
 
 CHUNK = 1 << 22  # logits contrasted at a time: 32 MB each in float64
@@ -39,17 +40,19 @@ def compare(
     """Compare two models on the same batches, in eval mode, with one forward pass per model and batch where possible.
 
     Outputs are those of the model's own call inside ``loss``. Where ``forward`` is given, or ``loss`` calls the model
-    not at all or several times, a further pass of ``forward`` (default ``noworse.task.data.forward``) yields them. Only
-    with ``distill="kl"`` outputs are logits; those without a last dimension of at least 2 classes are left out.
-    Raises BadInput for a loss that is not one finite number per sample, naming found and expected.
+    not at all or several times, a further pass of ``forward`` (default ``noworse.task.data.forward``) yields them.
+    Predictions are compared where outputs are logits, as ``distill="kl"`` says, of at least 2 classes. Raises BadInput
+    for a loss that is not one finite number per sample, naming found and expected.
     """
-    wanted = distill == "kl"
+    wanted = are_logits(distill)
     with evaluating(original):
         first = Observer(original, loss, forward, wanted, "the original model")
         return paired(first, Observer(candidate, loss, forward, wanted, "the compressed model"), batches)
 
 
-def paired(original: Callable[[int, Batch], Seen], candidate: Observer, batches: Iterable[Batch]) -> Comparison:
+def paired(
+    original: Callable[[int, Batch], LossesAndLogits], candidate: Observer, batches: Iterable[Batch]
+) -> Comparison:
     """Compare a model with what the original (an ``Original`` or an ``Observer``) made of the same batches."""
     losses: list[tuple[Tensor, Tensor]] = []
     apart: list[tuple[Tensor, Tensor]] = []

@@ -15,11 +15,15 @@ from torch import Tensor, nn
 from noworse.errors import BadInput
 from noworse.survey.capture import capture
 from noworse.task import data
+from noworse.task.calls import described, told
 from noworse.task.data import Batch
+from noworse.task.distances import are_logits
 from noworse.task.task import Forward, Loss, Task
 
-Seen: TypeAlias = tuple[Tensor, Tensor | None]  # losses (B,), and logits (B, ..., K) or None
+LossesAndLogits: TypeAlias = tuple[Tensor, Tensor | None]  # losses (B,), and logits (B, ..., K) or None
 KEPT = 1 << 24  # bytes of logits that are kept of the original, or a quarter of its weights
+
+EXPECTED = "loss(model, batch) to call the model and return one loss per sample"
 
 
 @contextmanager
@@ -50,12 +54,13 @@ class Observer:
     wanted: bool = True
     what: str = "the model"
 
-    def __call__(self, index: int, batch: Batch) -> Seen:
+    def __call__(self, index: int, batch: Batch) -> LossesAndLogits:
         """Return losses (B,) and logits on batch number ``index``; BadInput that names it where losses are unusable."""
         device = next((tensor.device for tensor in (*self.model.parameters(), *self.model.buffers())), "cpu")
         copied = functools.partial(data.apply, batch, lambda tensor: tensor.to(device, copy=True))
         calls: list[Any] = []
-        with capture({"": self.model}, lambda call: calls.append(call.result)):
+        what = f"loss of {self.what} fails in batch {index}, {described(batch)},"
+        with told(what, lambda: EXPECTED), capture({"": self.model}, lambda call: calls.append(call.result)):
             given = self.loss(self.model, copied())
         losses = check_losses(given, data.batch_size(batch), f"{self.what} in batch {index}")
         if not self.wanted:
@@ -90,10 +95,10 @@ class Original:
         self.task, self.batches = task, batches
         weights = sum(p.numel() * p.element_size() for p in task.model.parameters())
         self._left = max(KEPT, weights // 4) if limit is None else limit
-        self._known: dict[int, Seen] = {}
-        self.observer = Observer(task.model, task.loss, task.forward, task.distill == "kl", "the original model")
+        self._known: dict[int, LossesAndLogits] = {}
+        self.observer = Observer(task.model, task.loss, task.forward, are_logits(task.distill), "the original model")
 
-    def __call__(self, index: int, batch: Batch) -> Seen:
+    def __call__(self, index: int, batch: Batch) -> LossesAndLogits:
         """Return losses (B,) and logits on batch number ``index``, as ``Observer`` does."""
         if index in self._known:
             return self._known[index]

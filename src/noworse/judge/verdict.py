@@ -28,7 +28,7 @@ from noworse.errors import BadInput
 MINIMUM_SAMPLES = 30  # fewer say nothing about a tail
 FIRST_LOOK = 0.8  # of the chance of error that several looks share
 IMPROVED, NO_WORSE, INCONCLUSIVE, WORSE = "improved", "no worse", "inconclusive", "worse"
-KINDS: dict[str, tuple[type, ...]] = {
+FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
     "float": (int, float),
@@ -60,7 +60,7 @@ class Verdict:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, KINDS[str(field.type)]) or isinstance(value, bool):
+            if not isinstance(value, FIELD_TYPES[str(field.type)]) or isinstance(value, bool):
                 raise BadInput(f"{field.name} of a verdict is {value!r}: expected {field.type}")
         if not 1 <= self.look <= self.looks:
             raise BadInput(f"look {self.look} of {self.looks} in a verdict: expected 1 <= look <= looks")

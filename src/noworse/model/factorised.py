@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from noworse.model.hooks import hand_over
 
-KINDS = (nn.Linear, nn.Conv2d, nn.Embedding)  # layers that factors can stand for
+DENSE = (nn.Linear, nn.Conv2d, nn.Embedding)  # layers that factors can stand for
 FLAT, SPATIAL, TUCKER = "flat", "spatial", "tucker"  # how a weight is taken apart
 WAYS = (FLAT, SPATIAL, TUCKER)
 SPLITS = {FLAT: 0, SPATIAL: 1}  # the same in files (see representation/product.py)
@@ -35,11 +35,11 @@ class Factorised(nn.Sequential):
 
 
 def replaceable(layer: nn.Module) -> str:
-    """Return why factors cannot stand for a layer of one of ``KINDS``; empty where they can.
+    """Return why factors cannot stand for a layer of one of ``DENSE``; empty where they can.
 
     A subclass, or a forward of the layer's own, may do more with the weight than the kind itself does.
     """
-    if type(layer) not in KINDS:
+    if type(layer) not in DENSE:
         return f"a {type(layer).__name__}, which may use its weight in another way than torch's own layers"
     if "forward" in vars(layer):
         return "it has a forward of its own"

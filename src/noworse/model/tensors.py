@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 import torch
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from noworse.errors import BadInput
-from noworse.model.patterns import matching
+
+SUGGESTIONS = 3  # of names, where a pattern matches none
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,14 @@ def state_tensors(module: nn.Module) -> list[StateTensor]:
     seen: dict[tuple[object, ...], str] = {}
     owners: dict[int, list[tuple[str, Tensor]]] = {}
     entries = []
-    for name, tensor in module.state_dict(keep_vars=True).items():
+    state = module.state_dict(keep_vars=True)
+    renamed = [name for name in parameters if name not in state]
+    if renamed:
+        found = f"state_dict() of the model has no {min(renamed)!r}, which is one of its parameters"
+        raise BadInput(f"{found}: expected the same names (a hook of state_dict may change them)")
+    for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
-            raise BadInput(f"state entry {name!r} is a {type(tensor).__name__}: expected tensors only")
+            raise BadInput(f"state entry {name!r} is a {type(tensor).__name__}: expected tensors, of extra state too")
         home = seen.setdefault(_memory(tensor), name) if tensor.numel() else name
         if tensor.numel() and home == name and name in parameters:
             _refuse_overlap(name, tensor, owners)
@@ -64,7 +72,7 @@ def _memory(tensor: Tensor) -> tuple[object, ...]:
 
 
 def _refuse_overlap(name: str, tensor: Tensor, owners: dict[int, list[tuple[str, Tensor]]]) -> None:
-    """BadInput where a parameter shares elements with another one that sees them differently (a transposed tie)."""
+    """Raise BadInput where a parameter shares elements with another one that sees them otherwise (a transposed tie)."""
     if tensor.layout != torch.strided or tensor.device.type == "meta":
         return
     others = owners.setdefault(tensor.untyped_storage().data_ptr(), [])
@@ -97,10 +105,8 @@ def twin(module: M, known: Mapping[int, object] | None = None) -> M:
     """Return a deep copy of a module; tensors of a forward pass that it keeps are copied without their graph.
 
     Tensors that are the same memory in the original, tied through ``.data`` perhaps, are one tensor in the copy.
-    ``known`` gives what stands for objects, by their ids, in place of copies. BadInput for scripted modules.
+    ``known`` gives what stands for objects, by their ids, in place of copies.
     """
-    if isinstance(module, torch.jit.ScriptModule):
-        raise BadInput(f"the model is a {type(module).__name__}: expected an nn.Module, not a scripted or traced one")
     memo = dict(known or {})
     for owner in module.modules():
         for leaf in pytree.tree_leaves(vars(owner)):
@@ -139,3 +145,18 @@ def dense_gradients(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
             layer.sparse = False
+
+
+def matching(patterns: Iterable[str], names: Sequence[str], what: str) -> list[str]:
+    """Return those of ``names``, in their order, that match any pattern (``*`` matches dots too).
+
+    BadInput for a pattern without a match; ``what`` says what chose ("keep") and of what ("tensor").
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matches = [name for name in names if fnmatchcase(name, pattern)]
+        if not matches:
+            close = difflib.get_close_matches(pattern, names, SUGGESTIONS, 0.4) or list(names[:SUGGESTIONS])
+            raise BadInput(f"{what} matches {pattern!r}: expected a name such as {', '.join(close)}")
+        chosen.update(matches)
+    return [name for name in names if name in chosen]

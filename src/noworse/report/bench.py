@@ -20,7 +20,7 @@ from noworse.io import Framework, load_file
 from noworse.representation import DTYPES, NOTHING
 
 
-def measure(path: Path, rounds: int, max_bytes: int | None = None) -> dict[str, Any]:
+def bench_file(path: Path, rounds: int, max_bytes: int | None = None) -> dict[str, Any]:
     """Return sizes in bytes and medians over ``rounds`` in seconds; one tensor at a time is in memory, unless loading.
 
     Times of encode and decode are summed over tensors, without the digest and with the file in the system's cache.

@@ -124,11 +124,11 @@ class Representation(Described, ABC):
 
     @classmethod
     def check(cls, signature: Signature, others: Sequence[Signature]) -> None:
-        """BadInput where ``others``, what the tensor refers to or its factors, do not fit."""
+        """Raise BadInput where ``others``, what the tensor refers to or its factors, do not fit."""
 
     @classmethod
     def multiplications(cls, signature: Signature, others: Sequence[Signature]) -> int:
-        """Return how many a decoder makes beyond a few for every element: their number in a file is limited."""
+        """Return the multiplications of decoding beyond a few for every element: their number in a file is limited."""
         return 0
 
     @classmethod

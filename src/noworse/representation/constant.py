@@ -34,7 +34,7 @@ class Constant(Representation):
 
     @property
     def signature(self) -> Signature:
-        """Value included: many a network has hundreds of tensors of ones."""
+        """Kind, dtype, shape and value: many a network has hundreds of tensors of ones."""
         return Signature(type(self), self.dtype, self.shape, self.value)
 
     @classmethod

@@ -111,7 +111,7 @@ class Form:
         return CURVES[self.curve].points(magnitudes, [unpack_step(x) for x in self.shape])
 
     def offsets(self) -> NDArray[np.int64]:
-        """Return the numbers that rows add to that of the step, (rows,)."""
+        """Return what each row adds to the step's packed number, (rows,)."""
         return np.frombuffer(self.channels, np.int8).astype(np.int64) * CHANNEL_UNITS
 
 
@@ -119,7 +119,7 @@ PLAIN = Form()
 
 
 def check_channels(form: Form, step: int, shape: tuple[int, ...]) -> None:
-    """BadInput where the rows of a grid are not as many as its channels, or a row has no step."""
+    """Raise BadInput where the rows of a grid are not as many as its channels, or a row has no step."""
     if not form.channels:
         return
     if not shape or shape[0] != len(form.channels):

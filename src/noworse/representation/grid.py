@@ -28,7 +28,7 @@ MAX_CODE = 1 << 30
 
 
 def check_scale(step: int, edge: int) -> None:
-    """BadInput for a packed step or an edge that no grid can have."""
+    """Raise BadInput for a packed step or an edge that no grid can have."""
     if not 0 < step <= MAX_STEP:
         raise BadInput(f"a packed step of {step}, expected 1 to {MAX_STEP}")
     if not 0 < edge <= MAX_EDGE:

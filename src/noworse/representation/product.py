@@ -42,7 +42,7 @@ def matrix_shape(shape: tuple[int, ...], split: int) -> tuple[int, int]:
 
 
 def check_factors(shape: tuple[int, ...], split: int, left: tuple[int, ...], right: tuple[int, ...]) -> None:
-    """BadInput where factors of these shapes do not make a tensor of ``shape``, or are no smaller than it."""
+    """Raise BadInput where factors of these shapes do not make a tensor of ``shape``, or are no smaller than it."""
     rows, columns = matrix_shape(shape, split)
     rank = right[0] if len(right) == 2 else 0
     if rank == 0 or left != (rows, rank) or right != (rank, columns):
@@ -73,7 +73,7 @@ class Product(Representation):
 
     @property
     def signature(self) -> Signature:
-        """Split included."""
+        """Kind, dtype, shape and split."""
         return Signature(type(self), self.dtype, self.shape, bytes([self.split]))
 
     @property
@@ -88,7 +88,7 @@ class Product(Representation):
 
     @classmethod
     def check(cls, signature: Signature, others: Sequence[Signature]) -> None:
-        """BadInput where they are no grids of its dtype, or of other shapes than factors have."""
+        """Raise BadInput where they are no grids of its dtype, or of other shapes than factors have."""
         if any((factor.kind, factor.dtype) != (Grid, signature.dtype) for factor in others):
             raise BadInput(f"a product of {signature.dtype} has factors that are no grids of this dtype")
         check_factors(signature.shape, signature.value[0], others[0].shape, others[1].shape)

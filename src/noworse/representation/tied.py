@@ -29,7 +29,7 @@ class Tied(Representation):
 
     @classmethod
     def check(cls, signature: Signature, others: Sequence[Signature]) -> None:
-        """BadInput where the target is tied itself, or is another kind of array."""
+        """Raise BadInput where the target is tied itself, or is another kind of array."""
         (target,) = others
         if target.kind.refers or (target.shape, target.dtype) != (signature.shape, signature.dtype):
             raise BadInput(f"a tensor of {signature.dtype} {signature.shape} is tied to one that is itself tied or of"

@@ -34,7 +34,7 @@ class Precision:
         return nullcontext() if self.kind == "fp32" else torch.autocast(self.device, DTYPES[self.kind])
 
     def require(self, run: Callable[[], object]) -> None:
-        """BadInput where ``run()``, the net's passes on a few samples, fails in this precision."""
+        """Raise BadInput where ``run()``, the net's passes on a few samples, fails in this precision."""
         if self.kind == "fp32":
             return
         try:

@@ -30,14 +30,14 @@ from noworse.errors import BadInput, CorruptFile, NoWorseError
 TIMEOUT = 1800.0  # seconds until a silent rank counts as lost; one whose connection closed is noticed at once
 GRACE = 3.0  # seconds in which ranks tell each other what happened
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # of torchrun
-KINDS: dict[str, type[NoWorseError]] = {kind.__name__: kind for kind in (BadInput, CorruptFile)}
+TOLD_ERRORS: dict[str, type[NoWorseError]] = {kind.__name__: kind for kind in (BadInput, CorruptFile)}
 
 
 class RankFailed(NoWorseError):
     """Another rank failed or vanished."""
 
 
-class Ranks:
+class World:
     """One process among ``size``; methods other than ``rows`` are calls that all ranks make in the same order."""
 
     def __init__(self, rank: int = 0, size: int = 1, group: Any = None, store: Any = None) -> None:
@@ -80,10 +80,10 @@ class Ranks:
         """Return what an action that the first rank alone carries out returns, of JSON's types."""
         return self.agree(action() if self.first else None)
 
-    def require_same(self, prints: dict[str, Any]) -> None:
-        """BadInput unless all ranks were given the same; ``prints`` tells what was, by name."""
-        expected = self.agree(prints)
-        differs = [name for name, value in prints.items() if self.size > 1 and value != expected[name]]
+    def require_same(self, given: dict[str, Any]) -> None:
+        """Raise BadInput unless all ranks were given the same; ``given`` tells what was, by name."""
+        expected = self.agree(given)
+        differs = [name for name, value in given.items() if self.size > 1 and value != expected[name]]
         if differs:
             raise BadInput(f"{' and '.join(differs)} differ from rank 0's: expected the same on every rank")
 
@@ -103,8 +103,8 @@ class Ranks:
             while silent and time.monotonic() < end:
                 if self._store.check(["error"]):
                     told = json.loads(self._store.get("error"))
-                    if told["kind"] in KINDS:
-                        return KINDS[told["kind"]](f"rank {told['rank']}: {told['message']}")
+                    if told["kind"] in TOLD_ERRORS:
+                        return TOLD_ERRORS[told["kind"]](f"rank {told['rank']}: {told['message']}")
                     return RankFailed(f"rank {told['rank']} failed with {told['kind']}: {told['message']}")
                 silent = [rank for rank in silent if not self._store.check([f"alive {rank}"])]
                 time.sleep(0.05)
@@ -134,7 +134,7 @@ class Ranks:
                     time.sleep(0.05)
 
 
-ALONE = Ranks()
+ALONE = World()
 
 
 def is_first() -> bool:
@@ -146,21 +146,21 @@ _sessions = 0  # tells the keys of one session from those of the one before, in 
 
 
 @contextmanager
-def together() -> Iterator[Ranks]:
+def together() -> Iterator[World]:
     """The ranks of this process's group: that of ``torch.distributed``, else one made here under torchrun, else alone.
 
     Every rank enters and leaves; an error on one ends all. NoWorseError where not all of them arrive.
     """
-    ranks = _join()
+    world = _join()
     try:
-        yield ranks
+        yield world
     except BaseException as error:
-        ranks.leave(error)
+        world.leave(error)
         raise
-    ranks.leave()
+    world.leave()
 
 
-def _join() -> Ranks:
+def _join() -> World:
     grouped, launched = dist.is_initialized(), all(name in os.environ for name in ENVIRONMENT)
     if not grouped and (not launched or int(os.environ["WORLD_SIZE"]) == 1):
         return ALONE
@@ -172,12 +172,12 @@ def _join() -> Ranks:
         if grouped:
             group = dist.new_group(timeout=limit, backend=backend)
             kept = dist.distributed_c10d._get_default_store()
-            return Ranks(dist.get_rank(), dist.get_world_size(), group, PrefixStore(f"noworse {_sessions}", kept))
+            return World(dist.get_rank(), dist.get_world_size(), group, PrefixStore(f"noworse {_sessions}", kept))
         kept, rank, size = next(rendezvous("env://", timeout=limit))
         store = PrefixStore(f"noworse {_sessions}", kept)
         own = PrefixStore("group", store)
         dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=limit)
-        return Ranks(rank, size, dist.group.WORLD, store)
+        return World(rank, size, dist.group.WORLD, store)
     except RuntimeError as error:
         wanted = os.environ.get("WORLD_SIZE", "the group's")
         raise NoWorseError(f"not all of {wanted} processes came together: {str(error).splitlines()[0]}") from error

@@ -7,25 +7,51 @@ the rest as JSON in its metadata and a digest over everything.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noworse.errors import BadInput, CorruptFile
-from noworse.format.atomic import atomic_file
-from noworse.run.fingerprint import content, digest
-from noworse.run.processes import ALONE, Ranks
+from noworse.format.source import atomic_file
+from noworse.run.processes import ALONE, World
+from noworse.task.data import Batch, leaves
+
+
+def content(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor's elements, without a copy where they lie in memory as they are."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def digest(tensors: Iterable[tuple[str, Tensor]], text: str = "") -> str:
+    """Return one digest of a text and of tensors: their names, shapes, dtypes and elements, in their order."""
+    state = hashlib.blake2b(text.encode(), digest_size=16)
+    for name, tensor in tensors:
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        state.update(content(tensor))
+    return state.hexdigest()
+
+
+def module_digest(module: nn.Module) -> str:
+    """Return the digest of every entry of a module's state that is a tensor."""
+    return digest((name, value) for name, value in module.state_dict().items() if isinstance(value, Tensor))
+
+
+def batches_digest(batches: Iterable[Batch]) -> str:
+    """Return the digest of the tensors of all batches, in their order."""
+    return digest((str(index), tensor) for index, batch in enumerate(batches) for tensor in leaves(batch))
+
 
 NAME = "run.safetensors"
 EVERY, SHARE = 30.0, 0.05  # seconds between checkpoints at least, and the most of the time that they may take
-KINDS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
+TAGS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -35,7 +61,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[
     header: dict[str, Any] = {"__metadata__": metadata}
     for name, tensor in tensors.items():
         begin, end = end, end + tensor.nbytes
-        header[name] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        header[name] = {"dtype": TAGS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     with atomic_file(path) as file:  # the library would hold all tensors twice
@@ -45,7 +71,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[
 
 
 class Checkpoint:
-    """A checkpoint that was found: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
+    """A checkpoint on disk: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
 
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
@@ -79,12 +105,12 @@ class Checkpoint:
 class Work:
     """The checkpoints of one run in ``folder``; nothing is kept where that is None.
 
-    ``prints`` says by name what the run was given: BadInput where the folder holds a run that was given other things.
+    ``given`` says by name what the run was given: BadInput where the folder holds a run that was given other things.
     Of several ranks the first one reads and writes.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None, prints: Mapping[str, Any], ranks: Ranks = ALONE) -> None:
-        self.ranks, self.prints = ranks, dict(prints)
+    def __init__(self, folder: str | os.PathLike[str] | None, given: Mapping[str, Any], world: World = ALONE) -> None:
+        self.world, self.given = world, dict(given)
         self.path = None if folder is None else Path(folder) / NAME
         self._found: Checkpoint | None = None
         self.notes: dict[str, Any] = {}
@@ -102,14 +128,14 @@ class Work:
             if not path.exists():
                 return None
             self._found = Checkpoint(path)
-            held = self._found.values["prints"]
-            differs = [name for name in self.prints if held.get(name) != self.prints[name]]
+            held = self._found.values["given"]
+            differs = [name for name in self.given if held.get(name) != self.given[name]]
             if differs:
                 what = f"{' and '.join(differs)} differ{'s' * (len(differs) == 1)}"
                 raise BadInput(f"{path.parent} holds another run, whose {what}: expected the same, or an empty folder")
             return self._found.values
 
-        values = self.ranks.lead(find)
+        values = self.world.lead(find)
         if values is not None:
             self.notes, self.position = values["notes"], values["position"]
 
@@ -122,25 +148,25 @@ class Work:
         return self.notes[name]
 
     def read_into(self, tensors: Mapping[str, Tensor]) -> None:
-        """Fill tensors of every rank from the checkpoint that was found, which is then behind this run."""
+        """Fill tensors of every rank from the checkpoint on disk, which is then behind this run."""
         for name, tensor in tensors.items():
             if self._found is not None:
                 self._found.read_into(name, tensor)
-            self.ranks.copy_([tensor])
+            self.world.copy_([tensor])
         self._found = self.position = None
 
     def offer(self, state: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]], now: bool = False) -> None:
         """Write a checkpoint of what ``state()`` gives, tensors and position, if it is time for one."""
-        if self.path is None or not self.ranks.first or not (now or time.monotonic() >= self._due):
+        if self.path is None or not self.world.first or not (now or time.monotonic() >= self._due):
             return
         begin = time.monotonic()
         tensors, position = state()
-        write_checkpoint(self.path, tensors, {"prints": self.prints, "notes": self.notes, "position": position})
+        write_checkpoint(self.path, tensors, {"given": self.given, "notes": self.notes, "position": position})
         self._due = time.monotonic() + max(EVERY, (time.monotonic() - begin) / SHARE) * (EVERY > 0)
 
     def clean(self) -> None:
         """Remove the checkpoint, and the folder if nothing else is in it: the run is done."""
-        if self.path is not None and self.ranks.first:
+        if self.path is not None and self.world.first:
             self.path.unlink(missing_ok=True)
             with suppress(OSError):  # other files are in it
                 self.path.parent.rmdir()

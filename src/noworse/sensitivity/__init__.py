@@ -1,6 +1,6 @@
 """What an error of ŵ, or of what a layer is fed, does to the loss."""
 
-from noworse.sensitivity.measure import KINDS, Estimate, measure
+from noworse.sensitivity.measure import ESTIMATORS, Estimate, measure
 from noworse.sensitivity.shifted import Error, Shift
 
-__all__ = ["KINDS", "Error", "Estimate", "Shift", "measure"]
+__all__ = ["ESTIMATORS", "Error", "Estimate", "Shift", "measure"]

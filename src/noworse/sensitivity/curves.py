@@ -49,7 +49,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Curve:
+class NoiseCurve:
     """Log-log slopes of the gaps of one place's noise, and the largest noise that is still predicted.
 
     A bound is the largest size up to which the mean |gap| over samples stays below a share of the mean |prediction|;
@@ -71,7 +71,7 @@ class Neighborhood:
     """All points and curves of one model, and what they were measured on; ``noworse.neighborhood`` returns it."""
 
     points: tuple[Point, ...]
-    curves: tuple[Curve, ...]
+    curves: tuple[NoiseCurve, ...]
     loss: float  # mean, of the unmoved model
     samples: int
     dtype: str
@@ -125,7 +125,7 @@ class Neighborhood:
         drawing.savefig(str(path))
 
 
-def curve(noise: Sequence[Point], share: float, floor: float) -> Curve:
+def noise_curve(noise: Sequence[Point], share: float, floor: float) -> NoiseCurve:
     """Return slopes and bounds of the points of one place's noise; gaps below ``floor`` are left out of slopes."""
     values: dict[str, Any] = {"place": noise[0].place, "where": noise[0].where}
     ordered = sorted(noise, key=lambda p: p.size)
@@ -137,7 +137,7 @@ def curve(noise: Sequence[Point], share: float, floor: float) -> Curve:
         near = ordered[: [*holds, False].index(False)]
         values[f"bound_{order}"] = near[-1].size if near else None
         values[f"bound_{order}_relative"] = near[-1].relative if near else None
-    return Curve(**values)
+    return NoiseCurve(**values)
 
 
 def slope(pairs: Sequence[tuple[float, float]]) -> float:

@@ -21,7 +21,7 @@ from noworse.sensitivity.derivatives import along, second_along
 from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel, error_of
 from noworse.task import data
 from noworse.task.data import Batch
-from noworse.task.distances import Distiller, distiller_of
+from noworse.task.distances import Distance, distance_of
 from noworse.task.task import Forward, Loss
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def measure(
     kind: str = DEFAULT,
     **settings: Unpack[Settings],
 ) -> dict[str, Estimate]:
-    """Return how much each of ``errors`` changes the mean loss, by one of ``KINDS``.
+    """Return how much each of ``errors`` changes the mean loss, by one of ``ESTIMATORS``.
 
     ``errors`` maps the name of a parameter to its error, and the name of a layer to that of its input: a tensor, or a
     function of the tensor, such as ``lambda h: h.round() - h``. For errors that come together, or several of one
@@ -65,8 +65,8 @@ def measure(
     loss, the distillation loss to the model's own outputs (see ``noworse.distill``) needs no labels. A layer that is
     called several times has an error in each; one never called changes nothing. BadInput for what cannot be used.
     """
-    if kind not in KINDS:
-        raise BadInput(f"unknown kind {kind!r} of sensitivity: expected one of {', '.join(KINDS)}")
+    if kind not in ESTIMATORS:
+        raise BadInput(f"unknown kind {kind!r} of sensitivity: expected one of {', '.join(ESTIMATORS)}")
     fisher = kind == "fisher"
     runs = Runs(model, loss, batches, errors, **settings)
     values: dict[str, list[Tensor]] = {label: [] for label in runs.shifts}
@@ -163,7 +163,7 @@ VALUES: dict[str, Callable[[Visit, Move], Tensor]] = {
     "second-order": lambda visit, move: visit.tangents(move)[0] + visit.second(move),
     "loss": Visit.actual,
 }
-KINDS = (*VALUES, "fisher")
+ESTIMATORS = (*VALUES, "fisher")
 
 
 class Runs:
@@ -194,11 +194,11 @@ class Runs:
         self._target = torch.empty(0)  # the unmoved model's outputs on the batch that is visited
 
     @functools.cached_property
-    def distiller(self) -> Distiller:
+    def distance(self) -> Distance:
         """The distillation loss, with scales from all batches' outputs."""
         with torch.no_grad():
             outputs = [self.forward(self.model.model, batch) for batch in self.batches]
-        return distiller_of(self.distill, torch.cat([z.reshape(-1, z.shape[-1]) for z in outputs]))
+        return distance_of(self.distill, torch.cat([z.reshape(-1, z.shape[-1]) for z in outputs]))
 
     def visits(self, most: int | None = None) -> Iterator[Visit]:
         """Yield all samples batch by batch, of at most so many samples where ``most`` is given."""
@@ -207,19 +207,19 @@ class Runs:
             label: {n: [error_of(n, e, parameters[n])] for n, e in shift.items() if n in parameters}
             for label, shift in self.shifts.items()
         }
-        distiller = self.distiller if self._distils else None  # made here: it runs the model, which visits observe
+        distance = self.distance if self._distils else None  # made here: it runs the model, which visits observe
         places = sorted({name for shift in self.shifts.values() for name in shift})
         for index, whole in enumerate(self.batches):
             size = data.batch_size(whole)
             for batch in data.first_samples([whole], size, most) if most else [whole]:
-                if distiller is not None:
+                if distance is not None:
                     with torch.no_grad():
                         self._target = self.forward(self.model.model, batch)
                 seen = self.model.observe(batch, places, f"the model in batch {index}")
                 yield Visit(self.model, self.shifts, weights, batch, *seen)
 
     def _distil(self, model: nn.Module, batch: Batch) -> Tensor:
-        return self.distiller(self.forward(model, batch), self._target)
+        return self.distance(self.forward(model, batch), self._target)
 
 
 def mean_slopes(runs: Runs) -> dict[str, float]:
@@ -235,7 +235,7 @@ def mean_slopes(runs: Runs) -> dict[str, float]:
 
 def _fisher(runs: Runs, visit: Visit) -> Iterator[tuple[str, Tensor]]:
     """½ Σ F e² of every shift, the mean over the batch's samples, from one backward pass of a sampled probe."""
-    probe = runs.distiller.probe
+    probe = runs.distance.probe
     for label, products in _products(visit, lambda model, batch: probe(runs.forward(model, batch), runs.generator)):
         terms = (product.square().sum() for product in products)
         yield label, sum(terms, torch.zeros(())) / (2 * data.batch_size(visit.batch))

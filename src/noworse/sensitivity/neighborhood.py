@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.sensitivity.coverage import Coverage, coverage
-from noworse.sensitivity.curves import ACTIVATIONS, ALL, FLOOR, NOISE, WEIGHTS, Neighborhood, Point, curve
-from noworse.sensitivity.errors import input_rounding, truncation, weight_rounding
+from noworse.sensitivity.curves import ACTIVATIONS, ALL, FLOOR, NOISE, WEIGHTS, Neighborhood, Point, noise_curve
 from noworse.sensitivity.measure import Runs, Visit, mean_slopes
-from noworse.sensitivity.shifted import Error, Shift
+from noworse.sensitivity.shifted import Error, Shift, input_rounding, truncation, weight_rounding
 from noworse.task import data as batches_of
 from noworse.task.data import Batch
 from noworse.task.task import Forward, Loss
@@ -49,7 +48,7 @@ class _Case:
 
 
 @dataclass(frozen=True)
-class Plan:
+class NeighborhoodSettings:
     """What is moved, how far, and how that is predicted; BadInput for what cannot be used."""
 
     weights: Sequence[str] | None = None  # parameters; None: all of at least two dimensions
@@ -76,39 +75,45 @@ class Plan:
 
 
 def neighborhood(
-    model: nn.Module, loss: Loss | None, data: Iterable[Batch], plan: Plan | None = None, **fields: Any
+    model: nn.Module,
+    loss: Loss | None,
+    data: Iterable[Batch],
+    settings: NeighborhoodSettings | None = None,
+    **fields: Any,
 ) -> Neighborhood:
     """Return how well first and second order predict the loss of ``model`` on ``data`` when weights and inputs move.
 
     Errors are noise, rounding, and truncation of weights to half of the rank where factors are no smaller; ``fields``
-    are those of ``Plan``, which tells the rest. BadInput for what cannot be used.
+    are those of ``NeighborhoodSettings``, which tells the rest. BadInput for what cannot be used.
     """
-    plan = replace(plan or Plan(), **fields)
+    settings = replace(settings or NeighborhoodSettings(), **fields)
     batches = batches_of.materialise(data, "data", 2)
 
     def run(errors: Mapping[str, Shift]) -> Runs:
-        return Runs(model, loss, batches, errors, dtype=plan.dtype, forward=plan.forward, distill=plan.distill)
+        return Runs(
+            model, loss, batches, errors, dtype=settings.dtype, forward=settings.forward, distill=settings.distill
+        )
 
-    seen = coverage(model, loss or plan.forward or batches_of.forward, batches[0])
+    seen = coverage(model, loss or settings.forward or batches_of.forward, batches[0])
     matrices = [name for name, parameter in model.named_parameters() if parameter.ndim > 1 and parameter.numel()]
-    weights = matrices if plan.weights is None else list(plan.weights)
-    inputs, skipped = _layers(model, seen, plan.layers)
-    errors = _errors(plan, weights, inputs, lambda tried: mean_slopes(run(tried)))
-    cases = _cases(errors, weights, plan.sizes, plan.alone)
+    weights = matrices if settings.weights is None else list(settings.weights)
+    inputs, skipped = _layers(model, seen, settings.layers)
+    errors = _errors(settings, weights, inputs, lambda tried: mean_slopes(run(tried)))
+    cases = _cases(errors, weights, settings.sizes, settings.alone)
     if not cases:
         raise BadInput("the model has no weights or layers to move: expected names of weights or layers")
     losses = []
     for visit in run({str(i): case.shift for i, case in enumerate(cases)}).visits():
         losses.append(visit.losses)
         for index, case in enumerate(cases):
-            _add(case, visit, str(index), plan.curvature)
+            _add(case, visit, str(index), settings.curvature)
     mean = torch.cat(losses).mean().item()
     points = [(case, _points(case)) for case in cases]
-    floor = FLOOR * torch.finfo(plan.dtype).eps * max(abs(mean), 1e-3)
-    curves = tuple(curve(each, plan.share, floor) for case, each in points if case.error == NOISE)
+    floor = FLOOR * torch.finfo(settings.dtype).eps * max(abs(mean), 1e-3)
+    curves = tuple(noise_curve(each, settings.share, floor) for case, each in points if case.error == NOISE)
     return Neighborhood(
         tuple(point for _, each in points for point in each), curves, mean, sum(map(len, losses)),
-        str(plan.dtype).removeprefix("torch."), plan.curvature, seen, skipped,
+        str(settings.dtype).removeprefix("torch."), settings.curvature, seen, skipped,
     )  # fmt: skip
 
 
@@ -126,16 +131,19 @@ Errors = dict[str, dict[str, Error]]  # name of the error -> place -> error
 
 
 def _errors(
-    plan: Plan, weights: Sequence[str], layers: Sequence[str], slopes: Callable[[Mapping[str, Shift]], dict[str, float]]
+    settings: NeighborhoodSettings,
+    weights: Sequence[str],
+    layers: Sequence[str],
+    slopes: Callable[[Mapping[str, Shift]], dict[str, float]],
 ) -> Errors:
     """Errors of all places; ``slopes`` gives first-order terms, which direct rounding (LLC, part 2, as measured)."""
     places = [*weights, *layers]
     rounding = {name: weight_rounding if name in weights else input_rounding for name in places}
-    errors: Errors = {NOISE: {name: partial(_noise, seed=plan.seed + index) for index, name in enumerate(places)}}
-    for bits in plan.bits:
+    errors: Errors = {NOISE: {name: partial(_noise, seed=settings.seed + index) for index, name in enumerate(places)}}
+    for bits in settings.bits:
         errors[f"{bits} bits"] = {name: make(bits) for name, make in rounding.items()}
     errors["half rank"] = {name: truncation(0.5) for name in weights}
-    for bits in plan.bits if places else ():
+    for bits in settings.bits if places else ():
         ways = {name: {f"{way} {name}": make(bits, way) for way in ("up", "down")} for name, make in rounding.items()}
         lower = slopes({label: {name: error} for name, each in ways.items() for label, error in each.items()})
         errors[f"{bits} bits directed"] = {name: each[min(each, key=lower.__getitem__)] for name, each in ways.items()}

@@ -6,6 +6,7 @@ be seen raises ``Unseen`` there, which ends nothing: the layer is listed with th
 
 Hooks cannot see a layer whose weight is read by other code. ``nn.MultiheadAttention`` does so with its ``out_proj``,
 and the fast paths of transformer layers with all of theirs, but these are not taken while hooks are registered.
+Recurrent layers do so with all of theirs, and are seen while they are ``opened`` (model/recurrent.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 
 from noworse.errors import BadInput
 from noworse.model.hooks import first_tensor, removing, with_first
+from noworse.model.recurrent import opened
 
 NEVER = "calib never calls its layer: it is idle, or other code reads its weight"
 NO_ROWS = "calib calls its layer with nothing in a batch"
@@ -192,3 +194,22 @@ def columns(layer: nn.Linear | nn.Conv2d, inputs: Tensor) -> Tensor:
     unfolded = F.unfold(images[:some], layer.kernel_size, layer.dilation, padding, layer.stride)  # (B, C·k, L)
     patches = unfolded.transpose(0, 1).flatten(1)
     return patches.view(layer.groups, -1, patches.shape[1])
+
+
+@torch.no_grad()
+def count_flops(module: nn.Module, run: Callable[[nn.Module], object], samples: int) -> int:
+    """Return floating-point operations per sample of linear, recurrent and convolutional layers, two per product.
+
+    ``run(module)`` makes one forward pass of ``samples`` samples. Layers are counted each time they are called.
+    """
+    total = 0
+
+    def see(call: Call) -> None:
+        nonlocal total
+        weight: Tensor = call.layer.weight  # type: ignore[assignment]
+        total += 2 * call.result.numel() * weight[0].numel()
+
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    with opened(module) as modules, capture({n: m for n, m in modules.items() if isinstance(m, kinds)}, see):
+        run(module)
+    return total // samples

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.survey.capture import gradients
-from noworse.task.distances import Distiller
+from noworse.task.distances import Distance
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 def sums_of_squares(
     parameters: Mapping[str, nn.Parameter],
     outputs: Iterable[tuple[Tensor, int]],
-    distiller: Distiller,
+    distance: Distance,
     seed: int,
     square: Callable[[Tensor], T],
 ) -> dict[str, T]:
@@ -36,14 +36,14 @@ def sums_of_squares(
     with gradients(parameters, add):
         for batch_outputs, size in outputs:
             samples += size
-            probe = distiller.probe(batch_outputs, generator)
+            probe = distance.probe(batch_outputs, generator)
             if probe.requires_grad:  # the outputs are not detached
                 probe.backward(inputs=leaves)  # type: ignore[no-untyped-call]
     return {name: total / samples for name, total in totals.items()}
 
 
 def tensor_sensitivity(
-    parameters: Mapping[str, nn.Parameter], outputs: Iterable[tuple[Tensor, int]], distiller: Distiller, seed: int
+    parameters: Mapping[str, nn.Parameter], outputs: Iterable[tuple[Tensor, int]], distance: Distance, seed: int
 ) -> dict[str, float]:
     """Return by name the mean over each tensor's elements of F = E[(∂ℓ/∂w)²], in loss units per squared weight.
 
@@ -54,4 +54,4 @@ def tensor_sensitivity(
     def mean_square(gradient: Tensor) -> float:
         return float(torch.linalg.vector_norm(gradient, dtype=torch.float64)) ** 2 / gradient.numel()
 
-    return dict.fromkeys(parameters, 0.0) | sums_of_squares(parameters, outputs, distiller, seed, mean_square)
+    return dict.fromkeys(parameters, 0.0) | sums_of_squares(parameters, outputs, distance, seed, mean_square)

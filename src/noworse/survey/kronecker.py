@@ -83,7 +83,7 @@ def add_columns(curvature: Curvature, inputs: Tensor) -> None:
     curvature.places += inputs.shape[1]
 
 
-def measure(
+def measure_curvature(
     module: nn.Module,
     layers: Mapping[str, Decomposable],
     runs: Iterable[tuple[Callable[[], Tensor], int]],

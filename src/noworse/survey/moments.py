@@ -2,7 +2,8 @@
 
 A convolution is a linear layer on its patches, one with groups is several of them. Where the moments of all layers
 would take too much memory, the widest layers are cut into blocks of input channels, and what is between blocks counts
-as zero: a layer is then several of them too, with a part of the inputs each.
+as zero: a layer is then several of them too, with a part of the inputs each. A recurrent layer is linear ones, those of
+hidden states fed at every step (model/recurrent.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from noworse.model.recurrent import opened
 from noworse.survey.capture import NO_ROWS, Call, Measured, capture, columns
 
 PLACES = 5  # where each weight of a row should have been used: fewer leave X nearly singular
@@ -55,9 +57,6 @@ def input_moments(
     rows, is left out and listed.
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
-    kinds = (nn.Linear, nn.Conv2d)
-    layers = {n: m for n, m in module.named_modules() if isinstance(m, kinds) and id(m.weight) in names}
-    width = widest(list(layers.values()), limit)
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
 
@@ -71,10 +70,14 @@ def input_moments(
             totals[name] = totals[name].add_(moments) if name in totals else moments
             counts[name] = counts.get(name, 0) + places
 
-    with capture(layers, see) as seen, torch.no_grad():
-        for number, run in enumerate(runs, 1):
-            run()
-            if number >= least and all(counts[name] >= PLACES * len(total[0]) for name, total in totals.items()):
-                break
+    with opened(module) as modules, torch.no_grad():
+        kinds = (nn.Linear, nn.Conv2d)
+        layers = {n: m for n, m in modules.items() if isinstance(m, kinds) and id(m.weight) in names}
+        width = widest(list(layers.values()), limit)
+        with capture(layers, see) as seen:
+            for number, run in enumerate(runs, 1):
+                run()
+                if number >= least and all(counts[name] >= PLACES * len(total[0]) for name, total in totals.items()):
+                    break
     empty = {n: NO_ROWS for n, layer in layers.items() if names[id(layer.weight)] not in totals}
     return Measured({name: total.div_(counts[name]) for name, total in totals.items()}, empty | seen.missed)

@@ -16,8 +16,9 @@ from noworse.errors import BadInput
 from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
 from noworse.survey.norms import fold_norms
 from noworse.task import data
+from noworse.task.calls import first_call
 from noworse.task.data import Batch
-from noworse.task.distances import Distiller, distiller_of
+from noworse.task.distances import Distance, distance_of
 from noworse.task.task import Task
 
 PROBE = 8  # samples that folded norms must agree on
@@ -37,12 +38,15 @@ class Subject:
         self.forward = task.outputs  # (B, ..., K) in float32 of a module on a batch
         self.shown, self.held_back = data.split(calib, hold_back, seed) if hold_back else (calib, [])
         entries = state_tensors(task.model)
-        self.original_bytes = sum(e.tensor.numel() * e.tensor.element_size() for e in entries if e.tied_to is None)
+        own = {e.name: e.tensor for e in entries if e.tied_to is None}
+        masks = {name for name in own if name.endswith("_mask") and f"{name.removesuffix('mask')}orig" in own}
+        self.original_bytes = sum(t.numel() * t.element_size() for name, t in own.items() if name not in masks)
         self.originals = {entry.name: entry.tensor.detach() for entry in entries}
         self.kept = kept_tensors(entries, task.keep)
         self.teacher = float32_copy(task.model, share=True)
         self.probe = data.select(self.shown[0], torch.arange(min(PROBE, data.batch_size(self.shown[0]))))
-        self.original(self.probe)
+        with first_call(task.model, self.probe, task.forward):
+            self.original(self.probe)
         self.channels_last = task.channels_last(self.probe)
 
     @torch.no_grad()
@@ -82,9 +86,9 @@ class Subject:
         for batch in self.samples(count, at_a_time):
             yield partial(self.forward, module, batch), data.batch_size(batch)
 
-    def distance(self, outputs: Tensor, kind: str | None = None, temperature: float = 1.0) -> Distiller:
+    def distance(self, outputs: Tensor, kind: str | None = None, temperature: float = 1.0) -> Distance:
         """Return the task's distance between outputs (or that of another ``kind``), scaled by the original's."""
-        return distiller_of(kind or self.task.distill, outputs, temperature)
+        return distance_of(kind or self.task.distill, outputs, temperature)
 
 
 class Outputs:
@@ -112,6 +116,8 @@ def usable(outputs: Tensor, samples: int) -> Tensor:
     if not real or len(outputs) != samples:
         found = f"{tuple(outputs.shape)} {outputs.dtype}" if isinstance(outputs, Tensor) else type(outputs).__name__
         expected = f"floating-point outputs (B, ..., K), here of B = {samples} samples"
+        if isinstance(outputs, Tensor) and outputs.shape == (samples,):
+            expected += ', as a forward= that returns model(...)[:, None] gives with distill="mse"'
         raise BadInput(f"the model's outputs on calib are {found}: expected {expected}")
     if not bool(torch.isfinite(outputs).all()):
         raise BadInput("the model's outputs on calib hold NaN or infinite values: expected finite outputs")

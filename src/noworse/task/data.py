@@ -37,26 +37,32 @@ def forward(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def output_tensor(result: Any) -> Tensor:
-    """Return a tensor itself, the ``logits`` of a mapping or object, else the first tensor in it; BadInput if none."""
-    if isinstance(result, Tensor):
-        return result
+    """Return a tensor itself, the ``logits`` of a mapping or object, the first of a tuple, the only one of a mapping.
+
+    BadInput for anything else.
+    """
     mapping = isinstance(result, Mapping)
     logits = result.get("logits") if mapping else getattr(result, "logits", None)
-    values = result.values() if mapping else result if isinstance(result, (tuple, list)) else ()
-    for value in (logits, *values):
+    for value in (result, logits, *(result if isinstance(result, (tuple, list)) else ())):
         if isinstance(value, Tensor):
             return value
-    raise BadInput(f"the model returned {type(result).__name__}: expected a tensor, a tuple or a mapping holding one")
+    named = [key for key, value in result.items() if isinstance(value, Tensor)] if mapping else []
+    if len(named) == 1:
+        only: Tensor = result[named[0]]
+        return only
+    found = f"{type(result).__name__} of {', '.join(map(str, named))}" if named else type(result).__name__
+    expected = "a tensor, a tuple with one in front, logits, or a forward= that returns what is to be compared"
+    raise BadInput(f"the model returned {found}: expected {expected}")
 
 
-def _columns(batch: Batch) -> Mapping[Any, Tensor]:
-    """The tensors of a batch by key, or by number."""
+def columns(batch: Batch) -> Mapping[Any, Tensor]:
+    """Return the tensors of a batch by key, or by number."""
     return batch if isinstance(batch, Mapping) else dict(enumerate([batch] if isinstance(batch, Tensor) else batch))
 
 
 def leaves(batch: Batch) -> list[Tensor]:
     """Return the tensors of a batch, of a mapping in its own order."""
-    return list(_columns(batch).values())
+    return list(columns(batch).values())
 
 
 def batch_size(batch: Batch) -> int:
@@ -143,29 +149,29 @@ def split(batches: Sequence[Batch], share: float, seed: int) -> tuple[list[Batch
     return first, rest
 
 
-def _check(batch: Any, where: str) -> None:
-    """BadInput unless ``batch`` is one: tensors only, at least one sample, the same number of samples in each."""
+def check(batch: Any, where: str) -> None:
+    """Raise BadInput unless ``batch`` is one: tensors only, at least one sample, the same number of samples in each."""
     if not isinstance(batch, (Tensor, tuple, list, Mapping)):
         raise BadInput(f"{where} is {type(batch).__name__}: expected a tensor, a tuple of tensors or a dict of tensors")
-    columns = _columns(batch)
-    if not columns:
+    found = columns(batch)
+    if not found:
         raise BadInput(f"{where} is an empty {type(batch).__name__}: expected at least one tensor")
-    for key, value in columns.items():
+    for key, value in found.items():
         place = where if isinstance(batch, Tensor) else f"{where}[{key!r}]"
         if not isinstance(value, Tensor):
             raise BadInput(f"{place} is {type(value).__name__}: expected a tensor")
         if value.ndim == 0:
             raise BadInput(f"{place} is a 0-dimensional tensor: expected samples along dimension 0")
-    sizes = {len(value) for value in columns.values()}
+    sizes = {len(value) for value in found.values()}
     if len(sizes) > 1:
-        found = ", ".join(f"{len(value)} in [{key!r}]" for key, value in columns.items())
-        raise BadInput(f"the tensors of {where} disagree on the number of samples: {found}")
+        each = ", ".join(f"{len(value)} in [{key!r}]" for key, value in found.items())
+        raise BadInput(f"the tensors of {where} disagree on the number of samples: {each}")
     if 0 in sizes:
         raise BadInput(f"{where} holds no samples: expected at least one")
 
 
 def _structure(batch: Batch) -> list[tuple[Any, torch.dtype, int]]:
-    return [(key, tensor.dtype, tensor.ndim) for key, tensor in _columns(batch).items()]
+    return [(key, tensor.dtype, tensor.ndim) for key, tensor in columns(batch).items()]
 
 
 def _check_like(batch: Batch, first: Batch, where: str) -> None:
@@ -185,7 +191,7 @@ def checked(data: Iterable[Batch], what: str) -> Iterator[Batch]:
     first: Batch | None = None
     for index, batch in enumerate(data):
         where = f"{what} batch {index}"
-        _check(batch, where)
+        check(batch, where)
         first = batch if first is None else first
         _check_like(batch, first, where)
         yield batch

@@ -6,7 +6,8 @@
 ``"cosine"``  1 − cosine similarity along the last dimension, averaged over middle dimensions.
 
 Outputs of several parts along their last dimension, as those of a detector, name the kind and width of each:
-``"kl:11+mse:4"`` adds the KL of the first 11 columns and the squared error of the other 4.
+``"kl:11+mse:4"`` adds the KL of the first 11 columns and the squared error of the other 4. A class that is added to
+``DISTANCES`` can be named like these (docs/extending.md).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,8 +23,7 @@ from torch.nn import functional as F
 
 from noworse.errors import BadInput
 
-KINDS = ("kl", "mse", "cosine")
-PART = re.compile(r"({}):([1-9]\d{{0,8}})".format("|".join(KINDS)))
+PART = re.compile(r"([^:+]+):([1-9]\d{0,8})")
 
 
 def per_sample(losses: Tensor) -> Tensor:
@@ -30,88 +31,153 @@ def per_sample(losses: Tensor) -> Tensor:
     return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
 
 
-def parts(kind: str) -> list[tuple[str, int]]:
-    """Return kind and width of each part of a distance like "kl:11+mse:4", nothing for a plain kind; else BadInput."""
-    if kind in KINDS:
-        return []
-    found = [PART.fullmatch(part) for part in kind.split("+")]
-    if not all(found):
-        raise BadInput(f"{kind!r}: expected one of {', '.join(KINDS)}, or parts with their widths as in 'kl:11+mse:4'")
-    return [(match[1], int(match[2])) for match in found if match]
+def positions(outputs: Tensor) -> int:
+    """Return the number of positions of one sample, over all middle dimensions of outputs (B, ..., K)."""
+    return math.prod(outputs.shape[1:-1])
 
 
-def distiller_of(kind: str, original: Tensor, temperature: float = 1.0) -> Distiller:
-    """Return the distance of a kind, or of parts, scaled by the variances of the original's outputs (N, ..., K)."""
-    found = parts(kind)
-    if not found:
-        return Distiller(kind, _variance(original), temperature)
-    widths = [width for _, width in found]
-    if sum(widths) != original.shape[-1]:
-        raise BadInput(f"the parts of distill={kind!r} are {sum(widths)} wide: expected {original.shape[-1]} in all")
-    columns = torch.split(original, widths, -1)
-    made = [Distiller(k, _variance(c), temperature) for (k, _), c in zip(found, columns, strict=True)]
-    return PartsDistiller(kind, made, widths)
-
-
-def _variance(original: Tensor) -> float:
-    return float(original.double().var(0).mean()) if len(original) > 1 else 1.0
-
-
-class Distiller:
-    """The distillation loss of one kind.
+class Distance:
+    """Half the squared distance of ``features`` of two models' outputs, in which it is enough to say what these are.
 
     ``scale`` is the variance of the original's outputs (used by "mse" alone), ``temperature`` what logits are divided
-    by (by "kl" alone; Hinton et al., Distilling the knowledge in a neural network, 2015).
+    by (by "kl" alone; Hinton et al., Distilling the knowledge in a neural network, 2015). A distance that is no such
+    square overrides the other methods.
     """
 
-    def __init__(self, kind: str, scale: float = 1.0, temperature: float = 1.0) -> None:
-        if kind not in KINDS:
-            raise BadInput(f"unknown distillation {kind!r}: expected one of {', '.join(KINDS)}")
-        self.kind = kind
+    logits: ClassVar[bool] = False  # whether outputs are logits, of which the judge compares predictions and KL, too
+
+    def __init__(self, scale: float = 1.0, temperature: float = 1.0) -> None:
         self.scale = scale if scale > 0 else 1.0
         self.temperature = temperature
 
+    def features(self, outputs: Tensor) -> Tensor:
+        """Return φ(z) (B, ...) of outputs z (B, ..., K), differentiable: the distance is ½‖φ(z) − φ(z')‖²."""
+        raise NotImplementedError
+
     def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:
         """Return per-sample losses (B,) from outputs (B, ..., K) of the compressed and of the original model."""
-        if self.kind == "kl":
-            log_p, log_q = (F.log_softmax(z / self.temperature, -1) for z in (original, outputs))
-            losses = (log_p.exp() * (log_p - log_q)).sum(-1) * self.temperature**2
-        elif self.kind == "mse":
-            losses = (outputs - original).square().mean(-1) / self.scale
-        else:
-            losses = 1 - F.cosine_similarity(outputs, original, dim=-1)
-        return per_sample(losses)
+        return 0.5 * (self.features(outputs) - self.features(original)).flatten(1).square().sum(1)
 
     def probe(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Return a random scalar whose gradient g has E[g gᵀ] = the Gauss-Newton Hessian of the summed loss.
 
-        For "kl" labels are drawn from the model itself, so that g is a sampled score (the Fisher information); for
-        the others Gaussian noise is drawn on the outputs. Samples are independent: cross terms vanish on average.
+        Gaussian noise is drawn on the features; samples are independent, so that cross terms vanish on average.
         """
-        positions = math.prod(outputs.shape[1:-1])
-        if self.kind == "kl":
-            log_p = F.log_softmax(outputs / self.temperature, -1).flatten(0, -2)
-            labels = torch.multinomial(log_p.detach().exp(), 1, generator=generator)
-            return log_p.gather(1, labels).sum() * self.temperature / math.sqrt(positions)
-        noise = torch.randn(outputs.shape, generator=generator).to(outputs)
-        if self.kind == "mse":
-            return (noise * outputs).sum() * math.sqrt(2 / (self.scale * positions * outputs.shape[-1]))
-        return (noise * F.normalize(outputs, dim=-1)).sum() / math.sqrt(positions)
+        features = self.features(outputs)
+        return (torch.randn(features.shape, generator=generator).to(features) * features).sum()
+
+    def curved(self, outputs: Tensor, change: Tensor) -> Tensor:
+        """Return u (B, n) with uᵀu = dzᵀ A dz for each sample, for outputs z and their changes dz (B, ..., K).
+
+        A is the Hessian of the loss in z, where nothing has changed yet.
+        """
+        moved: Any = torch.func.jvp(self.features, (outputs,), (change,))
+        return moved[1].flatten(1)  # type: ignore[no-any-return]
 
 
-class PartsDistiller(Distiller):
-    """The sum of one distillation loss per part of the last dimension, split into ``widths`` columns."""
+class KL(Distance):
+    """KL(original || compressed) of softmax, times the temperature squared."""
 
-    def __init__(self, kind: str, distillers: Sequence[Distiller], widths: Sequence[int]) -> None:
-        self.kind, self.scale, self.temperature = kind, 1.0, 1.0
-        self.distillers, self.widths = list(distillers), list(widths)
+    logits = True
 
     def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:
-        """Return per-sample losses (B,), as ``Distiller`` does."""
+        """Return the divergence in nats, its mean over positions: (B,)."""
+        log_p, log_q = (F.log_softmax(z / self.temperature, -1) for z in (original, outputs))
+        return per_sample((log_p.exp() * (log_p - log_q)).sum(-1) * self.temperature**2)
+
+    def probe(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the log-likelihood of labels drawn from the model itself: its gradient is a score, as in Fisher's."""
+        log_p = F.log_softmax(outputs / self.temperature, -1).flatten(0, -2)
+        labels = torch.multinomial(log_p.detach().exp(), 1, generator=generator)
+        return log_p.gather(1, labels).sum() * self.temperature / math.sqrt(positions(outputs))
+
+    def curved(self, outputs: Tensor, change: Tensor) -> Tensor:
+        """Return √p (dz − ⟨p, dz⟩): see ``Distance.curved``."""
+        p = (outputs / self.temperature).softmax(-1)
+        u = p.sqrt() * (change - (p * change).sum(-1, keepdim=True))
+        return torch.div(u.flatten(1), positions(outputs) ** 0.5)
+
+
+class SquaredError(Distance):
+    """The mean squared error, divided by ``scale``."""
+
+    def features(self, outputs: Tensor) -> Tensor:
+        """Return the outputs, scaled."""
+        return outputs * math.sqrt(2 / (self.scale * positions(outputs) * outputs.shape[-1]))
+
+    def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:
+        """Return the mean squared error of each sample, divided by ``scale``: (B,)."""
+        return per_sample((outputs - original).square().mean(-1) / self.scale)
+
+
+class Cosine(Distance):
+    """1 − cosine similarity: half the squared distance of vectors of length 1."""
+
+    def features(self, outputs: Tensor) -> Tensor:
+        """Return the outputs of each position at length 1, divided by √positions."""
+        return F.normalize(outputs, dim=-1) / math.sqrt(positions(outputs))
+
+    def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:
+        """Return 1 − cosine, its mean over positions: (B,)."""
+        return per_sample(1 - F.cosine_similarity(outputs, original, dim=-1))
+
+
+class Parts(Distance):
+    """The sum of one distance per part of the last dimension, split into ``widths`` columns."""
+
+    def __init__(self, distances: Sequence[Distance], widths: Sequence[int]) -> None:
+        super().__init__()
+        self.distances, self.widths = list(distances), list(widths)
+
+    def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:
+        """Return per-sample losses (B,), as ``Distance`` does."""
         columns = torch.split(outputs, self.widths, -1), torch.split(original, self.widths, -1)
-        return torch.stack([d(z, o) for d, z, o in zip(self.distillers, *columns, strict=True)]).sum(0)
+        return torch.stack([d(z, o) for d, z, o in zip(self.distances, *columns, strict=True)]).sum(0)
 
     def probe(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Return the sum of the parts' probes, which are drawn independently: their Hessians add up."""
-        columns = zip(self.distillers, torch.split(outputs, self.widths, -1), strict=True)
-        return torch.stack([distiller.probe(part, generator) for distiller, part in columns]).sum()
+        columns = zip(self.distances, torch.split(outputs, self.widths, -1), strict=True)
+        return torch.stack([distance.probe(part, generator) for distance, part in columns]).sum()
+
+    def curved(self, outputs: Tensor, change: Tensor) -> Tensor:
+        """Return the parts' vectors, one behind the other."""
+        columns = torch.split(outputs, self.widths, -1), torch.split(change, self.widths, -1)
+        return torch.cat([d.curved(z, dz) for d, z, dz in zip(self.distances, *columns, strict=True)], 1)
+
+
+DISTANCES: dict[str, type[Distance]] = {"kl": KL, "mse": SquaredError, "cosine": Cosine}
+
+
+def parts(kind: str) -> list[tuple[str, int]]:
+    """Return kind and width of each part of a distance like "kl:11+mse:4", nothing for a plain kind; else BadInput."""
+    if isinstance(kind, str) and kind in DISTANCES:
+        return []
+    found = [PART.fullmatch(part) for part in str(kind).split("+")]
+    if not all(match and match[1] in DISTANCES for match in found):
+        known = ", ".join(DISTANCES)
+        raise BadInput(f"{kind!r}: expected one of {known}, or parts with their widths as in 'kl:11+mse:4'")
+    return [(match[1], int(match[2])) for match in found if match]
+
+
+def are_logits(kind: str) -> bool:
+    """Return whether outputs that are compared by a distance of this kind are logits along the last dimension."""
+    return kind in DISTANCES and DISTANCES[kind].logits
+
+
+def distance_of(kind: str, original: Tensor, temperature: float = 1.0) -> Distance:
+    """Return the distance of a kind, or of parts, scaled by the variances of the original's outputs (N, ..., K)."""
+    found = parts(kind)
+    if are_logits(kind) and original.shape[-1] == 1:
+        what = f"distill={kind!r} of outputs {tuple(original.shape)} compares one class alone"
+        raise BadInput(f'{what}: expected distill="mse", or logits of two classes or more')
+    if not found:
+        return DISTANCES[kind](_variance(original), temperature)
+    widths = [width for _, width in found]
+    if sum(widths) != original.shape[-1]:
+        raise BadInput(f"the parts of distill={kind!r} are {sum(widths)} wide: expected {original.shape[-1]} in all")
+    columns = torch.split(original, widths, -1)
+    return Parts([distance_of(k, c, temperature) for (k, _), c in zip(found, columns, strict=True)], widths)
+
+
+def _variance(original: Tensor) -> float:
+    return float(original.double().var(0).mean()) if len(original) > 1 else 1.0

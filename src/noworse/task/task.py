@@ -11,20 +11,23 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypedDict
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput, NoWorseError
+from noworse.model.tensors import float32_copy
+from noworse.model.wrapped import require_whole, unwrapped
 from noworse.task import data
-from noworse.task.data import Batch
+from noworse.task.data import Batch, leaves, to_float32
 from noworse.task.distances import parts
-from noworse.task.layout import takes_channels_last
 
+CLOSE = 1e-3  # of the largest output: how far rounding may move outputs between the two layouts
 PROBE = 4  # samples on which the layout is tried
 LAYOUTS: WeakKeyDictionary[nn.Module, list[tuple[Forward | None, bool]]] = WeakKeyDictionary()  # as far as tried
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -50,7 +53,7 @@ class TaskUnavailable(NoWorseError):
 class Task:
     """A model with its loss, and the data that choose and judge; BadInput where a part has the wrong type."""
 
-    model: nn.Module  # in any mode; never changed
+    model: nn.Module  # in any mode; never changed; compiled and parallel modules are unwrapped
     loss: Callable[[nn.Module, Any], Tensor]  # -> (B,), one loss per sample
     calib: Iterable[Batch]  # chooses: a few hundred samples or more, labels not needed
     verify: Iterable[Batch]  # judges: disjoint from calib
@@ -60,10 +63,11 @@ class Task:
     augment: Callable[[Any], Batch] | None = None  # a random variation of calibration samples
     keep: Sequence[str] = ()  # patterns of tensors that are stored losslessly, such as "head.*"
     name: str = ""
+    default_dtype: torch.dtype = field(default_factory=torch.get_default_dtype, init=False, repr=False)  # the caller's
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, nn.Module):
-            raise BadInput(f"the model of a task is {type(self.model).__name__}: expected a torch.nn.Module")
+        require_whole(self.model, "the model of a task")
+        object.__setattr__(self, "model", unwrapped(self.model))
         for name in ("loss", "metric", "forward", "augment"):
             value = getattr(self, name)
             if not callable(value) and (value is not None or name == "loss"):
@@ -87,7 +91,7 @@ class Task:
         return data.to_float32(batch, self.channels_last(batch))
 
     def channels_last(self, batch: Batch) -> bool:
-        """Return whether images and kernels are laid out with channels last (task/layout.py)."""
+        """Return whether images and kernels are laid out with channels last (task/task.py)."""
         known = LAYOUTS.setdefault(self.model, [])
         layout = next((layout for forward, layout in known if forward is self.forward), None)
         if layout is None:
@@ -187,3 +191,24 @@ def _guard(action: Callable[[], Any], what: str) -> Any:
         raise
     except Exception as error:  # anything may come out of the caller's code; the cause stays attached
         raise BadInput(f"{what} {type(error).__name__}: {error}") from error
+
+
+def takes_channels_last(model: nn.Module, batch: Batch, forward: Callable[[nn.Module, Batch], Tensor]) -> bool:
+    """Return whether ``model`` computes the same on images, and with kernels, whose channels come last.
+
+    It does not where a forward calls ``view`` on what a convolution returns, as many do before their first linear
+    layer. Models without images and without kernels of convolutions may as well be told that they do.
+    """
+    tensors = [*leaves(batch), *model.parameters()]
+    if not any(tensor.ndim == 4 and tensor.is_floating_point() for tensor in tensors):
+        return True
+    with torch.no_grad():
+        plain = float32_copy(model, share=True)
+        expected = forward(plain, to_float32(batch, channels_last=False))  # where this fails, the model is at fault
+        moved: Any = float32_copy(model)
+        try:
+            found = forward(moved.to(memory_format=torch.channels_last), to_float32(batch))
+        except RuntimeError:  # torch's, of a view that is none in this layout
+            return False
+    apart = (found.double() - expected.double()).abs().max() if found.numel() else torch.zeros(())
+    return bool(apart <= CLOSE * expected.double().abs().max())

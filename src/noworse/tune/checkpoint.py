@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from noworse.rate.control import RateController
+from noworse.tune.control import RateController
 
 if TYPE_CHECKING:
     from noworse.tune.tuner import Tuner

@@ -1,4 +1,4 @@
-"""The advanced settings of a compression, in one frozen, versioned dataclass that round-trips through JSON."""
+"""The advanced settings of a compression, in one frozen, versioned dataclass that JSON holds; and presets of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from noworse.errors import BadInput
 from noworse.format import CODERS
 from noworse.run.precision import DTYPES
+from noworse.task.distances import DISTANCES
 from noworse.tune import seams
 
 VERSION = 1
@@ -21,7 +22,6 @@ MOST_BITS = 11.0  # of a code
 CHOICES: dict[str, Collection[str]] = {
     "rounding": ("auto", "compensated", "nearest"),
     "methods": ("grids", "auto"),
-    "distill": ("task", "kl", "mse", "cosine"),
     "precision": DTYPES,
     "coder": CODERS,
 }
@@ -55,7 +55,7 @@ class Options:
     bias_correction: bool = False  # at the end biases take back what rounding moved the means of outputs by
     zone: float = 0.5  # half width of the zero bin of weight tensors at the start, in steps (1/2: uniform)
     entropy_term: bool = True  # False: steps and zones do not see the rate, the size is held by scaling all steps alike
-    distill: str = "task"  # kind of output distillation: the task's, or "kl", "mse", "cosine"
+    distill: str = "task"  # kind of output distillation: the task's, or another one of task/distances.py
     temperature: float = 2.0  # of "kl" distillation while tuning: logits are divided by it
     distill_weight: float = 1.0  # of output distillation in what tuning lowers
     features: tuple[str, ...] = ()  # also distilled: outputs of modules, ("auto",) or patterns of names
@@ -91,6 +91,8 @@ class Options:
             self._set(each.name, seams.typed(f"option {each.name}", getattr(self, each.name), default))
         for name, known in CHOICES.items():
             self._need(name, getattr(self, name) in known, f"must be one of {', '.join(known)}")
+        if self.distill != "task":
+            self._need("distill", self.distill in DISTANCES, f"must be one of task, {', '.join(DISTANCES)}")
         for name in POSITIVE:
             self._need(name, 0 < getattr(self, name) < math.inf, "must be positive and finite")
         for name in WEIGHTS:
@@ -150,7 +152,7 @@ class Options:
 
     @classmethod
     def from_json(cls, text: str) -> Options:
-        """Return the options of what ``to_json`` gave; BadInput for an unknown name or a value of the wrong type."""
+        """Return the options that ``to_json`` wrote; BadInput for an unknown name or a value of the wrong type."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
@@ -166,3 +168,22 @@ class Options:
 
 
 Options.__signature__ = signature(partial(Options.__init__, Options()))
+
+
+# the official code of L², as a yardstick: its schedule, start, rate estimate and losses, and static tables of codes
+_L2: dict[str, Any] = {"distill": "mse", "features": ("auto",), "plugins": {"tuner": "alternating", "rate": "official"}}
+PRESETS: dict[str, Options] = {
+    "default": Options(),
+    # rounding alone, without training: seconds; compensation may move weights further where no tuning follows
+    "fast": Options(iterations=0, bias_correction=True, damping=0.03),
+    "paper": Options(iterations=3900, batch=16, rounding="nearest", coder="fast", **_L2),
+}
+
+
+def choose(options: Options | None, preset: str) -> Options:
+    """Return ``options`` where given, else those of ``preset``; BadInput for an unknown preset, or for both."""
+    if preset not in PRESETS:
+        raise BadInput(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)}")
+    if options is not None and preset != "default":
+        raise BadInput(f"options and preset {preset!r} were given: expected one of them")
+    return options or PRESETS[preset]

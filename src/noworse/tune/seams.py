@@ -24,9 +24,9 @@ from typing import Any
 from noworse.errors import BadInput
 from noworse.run.named import named
 
-L2, GRIDS, RATE = "noworse.papers.l2", "noworse.propose.grids.transform", "noworse.rate"
+L2, GRIDS, RATE = "noworse.papers.l2", "noworse.propose.grids.transform", "noworse.rate.soft"
 TUNER = "noworse.tune.tuner:Tuner"
-BASES = {"transform": f"{GRIDS}:Transform", "rate": f"{RATE}.soft:Rate", "kernel": f"{RATE}.kernels:Kernel"}
+BASES = {"transform": f"{GRIDS}:Transform", "rate": f"{RATE}:Rate", "kernel": f"{RATE}:Kernel"}
 BASES["tuner"] = TUNER
 NAMES: dict[str, dict[str, str | type[Any]]] = {  # of classes, each as "module:object" until it is used
     "transform": {
@@ -36,12 +36,12 @@ NAMES: dict[str, dict[str, str | type[Any]]] = {  # of classes, each as "module:
         "exp": f"{L2}.transforms:Exp",
         "multiscale": f"{L2}.transforms:Multiscale",
     },
-    "rate": {"soft": f"{RATE}.soft:SoftEntropy", "official": f"{L2}.rate:Official"},
+    "rate": {"soft": f"{RATE}:SoftEntropy", "official": f"{L2}.rate:Official"},
     "kernel": {
-        "cos": f"{RATE}.kernels:Cosine",
+        "cos": f"{RATE}:Cosine",
         "linear": f"{L2}.kernels:Linear",
         "triangle": f"{L2}.kernels:Triangle",
-        "range": f"{L2}.kernels:Range",
+        "range": f"{L2}.kernels:RangeKernel",
     },
     "tuner": {"joint": TUNER, "alternating": f"{L2}.alternate:AlternatingTuner"},
 }

@@ -1,7 +1,12 @@
-"""Where tuning starts: from compensated or from nearest rounding, whichever loses less on calibration data."""
+"""Before and after tuning: roundings to start from, and biases that take back what rounding moved outputs by.
+
+Of compensated and nearest rounding, and of biases with and without a correction, those are kept that lose less on
+calibration data.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,10 +15,12 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from noworse.propose.grids.compensated import Layer, start_compensated
+from noworse.propose.grids.means import correct_means, samples_of
 from noworse.propose.grids.start import start_at
 
 if TYPE_CHECKING:
     from noworse.tune.tuner import Tuner
+
 
 COMPENSATED, NEAREST = (1.0, 1.0, 1.0), (3.5, 30.0, 20.0)  # learning rates after a start, times those of the options
 FITS = 1.05  # of the wanted bits: what compensated rounding may take
@@ -57,9 +64,38 @@ def _start_compensated(tuner: Tuner, ground: Ground, wanted: float, floor: float
         start_at(*known, wanted, tuner.values)
         nearest = ground.loss()
     multiplier, found = start_compensated(
-        *known, ground.layers, wanted, tuner.values, lambda: 8 * tuner.hooks.measure() - floor, ground.untuned
+        *known, ground.layers, wanted, tuner.values, lambda: 8 * tuner.hooks.file_size() - floor, ground.untuned
     )
     taken = not (auto and (found > FITS * wanted or nearest < ground.loss()))
     if taken:
         tuner.reset(multiplier, COMPENSATED)
     return taken
+
+
+def refine(tuner: Tuner, ground: Ground, low: int, high: int) -> None:
+    """Correct biases, if options ask for that; kept if it loses less on calib and the file has low to high bytes."""
+    if not tuner.options.bias_correction:
+        return
+    grids = tuner.grids
+    before, loss = grids.state(), ground.loss()
+    batch = tuner.sampler.first(samples_of(tuner.sampler.batches[0]))
+    run = functools.partial(tuner.objective.forward, tuner.student, batch)
+    correct_means(tuner.student, grids, tuner.values, ground.untuned, run)
+    better = ground.loss() < loss and low <= tuner.hooks.file_size() <= high
+    if not tuner.hooks.world.agree(better):
+        grids.restore(before)
+    grids.quantise(tuner.values)
+
+
+def turn(tuner: Tuner, ground: Ground, knob: Mapping[str, float], low: int, high: int) -> bool:
+    """Refine with a knob turned (``GridSet.turn``), if options ask for that; return False where all is as it was."""
+    if not tuner.options.bias_correction:
+        return False
+    before = tuner.grids.state()
+    tuner.grids.turn(**knob)
+    fits = low <= tuner.hooks.file_size() <= high
+    if fits:
+        refine(tuner, ground, low, high)
+    else:
+        tuner.grids.restore(before)
+    return fits

@@ -15,19 +15,17 @@ from torch import Tensor, nn
 from noworse.errors import BadInput
 from noworse.propose.grids.grid import GridSet
 from noworse.propose.grids.transform import Transform
-from noworse.rate.control import RateController, budget_at
-from noworse.rate.kernels import Kernel
-from noworse.rate.soft import Rate
+from noworse.rate.soft import Kernel, Rate
 from noworse.run.precision import LossScaler
-from noworse.run.processes import ALONE, Ranks
+from noworse.run.processes import ALONE, World
 from noworse.run.resume import NOWHERE, Work
 from noworse.task import data
 from noworse.task.data import Batch
 from noworse.tune.adam import Adam
 from noworse.tune.attach import attach, may_share
 from noworse.tune.checkpoint import checkpoint, resume
-from noworse.tune.limits import BitLimits
-from noworse.tune.objective import Objective, Seen
+from noworse.tune.control import BitLimits, RateController, budget_at
+from noworse.tune.objective import Objective, Response
 from noworse.tune.options import Options
 from noworse.tune.sampling import Sampler
 from noworse.tune.start import COMPENSATED, Ground, start
@@ -40,7 +38,7 @@ SETTLE, SETTLE_SHARE, SETTLE_RATE = 200, 10, 0.1
 
 
 @dataclass(frozen=True)
-class Step:
+class ProgressLine:
     """One line of progress: what stage, how far, bytes now and wanted, and the loss of the last iterations."""
 
     stage: str
@@ -52,21 +50,21 @@ class Step:
     seconds_left: float
 
 
-Progress = Callable[[Step], None]
+Progress = Callable[[ProgressLine], None]
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What tuning needs from outside.
+    """Functions that tuning calls, and the processes and checkpoints that it belongs to.
 
     ``teach(batch, outputs)`` gives this rank's share of the batch to train on (augmented, where asked for) and what the
     original makes of it, of which ``outputs`` may be known.
     """
 
-    teach: Callable[[Batch, Tensor | None], tuple[Batch, Seen]]
-    measure: Callable[[], int]  # bytes of the file that would be written now
+    teach: Callable[[Batch, Tensor | None], tuple[Batch, Response]]
+    file_size: Callable[[], int]  # bytes of the file that would be written now
     progress: Progress
-    ranks: Ranks = ALONE
+    world: World = ALONE
     work: Work = NOWHERE
 
 
@@ -111,10 +109,10 @@ class Tuner:
 
         ``pace`` multiplies the options' learning rates of weights, steps and zones.
         """
-        multiplier, *pace = self.hooks.ranks.agree([multiplier, *pace])
+        multiplier, *pace = self.hooks.world.agree([multiplier, *pace])
         self._set_pace(pace)
         self.optimiser.state.clear()
-        self.hooks.ranks.copy_(self.grids.tensors)
+        self.hooks.world.copy_(self.grids.tensors)
         self.grids.quantise(self.values)
         self._measure()
         self.controller = RateController(multiplier)
@@ -135,7 +133,7 @@ class Tuner:
             group.update(peak=getattr(self.options, option) * factors[option], final=final)
 
     def _measure(self) -> None:
-        self.side_bits = 8 * self.hooks.measure() - float(self.grids.bits.sum())
+        self.side_bits = 8 * self.hooks.file_size() - float(self.grids.bits.sum())
 
     def bits(self) -> float:
         """Return the bits of the whole file now: hard codes of this iteration, all else as last measured."""
@@ -156,7 +154,9 @@ class Tuner:
             if (iteration + 1) % MEASURE_EVERY == 0 or iteration + 1 == iterations:
                 self._measure()
                 left = (time.monotonic() - begin) / (iteration + 1 - first) * (iterations - iteration - 1)
-                self.hooks.progress(Step(stage, iteration + 1, iterations, self.bits() / 8, goal / 8, running, left))
+                self.hooks.progress(
+                    ProgressLine(stage, iteration + 1, iterations, self.bits() / 8, goal / 8, running, left)
+                )
             at = {"stage": stage, "iteration": iteration + 1, "start": start, "running": running}
             self.hooks.work.offer(functools.partial(checkpoint, self, at), iteration + 1 == iterations)
         self.grids.quantise(self.values)
@@ -188,7 +188,7 @@ class Tuner:
         for iteration in range(limit + 1):
             if low <= self.bits() / 8 <= high:
                 self._measure()
-            if self.hooks.ranks.agree(low <= self.bits() / 8 <= high):
+            if self.hooks.world.agree(low <= self.bits() / 8 <= high):
                 return True
             if iteration < limit:
                 self._iterate(goal, True)
@@ -245,6 +245,6 @@ class Tuner:
         if self.gradient is self.values:
             for k in set(range(len(self.grids.sizes))) - self.given:  # not used in this pass
                 self.values[self.grids.rows[k]] = 0
-        self.hooks.ranks.sum_(self.gradient)
+        self.hooks.world.sum_(self.gradient)
         self.scaler.unscale_(self.gradient)
-        return float(self.hooks.ranks.sum_(total))
+        return float(self.hooks.world.sum_(total))

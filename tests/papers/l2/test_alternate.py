@@ -16,8 +16,7 @@ from noworse.jobs.draft import Draft, Terms
 from noworse.papers.l2 import alternate
 from noworse.papers.l2.alternate import AlternatingTuner
 from noworse.survey.subject import Subject
-from noworse.tune.options import Options
-from noworse.tune.presets import PRESETS
+from noworse.tune.options import PRESETS, Options
 from tests.tiny import mlp, task
 
 ITERATIONS = 13

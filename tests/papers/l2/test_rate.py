@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from noworse.papers.l2.kernels import Range
+from noworse.papers.l2.kernels import RangeKernel
 from noworse.papers.l2.rate import Official
-from noworse.rate.kernels import Cosine
-from noworse.rate.soft import SoftEntropy, relaxed_counts
+from noworse.rate.soft import Cosine, SoftEntropy, relaxed_counts
 from tests.rate import test_counter as brute
 
 
@@ -40,7 +39,7 @@ def slopes_of(rate: object, n: int, e: float, s: float, seed: int = 0) -> tuple[
 def test_soft_entropy_against_brute_force(kernel: str, s: float, r: float, resolution: int) -> None:
     w = brute.laplacian(3000)
     c = torch.tensor(brute.codes_of(w, s, r))
-    chosen = Range(resolution=resolution, of=kernel) if resolution else brute.KERNELS[kernel](0.3)
+    chosen = RangeKernel(resolution=resolution, of=kernel) if resolution else brute.KERNELS[kernel](0.3)
     delta = float(c.max() - c.min()) / resolution if resolution else 0.3
     assert SoftEntropy().bits(c, chosen).item() == pytest.approx(brute.soft_entropy(w, s, r, delta, kernel), rel=1e-9)
 
@@ -50,7 +49,7 @@ def test_soft_entropy_of_one_symbol_and_of_one_code() -> None:
     SoftEntropy().bits(c, Cosine()).backward()
     assert c.grad is not None
     assert torch.equal(c.grad, torch.zeros(5))
-    assert SoftEntropy().bits(torch.zeros(1), Range(resolution=64)).item() == 0
+    assert SoftEntropy().bits(torch.zeros(1), RangeKernel(resolution=64)).item() == 0
     alone = torch.zeros(4, requires_grad=True)
     assert Official().bits(alone, Cosine()).item() == 0
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from noworse.errors import BadInput
-from noworse.papers.llc import aciq
+from noworse.papers.llc.bits import aciq_reach
 from noworse.propose.bits.rounding import Reach, Rounded, fit_steps, round_weights
 from noworse.propose.grids.compensated import Layer
 
@@ -18,7 +18,7 @@ def largest(rows: Tensor, bits: int) -> Tensor:
     return rows.abs().amax(1)
 
 
-REACHES: dict[str, Reach | None] = {"max": largest, "mse": None, "laplace": aciq.reach}
+REACHES: dict[str, Reach | None] = {"max": largest, "mse": None, "laplace": aciq_reach}
 
 
 def net(rows: int = 6, inputs: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.propose.bits.sites import KEPT, Values, survey
+from noworse.propose.bits.sites import KEPT, Values, survey_inputs
 
 
 class Residual(nn.Module):
@@ -28,7 +28,7 @@ class Residual(nn.Module):
 
 def test_sites_inputs_and_sums() -> None:
     module, x = Residual(), torch.randn(5, 2, 4, 4)
-    found = survey(module, [lambda: module(x), lambda: module(3 * x)], ["first.weight"])
+    found = survey_inputs(module, [lambda: module(x), lambda: module(3 * x)], ["first.weight"])
     assert [(site.key, site.layers) for site in found.sites] == [
         ("second.weight", ("second",)), ("head.weight", ("head", "tied")),
     ]  # fmt: skip
@@ -37,6 +37,19 @@ def test_sites_inputs_and_sums() -> None:
     assert set(found.sums) == {"norm"}
     assert found.inputs["first"].low == pytest.approx(min(float(x.min()), 3 * float(x.min())))
     assert len(found.inputs["first"].sample) == 2 * x.numel()
+
+
+def test_weights_of_recurrent_layers_are_sites_and_their_inputs_are_not_rounded() -> None:
+    module = nn.ModuleDict({"head": nn.Linear(3, 2), "rnn": nn.LSTM(4, 5, proj_size=3), "idle": nn.GRUCell(2, 2)})
+    run = lambda: module["head"](module["rnn"](torch.randn(6, 2, 4))[0])  # noqa: E731
+    found = survey_inputs(module, [run], ["rnn.weight_hr_l0"])
+    assert [(site.name, site.key, site.layers) for site in found.sites] == [
+        ("head", "head.weight", ("head",)),
+        ("rnn.weight_ih_l0", "rnn.weight_ih_l0", ()),
+        ("rnn.weight_hh_l0", "rnn.weight_hh_l0", ()),
+    ]
+    assert set(found.alone) == {"rnn.weight_hr_l0", "idle.weight_ih", "idle.weight_hh"}
+    assert set(found.inputs) == {"head"}
 
 
 def test_samples_of_many_values_are_few() -> None:
@@ -48,7 +61,7 @@ def test_samples_of_many_values_are_few() -> None:
 
 def test_nets_that_offer_nothing() -> None:
     with pytest.raises(BadInput, match="no layer can be quantised"):
-        survey(nn.ReLU(), [])
+        survey_inputs(nn.ReLU(), [])
     module = nn.Linear(3, 3)
     with pytest.raises(BadInput, match="not finite"):
-        survey(nn.Sequential(module), [lambda: nn.Sequential(module)(torch.full((1, 3), torch.nan))])
+        survey_inputs(nn.Sequential(module), [lambda: nn.Sequential(module)(torch.full((1, 3), torch.nan))])

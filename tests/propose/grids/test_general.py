@@ -14,8 +14,7 @@ from noworse.papers.l2 import rate as official
 from noworse.papers.l2.rate import Official
 from noworse.propose.grids.general import GeneralGrids
 from noworse.propose.grids.grid import GridSet, GridSpec
-from noworse.rate.kernels import Cosine
-from noworse.rate.soft import Rate, SoftEntropy
+from noworse.rate.soft import Cosine, Rate, SoftEntropy
 from noworse.tune.seams import NAMES as PLUGINS
 from noworse.tune.seams import made
 

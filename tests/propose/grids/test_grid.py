@@ -14,7 +14,7 @@ from torch import Tensor
 from noworse.format import packed_size
 from noworse.propose.grids.grid import CHUNK, LARGEST_CODE, SMALL, ZONE_MIN, GridSet, GridSpec, stored_steps
 from noworse.rate.counter import CELLS
-from noworse.rate.kernels import Cosine
+from noworse.rate.soft import Cosine
 from noworse.representation import pack_step, unpack_step
 
 BIG, CONV = (CHUNK // 250 + 40, 250), (SMALL // 128, 16, 3, 3)

@@ -10,7 +10,7 @@ from noworse.model.factorised import Factorised
 from noworse.propose.ranks.build import build, refreshed
 from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.spectrum import DAMPING
-from noworse.survey.kronecker import measure
+from noworse.survey.kronecker import measure_curvature
 
 
 def net(bias):
@@ -18,7 +18,7 @@ def net(bias):
     module = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 12, bias=bias)).requires_grad_(True)
     x = torch.randn(400, 16)
     layers = {"0": module[0], "2": module[2]}
-    known = measure(module, layers, [(functools.partial(module, x), len(x))], lambda out: out.square().sum())
+    known = measure_curvature(module, layers, [(functools.partial(module, x), len(x))], lambda out: out.square().sum())
     module.requires_grad_(False)
     return module, x, {name: Analysis(layers[name], known[name], "kronecker") for name in layers}
 

@@ -11,7 +11,7 @@ from torch import nn
 from noworse.model.factorised import Factorised
 from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis, thinned
-from noworse.survey.kronecker import measure
+from noworse.survey.kronecker import measure_curvature
 
 LAYERS = {
     "linear": (nn.Linear(12, 9), (30, 12)),
@@ -28,7 +28,7 @@ def analysis(layer, shape, weighting="kronecker"):
     module = nn.Sequential(layer)
     x = torch.randn(shape) + 0.5
     probe = lambda out: (out * torch.randn_like(out)).sum()  # noqa: E731
-    known = measure(module, {"0": layer}, [(functools.partial(module, x), len(x))], probe)
+    known = measure_curvature(module, {"0": layer}, [(functools.partial(module, x), len(x))], probe)
     return Analysis(layer, known["0"], weighting), module, x
 
 
@@ -61,7 +61,9 @@ def layer_like(layer, weight, bias):
 def test_an_embedding_in_factors():
     layer = nn.Embedding(50, 12, padding_idx=3)
     module, ids = nn.Sequential(layer), torch.randint(0, 40, (20, 6))
-    known = measure(module, {"0": layer}, [(functools.partial(module, ids), 20)], lambda out: out.square().sum())
+    known = measure_curvature(
+        module, {"0": layer}, [(functools.partial(module, ids), 20)], lambda out: out.square().sum()
+    )
     found = Analysis(layer, known["0"], "kronecker")
     put(module, "0", found, found.candidates()[-1])
     torch.testing.assert_close(module(ids), module[0].weight[ids])

@@ -22,7 +22,7 @@ def test_dear_parameters_are_dropped_and_what_is_built_is_further_away():
     counts = [dropped(each, found.sizes) for each in chosen]
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
-    distances = [found.distance(found.build(each)) for each in ({}, chosen[-1])]
+    distances = [found.mean_distance(found.build(each)) for each in ({}, chosen[-1])]
     assert distances[0] == pytest.approx(0, abs=1e-9)
     assert distances[1] > distances[0]
 

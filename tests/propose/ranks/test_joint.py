@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noworse.propose.ranks.candidates import Analysis
-from noworse.propose.ranks.joint import CUT, GAIN, GLANCE, LARGEST, LOOK, Proposal, climb, offered, picked, proposals
+from noworse.propose.ranks.joint import (
+    CUT,
+    GAIN,
+    GLANCE,
+    LARGEST,
+    LOOK,
+    RankProposal,
+    climb,
+    offered,
+    picked,
+    proposals,
+)
 from noworse.survey.kronecker import Curvature
 from tests.propose.ranks.test_candidates import LAYERS, analysis
 
@@ -99,8 +110,8 @@ rows = st.lists(
 def test_the_plan_is_that_of_the_best_of_all_allocations(drawn, limit):
     table = {}
     for k, row in enumerate(drawn):
-        made = [Proposal(rank and ("flat", rank), float(bits), float(loss)) for rank, bits, loss in row]
-        table[str(k)] = [Proposal(None, 0.0, 2000.0), *made]
+        made = [RankProposal(rank and ("flat", rank), float(bits), float(loss)) for rank, bits, loss in row]
+        table[str(k)] = [RankProposal(None, 0.0, 2000.0), *made]
     all_ = itertools.product(*table.values())
     least = min(sum(p.loss for p in each) for each in all_ if sum(p.bits for p in each) <= limit)
     plan = picked(table, limit)

@@ -6,7 +6,7 @@ import torch
 from noworse import BadInput, Options, compress_task, load_model
 from noworse.format import File
 from noworse.model.factorised import Factorised
-from noworse.propose.ranks.student import Factored, Factors, Plan, analyse, factor
+from noworse.propose.ranks.student import Factors, FileEntries, Plan, analyse, factor
 from noworse.representation import Grid, Product
 from noworse.representation.columns import pack_step
 from tests import tiny
@@ -106,7 +106,7 @@ def test_bad_options(options, message):
 
 
 def test_names_of_factors_become_those_of_the_file():
-    factored = Factored({"b.weight": Factors("b.1.weight", "b.0.weight", "flat", (8, 8))}, {"b.1.bias": "b.bias"})
+    factored = FileEntries({"b.weight": Factors("b.1.weight", "b.0.weight", "flat", (8, 8))}, {"b.1.bias": "b.bias"})
     state = ["a.weight", "b.0.weight", "b.1.weight", "b.1.bias", "c"]
     assert factored.order(state) == ["a.weight", "b.weight", "b.bias", "c"]
 

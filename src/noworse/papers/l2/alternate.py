@@ -82,7 +82,7 @@ class AlternatingTuner(Tuner):
 
         def multiplier() -> float:
             # the distillation loss is divided by a variance, theirs is not
-            per_bit = PER_BIT / self.objective.distiller.scale * (1.0 if self.bits() >= budget else IDLE)
+            per_bit = PER_BIT / self.objective.distance.scale * (1.0 if self.bits() >= budget else IDLE)
             return per_bit if transforms else 0.0
 
         return self.iterate(multiplier, self._step_transforms if transforms else self._step_weights), budget

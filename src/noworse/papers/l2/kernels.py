@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from noworse.errors import BadInput
-from noworse.rate.kernels import Kernel
+from noworse.rate.soft import Kernel
 from noworse.tune import seams
 
 RESOLUTIONS = (16, 4096)
@@ -44,7 +44,7 @@ class Triangle(Kernel):
 
 
 @dataclass(frozen=True)
-class Range(Kernel):
+class RangeKernel(Kernel):
     """The kernel ``of`` another name, with the range of a tensor's codes divided by ``resolution`` as its half width.
 
     BadInput for an unknown kernel, and for a resolution that is not in [16, 4096].

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noworse.rate.kernels import Kernel
-from noworse.rate.soft import Rate, relaxed_counts
+from noworse.rate.soft import Kernel, Rate, relaxed_counts
 
 LARGEST_WHOLE = 16_384  # weights of a tensor that is not sampled
 SHARE = 128

@@ -4,7 +4,11 @@ A layer's input is shifted by one step where a random number is positive, agains
 |change of loss| / step times the root mean square of the rounding error is one term of the cost. The same for its
 weight is the other, left out where the loss changes by less than 1e-4. Costs of layers are added.
 
-Source: Compression for Better (LLC, 2024), Eq. 7 and 9, Algorithm 1.
+Values are clipped where ACIQ does it for Laplace's distribution. A quantiser of b bits on [−α, α] errs by the tail that
+it clips and by α²/(3·4ᵇ), a twelfth of its squared step; for a mean |x| of 1 the least sum is where α eᵅ = 3·4ᵇ.
+One-sided values (those behind a ReLU) have twice as many levels for the same step: α of b bits is that of b + 1.
+
+Source: Compression for Better (LLC, 2024), Eq. 7 and 9, Algorithm 1; Banner et al., ACIQ (NeurIPS 2019).
 """
 
 from __future__ import annotations
@@ -12,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+from scipy.special import lambertw
 from torch import Tensor, nn
 
 from noworse.model.quantized import Range
-from noworse.papers.llc import aciq
 from noworse.propose.bits.priced import Priced
 from noworse.propose.bits.proposals import Proposal, propose
 from noworse.propose.bits.sites import Site, Values
-from noworse.propose.bits.strategy import Bits, Clip, Costs
+from noworse.propose.bits.strategy import BitStrategy, Clip, Costs
 from noworse.survey.capture import feeding
 
 LEAST_CHANGE = 1e-4  # of the loss that counts, as published
@@ -27,7 +31,26 @@ LEAST_CHANGE = 1e-4  # of the loss that counts, as published
 Losses = Callable[[], Tensor]  # per-sample losses (N,) of the model as it is, with their graph
 
 
-class Published(Bits):
+def laplace(bits: int, one_sided: bool = False) -> float:
+    """Return the best α in mean absolute deviations of a Laplace distribution."""
+    return float(lambertw(3 * 4.0 ** (bits + one_sided)).real)
+
+
+def aciq_range(flat: Tensor, bits: int, low: float, high: float) -> tuple[float, float]:
+    """Return the range of activations (n,) within their extremes ``low`` ≤ 0 ≤ ``high``."""
+    one_sided = low == 0 or high == 0
+    center = 0.0 if one_sided else float(flat.mean())
+    # half of a symmetric distribution became 0: its mean magnitude is half of what it was
+    reach = laplace(bits, one_sided) * (1 + one_sided) * float((flat - center).abs().mean())
+    return max(low, min(center - reach, 0.0)), min(high, max(center + reach, 0.0))
+
+
+def aciq_reach(rows: Tensor, bits: int) -> Tensor:
+    """Return the largest magnitudes (R,) that codes of weights (R, I) stand for, no more than there are."""
+    return torch.minimum(rows.abs().amax(1), laplace(bits) * rows.abs().mean(1))
+
+
+class Published(BitStrategy):
     """The strategy of LLC; calib needs its labels."""
 
     levels = (2, 4, 8, 16)
@@ -35,14 +58,15 @@ class Published(Bits):
 
     def propose(self, net: Priced) -> list[list[Proposal]]:
         """Return every weight with one step in ACIQ's range, rounded to nearest."""
-        return [propose(site, self.levels, None, aciq.reach, False) for site in net.survey.sites]
+        return [propose(site, self.levels, None, aciq_reach, False) for site in net.survey.sites]
 
     def costs(self, net: Priced, proposals: Sequence[Proposal], cost: str) -> Costs:
         """Return P of every proposal; layers add up."""
         found = []
         for proposal in proposals:
             site = net.sites[proposal.name]
-            values, inputs = net.ranges(proposal).get(site.layers[0]), net.survey.inputs.get(site.layers[0])
+            layer = next(iter(site.layers), "")  # recurrent layers have none whose inputs can be rounded
+            values, inputs = net.ranges(proposal).get(layer), net.survey.inputs.get(layer)
             found.append(slope_cost(net.teacher, site, proposal, values, inputs, net.losses))
         return found, None
 
@@ -57,7 +81,7 @@ class Published(Bits):
 
     def clip(self, net: Priced, bits: int) -> Clip:
         """Return ACIQ's range."""
-        return aciq.limits
+        return aciq_range
 
 
 def gradient_sums(model: nn.Module, layers: Iterable[str], losses: Losses) -> dict[str, float]:

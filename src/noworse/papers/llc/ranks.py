@@ -19,7 +19,7 @@ from noworse.model.factorised import FLAT
 from noworse.model.tensors import twin
 from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis
-from noworse.propose.ranks.choose import Found, Losses, Ranks
+from noworse.propose.ranks.choose import Found, Losses, RankStrategy
 from noworse.propose.ranks.spectrum import PLAIN
 from noworse.survey.kronecker import Decomposable, fresh
 
@@ -45,7 +45,7 @@ def mean_loss(module: nn.Module, losses: Losses) -> float:
 
 
 def search(original: nn.Module, layers: Mapping[str, Decomposable], losses: Losses) -> Found:
-    """Return the decomposed copy of ``original`` and the rank of each layer for which one was found."""
+    """Return the decomposed copy of ``original`` and the rank of each layer that became factors."""
     module, chosen = twin(original), {}
     limit = mean_loss(original, losses)
     for name, layer in layers.items():
@@ -65,4 +65,4 @@ def search(original: nn.Module, layers: Mapping[str, Decomposable], losses: Loss
     return module, chosen
 
 
-STRATEGY = Ranks(PLAIN, search=search)
+STRATEGY = RankStrategy(PLAIN, search=search)

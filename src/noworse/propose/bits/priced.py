@@ -21,17 +21,16 @@ from noworse.errors import BadInput
 from noworse.model.quantized import OUTPUT, Range, attach
 from noworse.model.tensors import twin
 from noworse.propose.bits.proposals import COSTS, FULL, TRUE, Proposal
-from noworse.propose.bits.sites import survey
-from noworse.propose.bits.strategy import PRESETS, Clip, limits
-from noworse.propose.bits.strategy import Bits as Strategy
+from noworse.propose.bits.sites import survey_inputs
+from noworse.propose.bits.strategy import PRESETS, BitStrategy, Clip, clip_range
 from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
 from noworse.run.named import DEFAULT, named
+from noworse.survey.capture import count_flops
 from noworse.survey.fisher import sums_of_squares
-from noworse.survey.flops import count_flops
 from noworse.survey.subject import Subject
 from noworse.task import data
 from noworse.task.data import Batch
-from noworse.task.distances import Distiller
+from noworse.task.distances import Distance
 
 RANGE_SAMPLES, COST_SAMPLES, FEWEST, AT_A_TIME = 512, 256, 32, 64
 JOINT_SAMPLES = 1024  # on which whole allocations are tried
@@ -65,10 +64,10 @@ class Priced:
         if cost not in COSTS:
             raise BadInput(f"unknown cost {cost!r}: expected one of {', '.join(COSTS)}")
         self.subject, self.activation_bits, self.preset, self.cost = subject, activation_bits, preset, cost
-        self.method: Strategy = named("preset", PRESETS, preset, Strategy)
+        self.method: BitStrategy = named("preset", PRESETS, preset, BitStrategy)
         subject.fold()
         self.teacher, self.batches = subject.teacher, subject.samples
-        self.survey = survey(self.teacher, subject.runs(self.teacher, RANGE_SAMPLES), subject.kept)
+        self.survey = survey_inputs(self.teacher, subject.runs(self.teacher, RANGE_SAMPLES), subject.kept)
         self.sites = {site.key: site for site in self.survey.sites}
         sums = {name + OUTPUT: seen for name, seen in self.survey.sums.items()}
         self.values = {**self.survey.inputs, **sums}  # of all that may be rounded but weights
@@ -79,17 +78,17 @@ class Priced:
         return self.subject.forward(module, batch)
 
     @functools.cached_property
-    def distiller(self) -> Distiller:
-        """The loss between the outputs of two models."""
+    def distance(self) -> Distance:
+        """The task's distance between outputs, on the scale of the original's."""
         return self.subject.distance(self.forward(self.teacher, next(self.batches(AT_A_TIME))))
 
     def compared(self, batches: Iterable[Batch]) -> list[tuple[Batch, Tensor]]:
-        """Return batches with the original's outputs on them, as ``distance`` takes them."""
+        """Return batches with the original's outputs on them, as ``mean_distance`` takes them."""
         return [(batch, self.forward(self.teacher, batch)) for batch in batches]
 
-    def distance(self, module: nn.Module, pairs: Iterable[tuple[Batch, Tensor]]) -> float:
+    def mean_distance(self, module: nn.Module, pairs: Iterable[tuple[Batch, Tensor]]) -> float:
         """Return the mean distillation loss of ``module`` on batches with the original's outputs on them."""
-        losses = [self.distiller(self.forward(module, batch), original) for batch, original in pairs]
+        losses = [self.distance(self.forward(module, batch), original) for batch, original in pairs]
         return float(torch.cat(losses).double().mean())
 
     def unseen(self, most: int) -> list[Batch]:
@@ -114,7 +113,7 @@ class Priced:
         for weight in weights.values():
             weight.requires_grad_(True)
         outputs = ((run(), size) for run, size in self.subject.sized_runs(self.teacher, COST_SAMPLES))
-        found = sums_of_squares(weights, outputs, self.distiller, self.subject.seed, torch.square)
+        found = sums_of_squares(weights, outputs, self.distance, self.subject.seed, torch.square)
         self.teacher.requires_grad_(False)
         return found
 
@@ -134,7 +133,7 @@ class Priced:
     @functools.cache  # noqa: B019  (a search lives as long as its ranges)
     def clipped(self, name: str, bits: int, way: Clip) -> Range:
         """Return the range of a layer's input, or of its output where the name ends in ``OUTPUT``."""
-        return Range.covering(*limits(self.values[name], bits, way), bits, self.directions.get(name, "nearest"))
+        return Range.covering(*clip_range(self.values[name], bits, way), bits, self.directions.get(name, "nearest"))
 
     @functools.cache  # noqa: B019
     def _clip(self, bits: int) -> Clip:
@@ -157,8 +156,8 @@ class Priced:
         batch, original, means = self._means
         moved = twin(module)
         outputs = correct_biases(moved, means, functools.partial(self.forward, moved, batch))
-        corrected = float(self.distiller(outputs, original).double().mean())
-        return moved if corrected < self.distance(module, [(batch, original)]) else module
+        corrected = float(self.distance(outputs, original).double().mean())
+        return moved if corrected < self.mean_distance(module, [(batch, original)]) else module
 
     @functools.cached_property
     def _means(self) -> tuple[Batch, Tensor, Means]:
@@ -177,7 +176,7 @@ class Priced:
 
     @functools.cached_property
     def proposals(self) -> list[list[Proposal]]:
-        """What may be chosen for each site."""
+        """All proposals, a row for each site."""
         return self.method.propose(self)
 
     @functools.cached_property
@@ -213,7 +212,7 @@ class Priced:
         return settle(self.choices, starts, limit, self._joint_loss, TRIES)
 
     def _joint_loss(self, indices: Sequence[int]) -> float:
-        return self.distance(self.build(self.pick(indices)), self._joint)
+        return self.mean_distance(self.build(self.pick(indices)), self._joint)
 
     @functools.cached_property
     def _joint(self) -> list[tuple[Batch, Tensor]]:

@@ -22,7 +22,7 @@ from noworse.propose.grids.compensated import Layer
 from noworse.propose.grids.means import output_means, with_means
 from noworse.representation import Grid
 from noworse.task.data import Batch
-from noworse.task.distances import Distiller, PartsDistiller
+from noworse.task.distances import Distance
 
 FULL = 32  # bits of a weight that is not quantised
 SKETCH = 1 << 14  # numbers that output changes are folded into where there are more
@@ -95,7 +95,7 @@ def true_costs(
     batches: Sequence[Batch],
     sites: Mapping[str, Site],
     proposals: Sequence[Proposal],
-    distiller: Distiller,
+    distance: Distance,
 ) -> tuple[list[float], NDArray[np.float64]]:
     """Return the mean distillation loss of each proposal alone, and (n, n) what two cost together beyond their sum.
 
@@ -116,29 +116,12 @@ def true_costs(
             pairs = [(with_means(model, site.layers, means, run), z) for run, z, means in known]
         finally:
             site.weight.copy_(before)
-        costs[k] = float(torch.cat([distiller(out, z) for out, z in pairs]).double().mean())
-        pieces = [_folded(curved(z, out - z, distiller)).flatten() for out, z in pairs]
+        costs[k] = float(torch.cat([distance(out, z) for out, z in pairs]).double().mean())
+        pieces = [_folded(distance.curved(z, out - z)).flatten() for out, z in pairs]
         changes[k] = torch.cat(pieces).float() / samples**0.5
     nothing = torch.zeros_like(next(iter(changes.values())))
     stacked = torch.stack([changes.get(k, nothing) for k in range(len(proposals))])
     return costs, (stacked @ stacked.T).double().numpy()
-
-
-def curved(outputs: Tensor, change: Tensor, distiller: Distiller) -> Tensor:
-    """Return u (B, n) with uᵀu = dzᵀ A dz for each sample, for outputs z and their changes dz (B, ..., K)."""
-    if isinstance(distiller, PartsDistiller):
-        splits = (torch.split(each, distiller.widths, -1) for each in (outputs, change))
-        return torch.cat([curved(*part) for part in zip(*splits, distiller.distillers, strict=True)], 1)
-    positions = max(1, outputs[0].numel() // outputs.shape[-1])
-    if distiller.kind == "kl":
-        p = (outputs / distiller.temperature).softmax(-1)
-        u = p.sqrt() * (change - (p * change).sum(-1, keepdim=True))
-    elif distiller.kind == "mse":
-        u = change * (2 / (distiller.scale * outputs.shape[-1])) ** 0.5
-    else:
-        unit = torch.nn.functional.normalize(outputs, dim=-1)
-        u = (change - unit * (unit * change).sum(-1, keepdim=True)) / outputs.norm(dim=-1, keepdim=True)
-    return torch.div(u.flatten(1), positions**0.5)
 
 
 def _folded(vectors: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from noworse.errors import BadInput
+from noworse.model.recurrent import opened
 from noworse.survey.capture import Call, capture, dense
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -45,20 +46,19 @@ class Values:
 
 @dataclass(frozen=True)
 class Site:
-    """One weight and the layers that use it (several where it is tied); ``name`` is that of the first layer."""
+    """One weight, and the layers that use it and whose inputs may be rounded (several where it is tied).
+
+    ``name`` is that of the first layer, of a weight of a recurrent layer its own; ``key`` is the weight's in the state.
+    """
 
     name: str
+    key: str
     layers: tuple[str, ...]
     weight: nn.Parameter
 
-    @property
-    def key(self) -> str:
-        """The weight's name in the state."""
-        return f"{self.name}.weight"
-
 
 @dataclass(frozen=True)
-class Survey:
+class InputSurvey:
     """What a net offers: sites in the order of its layers, their inputs by layer, and what is left alone, and why.
 
     Runtimes compute a convolution in integers only where its output is rounded, too. Mostly that is so as the input
@@ -94,7 +94,7 @@ class _Sums(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collection[str] = ()) -> Survey:
+def survey_inputs(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collection[str] = ()) -> InputSurvey:
     """Return what a float32 module offers, seen while each of ``runs`` calls it; ``kept`` names tensors to leave alone.
 
     BadInput where nothing can be quantised, or where inputs of a layer are not finite.
@@ -103,17 +103,11 @@ def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collec
     layers: dict[str, nn.Module] = {}
     inputs: dict[str, Values] = {}
     outputs = _Sums()
-    for name, layer in module.named_modules():
-        weight = layer._parameters.get("weight") if isinstance(layer, LAYERS) else None
-        if weight is not None and weight.numel():
-            users.setdefault(weight, []).append(name)
-            layers[name] = layer
-        elif isinstance(layer, CONVOLVED):
-            layers[name] = layer
+    own = dict(module.named_modules())
 
     def see(call: Call) -> None:
         given = call.input
-        if isinstance(call.layer, LAYERS) and given.is_floating_point() and given.numel():
+        if call.name in own and isinstance(call.layer, LAYERS) and given.is_floating_point() and given.numel():
             values = dense(given)
             if not bool(torch.isfinite(values).all()):
                 raise BadInput(f"inputs of layer {call.name!r} are not finite on calib: expected values with a range")
@@ -121,21 +115,31 @@ def survey(module: nn.Module, runs: Iterable[Callable[[], object]], kept: Collec
         if isinstance(call.layer, CONVOLVED) and call.result.numel():
             outputs.see(call)
 
-    with capture(layers, see) as seen, torch.no_grad(), outputs:
-        for run in runs:
-            run()
-            outputs.fresh.clear()
+    with opened(module) as modules, torch.no_grad(), outputs:
+        for name, layer in modules.items():
+            weight = layer._parameters.get("weight") if isinstance(layer, LAYERS) else None
+            if weight is not None and weight.numel():
+                users.setdefault(weight, []).append(name)
+                layers[name] = layer
+            elif isinstance(layer, CONVOLVED):
+                layers[name] = layer
+        with capture(layers, see) as seen:
+            for run in runs:
+                run()
+                outputs.fresh.clear()
     alone, sites = {}, []
     for weight, names in users.items():
-        site = Site(names[0], tuple(name for name in names if seen.calls[name]), weight)
-        if site.key in kept:
-            alone[site.key] = "it is kept"
-        elif not site.layers:
-            alone[site.key] = seen.missed[names[0]]
+        called = [name for name in names if seen.calls[name]]
+        key = f"{names[0]}.weight" if names[0] in own else names[0]
+        if key in kept:
+            alone[key] = "it is kept"
+        elif not called:
+            alone[key] = seen.missed[names[0]]
         else:
-            sites.append(site)
+            sites.append(Site(names[0], key, tuple(name for name in called if name in own), weight))
     others = [name for name, p in module.named_parameters() if p.dim() > 1 and p not in users]
     alone |= dict.fromkeys(others, "no layer that hooks can see uses it")
     if not sites:
         raise BadInput(f"no layer can be quantised: {alone or 'none is linear, convolutional or an embedding'}")
-    return Survey(sites, inputs, alone, {name: outputs.seen[name] for name in outputs.seen if name in outputs.added})
+    sums = {name: values for name, values in outputs.seen.items() if name in outputs.added}
+    return InputSurvey(sites, inputs, alone, sums)

@@ -29,7 +29,7 @@ Clip = Callable[[Tensor, int, float, float], tuple[float, float]]  # of a sample
 Costs = tuple[list[float], NDArray[np.float64] | None]  # of each proposal, and what two cost beyond the sum (n, n)
 
 
-def limits(seen: Values, bits: int, clip: Clip) -> tuple[float, float]:
+def clip_range(seen: Values, bits: int, clip: Clip) -> tuple[float, float]:
     """Return the range (lowest ≤ 0 ≤ highest) that ``bits`` bits are to cover; BadInput for values without a range."""
     if not (math.isfinite(seen.low) and math.isfinite(seen.high)):
         raise BadInput(f"values from {seen.low} to {seen.high} have no range: expected finite ones")
@@ -55,14 +55,14 @@ def least_squares(flat: Tensor, bits: int, low: float, high: float) -> tuple[flo
     return share * low, share * high
 
 
-class Bits:
+class BitStrategy:
     """The default: weights are rounded adaptively, costs are true changes of the outputs, alone and in pairs."""
 
     levels: tuple[int, ...] = (2, 3, 4, 6, 8, 16)  # bits that are proposed
     settles = True  # whether whole allocations are compared, and biases make up for rounding
 
     def propose(self, net: Priced) -> list[list[Proposal]]:
-        """Return what may be chosen for each site: here steps of least squares, rounded for moments of the inputs."""
+        """Return the proposals for each site: here steps of least squares, rounded for moments of the inputs."""
         weights = {site.key: site.weight for site in net.survey.sites}
         moments = input_moments(net.teacher, weights, net.subject.runs(net.teacher, MOMENT_SAMPLES))
         return [propose(site, self.levels, moments.get(site.key)) for site in net.survey.sites]
@@ -71,7 +71,7 @@ class Bits:
         """Return what each proposal costs: here true losses and pairs, or one of the yardsticks of ``COSTS``."""
         if cost == TRUE:
             batches = net.unseen(net.affordable(len(proposals)))
-            return true_costs(net.teacher, net.forward, batches, net.sites, proposals, net.distiller)
+            return true_costs(net.teacher, net.forward, batches, net.sites, proposals, net.distance)
         return simple_costs(cost, net.sites, proposals, {} if cost == "mse" else net.diagonals), None
 
     def directions(self, net: Priced) -> dict[str, str]:
@@ -92,9 +92,9 @@ class Bits:
 
         def loss(clip: Clip) -> float:
             ranges = {name: net.clipped(name, bits, clip) for name in net.values}
-            return net.distance(attach(twin(net.teacher), ranges), pairs)
+            return net.mean_distance(attach(twin(net.teacher), ranges), pairs)
 
         return min((least_squares, covering), key=loss)
 
 
-PRESETS: dict[str, Any] = {DEFAULT: Bits(), "paper": "noworse.papers.llc.bits:STRATEGY"}
+PRESETS: dict[str, Any] = {DEFAULT: BitStrategy(), "paper": "noworse.papers.llc.bits:STRATEGY"}

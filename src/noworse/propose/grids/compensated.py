@@ -131,7 +131,7 @@ def start_compensated(
     cost: Callable[[], float],
     originals: tuple[Tensor, ...],
 ) -> tuple[float, float]:
-    """``start_at``, with the weights of all ``layers`` moved to where rounding compensates itself.
+    """Set steps as ``start_at`` does, and move the weights of all ``layers`` to where rounding compensates itself.
 
     ``originals`` is the state of the grids (``GridSet.state``) to start from, ``cost()`` tells the bits of the codes as
     they are written. Moved weights take more of them: it is tried again with larger steps until codes take about

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.propose.grids.transform import Transform, Uniform
-from noworse.rate.entropy import code_bits
-from noworse.rate.kernels import Cosine, Kernel
-from noworse.rate.soft import Rate
+from noworse.rate.counter import code_bits
+from noworse.rate.soft import Cosine, Kernel, Rate
 from noworse.representation import Form, Grid, pack_step
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from noworse.format import Lazy
 from noworse.propose.grids.transform import decode, magnitude, stored_steps
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
-from noworse.rate.kernels import Kernel
+from noworse.rate.soft import Kernel
 from noworse.representation import EDGE_UNITS, MAX_EDGE, PLAIN, Form, Grid, pack_step
 
 CHUNK = 1 << 16  # weights processed at a time
@@ -251,7 +251,7 @@ class GridSet:
 
     @torch.no_grad()
     def turn(self, shift: float = 0.0, log_scale: float = 0.0) -> None:
-        """Make what ``representations`` would give with these settings what it gives without them."""
+        """Change the grids, in place, to what ``representations`` gives with these settings."""
         self.log_step += log_scale * self.tuned
         for k, ratio in enumerate((self.unit / self.steps()).tolist()):
             row = self.latent[self.rows[k]]

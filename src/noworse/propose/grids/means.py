@@ -22,13 +22,13 @@ from noworse.task import data
 from noworse.task.data import Batch
 
 SAMPLES, LEAST, ELEMENTS = 512, 32, 1 << 22  # of the pass that tells means: at most, at least, and of its inputs
-KINDS = (nn.Linear, nn.LayerNorm, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
+WITH_BIAS = (nn.Linear, nn.LayerNorm, nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
 T = TypeVar("T")
 Means = Mapping[str, list[Tensor]]  # of what a layer returns, (C,) float64 for each of its calls
 
 
 def samples_of(batch: Batch) -> int:
-    """Return how many samples like those of ``batch`` means are taken of, in one pass."""
+    """Return the number of samples, as large as those of ``batch``, whose means are taken in one pass."""
     elements = max(1, sum(leaf[0].numel() for leaf in data.leaves(batch)))
     return min(SAMPLES, max(LEAST, ELEMENTS // elements))
 
@@ -53,14 +53,14 @@ def _watch(module: nn.Module, names: Collection[str], see: Callable[[Call], Tens
 
     Outputs of no rows have no means; those of sequences of several lengths are left alone.
     """
-    layers = {name: m for name, m in module.named_modules() if name in names and isinstance(m, KINDS)}
+    layers = {name: m for name, m in module.named_modules() if name in names and isinstance(m, WITH_BIAS)}
     with capture(layers, lambda call: see(call) if call.result.numel() and not call.result.is_nested else None):
         return run()
 
 
 @torch.no_grad()
 def output_means(module: nn.Module, names: Collection[str], run: Callable[[], T]) -> tuple[T, Means]:
-    """Return what ``run()`` does, and the means of what these layers return; it passes all samples at once."""
+    """Return the result of ``run()``, and the means of the outputs of these layers; it passes all samples at once."""
     means: dict[str, list[Tensor]] = {}
 
     def remember(call: Call) -> None:
@@ -87,13 +87,13 @@ def _correct(module: nn.Module, wanted: Means, run: Callable[[], T], move: Calla
 
 
 def with_means(module: nn.Module, names: Collection[str], wanted: Means, run: Callable[[], Tensor]) -> Tensor:
-    """Return what ``run()`` does where these layers, if they have a bias and run once, have the ``wanted`` means."""
+    """Return the result of ``run()`` with outputs of these layers, biased and run once, moved to ``wanted`` means."""
     chosen = {name: means for name, means in wanted.items() if name in names}
     return _correct(module, chosen, run, lambda call, missing: missing)
 
 
 def correct_biases(module: nn.Module, wanted: Means, run: Callable[[], T]) -> T:
-    """Move biases, in place, so that layers return what has the ``wanted`` means; return what ``run()`` then does."""
+    """Move biases, in place, so that layers' outputs have the ``wanted`` means; return the result of ``run()`` then."""
 
     def move(call: Call, missing: Tensor) -> Tensor:
         bias: Any = call.layer.bias
@@ -108,7 +108,7 @@ def correct_biases(module: nn.Module, wanted: Means, run: Callable[[], T]) -> T:
 def correct_means(
     student: nn.Module, grids: GridSet, values: Tensor, untuned: tuple[Tensor, ...], run: Callable[[], object]
 ) -> int:
-    """``correct_biases`` on grids, towards the means with the weights ``untuned`` (``GridSet.state``).
+    """Move biases on grids, in place, towards the layers' means with the weights ``untuned`` (``GridSet.state``).
 
     Biases stay on their grids. ``values`` (N,) is what the student's parameters are views of; ``run()`` calls the
     student on all samples at once. Return how many biases moved.

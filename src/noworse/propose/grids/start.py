@@ -23,7 +23,7 @@ def equal_slope_steps(
     """Return steps s = scale/√F (K,), between what the file can hold and ``coarsest`` root mean squares of the tensor.
 
     At high rates the loss ½·F·n·s²/12 then falls by the same amount per bit in every tensor. Limits on the bits of a
-    tensor (tune/limits.py) come last.
+    tensor (tune/control.py) come last.
     """
     steps = []
     for k, spec in enumerate(grids.specs):

@@ -42,7 +42,7 @@ class Analysis:
 
     @property
     def weight(self) -> Tensor:
-        """What is approximated, float64."""
+        """The weight that factors are to approximate, float64."""
         return (self.layer.weight if self.target is None else self.target).detach().double()
 
     @property

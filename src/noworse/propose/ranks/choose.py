@@ -25,7 +25,7 @@ Found = tuple[nn.Module, dict[str, Candidate]]  # a module with layers in factor
 
 
 @dataclass(frozen=True)
-class Ranks:
+class RankStrategy:
     """A method: how the error of a rank is weighed, and a search of its own in place of ranks at equal slopes.
 
     Such a search takes the module, its layers by name and their losses with the labels of calib, and stops where it
@@ -40,11 +40,11 @@ class Ranks:
 
 
 PRESETS: dict[str, Any] = {
-    DEFAULT: Ranks(KRONECKER, (0.0, 0.1, 1.0, 10.0), True),
-    "svd": Ranks(PLAIN),
-    "fwsvd": Ranks(FISHER),
-    "asvd": Ranks(SCALED),
-    "svd-llm": Ranks(WHITENED),
+    DEFAULT: RankStrategy(KRONECKER, (0.0, 0.1, 1.0, 10.0), True),
+    "svd": RankStrategy(PLAIN),
+    "fwsvd": RankStrategy(FISHER),
+    "asvd": RankStrategy(SCALED),
+    "svd-llm": RankStrategy(WHITENED),
     "paper": "noworse.papers.llc.ranks:STRATEGY",
 }
 

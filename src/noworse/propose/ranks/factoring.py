@@ -16,9 +16,9 @@ from noworse.propose.ranks.build import build
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_attention
 from noworse.run.named import named
-from noworse.survey.kronecker import Curvature, measure
+from noworse.survey.kronecker import Curvature, measure_curvature
 from noworse.survey.subject import AT_A_TIME, Subject
-from noworse.task.distances import Distiller
+from noworse.task.distances import Distance
 
 CURVATURE_SAMPLES, REFRESH_SAMPLES = 2048, 256
 Chosen = Mapping[str, Candidate]  # by name of the layer
@@ -39,7 +39,7 @@ class Factoring:
 
     def __init__(self, subject: Subject, only: Filter | None, preset: str) -> None:
         self.subject, self.preset, self.teacher = subject, preset, subject.teacher
-        self.method: choose.Ranks = named("preset", choose.PRESETS, preset, choose.Ranks)
+        self.method: choose.RankStrategy = named("preset", choose.PRESETS, preset, choose.RankStrategy)
         open_attention(self.teacher)
         self.spreads = self.method.spreads
         self.generator = torch.Generator().manual_seed(subject.seed)
@@ -49,8 +49,8 @@ class Factoring:
         self.sizes = {name: layer.weight.numel() for name, layer in self.sites.layers.items()}
 
     @functools.cached_property
-    def distiller(self) -> Distiller:
-        """What tells how far outputs are from the original's."""
+    def distance(self) -> Distance:
+        """The task's distance between outputs, on the scale of the original's."""
         return self.subject.distance(self.subject.original(next(self.subject.samples(AT_A_TIME))))
 
     @functools.cached_property
@@ -59,8 +59,8 @@ class Factoring:
         for layer in self.sites.layers.values():
             layer.weight.requires_grad_(True)
         runs = self.subject.sized_runs(self.teacher, CURVATURE_SAMPLES)
-        probe = functools.partial(self.distiller.probe, generator=self.generator)
-        known = measure(self.teacher, self.sites.layers, runs, probe)
+        probe = functools.partial(self.distance.probe, generator=self.generator)
+        known = measure_curvature(self.teacher, self.sites.layers, runs, probe)
         self.teacher.requires_grad_(False)
         self.sites.alone.update(known.missed)
         return known
@@ -84,7 +84,7 @@ class Factoring:
         return build(self.teacher, (offers or self.offers).analyses, chosen, runs)
 
     def at_price(self, logarithm: float) -> Chosen:
-        """Return the ranks at which the last parameter that is dropped costs the exponential of this."""
+        """Return the ranks at a price of e^``logarithm`` nats for each parameter that is kept."""
         return choose.at_price(self.offers.candidates, self.sizes, math.exp(logarithm))
 
     def at_drop(self, share: float) -> tuple[nn.Module, Chosen]:
@@ -102,15 +102,15 @@ class Factoring:
             offers = self._offers(spread) if tried else self.offers
             chosen = choose.at_drop(offers.candidates, self.sizes, wanted)
             module = self.build(chosen, offers, True)
-            tried.append((self.distance(module) if len(self.spreads) > 1 else 0.0, module, chosen))
+            tried.append((self.mean_distance(module) if len(self.spreads) > 1 else 0.0, module, chosen))
         return min(tried, key=lambda each: each[0])[1:]
 
     @torch.no_grad()
-    def distance(self, module: nn.Module) -> float:
+    def mean_distance(self, module: nn.Module) -> float:
         """Return how far outputs of ``module`` are from the original's on the part of calib held back."""
         forward = self.subject.forward
         outputs = ([forward(m, batch) for m in (module, self.teacher)] for batch in self.subject.held_back)
-        return float(torch.cat([self.distiller(*pair) for pair in outputs]).mean())
+        return float(torch.cat([self.distance(*pair) for pair in outputs]).mean())
 
     def by_itself(self) -> tuple[nn.Module, Chosen]:
         """Return what the strategy's own search finds; it needs the labels of calib."""

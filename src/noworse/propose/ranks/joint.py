@@ -22,8 +22,8 @@ from noworse.allocate.knapsack import Choices, allocate
 from noworse.model.factorised import dense, shaped
 from noworse.propose.grids.compensated import nearest, signed_codes
 from noworse.propose.ranks.candidates import Analysis
-from noworse.propose.ranks.student import Choice
-from noworse.rate.entropy import code_bits
+from noworse.propose.ranks.student import RankChoice
+from noworse.rate.counter import code_bits
 
 STEPS = tuple(accumulate([0.1, *[2**0.5] * 9], mul))  # in root mean squares of what is rounded, half an octave apart
 ZONE = 0.6  # half of the zero bin in steps: near the best at these rates
@@ -36,40 +36,40 @@ NARROWER = 2 / 3  # times the ranks: factors that lose more at first and less in
 CUT = 0.05  # of the plan's loss: ranks whose cut alone is predicted to lose more are not lowered
 GLANCE, LOOK = 0.15, 0.4  # of the iterations, by which plans are told apart, and by which ranks are
 
-Plans = Mapping[str, Choice]
+Plans = Mapping[str, RankChoice]
 Tuned = Callable[[Plans, float], float]  # loss of a file of the size that is wanted, after such a share of iterations
 
 
 @dataclass(frozen=True)
-class Proposal:
+class RankProposal:
     """One way to write a layer: as a product (``choice``) or as one grid (None)."""
 
-    choice: Choice | None
+    choice: RankChoice | None
     bits: float  # ideal code length of all codes
     loss: float  # predicted, nats
 
 
-Table = Mapping[str, Sequence[Proposal]]
+Table = Mapping[str, Sequence[RankProposal]]
 
 
 @torch.no_grad()
-def proposals(analysis: Analysis) -> list[Proposal]:
+def proposals(analysis: Analysis) -> list[RankProposal]:
     """Return all that is proposed for one layer; each choice also with no bits at all: so there is one for any size."""
     shape = analysis.weight.shape
     nothing = analysis.lost(torch.zeros(shape, dtype=torch.float64))
     found = []
     for choice, parts in _splits(analysis):
-        found.append(Proposal(choice, 0.0, nothing))
+        found.append(RankProposal(choice, 0.0, nothing))
         for step in STEPS:
             steps = [step * float(part.square().mean().sqrt()) for part in parts]
             bits = sum(code_bits(signed_codes(part, s, ZONE)) for part, s in zip(parts, steps, strict=True))
             decoded = [nearest(part, s, ZONE) for part, s in zip(parts, steps, strict=True)]
             value = dense(choice[0], shaped(choice[0], shape, *decoded)) if choice else decoded[0]
-            found.append(Proposal(choice, bits, analysis.lost(value)))
+            found.append(RankProposal(choice, bits, analysis.lost(value)))
     return found
 
 
-def _splits(analysis: Analysis) -> Iterator[tuple[Choice | None, Sequence[Tensor]]]:
+def _splits(analysis: Analysis) -> Iterator[tuple[RankChoice | None, Sequence[Tensor]]]:
     """What would be grids: the weight, or its factors."""
     yield None, [analysis.weight]
     for way in analysis.ways:
@@ -82,7 +82,7 @@ def offered(most: int) -> list[int]:
     return sorted({share * most // 4 >> k for share in SHARES for k in range(most.bit_length())} - {0}, reverse=True)
 
 
-def picked(table: Table, limit: float) -> dict[str, Choice]:
+def picked(table: Table, limit: float) -> dict[str, RankChoice]:
     """Return the layers in factors of the allocation that is predicted to lose least within ``limit`` bits."""
     rows = list(table.values())
     choices = Choices([[p.loss for p in row] for row in rows], [[p.bits for p in row] for row in rows])
@@ -90,7 +90,7 @@ def picked(table: Table, limit: float) -> dict[str, Choice]:
     return {name: choice for name, choice in taken.items() if choice is not None}
 
 
-def climb(analyses: Mapping[str, Analysis], limit: float, tuned: Tuned) -> dict[str, Choice]:
+def climb(analyses: Mapping[str, Analysis], limit: float, tuned: Tuned) -> dict[str, RankChoice]:
     """Return the plan of least loss after a little tuning, for layers whose codes may take ``limit`` bits in all.
 
     No factors at all and what the knapsack picks are tried; then each of the largest layers changes, from a grid to
@@ -99,7 +99,7 @@ def climb(analyses: Mapping[str, Analysis], limit: float, tuned: Tuned) -> dict[
     be ahead of no factors at all: grids may need more time.
     """
     table = {name: proposals(analysis) for name, analysis in analyses.items()}
-    plans: list[dict[str, Choice]] = [{}]
+    plans: list[dict[str, RankChoice]] = [{}]
     for ease in EASED:
         plan = picked(table, ease * limit)
         plans += [plan] * (plan not in plans)
@@ -118,15 +118,15 @@ def climb(analyses: Mapping[str, Analysis], limit: float, tuned: Tuned) -> dict[
 def _changed(table: Table, plan: Plans, name: str) -> Table:
     """What leaves all layers as ``plan`` has them but one, which becomes a product where it is none, or a grid."""
 
-    def fits(layer: str, proposal: Proposal) -> bool:
+    def fits(layer: str, proposal: RankProposal) -> bool:
         return (proposal.choice is None) == (name in plan) if layer == name else proposal.choice == plan.get(layer)
 
     return {layer: [proposal for proposal in row if fits(layer, proposal)] for layer, row in table.items()}
 
 
 def _narrowed(
-    analyses: Mapping[str, Analysis], plan: dict[str, Choice], tuned: Tuned
-) -> tuple[float, dict[str, Choice]]:
+    analyses: Mapping[str, Analysis], plan: dict[str, RankChoice], tuned: Tuned
+) -> tuple[float, dict[str, RankChoice]]:
     """The best of a plan and its narrower kin, by a longer look. Ranks whose cut alone loses too much stay."""
     least = tuned(plan, LOOK)
     while True:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from noworse.model.attention import Attention, openable
-from noworse.model.factorised import KINDS, Factorised, replace, replaceable
+from noworse.model.factorised import DENSE, Factorised, replace, replaceable
 from noworse.survey.kronecker import Decomposable
 
 Filter = Callable[[str, nn.Module], bool]
@@ -42,7 +42,7 @@ def find_sites(module: nn.Module, only: Filter | None = None) -> Sites:
     for name, layer in module.named_modules():
         if isinstance(layer, nn.MultiheadAttention) and not openable(layer):
             found.alone[name] = "attention with biases of keys and values, zeros added, or a forward of its own"
-        if not isinstance(layer, KINDS) or id(layer) in inside or (only is not None and not only(name, layer)):
+        if not isinstance(layer, DENSE) or id(layer) in inside or (only is not None and not only(name, layer)):
             continue
         reason = replaceable(layer) or _reason(layer, uses)
         if reason:

@@ -10,18 +10,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor, nn
 
-from noworse.model.factorised import KINDS, SPATIAL, SPLITS
+from noworse.model.factorised import DENSE, SPATIAL, SPLITS
 from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.sites import find_sites
 from noworse.propose.ranks.spectrum import KRONECKER
 from noworse.representation import Grid, Product, Representation
-from noworse.survey.kronecker import measure
+from noworse.survey.kronecker import measure_curvature
 
 LEAST = 4096  # weights of a layer that is worth a look
 GRID = "grid"  # the way of a layer that stays as it is
 
-Choice = tuple[str, int]  # the way of seeing a weight as a matrix (model/factorised.py), and the rank
+RankChoice = tuple[str, int]  # the way of seeing a weight as a matrix (model/factorised.py), and the rank
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Factors:
 
 
 @dataclass(frozen=True)
-class Factored:
+class FileEntries:
     """Which entries of a student's state make up which of the file."""
 
     products: dict[str, Factors] = field(default_factory=dict)  # by name in the file
@@ -69,7 +69,7 @@ class Plan:
     """Layers that may be in factors, largest first, and what is chosen for those that are."""
 
     analyses: Mapping[str, Analysis] = field(default_factory=dict)
-    chosen: Mapping[str, Choice] = field(default_factory=dict)
+    chosen: Mapping[str, RankChoice] = field(default_factory=dict)
 
     def ranks(self) -> dict[str, int]:
         """Return the rank of each layer in factors."""
@@ -85,9 +85,9 @@ class Plan:
 GRIDS_ALONE = Plan()
 
 
-def factor(student: nn.Module, plan: Plan) -> Factored:
+def factor(student: nn.Module, plan: Plan) -> FileEntries:
     """Replace layers of ``student``, in place, by factors of the planned ranks."""
-    found = Factored()
+    found = FileEntries()
     for name, (way, rank) in plan.chosen.items():
         layer = plan.analyses[name].layer
         put(student, name, plan.analyses[name], Candidate(way, (rank,)))
@@ -106,11 +106,11 @@ def analyse(
 ) -> dict[str, Analysis]:
     """Return the layers of ``student`` that may be worth factors, the largest first; ``kept`` weights are not."""
     kept = set(kept)
-    sites = find_sites(student, lambda n, layer: isinstance(layer, KINDS[:2]) and f"{n}.weight" not in kept).layers
+    sites = find_sites(student, lambda n, layer: isinstance(layer, DENSE[:2]) and f"{n}.weight" not in kept).layers
     layers = {n: layer for n, layer in sites.items() if layer.weight.numel() >= LEAST and bool(layer.weight.any())}
     for layer in layers.values():
         layer.weight.requires_grad_(True)
-    known = measure(student, layers, runs, probe)
+    known = measure_curvature(student, layers, runs, probe)
     student.requires_grad_(False)
     found = {name: Analysis(copy.deepcopy(layers[name]), known[name], KRONECKER) for name in known}
     return dict(sorted(found.items(), key=lambda item: -item[1].layer.weight.numel()))

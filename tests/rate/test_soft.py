@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from noworse.errors import BadInput
-from noworse.rate.kernels import Cosine, Kernel
+from noworse.rate.soft import Cosine, Kernel
 from tests.rate.test_counter import KERNELS, STEPS
 
 

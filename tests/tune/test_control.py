@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,24 @@ from noworse.format import File
 from noworse.jobs.compress import compress_task
 from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.propose.grids.start import start_at
-from noworse.tune.limits import BitLimits
+from noworse.tune.control import BitLimits, RateController, budget_at
 from noworse.tune.options import Options
 from tests.tiny import mlp, task
+
+
+def test_controller_brings_a_simulated_file_to_its_budget() -> None:
+    """Bits that fall with λ as those of a net do (a slow pull towards a point that depends on ln λ)."""
+    controller, bits, budget = RateController(1e-3), 150.0, 100.0
+    for _ in range(600):
+        wanted = 100.0 * math.exp(-0.2 * math.log(controller.update(bits, budget) / 0.05))
+        bits += 0.02 * (min(max(wanted, 20.0), 400.0) - bits)
+    assert bits == pytest.approx(budget, rel=0.01)
+
+
+def test_budget_path() -> None:
+    assert budget_at(0, 200, 100, 0.2) == 200
+    assert budget_at(0.1, 400, 100, 0.2) == pytest.approx(200)
+    assert budget_at(0.2, 200, 100, 0.2) == budget_at(0.9, 200, 100, 0.2) == 100
 
 
 def entropies(path: Path) -> dict[str, float]:

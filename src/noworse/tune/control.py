@@ -1,4 +1,4 @@
-"""Floors and caps on the bits per weight of chosen tensors, held by their steps.
+"""What holds sizes in tuning: a multiplier of the rate that of the file, steps the floors and caps of chosen tensors.
 
 The entropy of a tensor's codes falls by at most about 1.44 bits per weight when ln s grows by 1. So ln s moves by half
 of the bits in excess of the cap, or lacking to the floor, in each iteration: this closes in on the limit from any side.
@@ -13,9 +13,36 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from noworse.model.patterns import matching
+from noworse.model.tensors import matching
 from noworse.propose.grids.grid import GridSet
 from noworse.propose.grids.start import REACHABLE
+
+
+class RateController:
+    """λ, which multiplies the rate in bits per weight: integral control of ln λ with a high proportional gain.
+
+    ``start`` is the multiplier at which the initial steps are optimal.
+    """
+
+    INTEGRAL, PROPORTIONAL, LIMIT = 0.3, 30.0, 1.0
+
+    def __init__(self, start: float) -> None:
+        self.log_multiplier = math.log(max(start, 1e-12))
+        self.multiplier = start
+        self.error = 0.0  # ln(size/budget) as of the last update, limited
+
+    def update(self, bits: float, budget: float) -> float:
+        """Return λ for the next iteration, given the size now and the size wanted now, both in bits."""
+        self.error = max(-self.LIMIT, min(self.LIMIT, math.log(bits / budget)))
+        self.log_multiplier += self.INTEGRAL * self.error
+        self.multiplier = math.exp(min(self.log_multiplier + self.PROPORTIONAL * self.error, 60.0))
+        return self.multiplier
+
+
+def budget_at(progress: float, start: float, end: float, ramp: float) -> float:
+    """Return the bits wanted by now: a geometric path from ``start`` to ``end`` in the first ``ramp`` of iterations."""
+    return end if progress >= ramp else start * math.exp(math.log(end / start) * progress / ramp)
+
 
 GAIN = 0.5  # of ln s, per bit per weight
 LARGEST_MOVE = 0.5  # of ln s in one iteration

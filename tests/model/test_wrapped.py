@@ -1,0 +1,100 @@
+"""Wrappers of torch are looked through in all verbs; what cannot be worked on is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from noworse.errors import BadInput
+from noworse.io import load_file, save_file
+from noworse.model.load import load_model
+from noworse.model.wrapped import eager, require_whole, unwrapped, without_prefix
+from noworse.task.task import Task
+from tests.tiny import loss, mlp, run, task
+
+WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
+    "compiled": lambda module: torch.compile(module, backend="eager"),
+    "parallel": nn.DataParallel,
+    "both": lambda module: torch.compile(nn.DataParallel(module), backend="eager"),
+}
+
+
+def compiled_part() -> nn.Module:
+    made: Any = torch.compile(nn.Linear(2, 2), backend="eager")
+    return nn.Sequential(made)
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped_models_make_the_files_of_the_models_inside(tmp_path: Path, name: str) -> None:
+    model = mlp(16)
+    plain = run(task(model), tmp_path / "plain.nwt", 3, iterations=2)
+    wrapped = WRAPPERS[name](model)
+    job = task(model)
+    run(Task(wrapped, loss, job.calib, job.verify), tmp_path / "wrapped.nwt", 3, iterations=2)
+    assert Path(plain.path).read_bytes() == (tmp_path / "wrapped.nwt").read_bytes()
+    assert list(load_file(tmp_path / "wrapped.nwt")) == list(model.state_dict())
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_files_with_and_without_prefixes_load_into_modules_with_and_without_them(tmp_path: Path, name: str) -> None:
+    model, x = mlp(16), torch.randn(3, 20)
+    save_file(model.state_dict(), tmp_path / "plain.nwt")
+    save_file(WRAPPERS[name](model).state_dict(), tmp_path / "wrapped.nwt")
+    for path in tmp_path.iterdir():
+        for build in (lambda module: module, WRAPPERS[name]):
+            fresh = build(nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 4)))
+            assert load_model(fresh, path) is fresh
+            assert torch.equal(unwrapped(fresh)(x), model(x))
+
+
+def test_a_prefix_that_is_the_modules_own_stays() -> None:
+    state = {"module.weight": 1, "module.bias": 2}
+    assert without_prefix(state, ["module.weight", "module.bias"]) == state
+    assert without_prefix({**state, "other": 3}, ["weight"]) == {**state, "other": 3}
+
+
+def test_compiled_parts_run_as_they_were_written() -> None:
+    compiles: list[int] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        compiles.append(1)
+        return graph.forward
+
+    made: Any = torch.compile(nn.Linear(2, 2), backend=backend)
+    with eager():
+        made(torch.zeros(1, 2))
+    assert not compiles
+    made(torch.zeros(1, 2))
+    assert compiles
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: nn.Sequential(nn.ReLU(), torch.jit.script(nn.Linear(2, 2))), "module '1' is scripted or traced"),
+        (lambda: torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), "module '' is scripted or traced"),
+        (lambda: torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)).module(), "an exported program"),
+        (lambda: nn.Sequential(nn.LazyLinear(2)), "'0.weight' of a lazy module has no shape yet"),
+        (lambda: nn.BatchNorm1d(2, affine=False, device="meta"), "'running_mean' has no numbers"),
+        (lambda: nn.Linear, "the class Linear: expected an object"),
+        (lambda: {"weight": torch.zeros(2)}, "is dict: expected an object"),
+    ],
+)
+def test_what_cannot_be_worked_on(build: Callable[[], Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        require_whole(build(), "the model")
+    with pytest.raises(BadInput, match=message):
+        Task(build(), loss, [], [])
+
+
+def test_a_hook_that_renames_state_is_named(tmp_path: Path) -> None:
+    model = mlp(16)
+    job = task(model)
+    model[0]._register_state_dict_hook(lambda module, state, prefix, _: state.update(w=state.pop("0.weight")))  # type: ignore[operator]
+    with pytest.raises(BadInput, match=r"state_dict\(\) of the model has no '0.weight'"):
+        run(job, tmp_path / "x.nwt", 3)
