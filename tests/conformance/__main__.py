@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from tests.conformance.check import outcomes
@@ -21,32 +22,25 @@ def row(case: Case) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as folder:
             cells = {verb: told(outcome) for verb, outcome in outcomes(case, Path(folder)).items()}
     except Exception as error:  # whatever it is, the other cases are wanted too
-        own = traceback_of(error)
-        print(
-            f"{case.name}: {type(error).__name__}{own}: {str(error)[:300]} {case.pending and '(pending)'}", flush=True
-        )
+        found = f"{type(error).__name__}{place(error)}: {' '.join(str(error).split())[:300]}"
+        print(f"{case.name}: {found} {case.pending and '(pending)'}", flush=True)
         return WRONG
     print(f"{case.name}: {time.process_time() - begin:.1f} s {case.pending and 'NO LONGER PENDING'}", flush=True)
     return WRONG if case.pending else cells
 
 
-def traceback_of(error: Exception) -> str:
-    """The last place in the package that an exception came through."""
-    places, step = [""], error.__traceback__
-    while step is not None:
-        code, step, line = step.tb_frame.f_code, step.tb_next, step.tb_lineno
-        places += (
-            [f" at {code.co_filename.rpartition('noworse/')[2]}:{line}"] if "/src/noworse/" in code.co_filename else []
-        )
-    return places[-1]
+def place(error: Exception) -> str:
+    """Where in the package an exception came from."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if "/src/noworse/" in frame.filename]
+    return f" at {own[-1].filename.rpartition('noworse/')[2]}:{own[-1].lineno}" if own else ""
 
 
 def main(wanted: list[str]) -> None:
     cases, rows = zoo(), read(PAGE.read_text())
     for name, case in cases.items():
-        if name not in rows or not wanted or name in wanted or case.group in wanted:
+        if not wanted or name in wanted or case.group in wanted:
             rows[name] = row(case)
-    PAGE.write_text(filled(PAGE.read_text(), {name: rows[name] for name in cases}, cases))
+    PAGE.write_text(filled(PAGE.read_text(), {name: rows.get(name, WRONG) for name in cases}, cases))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ import noworse as nw
 from noworse.errors import NoWorseError
 from noworse.format import File
 from noworse.judge.original import evaluating
+from noworse.judge.verify import verify_task
+from noworse.model.wrapped import unwrapped, without_prefix
 from noworse.representation import Grid, Product, Tied
+from noworse.task.task import Task
 from tests.conformance.registry import VERBS, Case
-from tests.conformance.tasks import forward, task_of
+from tests.conformance.tasks import fields_of, forward
 
 OPTIONS = nw.Options(iterations=2)
 FINE = "0.5%"  # of a tensor's largest: the error that files without data may have
@@ -54,11 +58,20 @@ class Run:
     def __init__(self, case: Case, folder: Path) -> None:
         self.case, self.folder = case, folder
         self.given = case.build()
-        self.model = self.given.model
-        self.task = task_of(self.given)
+        self.model = unwrapped(self.given.model)
+        self.fields = fields_of(self.given)
         self.before = snapshot(self.model)
-        self.data = copy.deepcopy([leaves(batch) for batch in [*self.task.calib, *self.task.verify]])
+        self.data = copy.deepcopy(self.batches)
         self.asked = {"tolerance": None, "progress": None}
+
+    @property
+    def batches(self) -> list[Tensor]:
+        return [tensor for batch in (*self.fields["calib"], *self.fields["verify"]) for tensor in leaves(batch)]
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, which refuses some models."""
+        return Task(**self.fields)
 
     @property
     def fresh(self) -> nn.Module:
@@ -69,8 +82,9 @@ class Run:
     def target(self) -> str:
         """About nine bits a weight, and what the rest of a small file takes."""
         state = self.before["state"].values()
-        whole = sum(tensor.numel() * tensor.element_size() for tensor in state)
-        return f"{min(0.9 * whole, 400 + 40 * len(state) + 1.1 * sum(t.numel() for t in state)):.0f} B"
+        whole = sum(tensor.nbytes for tensor in state)
+        codes = sum(1.1 * t.numel() if t.is_floating_point() else t.nbytes for t in state)
+        return f"{min(0.9 * whole, 400 + 40 * len(state) + codes):.0f} B"
 
     def file(self, verb: str) -> Path:
         return self.folder / f"{verb}.nwt"
@@ -80,12 +94,11 @@ class Run:
         assert after.keys() == self.before.keys(), f"{verb} changed what the caller's model has"
         changed = [name for name in after if not same(after[name], self.before[name])]
         assert not changed, f"{verb} changed the caller's model: {changed}"
-        now = [leaves(batch) for batch in [*self.task.calib, *self.task.verify]]
-        assert all(same(a, b) for x, y in zip(now, self.data) for a, b in zip(x, y)), f"{verb} changed batches"
+        assert all(map(same, self.batches, self.data)), f"{verb} changed batches"
 
     def outputs(self, module: nn.Module) -> Tensor:
         with torch.no_grad(), evaluating(module):
-            found = [forward(self.given, module, copy.deepcopy(batch)).flatten(1) for batch in self.task.verify]
+            found = [forward(self.given, module, copy.deepcopy(batch)).flatten(1) for batch in self.fields["verify"]]
         return torch.cat([each.flatten() for each in found]).double()
 
     def moved(self, module: nn.Module) -> float:
@@ -112,8 +125,8 @@ def compress(run: Run) -> str:
     compare_state(run, out, {name for name in kept if not (report.folded and name.endswith("bias"))})
     module = nw.load_model(run.fresh, out)
     run.judged(module, report.verdict, run.given.close, "compress")
-    ties(run.model, module, nw.load_file(out))
-    again = nw.verify(out, run.model, run.task.loss, run.task.verify, task=run.task)
+    ties(run.model, unwrapped(module), nw.load_file(out))
+    again = verify_task(out, run.task)
     assert again.compressed_loss == report.verdict.compressed_loss
     return told
 
@@ -124,7 +137,7 @@ def quantize(run: Run) -> str:
     read(out, run.before["state"], torch.float32)  # which all that is quantised computes in
     module = nw.load_quantized(run.fresh, out)
     run.judged(module, result.verdict, 2 * run.given.close, "quantize")
-    ties(run.model, module, nw.load_file(out))
+    ties(run.model, unwrapped(module), nw.load_file(out))
     return f"{len(result.table)} rounded, {len(result.alone)} left alone"
 
 
@@ -133,7 +146,7 @@ def decompose(run: Run) -> str:
     result = nw.decompose_task(run.task, out, drop=0.05, **run.asked)
     module = nw.load_decomposed(run.fresh, out)
     run.judged(module, result.verdict, FAR, "decompose")
-    ties(run.model, module, {})
+    ties(run.model, unwrapped(module), {})
     opened = {name.rpartition(".")[0] for name in result.chosen}  # attention whose projections became layers
     with File(out) as file:
         left = {name for name in file.names if not name.startswith((*result.chosen, *opened - {""}))}
@@ -144,7 +157,7 @@ def decompose(run: Run) -> str:
 def model_file(run: Run) -> str:
     """The model's file, lossless and at eight bits."""
     source, exact, small = run.folder / "model.pt", run.folder / "exact.nwt", run.file("file")
-    torch.save(run.model.state_dict(), source)
+    torch.save(run.given.model.state_dict(), source)
     nw.compress_file(source, exact, lossless=True)
     compare_state(run, exact, set(run.before["state"]))
     module = nw.load_model(run.fresh, exact)
@@ -165,18 +178,19 @@ CHECKS: dict[str, Callable[[Run], str]] = {
 def read(path: Path, state: dict[str, Tensor], *wider: torch.dtype) -> tuple[str, set[str]]:
     """Read a file in every way, and return what its tensors are, and the names of those that are bit for bit."""
     whole, bitwise, kinds = nw.load_file(path), set(), Counter()
-    assert set(whole) == set(state), f"the file has other names: {set(whole) ^ set(state)}"
+    names = without_prefix({name: name for name in whole}, state)
+    assert set(names) == set(state), f"the file has other names: {set(names) ^ set(state)}"
     with nw.safe_open(path, "pt") as torches, nw.safe_open(path, "np") as arrays:
-        for name in torches.keys():  # noqa: SIM118 (no mapping)
-            tensor, array = torches.get_tensor(name), arrays.get_tensor(name)
-            assert same(tensor, whole[name]), f"{name}: safe_open and load_file differ"
+        for name, stored in names.items():
+            tensor, array = torches.get_tensor(stored), arrays.get_tensor(stored)
+            assert same(tensor, whole[stored]), f"{name}: safe_open and load_file differ"
             values = tensor.float() if tensor.dtype == torch.bfloat16 or "float8" in str(tensor.dtype) else tensor
             assert values.numpy().tobytes() == array.tobytes(), f"{name}: torch and numpy read other values"
             known = {state[name].dtype, *wider}
             assert tensor.dtype in known, f"{name} is {tensor.dtype}, was {state[name].dtype}"
     with File(path) as file:
-        for name in file.names:
-            made = file.representation(name)
+        for name, stored in names.items():
+            made = file.representation(stored)
             kind = "tied" if isinstance(made, Tied) else "rounded" if isinstance(made, (Grid, Product)) else "stored"
             kinds[kind] += 1
             bitwise |= {name} if kind == "stored" else set()
@@ -185,7 +199,7 @@ def read(path: Path, state: dict[str, Tensor], *wider: torch.dtype) -> tuple[str
 
 def compare_state(run: Run, path: Path, names: set[str]) -> None:
     """These tensors of a file are the caller's bit for bit."""
-    found, state = nw.load_file(path), run.before["state"]
+    found, state = without_prefix(nw.load_file(path), run.before["state"]), run.before["state"]
     changed = [name for name in names if not same(found[name], state[name])]
     assert not changed, f"{path.stem}: not bit for bit: {changed}"
 

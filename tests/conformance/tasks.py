@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,8 +34,8 @@ def labelled(given: Given, count: int) -> Any:
     return {**whole, "labels": labels} if isinstance(whole, Mapping) else type(whole)([*whole, labels])
 
 
-def task_of(given: Given) -> Task:
-    """The task of a case: a few batches whose labels are drawn from the model."""
+def fields_of(given: Given) -> dict[str, Any]:
+    """The fields of a case's task: a few batches whose labels are drawn from the model."""
     regress = given.extras.get("distill", "kl") != "kl"
 
     def loss(module: nn.Module, batch: Any) -> Tensor:
@@ -54,11 +53,11 @@ def task_of(given: Given) -> Task:
     held_out = [labelled(given, 2 * size) for size in given.sizes]
     for name, part in given.model.named_modules():
         part.training = modes[name]
-    return Task(given.model, **{"loss": loss, "calib": calib, "verify": held_out, **given.extras})
+    return {"model": given.model, "loss": loss, "calib": calib, "verify": held_out, **given.extras}
 
 
 def __getattr__(name: str) -> Any:
     slugs = {key.replace(" ", "_").replace("-", "_"): case for key, case in zoo().items()}
     if name not in slugs:
         raise AttributeError(name)
-    return lambda: replace(task_of(slugs[name].build()), name=name)
+    return lambda: Task(**fields_of(slugs[name].build()), name=name)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
+from noworse.model.tensors import float32_copy, kept_tensors, state_tensors, version_of
 from noworse.survey.norms import fold_norms
 from noworse.task import data
 from noworse.task.calls import first_call
@@ -45,9 +45,18 @@ class Subject:
         self.kept = kept_tensors(entries, task.keep)
         self.teacher = float32_copy(task.model, share=True)
         self.probe = data.select(self.shown[0], torch.arange(min(PROBE, data.batch_size(self.shown[0]))))
+        before = self._versions()
         with first_call(task.model, self.probe, task.forward):
             self.original(self.probe)
+        for name in (name for name, version in self._versions().items() if version != before[name]):
+            found = f"a call of the model in eval mode changes its buffer {name!r}"
+            raise BadInput(f"{found}: expected a forward that leaves the state as it is")
         self.channels_last = task.channels_last(self.probe)
+
+    def _versions(self) -> dict[str, tuple[int, int | None]]:
+        """What changes with any write into a tensor of the teacher's state, by name."""
+        state = self.teacher.state_dict(keep_vars=True)
+        return {name: (id(tensor), version_of(tensor)) for name, tensor in state.items() if name in self.originals}
 
     @torch.no_grad()
     def original(self, batch: Batch) -> Tensor:

@@ -239,7 +239,7 @@ def deformable() -> Any:
     return Net(forward, **parts, head=nn.Linear(64, 4)), normal(2, 6, 6)
 
 
-@case("fourier neural operator with complex weights", "layers", pending="models: complex parameters")
+@case("fourier neural operator with complex weights", "layers")
 def fno() -> Any:
     def forward(s: Any, x: Any) -> Any:
         modes = torch.einsum("bim,iom->bom", torch.fft.rfft(s.lift(x))[..., :4], s.spectrum)

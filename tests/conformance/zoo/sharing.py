@@ -107,7 +107,7 @@ def tied_buffers() -> Any:
     return net, normal(12)
 
 
-@case("buffer that is a parameter's memory", "sharing", pending="conformance: buffers in a parameter's memory")
+@case("buffer that is a parameter's memory", "sharing", every="share memory as parameter and buffer")
 def buffer_of_parameter() -> Any:
     net = two(lambda s, x: plain(s, x) + (x @ s.copy.t())[:, :4])
     net.register_buffer("copy", net.a.weight.data)

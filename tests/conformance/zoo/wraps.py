@@ -32,7 +32,7 @@ def averaged() -> Any:
     return torch.optim.swa_utils.AveragedModel(mlp()), normal(12)
 
 
-@case("compiled model", "wraps", pending="models: wrapped models")
+@case("compiled model", "wraps")
 def compiled() -> Any:
     return torch.compile(mlp(), backend="eager"), normal(12)
 
@@ -44,17 +44,17 @@ def compiled_in_place() -> Any:
     return net, normal(12)
 
 
-@case("scripted model", "wraps", every="expected an nn.Module")
+@case("scripted model", "wraps", every="is scripted or traced")
 def scripted() -> Any:
     return torch.jit.script(mlp()), normal(12)
 
 
-@case("traced model", "wraps", every="expected an nn.Module")
+@case("traced model", "wraps", every="is scripted or traced")
 def traced() -> Any:
     return torch.jit.trace(mlp(), torch.randn(2, 12)), normal(12)
 
 
-@case("scripted part of a model", "wraps", pending="models: scripted parts")
+@case("scripted part of a model", "wraps", every="is scripted or traced")
 def scripted_part() -> Any:
     return nn.Sequential(torch.jit.script(nn.Sequential(nn.Linear(12, 16), nn.Tanh())), nn.Linear(16, 4)), normal(12)
 
@@ -106,7 +106,7 @@ def whole_hook() -> Any:
     return net, normal(12)
 
 
-@case("forward replaced on the object", "wraps", pending="conformance: functions that hold the model")
+@case("forward replaced on the object", "wraps", every="of this very model")
 def patched() -> Any:
     net = Net(plain, **layers())
     net.b.forward = lambda x: torch.nn.functional.linear(x, net.b.weight * 2, net.b.bias)
@@ -151,7 +151,9 @@ class TensorState(nn.Linear):
         self.version = state
 
 
-@case("extra state that is a dict", "wraps", pending="models: extra state")
+@case(
+    "extra state that is a dict", "wraps", every="of extra state too", file="expected tensors by name"
+)
 def extra_state() -> Any:
     return nn.Sequential(State(12, 24), nn.Tanh(), nn.Linear(24, 4)), normal(12)
 
@@ -161,7 +163,7 @@ def tensor_state() -> Any:
     return nn.Sequential(TensorState(12, 24), nn.Tanh(), nn.Linear(24, 4)), normal(12)
 
 
-@case("hooks that rename the state", "wraps", pending="models: hooks on the state")
+@case("hooks that rename the state", "wraps", every="expected the same names")
 def renamed() -> Any:
     def rename(module: nn.Module, state: Any, prefix: str, metadata: Any) -> None:
         state[prefix + "kernel"] = state.pop(prefix + "weight")
@@ -192,7 +194,7 @@ def attributes() -> Any:
     return net, normal(12)
 
 
-@case("locks and generators in attributes", "wraps", pending="conformance: what cannot be copied")
+@case("locks and generators in attributes", "wraps", every="cannot be copied")
 def locked() -> Any:
     import threading
 
