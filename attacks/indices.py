@@ -231,7 +231,7 @@ def of_integers(kind: type[Representation]) -> Callable[[], bytes]:
     return make
 
 
-for _kind in KINDS:
+for _kind in KINDS.values():
     if "int64" not in _kind.dtypes:
         attack(f"a {_kind.label} of dtype int64")(of_integers(_kind))
 

@@ -14,7 +14,7 @@ from types import FrameType
 import pytest
 
 from noworse.propose.bits import strategy as bits
-from noworse.propose.ranks import choose as ranks
+from noworse.propose.ranks import factoring as ranks
 from noworse.tune import seams
 from tests.tiny import ConvNet, run, task
 
@@ -43,7 +43,7 @@ PAPERS = {  # files that may name what the papers call their methods, and why
     "tune/seams.py": "the table of plug-ins",
     "tune/options.py": "the table of presets",
     "propose/bits/strategy.py": "the table of strategies for bits",
-    "propose/ranks/choose.py": "the table of strategies for ranks",
+    "propose/ranks/factoring.py": "the table of strategies for ranks",
 }
 
 

@@ -327,3 +327,9 @@ def test_tensors_are_not_to_be_had_from_a_closed_file(tmp_path):
     for ask in (lambda: file.get_tensor("m"), lambda: file.get_slice("m"), lambda: part[0], file.offset_keys):
         with pytest.raises(BadInput, match="the file is closed, expected it to be open"):
             ask()
+
+
+def test_what_is_no_mapping_of_tensors_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"tensors are a Linear: expected a mapping, such as model.state_dict\(\)"):
+        save_file(torch.nn.Linear(2, 2), tmp_path / "a.nwt")
+    assert not list(tmp_path.iterdir())

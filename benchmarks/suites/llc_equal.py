@@ -23,6 +23,7 @@ from benchmarks.suites.llc_nets import (
     EIGHT,
     Judge,
     against,
+    inputs_as_they_are,
     labelled_calib,
     paper_search,
     quantise,
@@ -86,7 +87,7 @@ def smallest(net: str, run: Run) -> list[Row]:
     found = replace(found, seconds=time.monotonic() - begin)  # with the survey
     drops = (">= 80", ">= 86") if net in ASKED else ("", "")
     rows = outcome(f"{net}, weights and inputs", found, drops[0], "<= 180" if net == "resnet20" else "")
-    found = quantise(search.rounding_inputs(None), held_out, None, TOLERANCE)
+    found = quantise(inputs_as_they_are(search), held_out, None, TOLERANCE)
     return rows + outcome(f"{net}, weights", found, drops[1])
 
 
@@ -164,9 +165,9 @@ def _first_order(search: Priced, labelled: Priced) -> list[list[float]]:
     for row in search.proposals:
         costs.append([])
         for proposal in row:
-            gradient, rounded = gradients[proposal.name], proposal.rounded
-            unmoved = gradient is None or rounded is None
-            moved = 0.0 if unmoved else float((gradient * (rounded.decode() - weights[proposal.name].detach())).sum())
+            gradient = gradients[proposal.name]
+            unmoved = gradient is None or proposal.written is None
+            moved = 0.0 if unmoved else float((gradient * (proposal.decode() - weights[proposal.name].detach())).sum())
             costs[-1].append(moved)
     return costs
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import Row, Run, rounds
-from benchmarks.suites.llc_nets import quantise, search_of, task_of
+from benchmarks.suites.llc_nets import inputs_as_they_are, quantise, search_of, task_of
 from noworse.export.onnx import export_onnx
 from noworse.jobs.quantize import Quantization
 
@@ -46,7 +46,7 @@ def rows(run: Run) -> list[Row]:
         few = held_out[:1]  # verdicts are not what is measured here
         results = {"int8": quantise(search, few, {site.name: 8 for site in search.survey.sites}, TOLERANCE)}
         results["mixed"] = quantise(search, few, 4.5, TOLERANCE)
-        results["float"] = quantise(search.rounding_inputs(None), few, 32, TOLERANCE)
+        results["float"] = quantise(inputs_as_they_are(search), few, 32, TOLERANCE)
         found += _net(net, results, images)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,6 +54,14 @@ def search_of(task: Task, preset: str = DEFAULT) -> Priced:
 def quantise(net: Priced, held_out: Sequence[Batch], bits: Bits | None, tolerance: float) -> Quantization:
     """Quantise a net whose proposals may be priced already, judged on ``held_out``."""
     return story(Job(replace(net.subject.task, verify=held_out), tolerance), net, bits)
+
+
+def inputs_as_they_are(net: Priced) -> Priced:
+    """The same net, whose inputs are not rounded; what weights cost stays known."""
+    _ = net.choices  # measured once, for both
+    other = copy.copy(net)
+    other.activation_bits = None
+    return other
 
 
 def paper_search(net: str, quick: bool) -> Priced:

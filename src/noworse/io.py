@@ -199,6 +199,8 @@ class Lossless(Lazy[Representation]):
     """Representations of tensors, bit for bit, made when asked for, so that one tensor at a time is copied."""
 
     def __init__(self, tensors: Tensors) -> None:
+        if not isinstance(tensors, Mapping):
+            raise BadInput(f"tensors are a {type(tensors).__name__}: expected a mapping, such as model.state_dict()")
         kept = dict(tensors.items())  # all kept alive: a freed tensor's address may be given to another
         first: dict[tuple[Any, ...], str] = {}
         ties = {name: first.setdefault(key(name, tensor), name) for name, tensor in kept.items()}

@@ -121,3 +121,19 @@ def test_no_torch_is_imported(tmp_path):
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[16256, 16256, 16256] False"
+
+
+@pytest.mark.parametrize(
+    ("shape", "why"), [([0, 1 << 63], r"more than 2\*\*56 elements"), ([0] * 70, "a shape of 70 dimensions")]
+)
+def test_shapes_that_the_library_accepts_and_numpy_does_not(tmp_path, shape, why):
+    head = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(head)) + head)
+    with pytest.raises(BadInput, match=rf"a\.safetensors: tensor 'w': .*{why}"):
+        open_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_metadata_may_be_null(tmp_path):
+    head = json.dumps({"__metadata__": None}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(head)) + head)
+    assert open_checkpoint(tmp_path / "a.safetensors").metadata == {}

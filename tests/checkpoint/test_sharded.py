@@ -53,7 +53,17 @@ def test_shards_that_torch_saved(tmp_path):
     torch.save({"b": torch.zeros(3)}, tmp_path / "x-2.bin")
     index = tmp_path / "pytorch_model.bin.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "x-1.bin", "b": "x-2.bin"}}))
-    assert {name: header.shape for name, header in open_checkpoint(index).headers.items()} == {"a": (2,), "b": (3,)}
+    for path in (index, tmp_path):
+        assert {n: header.shape for n, header in open_checkpoint(path).headers.items()} == {"a": (2,), "b": (3,)}
+    for name in ("pytorch_model.bin.index.json", "x-2.bin"):
+        (tmp_path / name).unlink()
+    assert list(open_checkpoint(tmp_path).headers) == ["a"]
+
+
+def test_a_folder_below_home(tmp_path, monkeypatch):
+    save_file({"a": np.ones(2)}, tmp_path / "one.safetensors")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert list(open_checkpoint("~").headers) == list(open_checkpoint("~/one.safetensors").headers) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +76,11 @@ def test_shards_that_torch_saved(tmp_path):
         ('{"weight_map": {"a": "../secret.safetensors"}}', "expected one in its own folder"),
         ('{"weight_map": {"a": "/etc/passwd"}}', "expected one in its own folder"),
         ('{"weight_map": {"a": "x\\\\y.safetensors"}}', "expected one in its own folder"),
+        ('{"weight_map": {"a": "x\\u0000y.safetensors"}}', "expected one in its own folder"),
+        ('{"weight_map": {"a": "x\\ud800y.safetensors"}}', "expected one in its own folder"),
+        ("[" * 200_000, "is no JSON"),
+        ('{"weight_map": ' + '{"a":' * 200_000, "is no JSON"),
+        ("1" * 200_000, "is no JSON|expected an object"),
         ('{"weight_map": {"a": ".."}}', "expected one in its own folder"),
         ('{"weight_map": {"a": "notes.txt"}}', "is no model file"),
     ],
@@ -89,7 +104,7 @@ def test_index_and_shards_must_agree(tmp_path):
 
 
 def test_folders(tmp_path):
-    with pytest.raises(BadInput, match=r"holds no \.safetensors file"):
+    with pytest.raises(BadInput, match=r"holds no \.safetensors or \.bin file"):
         open_checkpoint(tmp_path)
     save_file({"a": np.ones(2)}, tmp_path / "one.safetensors")
     assert list(open_checkpoint(tmp_path).headers) == ["a"]
@@ -101,3 +116,8 @@ def test_folders(tmp_path):
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(BadInput, match=r"is no model file: expected one that ends in \.safetensors"):
         open_checkpoint(tmp_path / "weights.h5")
+
+
+def test_what_is_no_path_is_refused():
+    with pytest.raises(BadInput, match=r"the model file is a dict: expected a path \(noworse.compress takes models\)"):
+        open_checkpoint({"a": np.ones(2)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -15,13 +16,13 @@ torch = pytest.importorskip("torch")
 nn = torch.nn
 
 
-@pytest.mark.parametrize("ending", ["pt", "pth", "bin"])
+@pytest.mark.parametrize("ending", ["pt", "pth", "bin", "ckpt"])
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("wrapped", ["state_dict", "model", "module", "model_state_dict", ""])
 def test_state_dicts_are_read(tmp_path, ending, zipped, wrapped):
     state = {**nn.Linear(3, 2).state_dict(), "half": torch.arange(5).bfloat16(), "view": torch.arange(12.0)[2:8:2]}
     path = tmp_path / f"a.{ending}"
-    found = {"state_dict": state, "epoch": 3} if wrapped else state
+    found = {wrapped: state, "epoch": 3} if wrapped else state
     torch.save(found, path, _use_new_zipfile_serialization=zipped)
     source = open_checkpoint(path)
     assert list(source.headers) == list(state)
@@ -58,7 +59,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, plain):
         ({"w": torch.ones(2), "epoch": 3}, "entry 'epoch' is a int"),
         ({3: torch.ones(2)}, "entry 3 is a Tensor, expected tensors by name"),
         ({"w": torch.eye(3).to_sparse()}, "'w' is float32, torch.sparse_coo"),
-        ({"model": {"w": torch.ones(2)}}, "entry 'model' is a dict"),
+        ({"net": {"w": torch.ones(2)}}, "entry 'net' is a dict"),
     ],
 )
 def test_other_contents_are_refused(tmp_path, content, message):
@@ -92,3 +93,54 @@ def test_every_prefix_of_a_file_is_refused(tmp_path):
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_checkpoint(tmp_path / "a.pt")
+
+
+def test_expanded_tensors_are_limited_before_they_are_copied(tmp_path):
+    """2**36 elements in 1.5 KB; and a hundred names of one that is within the limit alone."""
+    for count, size in ((1, 2**36), (100, 2**24)):
+        torch.save({f"w{i}": torch.ones(1).expand(size) for i in range(count)}, tmp_path / "a.pt")
+        with pytest.raises(BadInput, match=r"a\.pt: tensors of \d+ bytes in a file of \d+, expected at most 2"):
+            open_checkpoint(tmp_path / "a.pt")
+    torch.save({"w": torch.arange(3.0).expand(2, 3)}, tmp_path / "a.pt")
+    assert open_checkpoint(tmp_path / "a.pt").read("w").tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_packed_archives_are_refused(tmp_path):
+    """What torch would unpack to a thousand times the size of the file."""
+    torch.save({"w": torch.zeros(1 << 18)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(tmp_path / "a.pt", "w") as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name), zipfile.ZIP_DEFLATED)
+    with pytest.raises(BadInput, match=r"a\.pt: 1\d+ bytes packed into \d+, expected entries that are stored"):
+        open_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_file_cut_short_after_it_was_opened_does_not_end_the_process(tmp_path):
+    state = {"w": torch.arange(1 << 16)}
+    torch.save(state, tmp_path / "a.pt")
+    found = open_checkpoint(tmp_path / "a.pt")
+    os.truncate(tmp_path / "a.pt", 100)
+    np.testing.assert_array_equal(found.read("w"), state["w"].numpy())
+
+
+def test_names_that_are_nested_deeply(tmp_path):
+    name = ()
+    for _ in range(800):
+        name = (name,)
+    torch.save({name: torch.ones(2)}, tmp_path / "a.pt")
+    with pytest.raises(BadInput, match="entry of a tuple is a Tensor"):
+        open_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("shape", [(1,) * 9, (0, 1 << 60)])
+def test_shapes_beyond_any_file(tmp_path, shape):
+    torch.save({"w": torch.ones(shape)}, tmp_path / "a.pt")
+    with pytest.raises(BadInput, match=r"a\.pt: tensor 'w': a? ?shape"):
+        open_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors", "a.safetensors.index.json"])
+def test_a_fifo_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(BadInput, match="is a FIFO or a device, expected a file"):
+        open_checkpoint(tmp_path / name)

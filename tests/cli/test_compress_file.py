@@ -108,7 +108,7 @@ def test_a_folder_of_shards(tmp_path):
         (["model.safetensors", "--target", "100B"], 3, "99 to 100 % of 100 bytes"),
         (["absent.safetensors", "--lossless"], 2, "absent.safetensors"),
         (["broken.safetensors", "--lossless"], 2, "broken.safetensors is no safetensors file"),
-        (["empty", "--lossless"], 2, "empty holds no .safetensors file"),
+        (["empty", "--lossless"], 2, "empty holds no .safetensors or .bin file"),
         (["evil.pt", "--lossless"], 2, "evil.pt: torch.load(weights_only=True) refuses it"),
         (["task.py:net", "--lossless"], 2, "--lossless cannot be used with a task"),
         (["task.py:net", "--max-error", "1"], 2, "--max-error cannot be used with a task"),

@@ -46,3 +46,10 @@ def test_a_file_is_not_decoded_into_itself(folder: Path, mixed_path: Path, nowor
         "expected another file\n"
     )
     assert mixed_path.read_bytes() == before
+
+
+def test_the_name_must_not_promise_another_format(folder: Path, mixed_path: Path, noworse: Callable[..., Run]) -> None:
+    found = noworse("decompress", mixed_path.name, "-o", "mixed.pt")
+    assert found.returncode == 2
+    assert "mixed.pt is to be a .safetensors file: expected a name that ends so" in found.stderr
+    assert not (folder / "mixed.pt").exists()

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.export.onnx import export_onnx
@@ -37,7 +38,8 @@ def test_the_file_predicts_what_the_module_does(tmp_path: Path, activations: boo
 
 def weights_of(path: Path) -> int:
     kinds = {onnx.TensorProto.INT8: 8, onnx.TensorProto.INT4: 4}
-    return sum(kinds.get(i.data_type, 0) * int(np.prod(i.dims)) for i in onnx.load(path).graph.initializer)
+    found = (i for i in onnx.load(path).graph.initializer if i.name.endswith(".codes"))
+    return sum(kinds[i.data_type] * int(np.prod(i.dims)) for i in found)
 
 
 def test_a_file_is_as_small_as_its_bits(tmp_path: Path) -> None:
@@ -47,10 +49,41 @@ def test_a_file_is_as_small_as_its_bits(tmp_path: Path) -> None:
         found: Quantization = quantize_task(job, bits={"0": bits, "2": bits}, tolerance=None)
         sizes[bits] = export_onnx(found, torch.zeros(2, 20), tmp_path / "a.onnx")
         assert weights_of(tmp_path / "a.onnx") == bits * (20 * 512 + 512 * 4)
-    assert abs(sizes[8] - sizes[4] - (20 * 512 + 512 * 4) // 2) <= 8  # lengths of lengths
+    assert abs(sizes[8] - sizes[4] - (20 * 512 + 512 * 4 + 512 + 4) // 2) <= 8  # zero points too; lengths of lengths
 
 
 def test_what_integers_cannot_do_is_refused(tmp_path: Path) -> None:
     found = quantize_task(task(mlp()), bits=8, activations=6, tolerance=None)
     with pytest.raises(BadInput, match="6 bits, rounded nearest: expected 8"):
         export_onnx(found, torch.zeros(2, 20), tmp_path / "a.onnx")
+
+
+def check_outputs(model: nn.Module, tmp_path: Path, *shape: int, integers: bool = True, **extras: Any) -> None:
+    names = [n for n, layer in model.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    found = quantize_task(task(model, *shape, **extras), bits=dict.fromkeys(names, 8), tolerance=None, progress=None)
+    export_onnx(found, torch.zeros(2, *shape), tmp_path / "a.onnx")
+    x = torch.randn(50, *shape)
+    with torch.no_grad():
+        expected = found.module(x)
+    assert float((run(tmp_path / "a.onnx", x, integers) - expected).abs().max()) < 0.02 * float(expected.abs().max())
+    assert weights_of(tmp_path / "a.onnx") > 0
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_equal_weights_of_two_layers(tmp_path: Path, value: float) -> None:
+    model: Any = nn.Sequential(nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 4))
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            layer.weight.copy_(value * torch.eye(20))
+    check_outputs(model, tmp_path, 20, integers=False)  # onnxruntime's option for exact sums fails on shared weights
+
+
+@pytest.mark.parametrize(("affine", "keep"), [(False, ()), (True, ("norm.*",))])
+def test_norms_that_are_not_folded(tmp_path: Path, affine: bool, keep: tuple[str, ...]) -> None:
+    model: Any = nn.Sequential()
+    model.add_module("conv", nn.Conv2d(1, 6, 3))
+    model.add_module("norm", nn.BatchNorm2d(6, affine=affine))
+    model.norm.running_var.fill_(0.2)
+    for name, layer in (("relu", nn.ReLU()), ("flat", nn.Flatten()), ("fc", nn.Linear(216, 4))):
+        model.add_module(name, layer)
+    check_outputs(model, tmp_path, 1, 8, 8, keep=keep)

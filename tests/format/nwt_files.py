@@ -91,7 +91,7 @@ def strategies(most):
 @st.composite
 def models(draw, most=20000):
     """A dictionary of representations, some tied to another one, grids having at most about so many codes."""
-    kinds = [strategies(most)[kind] for kind in KINDS if not kind.refers]
+    kinds = [strategies(most)[kind] for kind in KINDS.values() if not kind.refers]
     items = draw(st.dictionaries(names, st.one_of(kinds), max_size=8))
     for name in draw(st.lists(names, max_size=2)) if items else []:
         target = draw(st.sampled_from(sorted(n for n, item in items.items() if not isinstance(item, Tied))))

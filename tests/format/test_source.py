@@ -14,7 +14,7 @@ import pytest
 from attacks.forge import small_model
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import File, pack, write
-from noworse.format.source import Source, destination
+from noworse.format.source import Source, atomic_file, destination
 from noworse.representation import Raw
 
 DATA = bytes(range(256)) * 8
@@ -94,6 +94,13 @@ def test_processes_that_share_an_open_file_read_right(tmp_path):
                     os._exit(status)  # nothing of pytest's is to run twice
             children.append(pid)
         assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 4
+
+
+def test_what_has_no_offsets_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", "/dev/zero"):
+        with pytest.raises(BadInput, match="is a FIFO or a device, expected a file"):
+            File(path)
 
 
 KILLS = """
@@ -289,3 +296,15 @@ def test_a_file_is_not_made_from_itself(tmp_path):
         with pytest.raises(BadInput, match="which is read; expected another file"):
             destination(place, tmp_path / "missing", path)
     assert destination(tmp_path / "d", path) == tmp_path / "d"
+
+
+def test_home_is_what_shells_take_it_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with atomic_file("~/a.bin") as out:
+        out.write(b"abc")
+    assert (tmp_path / "a.bin").read_bytes() == b"abc"
+    assert Source("~/a.bin").read(0, 3) == b"abc"
+    with pytest.raises(BadInput, match=r"is ~/a\.bin, which is read"):
+        destination("~/a.bin", "~/a.bin")
+    with pytest.raises(BadInput, match="cannot write ~nobody-of-this-name/a"):
+        destination("~nobody-of-this-name/a")

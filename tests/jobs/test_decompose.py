@@ -24,8 +24,7 @@ from noworse.format import File, write
 from noworse.io import Lossless
 from noworse.jobs.decompose import HELD_BACK
 from noworse.model.factorised import Factorised
-from noworse.propose.ranks.choose import PRESETS
-from noworse.propose.ranks.factoring import Factoring
+from noworse.propose.ranks.factoring import PRESETS, Factoring
 from noworse.run.resume import NAME, write_checkpoint
 from noworse.survey.subject import Subject
 from tests import tiny
@@ -156,6 +155,49 @@ def test_tied_embeddings_stay_and_attention_is_opened():
                                  "layer.linear2"}  # fmt: skip
     assert found.module(ids).shape == (300, 6, 20)
     copy.deepcopy(found.module)
+
+
+class Reader(nn.Module):
+    """Sequences (B, T, 5) through a projected LSTM and a GRU cell, whose hidden weights have low rank, to logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.lstm = nn.LSTM(5, 24, batch_first=True, proj_size=16)
+        self.cell, self.head = nn.GRUCell(16, 24), nn.Linear(24, 4)
+        with torch.no_grad():
+            for weight in (self.lstm.weight_hh_l0, self.cell.weight_hh):
+                weight.copy_(torch.randn(len(weight), 2) @ torch.randn(2, weight.shape[1]) / 6)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.lstm.flatten_parameters()
+        return self.head(self.cell(self.lstm(x)[0][:, -1]))  # type: ignore[no-any-return]
+
+
+def test_recurrent_layers_are_opened_where_their_weights_become_factors(tmp_path):
+    x = torch.randn(300, 7, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        y = Reader()(x).argmax(1)
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+    data = {"loss": loss, "calib": list(x[:150].split(50)), "verify": [(x[150:], y[150:])]}
+    path = tmp_path / "reader.nwt"
+    found = decompose(Reader(), **data, only=["lstm.*"], drop=0.3, tolerance=None, out=path)
+    assert "lstm.hh_l0" in found.chosen
+    assert found.layer_drop >= 0.3
+    assert type(found.module.cell) is nn.GRUCell
+    assert found.flops[1] < found.flops[0]
+    assert torch.equal(load_decomposed(Reader(), path)(x), found.module(x))
+    dense = Reader()
+    with torch.no_grad():
+        for name, parameter in dense.lstm.named_parameters():
+            parameter.copy_(getattr(found.module.lstm, name))  # products of factors, and the biases that go with them
+    torch.testing.assert_close(dense(x), found.module(x))
+    kept = decompose(Reader(), **data, keep=["lstm.weight_hh_l0"], drop=0.2, tolerance=None)
+    assert kept.alone["lstm.hh_l0"] == "it is kept"
 
 
 @pytest.mark.parametrize(

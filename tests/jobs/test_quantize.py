@@ -128,8 +128,8 @@ def test_costs_are_true_losses_and_pairs_what_is_beyond_their_sum() -> None:
     together = copy.deepcopy(model)
     with torch.no_grad():
         for p in (first, second):
-            assert p.rounded is not None
-            together.get_parameter(p.name).copy_(p.rounded.decode())
+            assert p.written is not None
+            together.get_parameter(p.name).copy_(p.decode())
         correct_biases(together, output_means(model, ["0", "2"], lambda: model(x))[1], lambda: together(x))
         true = float(KL()(together(x), model(x)).mean())
     assert costs[2] == costs[5] == 0
@@ -137,15 +137,15 @@ def test_costs_are_true_losses_and_pairs_what_is_beyond_their_sum() -> None:
     assert pairs[0, 0] == pytest.approx(2 * costs[0], rel=0.1)  # ½ dzᵀ A dz is the loss of small changes
     alone = copy.deepcopy(model)
     with torch.no_grad():
-        assert first.rounded is not None
-        alone.get_parameter(first.name).copy_(first.rounded.decode())
+        assert first.written is not None
+        alone.get_parameter(first.name).copy_(first.decode())
         _, means = output_means(model, ["0"], lambda: model(x))
         correct_biases(alone, means, lambda: alone(x))
         assert costs[0] == pytest.approx(float(KL()(alone(x), model(x)).mean()), rel=1e-3)
     assert isinstance(flat[0], Proposal)
     assert first.representation is not None
-    assert first.rounded is not None
-    assert np.array_equal(first.representation.decode(), first.rounded.decode().numpy())
+    assert first.written is not None
+    assert np.array_equal(first.representation.decode(), first.decode().numpy())
 
 
 class Twice(nn.Module):

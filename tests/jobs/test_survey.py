@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.io import load_file
 from noworse.jobs.lesson import Lesson
 from noworse.jobs.survey import Survey, curvature, survey
 from noworse.run.processes import ALONE
 from noworse.survey.subject import Subject
 from noworse.tune.options import Options
-from tests.tiny import mlp, task
+from tests.tiny import mlp, run, task
 
 
 def surveyed(model: nn.Module, known: Survey, **options: object) -> tuple[Survey, nn.Module]:
@@ -47,12 +51,12 @@ def test_names_follow_a_student_in_factors() -> None:
 
 
 def test_a_model_without_gradients_is_refused() -> None:
-    class Detached(nn.Sequential):
+    class Stepped(nn.Sequential):
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x).detach()  # type: ignore[no-any-return]
+            return super().forward(x).round()  # type: ignore[no-any-return]
 
     with pytest.raises(BadInput, match="no parameter influences the model's outputs"):
-        surveyed(Detached(nn.Linear(20, 4)).eval(), Survey())
+        surveyed(Stepped(nn.Linear(20, 4)).eval(), Survey())
 
 
 def test_curvature_is_that_of_layers_worth_factors() -> None:
@@ -62,3 +66,51 @@ def test_curvature_is_that_of_layers_worth_factors() -> None:
     subject = Subject(job, list(job.calib))
     student, _ = subject.folded()
     assert list(curvature(Lesson(subject, student, Options(), ALONE), student)) == ["2"]
+
+
+class Routed(nn.Module):
+    """Two experts, one of which a router chooses, and one that is never chosen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.router = nn.Linear(20, 3)
+        self.experts = nn.ModuleList(nn.Linear(20, 4) for _ in range(3))
+        with torch.no_grad():
+            self.router.bias[2] = -1e4
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = self.router(x).argmax(1)
+        result = x.new_zeros(len(x), 4)
+        for number, expert in enumerate(self.experts):
+            result[chosen == number] = expert(x[chosen == number])
+        return result
+
+
+def test_what_decides_without_a_gradient_is_told_from_what_is_idle(tmp_path: Path) -> None:
+    model = Routed().eval()
+    report = run(task(model, keep=["router.bias"]), tmp_path / "x.nwt", 3, iterations=5)
+    assert set(report.unused) == {"router.weight", "experts.2.weight", "experts.2.bias"}
+    found = load_file(tmp_path / "x.nwt")
+    for name, steps in (("router.weight", 1 / 16), ("experts.2.weight", 1 / 2)):
+        weight = model.state_dict()[name]
+        error = (found[name] - weight).abs().max() / weight.square().mean().sqrt()
+        assert steps / 4 < float(error) < 0.51 * steps
+
+
+@pytest.mark.parametrize("how", ["body", "all"])
+def test_forwards_without_gradients(tmp_path: Path, how: str) -> None:
+    """Under no_grad altogether a net is compressed as without it; where a part is, its steps are fixed."""
+    model, files = mlp(32), {}
+    for frozen in (False, True):
+
+        def forward(module: Any, batch: Any, frozen: bool = frozen) -> Tensor:
+            with torch.set_grad_enabled(not frozen):
+                hidden = module[:2](batch[0] if isinstance(batch, tuple) else batch)
+            with torch.set_grad_enabled(not frozen or how == "body"):
+                return module[2](hidden)
+
+        report = run(task(model, forward=forward), tmp_path / "x.nwt", 4, iterations=3)
+        files[frozen] = (tmp_path / "x.nwt").read_bytes()
+        assert report.unused == (("0.weight", "0.bias") if frozen and how == "body" else ())
+    assert (files[False] == files[True]) is (how == "all")

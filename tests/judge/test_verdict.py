@@ -214,7 +214,7 @@ verdicts = st.builds(
 
 @given(verdicts)
 def test_json_round_trip_is_exact(verdict: Verdict) -> None:
-    assert Verdict.from_json(verdict.to_json()) == verdict
+    assert Verdict(**json.loads(verdict.to_json())) == verdict
 
 
 @settings(max_examples=50)
@@ -225,12 +225,6 @@ def test_record_is_small_json_close_to_the_verdict(verdict: Verdict) -> None:
     for name, value in vars(verdict).items():
         assert getattr(again, name) == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value)
     assert len(json.dumps(record, separators=(",", ":"))) < 450
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"verdict": "fine"}', "null"])
-def test_json_that_is_no_verdict(text: str) -> None:
-    with pytest.raises(BadInput):
-        Verdict.from_json(text)
 
 
 def test_verdict_fields_are_checked() -> None:
@@ -266,3 +260,18 @@ def test_tolerances(tolerance: float | str, mean: float, expected: float) -> Non
 def test_tolerances_that_cannot_be_used(tolerance: object) -> None:
     with pytest.raises(BadInput, match="tolerance"):
         parse_tolerance(tolerance, 1.0)  # type: ignore[arg-type]
+
+
+def test_an_open_verdict_says_how_many_samples_would_do() -> None:
+    """Of normal differences: the bound is about mean + 1.645 σ/√n."""
+    rng = np.random.default_rng(0)
+    original, noise = np.zeros(400), rng.normal(size=400)
+    differences = 0.02 * (noise - noise.mean()) / noise.std()  # mean 0, deviation 0.02
+    found = judge(original, differences, 0.001)
+    assert found.verdict == "inconclusive"
+    needed = found.samples_needed
+    assert needed == pytest.approx((1.645 * 0.02 / 0.001) ** 2, rel=0.3)  # skewness, and the worst, widen it
+    assert f"About {needed:,} samples would show" in str(found)
+    found = judge(original, differences + 0.0011, 0.001)
+    assert found.samples_needed is None
+    assert "No number of samples would show" in str(found)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from noworse.model.attention import Attention, openable
-from noworse.propose.ranks.sites import open_attention
+from noworse.propose.ranks.build import open_fused
 
 MASKS = {"none": None, "boolean": torch.ones(5, 5).triu(1).bool(), "additive": torch.randn(5, 5)}
 
@@ -61,7 +61,7 @@ def test_an_encoder_that_packs_padded_sequences_takes_it():
     torch.manual_seed(0)
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, 0.0, batch_first=True), 2).eval()
     opened, x = copy.deepcopy(encoder), torch.randn(3, 6, 8)
-    open_attention(opened)
+    open_fused(opened)
     padding = torch.zeros(3, 6, dtype=torch.bool)
     padding[0, 4:] = padding[1, 5:] = True
     for grad in (False, True):

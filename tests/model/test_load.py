@@ -196,3 +196,13 @@ def test_complex_parameters_load(tmp_path):
 
     save_file(Spectral(0).state_dict(), tmp_path / "a.nwt")
     assert torch.equal(load_model(Spectral(1), tmp_path / "a.nwt").weight, Spectral(0).weight)
+
+
+def test_tensors_with_one_place_for_many_elements_get_memory(tmp_path):
+    layer = nn.Linear(2, 2)
+    layer.register_buffer("spread", torch.zeros(1, 1).expand(4, 4))
+    layer.gain = nn.Parameter(torch.ones(1, 3).expand(2, 3))
+    state = {name: torch.randn(tensor.shape) for name, tensor in layer.state_dict().items()}
+    save_file(state, tmp_path / "a.nwt")
+    load_model(layer, tmp_path / "a.nwt")
+    assert all(torch.equal(tensor, state[name]) for name, tensor in layer.state_dict().items())

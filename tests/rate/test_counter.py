@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from noworse.papers.l2.kernels import Linear, RangeKernel, Triangle
+from noworse.papers.l2.rate import Linear, RangeKernel, Triangle
 from noworse.propose.grids.transform import magnitude
 from noworse.rate import counter
 from noworse.rate.counter import code_bits, segment_entropy

@@ -7,13 +7,25 @@ import inspect
 import numpy as np
 import pytest
 
-from noworse.representation import BYTES, CODES, DTYPES, KINDS, NOTHING, Constant, Representation, Signature
+from noworse.errors import BadInput
+from noworse.representation import (
+    BYTES,
+    CODES,
+    DTYPES,
+    KINDS,
+    NOTHING,
+    Constant,
+    Representation,
+    Signature,
+    base,
+    register,
+)
 from noworse.representation.columns import Cursor
 from tests.format.golden_files import SMALL
 from tests.format.nwt_files import strategies
 from tests.format.reference_kinds import KINDS as REFERENCE
 
-kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.label)
+kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.label)
 
 
 def examples(kind):
@@ -24,10 +36,21 @@ def examples(kind):
 
 
 def test_numbers_and_names_are_unique_and_fit_three_bits():
-    assert sorted(kind.number for kind in KINDS) == list(range(len(KINDS)))
+    assert [kind.number for kind in KINDS.values()] == list(KINDS) == list(range(len(KINDS)))
     assert len(KINDS) <= 8
-    assert len({kind.label for kind in KINDS}) == len(KINDS)
-    assert len({kind.column for kind in KINDS if kind.column}) == sum(bool(kind.column) for kind in KINDS)
+    assert len({kind.label for kind in KINDS.values()}) == len(KINDS)
+    columns = [kind.column for kind in KINDS.values() if kind.column]
+    assert len(set(columns)) == len(columns)
+
+
+@pytest.mark.parametrize("number", [-1, 2, 8])
+def test_a_number_is_free_and_fits_three_bits(number, monkeypatch):
+    monkeypatch.setattr(base, "KINDS", dict(KINDS))
+    with pytest.raises(BadInput, match=f"kind 'other' has number {number}: expected one of 0 to 7 that no other"):
+        register(type("Other", (Constant,), {"number": number, "label": "other"}))
+    assert base.KINDS == KINDS
+    register(type("Other", (Constant,), {"number": 7, "label": "other"}))
+    assert list(base.KINDS) == [*KINDS, 7]
 
 
 @kinds

@@ -9,7 +9,7 @@ import pytest
 
 from noworse.errors import BadInput
 from noworse.propose.bits import strategy as bits
-from noworse.propose.ranks import choose as ranks
+from noworse.propose.ranks import factoring as ranks
 from noworse.run.named import named
 
 TABLE: dict[str, Any] = {"mine": 3, "theirs": "math:inf", "gone": "no.such:thing", "empty": "math:nothing"}

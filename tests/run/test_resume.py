@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open as safetensors_open
 from torch import Tensor, nn
 
 from noworse import BadInput, CorruptFile, Options, TargetMissed
@@ -52,6 +53,7 @@ def test_of_models_and_of_batches() -> None:
     assert batches_digest([first, second]) == batches_digest([first.clone(), second]) != batches_digest([second, first])
 
 
+dumps = json.dumps
 OPTIONS = Options(iterations=30, batch=32, coder="fast")
 ROOT = Path(__file__).parents[2]
 
@@ -205,12 +207,13 @@ def test_a_checkpoint_is_a_safetensors_file(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     tensors = {"a": torch.randn(3, 5), "b": torch.arange(4), "none": torch.zeros(0, dtype=torch.uint8)}
-    write_checkpoint(tmp_path / "x.safetensors", tensors, {"x": [1, 0.1, None]})
+    values = {"given": {}, "notes": {"x": [1, 0.1, None]}, "position": {"stage": "tune"}}
+    write_checkpoint(tmp_path / "x.safetensors", tensors, values)
     found = load_file(tmp_path / "x.safetensors")
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
     checkpoint = Checkpoint(tmp_path / "x.safetensors")
-    assert checkpoint.values == {"x": [1, 0.1, None]}
+    assert checkpoint.values == values
     read = torch.empty(3, 5)
     checkpoint.read_into("a", read)
     assert torch.equal(read, tensors["a"])
@@ -275,3 +278,86 @@ def test_a_process_killed_for_good_goes_on_from_the_command_line(tmp_path: Path)
         assert process.returncode == 0, errors
         assert json.loads(printed)["size"] == (tmp_path / name).stat().st_size
     assert (tmp_path / "x.nwt").read_bytes() == (tmp_path / "whole.nwt").read_bytes()
+
+
+def forged(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the values of a checkpoint, its digest as it should be."""
+    with safetensors_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        values = json.loads(file.metadata()["values"])
+    write_checkpoint(path, tensors, change(values))
+
+
+def at(*place: str, value: Any) -> Callable[[dict[str, Any]], Any]:
+    def change(values: dict[str, Any]) -> dict[str, Any]:
+        inner = values
+        for name in place[:-1]:
+            inner = inner[name]
+        if value is None:
+            del inner[place[-1]]
+        else:
+            inner[place[-1]] = value
+        return values
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, 2],
+        {},
+        {"given": [], "notes": {}, "position": {"stage": ""}},
+        {"given": {}, "notes": 3, "position": {"stage": ""}},
+        {"given": {}, "notes": {}, "position": {"stage": 1}},
+        {"given": {}, "notes": {}, "position": None},
+        {"given": {}, "notes": {}, "position": "here"},
+        {"given": {}, "notes": {}},
+    ],
+)
+def test_values_of_another_form_are_named(values: Any, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / NAME, {}, values)
+    with pytest.raises(CorruptFile, match=rf"{NAME} is a damaged checkpoint"):
+        Work(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        at("position", "controller", value={"update": 1.0, "error": 2.0, "multiplier": 3.0}),
+        at("position", "drawn", value=True),
+    ],
+)
+def test_a_forged_position_is_named(change: Any, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        compress(tmp_path, "x", draws=3)
+    forged(tmp_path / "work" / NAME, change)
+    with pytest.raises(CorruptFile, match=rf"work/{NAME} is a damaged checkpoint"):
+        compress(tmp_path, "x")
+
+
+@pytest.mark.parametrize(("found", "form", "expected"), [
+    (1, 0.0, True), (0.5, 0, False), (True, 0, False), (True, 0.0, False), ("a", "", True), (None, {}, False),
+    ({"a": 1}, {}, True), ([1], [2], True), ([1, 2], [2], False), ({"a": 1}, {"b": 1}, False), ([], {}, False),
+])  # fmt: skip
+def test_forms(found: Any, form: Any, expected: bool) -> None:
+    assert work.alike(found, form) is expected
+
+
+@pytest.mark.parametrize("value", ["1e5", float("nan")])
+def test_a_forged_budget_is_named(value: Any, tmp_path: Path) -> None:
+    settings = {"target": None, "tolerance": 0.02, "options": OPTIONS}
+    with pytest.raises(Killed):
+        compress(tmp_path, "x", stop="search 2/3", **settings)
+    forged(tmp_path / "work" / NAME, at("notes", "budget 1", value=value))
+    with pytest.raises(CorruptFile, match=rf"work/{NAME} is a damaged checkpoint"):
+        compress(tmp_path, "x", **settings)
+
+
+def test_values_that_no_parser_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("[" * 200_000, "1" * 200_000, "{"):
+        monkeypatch.setattr(work.json, "dumps", lambda *a, text=text: text if a and "x" in a[0] else dumps(*a))
+        write_checkpoint(tmp_path / NAME, {}, {"x": 1})
+        monkeypatch.undo()
+        with pytest.raises(CorruptFile, match=rf"{NAME} is a damaged checkpoint"):
+            Checkpoint(tmp_path / NAME)

@@ -11,7 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from noworse.representation.base import Described
+from noworse.errors import BadInput
+from noworse.representation.base import Described, checked_shape
 
 TO_SAFETENSORS = {
     "bool": "BOOL",
@@ -35,6 +36,14 @@ class Header(Described):
 
     dtype: str
     shape: tuple[int, ...]
+
+
+def header_of(path: Path, name: str, dtype: str, shape: Sequence[int]) -> Header:
+    """Return the header of a tensor in the file at ``path``; BadInput, which names both, for an absurd shape."""
+    try:
+        return Header(dtype, checked_shape(shape))
+    except BadInput as error:
+        raise BadInput(f"{path}: tensor {name!r}: {error}") from error
 
 
 class Checkpoint(ABC):

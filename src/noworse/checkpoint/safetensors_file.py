@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.checkpoint.base import FROM_SAFETENSORS, Checkpoint, Header
+from noworse.checkpoint.base import FROM_SAFETENSORS, Checkpoint, Header, header_of
 from noworse.errors import BadInput
+from noworse.format.source import open_regular
 from noworse.representation import find_dtype
 
 LENGTH_BYTES = 8  # of the header's length, in front of it
@@ -30,7 +31,7 @@ class SafetensorsFile(Checkpoint):
         with self._path.open("rb") as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
             entries: dict[str, Any] = json.loads(file.read(length))
-        self.metadata = entries.pop("__metadata__", {})
+        self.metadata = entries.pop("__metadata__", None) or {}
         order = sorted(entries, key=lambda name: (entries[name]["data_offsets"], name))
         self._starts = {name: LENGTH_BYTES + length + int(entries[name]["data_offsets"][0]) for name in order}
         self.headers = {name: self._header(name, entries[name]) for name in order}
@@ -40,7 +41,7 @@ class SafetensorsFile(Checkpoint):
         if dtype is None:
             known = ", ".join(FROM_SAFETENSORS)
             raise BadInput(f"{self._path}: tensor {name!r} has dtype {entry['dtype']}, expected one of {known}")
-        return Header(dtype, tuple(entry["shape"]))
+        return header_of(self._path, name, dtype, entry["shape"])
 
     def read(self, name: str) -> NDArray[Any]:
         """See ``Checkpoint.read``; BadInput where the file has become shorter."""
@@ -60,8 +61,7 @@ class SafetensorsFile(Checkpoint):
 def _validate(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
-    with path.open("rb"):  # a missing file is an OSError that names it, as for any other kind
-        pass
+    open_regular(path).close()  # a missing file is an OSError that names it, as for any other kind
     try:
         with safe_open(path, framework="numpy"):  # type: ignore[no-untyped-call, unused-ignore]
             pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from noworse.checkpoint.base import Checkpoint
 from noworse.checkpoint.safetensors_file import SafetensorsFile
 from noworse.errors import BadInput
+from noworse.format.source import expanded, open_regular
 
 INDEX = ".index.json"
-PICKLED = (".pt", ".pth", ".bin")
+PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 ENDINGS = (".safetensors", *PICKLED, INDEX)
+STRANGE = {"\\", "\0", *map(chr, range(0xD800, 0xE000))}  # in names of files: halves of surrogate pairs are no text
 INDEX_BYTES = 100_000_000  # the limit that safetensors sets for a header
 
 
@@ -25,7 +28,10 @@ def is_checkpoint(path: str) -> bool:
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a model file, an index of shards, or a folder with one of them; BadInput for what is none, OSError."""
-    path = _in_folder(Path(path)) if Path(path).is_dir() else Path(path)
+    if not isinstance(path, (str, os.PathLike)):
+        raise BadInput(f"the model file is a {type(path).__name__}: expected a path (noworse.compress takes models)")
+    path = expanded(path)
+    path = _in_folder(path) if path.is_dir() else path
     return Sharded(path) if path.name.endswith(INDEX) else _open_file(path)
 
 
@@ -40,14 +46,14 @@ def _open_file(path: Path) -> Checkpoint:
 
 
 def _in_folder(folder: Path) -> Path:
-    """The index of shards in a folder, or its only safetensors file."""
-    for ending in (f".safetensors{INDEX}", ".safetensors"):
+    """The index of shards in a folder, or its only model file; safetensors come first."""
+    for ending in (f".safetensors{INDEX}", ".safetensors", f".bin{INDEX}", ".bin"):
         found = sorted(folder.glob(f"*{ending}"))
         if len(found) == 1:
             return found[0]
         if found:
             raise BadInput(f"{folder} holds {', '.join(path.name for path in found[:8])}: name the one to compress")
-    raise BadInput(f"{folder} holds no .safetensors file and no index of shards")
+    raise BadInput(f"{folder} holds no .safetensors or .bin file and no index of shards")
 
 
 class Sharded(Checkpoint):
@@ -76,16 +82,16 @@ class Sharded(Checkpoint):
 
 def _weight_map(index: Path) -> dict[str, str]:
     """File by tensor. Files lie beside the index: an index from a stranger must not name others."""
-    with index.open("rb") as file:
+    with open_regular(index) as file:
         text = file.read(INDEX_BYTES + 1)
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{index} is no JSON: {error}") from error
     files = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()) or not files:
         raise BadInput(f'{index}: expected an object "weight_map" that names the file of every tensor')
     for file in set(files.values()):
-        if PurePosixPath(file).name != file or "\\" in file or file in ("", ".", ".."):
+        if PurePosixPath(file).name != file or not STRANGE.isdisjoint(file) or file in ("", ".", ".."):
             raise BadInput(f"{index} names the file {file!r}, expected one in its own folder")
     return files

@@ -6,6 +6,8 @@ import argparse
 import json
 
 from noworse.checkpoint import write_safetensors
+from noworse.checkpoint.sharded import PICKLED
+from noworse.errors import BadInput
 from noworse.format import File
 from noworse.format.source import atomic_file
 
@@ -21,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Decode the file, checking its digest, and write the other one whole or not at all."""
+    if arguments.out.endswith(PICKLED):
+        raise BadInput(f"{arguments.out} is to be a .safetensors file: expected a name that ends so")
     with File(arguments.file, arguments.max_bytes) as file, atomic_file(arguments.out, arguments.file) as out:
         size = write_safetensors(file, out)
         count = len(file.names)

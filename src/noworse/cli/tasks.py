@@ -83,7 +83,7 @@ def value(text: str) -> Any:
     """Return what a text means in JSON, or the text itself where it means nothing there."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from noworse.checkpoint import Checkpoint, open_checkpoint
@@ -27,6 +27,26 @@ Coarsen = Callable[[NDArray[Any], str], Grid | None]  # stored elements and thei
 
 
 @dataclass(frozen=True)
+class Errors:
+    """How coarse the tensors of a kind are: roots of squared errors over squares of the elements, tensor by tensor."""
+
+    tensors: int
+    median: float
+    worst: float
+    worst_tensor: str
+
+    def __str__(self) -> str:
+        shares = f"{100 * self.median:.3g} % (median of {self.tensors}), at worst {100 * self.worst:.3g} %"
+        return f"{shares} ({self.worst_tensor})"
+
+    @classmethod
+    def of(cls, errors: Mapping[str, float]) -> Errors:
+        """Return the summary of errors by name of tensor."""
+        worst = max(errors, key=errors.__getitem__)
+        return cls(len(errors), statistics.median(errors.values()), errors[worst], worst)
+
+
+@dataclass(frozen=True)
 class FileReport(Sized):
     """Result of ``compress_file``; sizes in bytes, ``original_size`` of the tensors with equal ones counted once."""
 
@@ -37,7 +57,7 @@ class FileReport(Sized):
     elements: int
     tensors: int
     lossless: int  # tensors that are bit for bit the original's
-    relative_error: float  # root of the squared error of all others over their squares; 0 where there is none
+    errors: dict[str, Errors]  # of all others, by kind: "matrices", and "vectors" such as biases and scales
     settings: dict[str, Any]
 
     def __str__(self) -> str:
@@ -46,9 +66,9 @@ class FileReport(Sized):
         text += f"; {bits:.2f} bits per element\n"
         if self.lossless == self.tensors:
             return text + f"all {self.tensors} tensors are stored bit for bit"
-        changed = self.tensors - self.lossless
-        text += f"{changed} of {self.tensors} tensors are coarser, by {100 * self.relative_error:.3g} % of their "
-        return text + "root mean square.\nNo loss was verified: how good the model still is, nobody has measured."
+        text += f"{self.tensors - self.lossless} of {self.tensors} tensors are coarser, of their root mean square: "
+        text += "; ".join(f"{kind} by {found}" for kind, found in self.errors.items())
+        return text + ".\nNo loss was verified: how good the model still is, nobody has measured."
 
 
 def compress_file(
@@ -94,7 +114,7 @@ def compress_file(
         sum(header.size for header in own),
         len(checkpoint.headers),
         len(checkpoint.headers) - len(items.grids) - sum(first in items.grids for first in tied.values()),
-        items.relative_error,
+        items.errors(),
         settings,
     )
 
@@ -120,11 +140,13 @@ class Items(Lazy[Representation]):
             self.grids[name] = squared_error(stored, grid)
         return grid
 
-    @property
-    def relative_error(self) -> float:
-        """Root of the squared error of all grids over the squares of their elements; 0 without any."""
-        error, square = np.sum(list(self.grids.values()) or [(0.0, 1.0)], axis=0)
-        return float(np.sqrt(error / square))
+    def errors(self) -> dict[str, Errors]:
+        """Return the errors of all grids by kind of tensor."""
+        kinds: dict[str, dict[str, float]] = {}
+        for name, (error, square) in self.grids.items():
+            matrix = sum(extent > 1 for extent in self._source.headers[name].shape) > 1
+            kinds.setdefault("matrices" if matrix else "vectors", {})[name] = math.sqrt(error / square)
+        return {kind: Errors.of(found) for kind, found in sorted(kinds.items())}
 
 
 def _survey(checkpoint: Checkpoint) -> tuple[dict[str, RateDistortion], dict[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import io
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,30 @@ def export_onnx(quantised: Quantization, example: Tensor, path: str | Path) -> i
         if values.bits != EIGHT or values.rounding != "nearest":
             has = f"{values.bits} bits, rounded {values.rounding}"
             raise BadInput(f"inputs of layer {name!r} have {has}: expected 8 bits, rounded to nearest")
-    model = version_converter.convert_version(onnx.load_from_string(_trace(quantised, example)), OPSET)
-    for proposal in quantised.proposals:
-        fused = not proposal.name.endswith(".weight")  # of recurrent layers, which the exporter lays out anew
-        if proposal.rounded is not None and proposal.rounded.bits <= 8 and not fused:
-            _replace(model.graph, proposal.name, proposal.rounded)
+    weights = {  # but for those of recurrent layers, which the exporter lays out anew
+        p.name: p.written
+        for p in quantised.proposals
+        if isinstance(p.written, Rounded) and p.written.bits <= EIGHT and p.name.endswith(".weight")
+    }
+    for fold in (True, False):  # a norm that was not folded here, the exporter folds into weights, which then have gone
+        model = version_converter.convert_version(onnx.load_from_string(_trace(quantised, example, fold)), OPSET)
+        placed = {name: rounded.decode() for name, rounded in weights.items() if _replace(model.graph, name, rounded)}
+        lost = [n for n in weights if n not in placed and not _twin(weights[n].decode(), placed.values())]
+        if not lost:
+            break
+    else:
+        raise BadInput(f"the exporter left no tensor that holds {lost[0]!r}: expected its decoded values")
     onnx.checker.check_model(model)
     with atomic_file(path) as out:
         return out.write(model.SerializeToString())
 
 
-def _trace(quantised: Quantization, example: Tensor) -> bytes:
+def _twin(weight: Tensor, placed: Iterable[Tensor]) -> bool:
+    """Whether the same weight was placed for another layer: exporters keep one of equal tensors."""
+    return any(torch.equal(weight, other) for other in placed)
+
+
+def _trace(quantised: Quantization, example: Tensor, fold: bool) -> bytes:
     module = copy.deepcopy(quantised.module).eval()
     attach(module, activation_ranges(module), _traced)
     out: Any = io.BytesIO()  # a file object serves, whatever the exporter's annotation says
@@ -70,12 +84,16 @@ def _trace(quantised: Quantization, example: Tensor) -> bytes:
         torch.onnx.export(
             module, (example,), out, dynamo=False, opset_version=TRACED_OPSET, input_names=["input"],
             output_names=["output"], dynamic_axes=free,
+            training=torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE,
         )  # fmt: skip
     return bytes(out.getvalue())
 
 
-def _replace(graph: Any, name: str, rounded: Rounded) -> None:
-    """Put the codes in the place of every initialiser that holds the decoded weight, or its transpose."""
+def _replace(graph: Any, name: str, rounded: Rounded) -> int:
+    """Put the codes in the place of every initialiser that holds the decoded weight, or its transpose; return how many.
+
+    Zero points are there although all are zero: some of onnxruntime's kernels ask for them.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     wanted: NDArray[np.float32] = rounded.decode().numpy()
@@ -95,15 +113,15 @@ def _replace(graph: Any, name: str, rounded: Rounded) -> None:
         if turned is None:
             continue
         own = initializer.name
-        given = [f"{own}.codes", f"{own}.scale"]
+        given = [f"{own}.codes", f"{own}.scale", f"{own}.zero"]
         graph.initializer.remove(initializer)
         graph.initializer.append(_packed(given[0], np.ascontiguousarray(codes.T if turned else codes), rounded.bits))
         graph.initializer.append(numpy_helper.from_array(scales[0] if one else scales, given[1]))
+        graph.initializer.append(_packed(given[2], np.zeros(() if one else len(scales), np.int8), rounded.bits))
         axis: dict[str, Any] = {} if one else {"axis": turned}
         graph.node.insert(0, helper.make_node("DequantizeLinear", given, [own], name=f"{own}.decoded", **axis))
         hits += 1
-    if not hits:
-        raise BadInput(f"the exporter left no tensor that holds {name!r}: expected its decoded values")
+    return hits
 
 
 def _packed(name: str, codes: NDArray[np.int8], bits: int) -> Any:

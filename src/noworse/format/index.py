@@ -72,7 +72,8 @@ class Index:
     @cached_property
     def fields(self) -> list[tuple[type[Representation], bytes, bytes]]:
         """Kinds with header fields, those of their tensors as bytes that deflate may shrink, and as others."""
-        numbers = ((kind, numbers_of(kind, [e.signature for e in self.entries])) for kind in KINDS if kind.column)
+        signatures = [entry.signature for entry in self.entries]
+        numbers = ((kind, numbers_of(kind, signatures)) for kind in KINDS.values() if kind.column)
         return [(kind, *kind.pack([self.entries[i].fields for i in mine])) for kind, mine in numbers if mine]
 
 

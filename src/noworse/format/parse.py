@@ -19,8 +19,6 @@ from noworse.representation.base import checked_shape
 from noworse.representation.columns import Cursor
 from noworse.representation.dtypes import BY_CODE
 
-BY_NUMBER = {kind.number: kind for kind in KINDS}
-
 
 def parse(data: bytes, raw_length: int, max_bytes: int, file_size: int) -> tuple[Index, list[Use], list[Span]]:
     """Return what an index says, and its streams and spans; CorruptFile for what a correct writer would not write."""
@@ -111,9 +109,9 @@ def _signatures(cursor: Cursor, tensors: int) -> list[Signature]:
 
 
 def _signature(cursor: Cursor, code: int, shape: tuple[int, ...]) -> Signature:
-    kind, dtype = BY_NUMBER.get(code >> 5), BY_CODE.get(code & 31)
+    kind, dtype = KINDS.get(code >> 5), BY_CODE.get(code & 31)
     if kind is None or dtype is None:
-        most = f"kinds up to {max(BY_NUMBER)} and dtypes up to {max(BY_CODE)}"
+        most = f"kinds up to {max(KINDS)} and dtypes up to {max(BY_CODE)}"
         raise CorruptFile(f"kind {code >> 5} of dtype {code & 31}, expected {most}")
     if dtype.name not in kind.dtypes:
         raise CorruptFile(f"a {kind.label} of dtype {dtype.name}, expected one of {', '.join(kind.dtypes)}")
@@ -157,7 +155,7 @@ def _entries(cursor: Cursor, tail: Cursor, names: Sequence[str], signatures: Seq
 def _fields(cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> dict[int, Any]:
     """Header fields by number of the tensor."""
     fields: dict[int, Any] = {}
-    for kind in KINDS:
+    for kind in KINDS.values():
         if kind.column:
             numbers = numbers_of(kind, signatures)
             fields |= zip(numbers, kind.unpack(cursor, tail, [signatures[i] for i in numbers]), strict=True)

@@ -7,19 +7,42 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from os.path import samestat
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from noworse.errors import BadInput, CorruptFile
 
+AnyPath: TypeAlias = str | os.PathLike[str]
+
+
+def expanded(path: AnyPath) -> Path:
+    """Return a path whose "~" in front is the user's home, as shells have it; unchanged where no home is known."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  (Path's own fails there)
+
+
+def open_regular(path: str | Path) -> FileIO:
+    """Return a file opened to read bytes; BadInput for a FIFO or a device, which have no offsets, OSError as ``open``.
+
+    Does not wait for somebody to write into a FIFO: an archive from strangers may hold one.
+    """
+    file = os.fdopen(os.open(expanded(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise BadInput(f"{path} is a FIFO or a device, expected a file")
+    return file
+
 
 class Source:
-    """A file on disk or bytes in memory; threads, and processes after a fork, may read at once. OSError as ``open``."""
+    """A file on disk or bytes in memory; threads, and processes after a fork, may read at once.
+
+    BadInput and OSError as ``open_regular``.
+    """
 
     def __init__(self, source: str | Path | bytes) -> None:
         self._data = source if isinstance(source, bytes) else None
-        self._file = None if isinstance(source, bytes) else Path(source).open("rb", buffering=0)  # noqa: SIM115
+        self._file = None if isinstance(source, bytes) else open_regular(source)
         self.size = len(source) if isinstance(source, bytes) else os.fstat(self._fd()).st_size
 
     def read(self, start: int, count: int) -> bytes:
@@ -54,7 +77,6 @@ class Source:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-AnyPath: TypeAlias = str | os.PathLike[str]
 NAME_BYTES = 100  # of a target's name that a temporary one repeats: file systems allow 255 bytes of any name
 KINDS = {stat.S_IFDIR: "folder", stat.S_IFCHR: "device", stat.S_IFBLK: "device", stat.S_IFIFO: "FIFO"}
 
@@ -66,8 +88,8 @@ def destination(path: AnyPath, *sources: AnyPath) -> Path:
     is to be made from, under whatever name.
     """
     try:
-        target, found = Path(os.path.realpath(path)), _status(Path(path))
-        read = [source for source in sources if found and (old := _status(Path(source))) and samestat(found, old)]
+        target, found = Path(os.path.realpath(expanded(path))), _status(path)
+        read = [source for source in sources if found and (old := _status(source)) and samestat(found, old)]
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
     except ValueError as error:  # zero bytes, halves of surrogate pairs
@@ -136,10 +158,10 @@ def atomic_file(path: AnyPath, *sources: AnyPath) -> Iterator[BinaryIO]:
     _sync_folder(target.parent)
 
 
-def _status(path: Path) -> os.stat_result | None:
+def _status(path: AnyPath) -> os.stat_result | None:
     """What is there behind links; None for nothing, which a link that leads nowhere also stands for."""
     try:
-        return path.stat()
+        return expanded(path).stat()
     except FileNotFoundError:
         return None
 

@@ -7,10 +7,12 @@ alone the smallest file is sought that passes the paired test, guided by a part 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,6 +30,7 @@ from noworse.judge.verdict import Verdict
 from noworse.model.load import load_model
 from noworse.model.tensors import twin
 from noworse.run.processes import ALONE, together
+from noworse.run.resume import alike
 from noworse.survey.subject import Subject
 from noworse.task.data import Batch
 from noworse.task.target import parse_target
@@ -154,8 +157,11 @@ def _search(job: Job, dense: Draft) -> tuple[Draft, float]:
         line.at, line.floor, line.least = draft.tuner.bits(), 8.0 * draft.floor(), 8.0 * draft.least()
         return predictor.bound(draft.student)
 
+    def positive(bits: Any) -> bool:
+        return alike(bits, 0.0) and 0 < bits < math.inf
+
     def note(name: str, action: Callable[[], float]) -> float:
-        return float(job.work.note(name, lambda: world.agree(action())))
+        return float(job.work.note(name, lambda: world.agree(action()), positive))
 
     within(line, attempt, bound, job.limit, ROUNDS, note)
     return draft, line.at
@@ -187,14 +193,14 @@ def _write(job: Job, output: Output, draft: Draft, size: int) -> None:
 def _judge(job: Job, output: Output, draft: Draft, number: int, looks: int) -> Verdict:
     """The verdict on the file as it was written, decoded into the user's class; the file then holds it."""
 
-    def judged() -> str:
+    def judged() -> dict[str, Any]:
         if looks == 1:  # two further models are to be held: the decoded tensors, and the module they go into
             draft.release()
         verdict = job.judge(load_model(twin(job.task.model), output.partial), number, looks)
         restamp(output.partial, verdict.record())
-        return verdict.to_json()
+        return asdict(verdict)
 
-    verdict = Verdict.from_json(job.world.lead(judged))
+    verdict = Verdict(**job.world.lead(judged))
     if not verdict.passed and number < looks:  # after the last one there is nothing to go on to
         job.work.note(f"look {number}", verdict.record)
     return verdict

@@ -25,14 +25,12 @@ from noworse.jobs.job import STANDARD, Job, run_of
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
-from noworse.model.attention import Attention, openable
 from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, dense, factorised, replace, replaceable
 from noworse.model.load import load_model
 from noworse.model.tensors import matching, twin
 from noworse.model.wrapped import unwrapped
-from noworse.propose.ranks import choose
-from noworse.propose.ranks.factoring import Chosen, Factoring
-from noworse.propose.ranks.sites import Filter, open_attention
+from noworse.propose.ranks.build import Filter, open_fused
+from noworse.propose.ranks.factoring import Chosen, Factoring, dropped
 from noworse.run.named import DEFAULT
 from noworse.survey.capture import count_flops
 from noworse.survey.subject import AT_A_TIME, Subject
@@ -165,12 +163,15 @@ def decompose_task(
 
 def _factoring(subject: Subject, only: Filter | Iterable[str] | None, preset: str) -> Factoring:
     """Survey the layers that ``only`` accepts, or has patterns of, and whose tensors are not to be kept."""
-    open_attention(subject.teacher)
+    open_fused(subject.teacher)
     names = [name for name, layer in subject.teacher.named_modules() if isinstance(layer, DENSE)]
     wanted = set(names if only is None or callable(only) else matching(only, names, "no layer for only"))
-    # projections of attention that was opened are parts of one tensor of the caller's
-    sources = {name: {f"{name}.weight", f"{name.rpartition('.')[0]}.in_proj_weight"} for name in wanted}
-    kept = {name for name in wanted if not sources[name].isdisjoint(subject.kept)}
+
+    def sources(name: str) -> set[str]:  # of layers that were opened too: what the caller's tensors are called
+        owner, _, own = name.rpartition(".")
+        return {f"{name}.weight", f"{owner}.in_proj_weight", f"{owner}.weight_{own}"}
+
+    kept = {name for name in wanted if not sources(name).isdisjoint(subject.kept)}
 
     def accepts(name: str, layer: nn.Module) -> bool:
         return name in wanted - kept and (not callable(only) or only(name, layer))
@@ -203,7 +204,7 @@ def story(job: Job, factoring: Factoring, drop: float | None = None) -> Decompos
 
     (trial, chosen, module), verdict = look(modules(), lambda made, number: job.judge(made[2], number, looks), looks)
     settings = {"preset": factoring.preset, "tolerance": str(job.tolerance), "drop": drop, "seed": job.options.seed}
-    before, after = sum(factoring.sizes.values()), choose.dropped(chosen, factoring.sizes)
+    before, after = sum(factoring.sizes.values()), dropped(chosen, factoring.sizes)
     parameters = [sum(p.numel() for p in m.parameters()) for m in (job.task.model, module)]
     flops = _flops(factoring.subject, factoring.teacher), _flops(factoring.subject, trial)
     return Decomposition(
@@ -224,7 +225,7 @@ def _search(job: Job, factoring: Factoring, limit: float) -> tuple[nn.Module, Ch
     within(line, attempt, lambda: predictor.bound(factoring.build(trials[line.at])), limit, BISECTIONS)
     if line.best is None or not trials[line.best]:
         return factoring.build({}), {}
-    return factoring.nearest(choose.dropped(trials[line.best], factoring.sizes))
+    return factoring.nearest(dropped(trials[line.best], factoring.sizes))
 
 
 def _flops(subject: Subject, module: nn.Module) -> int:
@@ -234,18 +235,11 @@ def _flops(subject: Subject, module: nn.Module) -> int:
 
 def finished(model: nn.Module, trial: nn.Module, chosen: Chosen) -> nn.Module:
     """Return a copy of the caller's model, in its own dtype and mode, with the factors of ``trial``."""
-    module = _opened(twin(model), chosen)
+    module = twin(model)
+    open_fused(module, chosen)
     for name in chosen:
         old: Any = module.get_submodule(name)
         replace(module, old, copied(trial.get_submodule(name), old))
-    return module
-
-
-def _opened(module: nn.Module, names: Iterable[str]) -> nn.Module:
-    """The module, whose multi-head attention layers that hold any of these layers have projections of their own."""
-    for name, layer in list(module.named_modules()):
-        if openable(layer) and any(other.startswith(f"{name}.") for other in names):
-            replace(module, layer, Attention(layer))
     return module
 
 
@@ -260,7 +254,7 @@ def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
     if not lists:
         raise CorruptFile(f"{path} has factors {ways!r}: expected a list for each layer, of one of {', '.join(WAYS)}")
     tensors, inner = load_file(path), unwrapped(module)
-    _opened(inner, ways)
+    open_fused(inner, ways)
     for name, (way, *_) in ways.items():
         parts = [tensors[key] for i in range(3) if (key := f"{name}.{i}.weight") in tensors]
         try:

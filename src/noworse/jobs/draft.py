@@ -22,12 +22,13 @@ from noworse.model.tensors import state_tensors
 from noworse.propose.grids.grid import GridSet
 from noworse.propose.grids.specs import fixed_items, grid_set, grid_specs
 from noworse.propose.grids.start import equal_slope_steps
+from noworse.propose.ranks.candidates import Analysis, as_matrix
 from noworse.propose.ranks.joint import Plans, climb
 from noworse.propose.ranks.student import GRIDS_ALONE, Plan, factor
 from noworse.representation import Representation
 from noworse.run.memory import recompute_blocks, trim
 from noworse.run.processes import ALONE, World
-from noworse.run.resume import NOWHERE, Work
+from noworse.run.resume import NOWHERE, Work, alike
 from noworse.survey.subject import Subject
 from noworse.tune.options import Options
 from noworse.tune.start import Ground, refine, turn
@@ -91,7 +92,8 @@ class Draft:
             raise BadInput(f"keep={list(self.subject.task.keep)!r} leaves no parameter to compress")
         self.survey = survey(self.lesson, self.student, chosen, known)
         self.order = [entry.name for entry in entries]
-        specs = grid_specs(chosen, self.originals, self.survey.sensitivity, self.subject.channels_last)
+        found = self.survey
+        specs = grid_specs(chosen, self.originals, found.sensitivity, self.subject.channels_last, found.hard)
         transform, rate = (self.terms.options.plugin(kind) for kind in ("transform", "rate"))
         fixed = fixed_items(entries, self.originals, kept, chosen)
         return grid_set(transform, rate, specs, chosen, self.terms.options.zone), fixed
@@ -219,12 +221,22 @@ def allocated(dense: Draft, budget: float, note: str) -> Draft:
         limit = dense.code_bits(budget) * weights / dense.grids.count
         return terms.world.agree(climb(survey.analyses, limit, tuned))
 
-    chosen = {name: (way, rank) for name, (way, rank) in terms.work.note(note, choose).items()}
+    def fits(found: Any) -> bool:
+        return isinstance(found, dict) and all(_possible(survey.analyses.get(n), choice) for n, choice in found.items())
+
+    chosen = {name: (way, rank) for name, (way, rank) in terms.work.note(note, choose, fits).items()}
     if not chosen:
         return dense
     draft = Draft(dense.subject, terms, Plan(survey.analyses, chosen), survey)
     draft.settings |= dense.settings
     return draft
+
+
+def _possible(analysis: Analysis | None, choice: Any) -> bool:
+    """Whether a way and a rank that a checkpoint names are open to a layer."""
+    if analysis is None or not alike(choice, ["", 0]) or choice[0] not in analysis.ways:
+        return False
+    return bool(1 <= choice[1] <= min(as_matrix(analysis.weight, choice[0]).shape))
 
 
 def land(draft: Draft, size: int) -> Mapping[str, Representation]:

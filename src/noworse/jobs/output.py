@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from noworse.format import write
-from noworse.format.source import AnyPath, create_beside, destination
+from noworse.format.source import AnyPath, create_beside, destination, expanded
 from noworse.representation import Representation
 from noworse.run.processes import World
 
@@ -21,7 +21,7 @@ class Output:
     """
 
     def __init__(self, path: AnyPath, world: World) -> None:
-        self.path, self.world = Path(path), world
+        self.path, self.world = expanded(path), world
         self._target = destination(path) if world.first else self.path
         self._made: Path | None = None
 

@@ -61,5 +61,5 @@ class Report(Sized, Judged):
             never = [family for family, layers in self.families.items() if not layers]
             text += f" (never best: {', '.join(never)})" if ranks and never else ""
         if self.unused:
-            text += f"\nnot reached by calib, kept at a fixed step: {', '.join(self.unused)}"
+            text += f"\nwithout a gradient on calib, kept at a fixed step: {', '.join(self.unused)}"
         return text

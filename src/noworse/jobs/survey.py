@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.jobs.lesson import AT_A_TIME, COMPARED, SURVEYED, Lesson
+from noworse.model.hooks import thawed
 from noworse.propose.grids.compensated import Layer
 from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.student import analyse
 from noworse.run.memory import trim
+from noworse.survey.capture import Call, capture
 from noworse.survey.fisher import tensor_sensitivity
 from noworse.survey.moments import input_moments
 from noworse.survey.subject import usable
@@ -33,6 +35,7 @@ class Survey:
     sensitivity: dict[str, float] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
     analyses: Mapping[str, Analysis] = field(default_factory=dict)
+    hard: frozenset[str] = frozenset()  # without a gradient, but used: what decides which way an input takes
 
     @property
     def unused(self) -> list[str]:
@@ -42,7 +45,8 @@ class Survey:
     def renamed(self, names: Mapping[str, str]) -> Survey:
         """Return the same survey for a student some of whose tensors have other names (new: old)."""
         moved = {new: self.sensitivity[old] for new, old in names.items() if old in self.sensitivity}
-        return Survey(self.sensitivity | moved, dict(self.layers), self.analyses)
+        hard = self.hard | {new for new, old in names.items() if old in self.hard}
+        return Survey(self.sensitivity | moved, dict(self.layers), self.analyses, hard)
 
 
 def survey(lesson: Lesson, student: nn.Module, chosen: Mapping[str, nn.Parameter], known: Survey) -> Survey:
@@ -64,7 +68,10 @@ def survey(lesson: Lesson, student: nn.Module, chosen: Mapping[str, nn.Parameter
     measured = tensor_sensitivity(new, probes(), lesson.distance, options.seed) if new else {}
     sensitivity = {name: measured[name] if name in measured else known.sensitivity[name] for name in chosen}
     if not any(sensitivity.values()):
-        raise BadInput("no parameter influences the model's outputs on calib: expected a differentiable model")
+        found = "no parameter influences the model's outputs on calib"
+        raise BadInput(f"{found}: expected a differentiable model")
+    still = {name: parameter for name, parameter in new.items() if not sensitivity[name]}
+    hard = (known.hard & chosen.keys()) | (_hard(student, still, probes(), lesson) if still else frozenset())
     trim()
     layers = {name: layer for name, layer in known.layers.items() if name in chosen}
     if options.rounding != "nearest":
@@ -74,7 +81,26 @@ def survey(lesson: Lesson, student: nn.Module, chosen: Mapping[str, nn.Parameter
         for name in list(moments):
             layers[name] = Layer(chosen[name].shape, moments.pop(name), options.damping)
     trim()
-    return Survey(sensitivity, layers, known.analyses)
+    return Survey(sensitivity, layers, known.analyses, hard)
+
+
+def _hard(
+    student: nn.Module, still: Mapping[str, nn.Parameter], probes: Iterator[tuple[Tensor, int]], lesson: Lesson
+) -> frozenset[str]:
+    """Those of the parameters without a gradient whose modules see samples, and which no forward under no_grad hides.
+
+    Routers of mixtures of experts are of this kind, where an expert's output is not weighted by what they say of it.
+    """
+    owners = {name: student.get_submodule(name.rpartition(".")[0]) for name in still}
+    called = set()
+
+    def see(call: Call) -> None:
+        if call.input.numel():
+            called.add(call.name)
+
+    with capture(owners, see), thawed():
+        through = tensor_sensitivity(still, probes, lesson.distance, lesson.options.seed)
+    return frozenset(name for name in called if not through[name])
 
 
 def curvature(lesson: Lesson, student: nn.Module) -> dict[str, Analysis]:

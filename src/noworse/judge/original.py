@@ -19,7 +19,7 @@ from noworse.task import data
 from noworse.task.calls import described, told
 from noworse.task.data import Batch
 from noworse.task.distances import are_logits
-from noworse.task.task import Forward, Loss, Task
+from noworse.task.task import Forward, Loss, Task, check_losses
 
 LossesAndLogits: TypeAlias = tuple[Tensor, Tensor | None]  # losses (B,), and logits (B, ..., K) or None
 KEPT = 1 << 24  # bytes of logits that are kept of the original, or a quarter of its weights
@@ -166,20 +166,3 @@ class Copies(Sequence[Batch]):
     def __getitem__(self, index: Any) -> Any:
         found = self._batches[index]
         return Copies(found) if isinstance(index, slice) else data.copied(found)
-
-
-def check_losses(losses: Any, samples: int, where: str) -> Tensor:
-    """Return losses (B,) without their graph; BadInput naming ``where`` unless they are a finite number per sample."""
-    expected = f"expected one loss per sample, shape ({samples},)"
-    if not isinstance(losses, Tensor):
-        raise BadInput(f"loss of {where} is {type(losses).__name__}: {expected}")
-    if losses.ndim == 0:
-        raise BadInput(f"loss of {where} is a single number: {expected} (reduction='none')")
-    if losses.shape != (samples,):
-        raise BadInput(f"loss of {where} has shape {tuple(losses.shape)}: {expected}")
-    if losses.is_complex():
-        raise BadInput(f"loss of {where} is {losses.dtype}: expected real numbers")
-    bad = samples - int(torch.isfinite(losses).sum())
-    if bad:
-        raise BadInput(f"loss of {where} is NaN or infinite for {bad} of {samples} samples: expected finite losses")
-    return losses.detach()

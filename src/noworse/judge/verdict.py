@@ -72,6 +72,15 @@ class Verdict:
         """Whether the compressed model is no worse within the tolerance, or improved."""
         return self.verdict in (IMPROVED, NO_WORSE)
 
+    @property
+    def samples_needed(self) -> int | None:
+        """About how many samples would show that a mean difference as it is now is within the tolerance, None if none.
+
+        A bound comes nearer to the mean with one over the root of their number.
+        """
+        room = self.tolerance - self.mean_difference
+        return math.ceil(self.samples * ((self.upper_bound - self.mean_difference) / room) ** 2) if room > 0 else None
+
     def __bool__(self) -> bool:
         return self.passed
 
@@ -95,17 +104,6 @@ class Verdict:
         """Return all fields as one JSON object, exactly."""
         return json.dumps(asdict(self), allow_nan=False)
 
-    @classmethod
-    def from_json(cls, text: str) -> Verdict:
-        """Return the verdict that ``to_json`` wrote; BadInput for anything else."""
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"a verdict is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise BadInput(f"a verdict must be a JSON object, found {type(record).__name__}")
-        return cls.from_record(record)
-
     def __str__(self) -> str:
         text = (
             f"{self.verdict}: mean loss {self.compressed_loss:.5g} against {self.original_loss:.5g} of the original on "
@@ -119,6 +117,10 @@ class Verdict:
         if self.changed is not None:
             text += f" {100 * self.changed:.2f} % of the predictions changed"
             text += "." if self.mean_kl is None else f", mean KL to the original {self.mean_kl:.3g} nats."
+        if self.verdict == INCONCLUSIVE:
+            needed = self.samples_needed
+            would = "No number of samples" if needed is None else f"About {needed:,} samples"
+            text += f" {would} would show that such a difference is within the tolerance."
         return text + f" Damage to fewer than 1 in {self.samples // 3:,} samples can go unseen."
 
 

@@ -59,6 +59,18 @@ def hand_over(old: nn.Module, new: nn.Module) -> None:
     new._is_full_backward_hook = old._is_full_backward_hook
 
 
+def thawed() -> Functions:
+    """Return a block in which gradients pass through what is detached, or computed under ``no_grad``."""
+
+    def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = getattr(function, "__name__", "")
+        if name == "_set_grad_enabled":
+            return None
+        return args[0] if name == "detach" else function(*args, **kwargs)
+
+    return Functions(call)
+
+
 class Functions(TorchFunctionMode):
     """In its block ``call(function, args, kwargs)`` runs in place of every function of tensors."""
 

@@ -39,6 +39,8 @@ def load_model(module: nn.Module, path: str | Path, factorised: bool = False, st
     fitting = {name: tensor for name, tensor in tensors.items() if name in state}
     changed = set()
     for name, tensor in fitting.items():
+        if name in own and any(size > 1 and not stride for size, stride in zip(tensor.shape, own[name].stride())):
+            own[name].data = own[name].data.contiguous()  # an expanded tensor has one place for many elements
         if name in own and own[name].dtype != tensor.dtype:
             changed.add(f"{own[name].dtype} became {tensor.dtype}")
             own[name].data = own[name].data.to(tensor.dtype)

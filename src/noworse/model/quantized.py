@@ -7,7 +7,6 @@ the same; the value 0 is always on the grid.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -36,7 +35,7 @@ class Range:
         whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (self.zero, self.bits))
         if not whole or not 2 <= self.bits <= 16 or not 0 <= self.zero < 2**self.bits:
             raise BadInput(f"a range of {self.bits!r} bits with zero at {self.zero!r}: expected 2 to 16, and a code")
-        if not isinstance(self.scale, (int, float)) or not (math.isfinite(self.scale) and self.scale > 0):
+        if not isinstance(self.scale, (int, float)) or not 0 < self.scale <= torch.finfo(torch.float32).max:
             raise BadInput(f"a range of scale {self.scale!r}: expected a positive number")
         if self.rounding not in WAYS:
             raise BadInput(f"a range rounded {self.rounding!r}: expected one of {', '.join(WAYS)}")

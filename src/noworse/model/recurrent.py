@@ -67,6 +67,13 @@ class Recurrent(nn.Module):
     def flatten_parameters(self) -> None:
         """Do nothing: callers ask this of torch's layers."""
 
+    def __getattr__(self, name: str) -> Any:
+        """Return a weight or bias by its name in the source too."""
+        kind, _, end = name.partition("_")
+        if kind in ("weight", "bias") and end in self._modules:
+            return getattr(self._modules[end], kind)
+        return super().__getattr__(name)
+
     def _states(self, hx: Any, like: Tensor, batch: int) -> list[Tensor]:
         """The states to begin with, (L·D, B, H) each."""
         if hx is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noworse.representation.base import BYTES, CODES, NOTHING, Representation, Signature
+from noworse.representation.base import BYTES, CODES, KINDS, NOTHING, Coded, Representation, Signature, register
 from noworse.representation.codebook import Codebook
 from noworse.representation.columns import pack_step, unpack_step
 from noworse.representation.constant import Constant
@@ -12,8 +12,6 @@ from noworse.representation.grid import EDGE_UNITS, MAX_EDGE, Grid
 from noworse.representation.product import Product, matrix_shape
 from noworse.representation.raw import Raw
 from noworse.representation.tied import Tied
-
-KINDS: tuple[type[Representation], ...] = (Constant, Raw, Grid, Tied, Product, Codebook)
 
 __all__ = [
     "BYTES",
@@ -25,6 +23,7 @@ __all__ = [
     "NOTHING",
     "PLAIN",
     "Codebook",
+    "Coded",
     "Constant",
     "Form",
     "Grid",
@@ -37,6 +36,7 @@ __all__ = [
     "from_float32",
     "matrix_shape",
     "pack_step",
+    "register",
     "to_numpy",
     "unpack_step",
 ]

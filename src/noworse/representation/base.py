@@ -1,7 +1,7 @@
 """What a kind of tensor declares: its number in a file, its header fields, its streams, and a way back to numbers.
 
-A kind is one subclass of ``Representation`` in a file of its own, listed in ``KINDS``. Whoever writes, reads, shows or
-attacks files goes by that list and asks the kind; what a kind does not declare, it does not have.
+A kind is one subclass of ``Representation`` in a file of its own, which puts itself into ``KINDS``. Whoever writes,
+reads, shows or attacks files goes by that table and asks the kind; what a kind does not declare, it does not have.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,6 +167,21 @@ class Representation(Described, ABC):
 
     def __str__(self) -> str:
         return self.label
+
+
+KINDS: dict[int, type[Representation]] = {}  # what files may hold, by number: the order of their columns
+Kind = TypeVar("Kind", bound=type[Representation])
+
+
+def register(kind: Kind) -> Kind:
+    """Let files hold a kind, and return it: for use as a decorator; BadInput where another kind has its number."""
+    known = KINDS.get(kind.number, kind)
+    if known.label != kind.label or not 0 <= kind.number < 8:
+        raise BadInput(f"kind {kind.label!r} has number {kind.number}: expected one of 0 to 7 that no other kind has")
+    KINDS[kind.number] = kind
+    for number in sorted(KINDS):
+        KINDS[number] = KINDS.pop(number)
+    return kind
 
 
 class Coded(Representation):

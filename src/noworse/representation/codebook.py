@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Arrays, Coded, Signature
+from noworse.representation.base import Arrays, Coded, Signature, register
 from noworse.representation.columns import Cursor
 from noworse.representation.dtypes import PIECE, find_dtype
 
@@ -31,6 +31,7 @@ class Palette(NamedTuple):
     zero: int
 
 
+@register
 @dataclass(frozen=True, eq=False)
 class Codebook(Coded):
     """Element i (C order) is value ``codes[i] + zero`` of ``values``, which are little-endian bytes and ascend.

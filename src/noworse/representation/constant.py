@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Arrays, Representation, Signature
+from noworse.representation.base import Arrays, Representation, Signature, register
 from noworse.representation.dtypes import DType, find_dtype
 
 
+@register
 @dataclass(frozen=True)
 class Constant(Representation):
     """Every element equals ``value``, the little-endian bytes of one element."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import FLOATS, Arrays, Representation, Signature
+from noworse.representation.base import FLOATS, Arrays, Representation, Signature, register
 from noworse.representation.columns import unpack_step
 from noworse.representation.curves import PLAIN
 from noworse.representation.dtypes import DType, find_dtype, from_float32
@@ -51,6 +51,7 @@ def check_factors(shape: tuple[int, ...], split: int, left: tuple[int, ...], rig
         raise BadInput(f"a product of rank {rank} is larger than its {rows} x {columns} elements")
 
 
+@register
 @dataclass(frozen=True)
 class Product(Representation):
     """``left`` (M, r) times ``right`` (r, N), seen as a tensor of ``shape`` by ``split`` (see ``matrix_shape``)."""

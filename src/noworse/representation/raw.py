@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from noworse.codec import _native
 from noworse.errors import BadInput
-from noworse.representation.base import BYTES, Arrays, Representation, Signature
+from noworse.representation.base import BYTES, Arrays, Representation, Signature, register
 from noworse.representation.dtypes import find_dtype
 
 MACHINE_WORDS = (2, 4, 8)  # bytes of an element that native code handles
 
 
+@register
 @dataclass(frozen=True)
 class Raw(Representation):
     """The elements as they are: ``data`` holds them little-endian in C order."""

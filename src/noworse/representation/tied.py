@@ -9,9 +9,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Arrays, Representation, Signature
+from noworse.representation.base import Arrays, Representation, Signature, register
 
 
+@register
 @dataclass(frozen=True)
 class Tied(Representation):
     """A tensor that shares the storage of ``target``, which has the same shape and dtype and is not tied itself."""

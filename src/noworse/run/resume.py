@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput, CorruptFile
-from noworse.format.source import atomic_file
+from noworse.format.source import atomic_file, open_regular
 from noworse.run.processes import ALONE, World
 from noworse.task.data import Batch, leaves
 
@@ -50,6 +50,7 @@ def batches_digest(batches: Iterable[Batch]) -> str:
 
 
 NAME = "run.safetensors"
+FORM: dict[str, Any] = {"given": {}, "notes": {}, "position": {}}
 EVERY, SHARE = 30.0, 0.05  # seconds between checkpoints at least, and the most of the time that they may take
 TAGS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
 
@@ -70,6 +71,26 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[
             file.write(content(tensor))
 
 
+def damaged(path: Path | None) -> CorruptFile:
+    """Return the error that says so of a checkpoint."""
+    expected = "expected one as noworse wrote it; a run without one starts anew"
+    return CorruptFile(f"{path} is a damaged checkpoint: {expected}")
+
+
+def alike(found: Any, form: Any) -> bool:
+    """Tell whether a JSON value has the types of another one: numbers for numbers, and the same keys and lengths.
+
+    An empty object stands for any, a string for any string.
+    """
+    if isinstance(form, (dict, list)) and form:
+        if type(found) is not type(form) or len(found) != len(form):
+            return False
+        keys = form if isinstance(form, dict) else range(len(form))
+        return all((isinstance(form, list) or key in found) and alike(found[key], form[key]) for key in keys)
+    number = isinstance(form, float) and type(found) is int
+    return number or type(found) is type(form)
+
+
 class Checkpoint:
     """A checkpoint on disk: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
 
@@ -78,27 +99,25 @@ class Checkpoint:
 
         self.path, open_ = path, cast(Any, safe_open)
         try:
-            with path.open("rb"):  # BadInput for what cannot be read at all
-                self._file = open_(path, "pt")
+            open_regular(path).close()  # BadInput for what cannot be read at all
+            self._file = open_(path, "pt")
             metadata, names = self._file.metadata(), sorted(self._file.keys())
             whole = digest(((name, self._file.get_tensor(name)) for name in names), metadata["values"])
-            if whole != metadata["digest"]:
-                raise self._damaged()
+            self.values: dict[str, Any] = json.loads(metadata["values"])
         except OSError as error:
             raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
-        except (SafetensorError, KeyError, TypeError) as error:  # KeyError, TypeError: none of our metadata
-            raise self._damaged() from error
-        self.values: dict[str, Any] = json.loads(metadata["values"])
-
-    def _damaged(self) -> CorruptFile:
-        expected = "expected one as noworse wrote it; a run without one starts anew"
-        return CorruptFile(f"{self.path} is a damaged checkpoint: {expected}")
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:  # none of our metadata
+            raise damaged(path) from error
+        if whole != metadata.get("digest") or not alike(self.values, FORM):
+            raise damaged(path)
+        if not alike(self.values["position"].get("stage"), ""):  # the rest is up to who goes on from there
+            raise damaged(path)
 
     def read_into(self, name: str, tensor: Tensor) -> None:
         """Fill ``tensor`` with the one of this name; CorruptFile where it is of another kind or shape, or missing."""
         held = self._file.get_tensor(name) if name in self._file.keys() else None  # noqa: SIM118
         if held is None or held.dtype != tensor.dtype or held.shape != tensor.shape:
-            raise self._damaged()
+            raise damaged(self.path)
         tensor.copy_(held)
 
 
@@ -139,12 +158,17 @@ class Work:
         if values is not None:
             self.notes, self.position = values["notes"], values["position"]
 
-    def note(self, name: str, action: Callable[[], Any]) -> Any:
-        """Return what an action does, of JSON's types; it is not repeated once a checkpoint has it behind it."""
+    def note(self, name: str, action: Callable[[], Any], fits: Callable[[Any], bool] = lambda found: True) -> Any:
+        """Return what an action does, of JSON's types; it is not repeated once a checkpoint has it behind it.
+
+        CorruptFile where what the checkpoint has does not fit.
+        """
         if self.path is None:
             return action()
         if name not in self.notes:
             self.notes[name] = action()
+        elif not fits(self.notes[name]):
+            raise damaged(self.path)
         return self.notes[name]
 
     def read_into(self, tensors: Mapping[str, Tensor]) -> None:

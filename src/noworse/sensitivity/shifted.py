@@ -16,14 +16,13 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from noworse.errors import BadInput
-from noworse.judge.original import check_losses
 from noworse.model.hooks import floating
 from noworse.model.quantized import WAYS
 from noworse.model.tensors import dense_gradients, twin
 from noworse.survey.capture import capture, feeding
 from noworse.task import data
 from noworse.task.data import Batch
-from noworse.task.task import Loss
+from noworse.task.task import Loss, check_losses
 
 Error: TypeAlias = Tensor | Callable[[Tensor], Tensor]  # or what makes it of the tensor, such as x -> round(x) - x
 Shift: TypeAlias = Mapping[str, Error]  # several places that are moved together

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.model.hooks import thawed
 from noworse.model.tensors import float32_copy, kept_tensors, state_tensors, version_of
 from noworse.survey.norms import fold_norms
 from noworse.task import data
@@ -51,6 +52,8 @@ class Subject:
         for name in (name for name, version in self._versions().items() if version != before[name]):
             found = f"a call of the model in eval mode changes its buffer {name!r}"
             raise BadInput(f"{found}: expected a forward that leaves the state as it is")
+        if not self._differentiable():
+            self.forward = self._thawed
         self.channels_last = task.channels_last(self.probe)
 
     def _versions(self) -> dict[str, tuple[int, int | None]]:
@@ -62,6 +65,21 @@ class Subject:
     def original(self, batch: Batch) -> Tensor:
         """Return the original's outputs (B, ..., K) on a batch; BadInput where they cannot be compared with others."""
         return usable(self.forward(self.teacher, batch), data.batch_size(batch))
+
+    def _differentiable(self) -> bool:
+        """Whether gradients reach any weight: not where all of a forward is under ``no_grad``."""
+        weights = [weight for weight in self.teacher.parameters() if weight.is_floating_point()]
+        for weight in weights:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            found = self.forward(self.teacher, self.probe).requires_grad
+        for weight in weights:
+            weight.requires_grad_(False)
+        return found
+
+    def _thawed(self, module: nn.Module, batch: Batch) -> Tensor:
+        with thawed():
+            return self.task.outputs(module, batch)
 
     def on_probe(self, module: nn.Module) -> Tensor:
         """Return outputs (B, ..., K) of ``module`` on a few samples."""

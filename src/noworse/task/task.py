@@ -51,16 +51,20 @@ class TaskUnavailable(NoWorseError):
 
 @dataclass(frozen=True)
 class Task:
-    """A model with its loss, and the data that choose and judge; BadInput where a part has the wrong type."""
+    """A model with its loss, and the data that choose and judge; BadInput where a part has the wrong type.
+
+    A batch is a tensor (the model's input), a tuple or list (its input, then labels), or a mapping, of which all but
+    "labels", "label" and "targets" goes to the model by keyword; samples lie along dimension 0. docs/tasks.md has more.
+    """
 
     model: nn.Module  # in any mode; never changed; compiled and parallel modules are unwrapped
-    loss: Callable[[nn.Module, Any], Tensor]  # -> (B,), one loss per sample
+    loss: Callable[[nn.Module, Any], Tensor]  # of model and batch -> (B,), one loss per sample: what decides
     calib: Iterable[Batch]  # chooses: a few hundred samples or more, labels not needed
     verify: Iterable[Batch]  # judges: disjoint from calib
-    metric: Callable[[nn.Module, Iterable[Any]], float] | None = None  # accuracy or the like, for reading only
-    forward: Callable[[nn.Module, Any], Tensor] | None = None  # outputs to distil; noworse.task.data.forward if None
-    distill: str = "kl"  # "kl": logits along the last dimension; "mse"; "cosine"; or parts of it: "kl:11+mse:4"
-    augment: Callable[[Any], Batch] | None = None  # a random variation of calibration samples
+    metric: Callable[[nn.Module, Iterable[Any]], float] | None = None  # of model and batches: for reading only
+    forward: Callable[[nn.Module, Any], Tensor] | None = None  # of model and batch -> outputs to compare (B, ..., K)
+    distill: str = "kl"  # "kl": logits of K >= 2 classes; "mse": numbers; "cosine"; or parts of K: "kl:11+mse:4"
+    augment: Callable[[Any], Batch] | None = None  # of a batch of calib -> a random variation of it
     keep: Sequence[str] = ()  # patterns of tensors that are stored losslessly, such as "head.*"
     name: str = ""
     default_dtype: torch.dtype = field(default_factory=torch.get_default_dtype, init=False, repr=False)  # the caller's
@@ -110,6 +114,23 @@ class Task:
             return self.prepared_loss(module, batch)
         except Exception as error:  # anything may come out of the caller's code; the cause stays attached
             raise BadInput(f"{what} needs calib with labels: the loss fails on it: {error}") from error
+
+
+def check_losses(losses: Any, samples: int, where: str) -> Tensor:
+    """Return losses (B,) without their graph; BadInput naming ``where`` unless they are a finite number per sample."""
+    expected = f"expected one loss per sample, shape ({samples},)"
+    if not isinstance(losses, Tensor):
+        raise BadInput(f"loss of {where} is {type(losses).__name__}: {expected}")
+    if losses.ndim == 0:
+        raise BadInput(f"loss of {where} is a single number: {expected} (reduction='none')")
+    if losses.shape != (samples,):
+        raise BadInput(f"loss of {where} has shape {tuple(losses.shape)}: {expected}")
+    if losses.is_complex():
+        raise BadInput(f"loss of {where} is {losses.dtype}: expected real numbers")
+    bad = samples - int(torch.isfinite(losses).sum())
+    if bad:
+        raise BadInput(f"loss of {where} is NaN or infinite for {bad} of {samples} samples: expected finite losses")
+    return losses.detach()
 
 
 def load_task(address: str) -> Task:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from noworse.run.resume import alike, damaged
 from noworse.tune.control import RateController
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ def resume(tuner: Tuner) -> tuple[int, float, float]:
     position = tuner.hooks.work.position
     if position is None:
         return 0, tuner.bits(), 0.0
+    now = {"stage": "", "iteration": 0, "start": 0.0, "running": 0.0}
+    if not alike(position, checkpoint(tuner, now)[1]):
+        raise damaged(tuner.hooks.work.path)
     tuner.controller = RateController(1.0)
     for name in ("controller", "scaler"):
         vars(getattr(tuner, name)).update(position[name])

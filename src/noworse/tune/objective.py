@@ -17,13 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.judge.original import check_losses
 from noworse.model.tensors import matching
 from noworse.survey.capture import Call, capture, watching
 from noworse.task import data
 from noworse.task.data import Batch, output_tensor
 from noworse.task.distances import Distance
-from noworse.task.task import Loss
+from noworse.task.task import Loss, check_losses
 
 AUTO = "auto"
 FEATURES = 3  # chosen automatically: of a net of stages, the last ones before its head

@@ -155,7 +155,7 @@ class Options:
         """Return the options that ``to_json`` wrote; BadInput for an unknown name or a value of the wrong type."""
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"options are not JSON: {error}") from error
         if not isinstance(values, dict):
             raise BadInput(f"options must be a JSON object, found {type(values).__name__}")

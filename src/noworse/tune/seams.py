@@ -39,9 +39,9 @@ NAMES: dict[str, dict[str, str | type[Any]]] = {  # of classes, each as "module:
     "rate": {"soft": f"{RATE}:SoftEntropy", "official": f"{L2}.rate:Official"},
     "kernel": {
         "cos": f"{RATE}:Cosine",
-        "linear": f"{L2}.kernels:Linear",
-        "triangle": f"{L2}.kernels:Triangle",
-        "range": f"{L2}.kernels:RangeKernel",
+        "linear": f"{L2}.rate:Linear",
+        "triangle": f"{L2}.rate:Triangle",
+        "range": f"{L2}.rate:RangeKernel",
     },
     "tuner": {"joint": TUNER, "alternating": f"{L2}.alternate:AlternatingTuner"},
 }

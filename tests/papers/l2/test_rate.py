@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from noworse.papers.l2.kernels import RangeKernel
-from noworse.papers.l2.rate import Official
+from noworse.errors import BadInput
+from noworse.papers.l2.rate import Official, RangeKernel, Triangle
 from noworse.rate.soft import Cosine, SoftEntropy, relaxed_counts
 from tests.rate import test_counter as brute
+
+
+def test_the_width_is_the_range_over_the_resolution() -> None:
+    extents = torch.tensor([0.0, 8.0, 256.0])
+    assert RangeKernel(resolution=64).width(lambda: extents).tolist() == pytest.approx([1e-3, 0.125, 4.0])
+
+
+def test_it_has_the_shape_of_the_kernel_that_it_names() -> None:
+    u = torch.linspace(0, 1.5, 7)
+    assert torch.equal(RangeKernel(of="triangle").share(u), Triangle().share(u))
+    assert torch.equal(RangeKernel(of="triangle").density(u), Triangle().density(u))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"resolution": 15}, "a kernel of resolution 15: expected 16 to 4096"),
+        ({"resolution": 5000}, "a kernel of resolution 5000"),
+        ({"of": "box"}, "unknown kernel 'box': expected one of cos, linear, triangle"),
+    ],
+)
+def test_what_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        RangeKernel(**settings)
 
 
 @pytest.fixture(autouse=True)

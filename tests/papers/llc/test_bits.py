@@ -109,11 +109,11 @@ def test_the_cost_is_that_of_algorithm_1(data: tuple[nn.Module, Tensor, Tensor],
     grid = step * np.clip((np.ceil if way == "up" else np.floor)(h / step), -values.zero, 15 - values.zero)
     moved = loss(h + step * (1 if way == "up" else -1) * shifts[0], w)
     expected = abs(moved - loss(h, w)) / step * np.sqrt(np.mean((grid - h) ** 2))
-    assert proposal.rounded is not None
-    size = float(proposal.rounded.steps.values().mean())
+    assert proposal.written is not None
+    size = float(proposal.written.steps.values().mean())
     change = abs(loss(h, w + size * shifts[1]) - loss(h, w))
     assert change > LEAST_CHANGE
-    expected += change / size * np.sqrt(np.mean((proposal.rounded.decode().numpy() - w) ** 2))
+    expected += change / size * np.sqrt(np.mean((proposal.decode().numpy() - w) ** 2))
     assert found == pytest.approx(expected, rel=2e-3)
 
 

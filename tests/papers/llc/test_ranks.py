@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse.papers.llc.ranks import mean_gradient, mean_loss, search
-from noworse.propose.ranks.sites import find_sites
+from noworse.propose.ranks.build import find_sites
 from tests.tiny import mlp
 
 X = torch.randn(200, 20, generator=torch.Generator().manual_seed(0))

@@ -11,6 +11,9 @@ from noworse.errors import BadInput
 from noworse.jobs.quantize import HELD_BACK
 from noworse.model.quantized import activation_ranges
 from noworse.propose.bits.priced import Priced
+from noworse.propose.bits.proposals import FULL, Proposal
+from noworse.propose.bits.strategy import BitStrategy
+from noworse.representation import Codebook
 from noworse.survey.subject import Subject
 from tests.tiny import mlp, task
 
@@ -37,7 +40,6 @@ def test_what_is_built_has_the_chosen_weights_and_ranges(net: Priced) -> None:
     assert np.array_equal(module.get_parameter("0.weight").detach().numpy(), chosen[0].representation.decode())
     assert torch.equal(module.get_parameter("2.weight"), net.teacher.get_parameter("2.weight"))
     assert set(activation_ranges(module)) == {"0", "2"}
-    assert not activation_ranges(net.rounding_inputs(None).build(chosen))
 
 
 def test_fisher_diagonals_are_kept_and_of_the_weights_shape(net: Priced) -> None:
@@ -57,3 +59,42 @@ def test_fisher_diagonals_are_kept_and_of_the_weights_shape(net: Priced) -> None
 def test_bad_bits(net: Priced, bits: Any, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         net.asked(bits)
+
+
+class Signs(BitStrategy):
+    """The first weight at two values, in a dtype and rows of one's own, or as it is; the second as it is alone."""
+
+    def __init__(self, dtype: Any = np.float32, rows: slice = slice(None)) -> None:
+        self.dtype, self.rows = dtype, rows
+
+    def propose(self, net: Priced) -> list[list[Proposal]]:
+        rows = [[Proposal(site.key, None, FULL * site.weight.numel())] for site in net.survey.sites]
+        weight = net.survey.sites[0].weight.detach().numpy()[self.rows]
+        values = (np.sign(weight) * abs(weight).mean()).astype(self.dtype)
+        book = Codebook.from_values(values, str(values.dtype))
+        return [[Proposal("0.weight", book, weight.size), *rows[0]], *rows[1:]]
+
+
+def test_a_proposal_may_be_any_representation() -> None:
+    """A codebook goes through costs, allocation and the file as codes on a grid do."""
+    job = task(mlp())
+    net = Priced(Subject(job, list(job.calib), HELD_BACK), 8, preset=f"{__name__}:SIGNS")
+    first, second = net.asked((1 * 20 * 64 + FULL * 4 * 64) / net.count)
+    assert (first.width, first.rounding, second.width, second.rounding) == (1, "codebook", FULL, "none")
+    module = net.build([first, second])
+    expected = net.sites["0.weight"].weight.detach()
+    assert torch.equal(module.get_parameter("0.weight"), expected.sign() * float(expected.abs().mean()))
+    assert net.choices.costs[0][0] > 0 == net.choices.costs[0][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("HALF", r"'0.weight' was proposed as float16 \(64, 20\): expected float32"), ("SHORT", r"float32 \(8, 20\): ex")],
+)
+def test_proposals_that_do_not_fit(name: str, message: str) -> None:
+    job = task(mlp())
+    with pytest.raises(BadInput, match=message):
+        _ = Priced(Subject(job, list(job.calib), HELD_BACK), 8, preset=f"{__name__}:{name}").proposals
+
+
+SIGNS, HALF, SHORT = Signs(), Signs(np.float16), Signs(rows=slice(8))

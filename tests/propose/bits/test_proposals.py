@@ -19,8 +19,8 @@ def test_simple_costs_are_weighed_squared_errors() -> None:
     for kind, weights in (("mse", 1.0), ("fisher", fisher.numpy()), ("trace", float(fisher.mean()))):
         costs = simple_costs(kind, {"0.weight": site}, found, {"0.weight": fisher})
         for cost, proposal in zip(costs[:2], found, strict=False):
-            assert proposal.rounded is not None
-            error = proposal.rounded.decode().numpy() - site.weight.detach().numpy()
+            assert proposal.written is not None
+            error = proposal.decode().numpy() - site.weight.detach().numpy()
             assert cost == pytest.approx(0.5 * np.sum(weights * error**2), rel=1e-5)
         assert costs[2] == 0
         assert costs[0] > costs[1]

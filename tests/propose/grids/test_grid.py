@@ -273,3 +273,18 @@ def test_a_knob_turned_is_what_it_was_tried_as(grids: GridSet, knob: dict[str, f
     found = grids.representations()
     for name, codes in tried.items():
         assert np.mean(found[name].codes != codes) < 1e-3  # a step may be rounded twice
+
+
+def test_what_calib_does_not_reach_is_rounded_to_nearest_whatever_the_knobs() -> None:
+    weights = {"w": torch.randn(9, 9), "idle": torch.randn(9, 9)}
+    specs = [GridSpec("w", (9, 9), "float32"), GridSpec("idle", (9, 9), "float32", tuned=False)]
+    grids = GridSet(specs, weights, 0.5)
+    with torch.no_grad():
+        grids.log_step.copy_(torch.full((2,), -1.0))
+    for name in ("shift", "log_scale"):
+        found = grids.representations(**{name: 0.3})
+        plain = grids.representations()
+        assert np.array_equal(found["idle"].decode(), plain["idle"].decode())
+        assert not np.array_equal(found["w"].decode(), plain["w"].decode())
+    grids.turn(shift=0.3)
+    assert np.array_equal(grids.representations()["idle"].decode(), plain["idle"].decode())

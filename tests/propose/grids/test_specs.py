@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.model.tensors import state_tensors
-from noworse.propose.grids.specs import fixed_items, grid_specs
+from noworse.propose.grids.general import GeneralGrids
+from noworse.propose.grids.specs import fixed_items, grid_set, grid_specs
+from noworse.propose.grids.transform import Deadzone, Uniform
+from noworse.rate.soft import SoftEntropy
 from noworse.representation import Tied
 
 
@@ -52,3 +55,29 @@ def test_what_folding_did_not_change_goes_through_bit_for_bit() -> None:
     assert stored["huge"].tobytes() == given.huge.numpy().tobytes()
     assert float(stored["gain"].item()) == 1 + 1e-12
     assert stored["changed"].tolist() == [1.5, 1.5, 1.5]
+
+
+class Floor(Uniform):
+    """On the straight line, and yet with a code of its own: weights are cut off, not rounded."""
+
+    def code(self, t: Tensor, r: Tensor, shape: Tensor) -> Tensor:
+        return t + (t.floor() - t).detach()
+
+
+class Renamed(Deadzone):
+    """The standard one under another name."""
+
+
+def test_a_code_of_ones_own_is_what_the_file_holds() -> None:
+    """Fast grids would not ask for it: it goes to the general ones."""
+    weight = torch.randn(8, 12, generator=torch.Generator().manual_seed(0))
+    specs = grid_specs({"w": weight}, {"w": weight}, {"w": 1.0})
+    found = grid_set(Floor(), SoftEntropy(), specs, {"w": weight}, 0.5)
+    assert isinstance(found, GeneralGrids)
+    assert not found.straight
+    found.log_step.fill_(-1.0)
+    found.rebase()
+    (item,) = found.representations().values()
+    codes = torch.from_numpy(item.codes).reshape(8, 12).double()
+    assert torch.equal(codes, (weight.double() / found.steps()[0].double()).trunc())
+    assert not isinstance(grid_set(Renamed(), SoftEntropy(), specs, {"w": weight}, 0.5), GeneralGrids)

@@ -10,10 +10,10 @@ Each part is a class that the seams (tune/seams.py) know by a name, as they know
 | exp: c = sign(w) (exp(abs(w)/a) − 1)/s | transforms.Exp | "exp" |
 | multiscale: five segments, each with a step | transforms.Multiscale | "multiscale" |
 | q = round(c), gradient straight through | propose.grids.general.GeneralGrids | all of them |
-| kernel cos: K(u) = 1/2 − 1/2 cos(π(u + 1)/2) | rate.kernels.Cosine | standard |
-| kernel lin: K(u) = (u + 1)/2 | kernels.Linear | plugins kernel "linear" |
-| kernel tri: K(u) = (u + 1)²/2, 1 − (1 − u)²/2 | kernels.Triangle | "triangle" |
-| δ = (max c − min c)/resolution | kernels.RangeKernel, and in rate.Official | "range" |
+| kernel cos: K(u) = 1/2 − 1/2 cos(π(u + 1)/2) | rate.soft.Cosine | standard |
+| kernel lin: K(u) = (u + 1)/2 | rate.Linear | plugins kernel "linear" |
+| kernel tri: K(u) = (u + 1)²/2, 1 − (1 − u)²/2 | rate.Triangle | "triangle" |
+| δ = (max c − min c)/resolution | rate.RangeKernel, and in Official | "range" |
 | R = N · mean −log2 [(F(q + 1/2) − F(q − 1/2))/n], 1/128 of large tensors | rate.Official | plugins rate "official" |
 | start: e = s = (max w − min w)/256 | alternate.official_start | with the schedule |
 | three rounds: transforms with the rate, weights without | alternate.AlternatingTuner | plugins tuner "alternating" |

@@ -1,4 +1,4 @@
-"""The rate estimate of the official L² code, for comparison and for the ``paper`` preset.
+"""The rate estimate of the official L² code, for comparison and for the ``paper`` preset; the kernels of both.
 
 The relaxed cumulative count is F(x) = Σ_j K((x − c_j)/δ) with δ = (max c − min c)/resolution, and every weight's hard
 symbol is scored with it: R = N · mean_i −log2 [(F(q_i+½) − F(q_i−½))/n]. Gradients reach the codes in two ways: as the
@@ -11,12 +11,79 @@ Source: Shi et al., L² compression (ICCV 2023), and ModelTC/L2_Compression.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from noworse.errors import BadInput
 from noworse.rate.soft import Kernel, Rate, relaxed_counts
+from noworse.tune import seams
+
+RESOLUTIONS = (16, 4096)
+NARROWEST = 1e-3  # code units
+
+
+class Linear(Kernel):
+    """A box, L²'s "lin"."""
+
+    def share(self, u: Tensor) -> Tensor:
+        """Return ½(1 − u)."""
+        return 0.5 - 0.5 * u.clamp(max=1)
+
+    def density(self, u: Tensor) -> Tensor:
+        """Return ½."""
+        return 0.5 * (u < 1)
+
+
+class Triangle(Kernel):
+    """A hat, L²'s "tri"."""
+
+    def share(self, u: Tensor) -> Tensor:
+        """Return ½(1 − u)²."""
+        return 0.5 * (1 - u.clamp(max=1)).square()
+
+    def density(self, u: Tensor) -> Tensor:
+        """Return 1 − u."""
+        return 1 - u.clamp(max=1)
+
+
+@dataclass(frozen=True)
+class RangeKernel(Kernel):
+    """The kernel ``of`` another name, with the range of a tensor's codes divided by ``resolution`` as its half width.
+
+    BadInput for an unknown kernel, and for a resolution that is not in [16, 4096].
+    """
+
+    resolution: int = 64
+    of: str = "cos"
+
+    def __post_init__(self) -> None:
+        low, high = RESOLUTIONS
+        if not low <= self.resolution <= high:
+            raise BadInput(f"a kernel of resolution {self.resolution!r}: expected {low} to {high}")
+        _ = self.kernel
+
+    @functools.cached_property
+    def kernel(self) -> Kernel:
+        """The other kernel."""
+        made: Kernel = seams.made("kernel", self.of)
+        return made
+
+    def share(self, u: Tensor) -> Tensor:
+        """Return K(−u) of the other kernel."""
+        return self.kernel.share(u)
+
+    def density(self, u: Tensor) -> Tensor:
+        """Return dK/du of the other kernel."""
+        return self.kernel.density(u)
+
+    def width(self, extents: Callable[[], Tensor]) -> Tensor:
+        """Return δ of each tensor (K,)."""
+        return (extents() / self.resolution).clamp(min=NARROWEST)
+
 
 LARGEST_WHOLE = 16_384  # weights of a tensor that is not sampled
 SHARE = 128

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from noworse.model.quantized import Range
 from noworse.propose.bits.priced import Priced
 from noworse.propose.bits.proposals import Proposal, propose
+from noworse.propose.bits.rounding import Rounded
 from noworse.propose.bits.sites import Site, Values
 from noworse.propose.bits.strategy import BitStrategy, Clip, Costs
 from noworse.survey.capture import feeding
@@ -77,7 +78,7 @@ class Published(BitStrategy):
 
     def input_bits(self, asked: int | None, proposal: Proposal | None) -> int | None:
         """Return the bits of the weight, where inputs are rounded at all; outputs are not."""
-        return None if asked is None or proposal is None or proposal.rounded is None else proposal.width
+        return None if asked is None or proposal is None or proposal.written is None else round(proposal.width)
 
     def clip(self, net: Priced, bits: int) -> Clip:
         """Return ACIQ's range."""
@@ -97,7 +98,7 @@ def slope_cost(
     model: nn.Module, site: Site, proposal: Proposal, values: Range | None, inputs: Values | None, losses: Losses
 ) -> float:
     """Return P of Algorithm 1 for a weight and the input of its layer at one bit-width."""
-    if proposal.rounded is None:
+    if not isinstance(proposal.written, Rounded):
         return 0.0
     generator = torch.Generator().manual_seed(0)
     before = float(losses().mean())
@@ -112,7 +113,7 @@ def slope_cost(
         with feeding({layer: model.get_submodule(layer)}, lambda name, h: h + probe(h, signed)):
             slope = abs(before - float(losses().mean())) / step
         total += slope * _rms(values(inputs.sample) - inputs.sample)
-    weight, step = site.weight, float(proposal.rounded.steps.values().mean())
+    weight, step = site.weight, float(proposal.written.steps.values().mean())
     original = weight.detach().clone()
     weight.add_(probe(weight, step))
     try:
@@ -121,7 +122,7 @@ def slope_cost(
         weight.copy_(original)
     if change < LEAST_CHANGE:
         return total
-    return total + change / step * _rms(proposal.rounded.decode() - original)
+    return total + change / step * _rms(proposal.decode() - original)
 
 
 def _rms(error: Tensor) -> float:

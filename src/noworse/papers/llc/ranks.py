@@ -19,7 +19,7 @@ from noworse.model.factorised import FLAT
 from noworse.model.tensors import twin
 from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis
-from noworse.propose.ranks.choose import Found, Losses, RankStrategy
+from noworse.propose.ranks.factoring import Found, Losses, RankStrategy
 from noworse.propose.ranks.spectrum import PLAIN
 from noworse.survey.kronecker import Decomposable, fresh
 

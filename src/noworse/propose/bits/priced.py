@@ -7,7 +7,6 @@ small changes of the best of them, are put into the net as a whole, and the one 
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from noworse.propose.bits.proposals import COSTS, FULL, TRUE, Proposal
 from noworse.propose.bits.sites import survey_inputs
 from noworse.propose.bits.strategy import PRESETS, BitStrategy, Clip, clip_range
 from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
+from noworse.representation import Representation
 from noworse.run.named import DEFAULT, named
 from noworse.survey.capture import count_flops
 from noworse.survey.fisher import sums_of_squares
@@ -44,7 +44,7 @@ class LayerBits:
     """One row of the table: bits of a layer's weights and of its inputs (None: not quantised), how they are rounded."""
 
     name: str
-    weights: int
+    weights: float
     count: int
     activations: int | None
     rounding: str
@@ -145,8 +145,8 @@ class Priced:
         module = twin(self.teacher)
         ranges = self.ranges(None)
         for proposal in chosen:
-            if proposal.rounded is not None:
-                module.get_parameter(proposal.name).copy_(proposal.rounded.decode())
+            if proposal.written is not None:
+                module.get_parameter(proposal.name).copy_(proposal.decode())
             ranges |= self.ranges(proposal)
         attach(module, ranges)
         return self._corrected(module) if self.method.settles else module
@@ -167,17 +167,15 @@ class Priced:
         layers = {name for site in self.survey.sites for name in site.layers}
         return batch, *output_means(self.teacher, layers, functools.partial(self.forward, self.teacher, batch))
 
-    def rounding_inputs(self, bits: int | None) -> Priced:
-        """Return the same net with inputs of so many bits, None: as they are; what weights cost stays known."""
-        _ = self.choices  # measured once, for both
-        other = copy.copy(self)
-        other.activation_bits = bits
-        return other
-
     @functools.cached_property
     def proposals(self) -> list[list[Proposal]]:
         """All proposals, a row for each site."""
-        return self.method.propose(self)
+        found = self.method.propose(self)
+        for name, item in ((each.name, each.written) for row in found for each in row):
+            shape = tuple(self.sites[name].weight.shape)
+            if isinstance(item, Representation) and (item.shape, item.dtype) != (shape, "float32"):
+                raise BadInput(f"{name!r} was proposed as {item.dtype} {item.shape}: expected float32 {shape}")
+        return found
 
     @functools.cached_property
     def choices(self) -> Choices:
@@ -207,7 +205,7 @@ class Priced:
             return allocate(self.choices, limit)
         starts = [allocate(self.choices, limit), allocate(replace(self.choices, pairs=None), limit)]
         starts += [allocate(self.priced(cost), limit) for cost in COSTS if cost != TRUE]
-        alike = ([j] * len(self.proposals) for j in range(len(self.method.levels) + 1))
+        alike = ([j] * len(self.proposals) for j in range(min(map(len, self.proposals))))
         starts += [chosen for chosen in alike if self.choices.size(chosen) <= limit][-1:]  # the largest that fits
         return settle(self.choices, starts, limit, self._joint_loss, TRIES)
 
@@ -256,8 +254,7 @@ class Priced:
         rows = []
         for k, (site, proposal) in enumerate(zip(self.survey.sites, chosen, strict=True)):
             inputs = next((values.bits for values in self.ranges(proposal).values()), None)
-            rounding = proposal.rounded.rounding if proposal.rounded else "none"
             known = "choices" in self.__dict__
             cost = self.choices.costs[k][self.proposals[k].index(proposal)] if known else math.nan
-            rows.append(LayerBits(site.name, proposal.width, site.weight.numel(), inputs, rounding, cost))
+            rows.append(LayerBits(site.name, proposal.width, site.weight.numel(), inputs, proposal.rounding, cost))
         return rows

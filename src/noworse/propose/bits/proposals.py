@@ -20,7 +20,7 @@ from noworse.propose.bits.rounding import Reach, Rounded, fit_steps, round_weigh
 from noworse.propose.bits.sites import Site
 from noworse.propose.grids.compensated import Layer
 from noworse.propose.grids.means import output_means, with_means
-from noworse.representation import Grid
+from noworse.representation import Representation
 from noworse.task.data import Batch
 from noworse.task.distances import Distance
 
@@ -32,21 +32,36 @@ COSTS = (TRUE, "mse", "trace", "fisher")  # the others, simple_costs, are yardst
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """One way to write the weight ``name``: None as ``rounded`` leaves it as it is."""
+    """One way to write the weight ``name``: rounded, in any representation of float32, or as it is (None)."""
 
     name: str
-    rounded: Rounded | None
+    written: Rounded | Representation | None
     bits: float  # of all codes together
 
     @property
-    def width(self) -> int:
+    def width(self) -> float:
         """Bits of a weight."""
-        return self.rounded.bits if self.rounded else FULL
+        if isinstance(self.written, Representation):
+            return round(self.bits / max(self.written.size, 1), 2)
+        return self.written.bits if self.written else FULL
 
     @property
-    def representation(self) -> Grid | None:
-        """What would be written."""
-        return self.rounded.grid() if self.rounded else None
+    def rounding(self) -> str:
+        """How the weight is rounded: "adaptive", "nearest", "none", or the kind of its representation."""
+        if isinstance(self.written, Representation):
+            return self.written.label
+        return self.written.rounding if self.written else "none"
+
+    @property
+    def representation(self) -> Representation | None:
+        """The tensor as a file holds it; None where the weight stays as it is."""
+        return self.written.grid() if isinstance(self.written, Rounded) else self.written
+
+    def decode(self) -> Tensor:
+        """Return ŵ in float32, bit for bit what a file gives back; there is none where the weight stays as it is."""
+        assert self.written is not None
+        found = self.written.decode()
+        return found if isinstance(found, Tensor) else torch.from_numpy(found)
 
 
 def propose(
@@ -78,9 +93,9 @@ def simple_costs(
     """
 
     def cost(proposal: Proposal) -> float:
-        if proposal.rounded is None:
+        if proposal.written is None:
             return 0.0
-        square = (proposal.rounded.decode() - sites[proposal.name].weight.detach()).square()
+        square = (proposal.decode() - sites[proposal.name].weight.detach()).square()
         diagonal = torch.ones(()) if kind == "mse" else diagonals.get(proposal.name, torch.zeros(()))
         diagonal = diagonal.mean() if kind == "trace" else diagonal
         return 0.5 * float((diagonal * square).sum(dtype=torch.float64))
@@ -107,11 +122,11 @@ def true_costs(
     samples = sum(len(outputs) for _, outputs, _ in known)
     costs, changes = [0.0] * len(proposals), dict[int, Tensor]()
     for k, proposal in enumerate(proposals):
-        if proposal.rounded is None:
+        if proposal.written is None:
             continue
         site = sites[proposal.name]
         before = site.weight.detach().clone()
-        site.weight.copy_(proposal.rounded.decode())
+        site.weight.copy_(proposal.decode())
         try:
             pairs = [(with_means(model, site.layers, means, run), z) for run, z, means in known]
         finally:

@@ -49,6 +49,7 @@ class GridSpec:
     dtype: str
     tuned: bool = True
     channels_last: bool = True  # in the flat vector, of kernels of convolutions: CPUs prefer that
+    hard: bool = False  # used, although no gradient tells what for
 
     @property
     def _moved(self) -> bool:
@@ -239,9 +240,9 @@ class GridSet:
     def representations(self, shift: float = 0.0, log_scale: float = 0.0) -> Mapping[str, Grid]:
         """Return the grids by name as they would be written now.
 
-        Codes get cheaper with a positive ``shift`` (in steps), which moves every rounding boundary outwards, and with a
-        positive ``log_scale``, the logarithm of a factor on all tuned steps. Codes are made when a grid is asked for,
-        of the weights as they are then.
+        Codes of tuned tensors get cheaper with a positive ``shift`` (in steps), which moves their rounding boundaries
+        outwards, and with a positive ``log_scale``, the logarithm of a factor on their steps. Codes are made when a
+        grid is asked for, of the weights as they are then.
         """
         with torch.no_grad():
             steps, zones = stored_steps(self.steps() * (log_scale * self.tuned).exp()), self.zones()
@@ -255,13 +256,13 @@ class GridSet:
         self.log_step += log_scale * self.tuned
         for k, ratio in enumerate((self.unit / self.steps()).tolist()):
             row = self.latent[self.rows[k]]
-            torch.copysign(row.abs().sub_(shift / ratio).clamp_(min=0), row, out=row)
+            torch.copysign(row.abs().sub_(shift * bool(self.tuned[k]) / ratio).clamp_(min=0), row, out=row)
 
     @torch.no_grad()
     def _representation(self, k: int, step: Tensor, zone: Tensor, shift: float) -> Grid:
         spec = self.specs[k]
         scaled = self.latent[self.rows[k]] * (self.unit[k] / step)
-        codes = torch.copysign(magnitude(scaled.abs() - (zone + shift)), scaled)
+        codes = torch.copysign(magnitude(scaled.abs() - (zone + shift * self.tuned[k])), scaled)
         return spec.grid(codes, step, zone)
 
 

@@ -28,14 +28,20 @@ def grid_specs(
     originals: Mapping[str, Tensor],
     sensitivity: Mapping[str, float],
     channels_last: bool = True,
+    hard: Collection[str] = (),
 ) -> list[GridSpec]:
-    """Return the specs of the ``chosen`` tensors, from the smallest on; BadInput for a dtype that has no grid."""
+    """Return the specs of the ``chosen`` tensors, from the smallest on; BadInput for a dtype that has no grid.
+
+    Tensors of no sensitivity have fixed steps, which are finer for those of the names ``hard``.
+    """
     for name in chosen:
         if _kind(originals[name]) not in GRID_DTYPES:
             found = f"parameter {name!r} has dtype {_kind(originals[name])}"
             raise BadInput(f"{found}: expected one of {', '.join(GRID_DTYPES)}")
     return [
-        GridSpec(name, tuple(parameter.shape), _kind(originals[name]), sensitivity[name] > 0, channels_last)
+        GridSpec(
+            name, tuple(parameter.shape), _kind(originals[name]), sensitivity[name] > 0, channels_last, name in hard
+        )
         for name, parameter in sorted(chosen.items(), key=lambda item: item[1].numel())  # small ones share chunks
     ]
 
@@ -66,7 +72,7 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 def grid_set(
     transform: Transform, rate: Rate, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float
 ) -> GridSet:
-    """Return grids of a transform, zero bins at first ``zone`` steps wide; those of straight lines are fast."""
+    """Return grids of a transform, zero bins at first ``zone`` steps wide; those of the straight line are fast."""
     if transform.straight and rate.counted:
         return GridSet(specs, weights, zone, transform.tunes_zone)
     return GeneralGrids(specs, weights, zone, transform, rate)

@@ -11,7 +11,7 @@ from torch import Tensor
 from noworse.propose.grids.grid import LARGEST_CODE, GridSet
 
 COARSEST = 2.5  # largest step at the start from nearest rounding, in units of the tensor's root mean square
-UNUSED = 0.5  # the same for tensors that the calibration data never reach
+UNUSED, HARD = 0.5, 1 / 16  # the same, fixed, for tensors that calib never reaches, or that have no gradient
 BISECTIONS = 18
 TINY = 1e-300  # a scale below all that steps are limited to, as its inverse is above
 REACHABLE = 0.85  # of n·log2 n bits, which the empirical entropy of n codes cannot exceed
@@ -27,7 +27,7 @@ def equal_slope_steps(
     """
     steps = []
     for k, spec in enumerate(grids.specs):
-        most = (coarsest if spec.tuned else UNUSED) * grids.rms[k]
+        most = (coarsest if spec.tuned else HARD if spec.hard else UNUSED) * grids.rms[k]
         wanted = scale / math.sqrt(sensitivity[spec.name]) if spec.tuned else most
         steps.append(min(max(wanted, grids.largest[k] / LARGEST_CODE), most))
     return torch.tensor(steps).clamp(grids.finest, grids.coarsest)

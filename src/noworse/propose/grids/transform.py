@@ -17,6 +17,7 @@ from torch import Tensor
 from noworse.representation.columns import MAX_STEP, unpack_step
 
 SMALLEST, LARGEST = 1e-30, unpack_step(MAX_STEP)  # parameters of curves
+LINE = ("curve", "start", "shape", "points", "inverse", "code", "decode")  # what makes a transform the straight line
 
 
 class Transform(ABC):
@@ -32,8 +33,8 @@ class Transform(ABC):
 
     @property
     def straight(self) -> bool:
-        """Whether all bins but zero's are equally wide: what fast grids and compensated rounding are made for."""
-        return self.curve == "linear"
+        """Whether this is the straight line that fast grids and compensated rounding know, with no code of its own."""
+        return all(getattr(type(self), name) is getattr(Deadzone, name) for name in LINE)
 
     def shape(self, trained: Tensor, step: Tensor, largest: float) -> Tensor:
         """Return the curve's parameters as the file has them, from the ``trained`` ones (P,): the same by default."""

@@ -1,22 +1,93 @@
-"""From chosen ranks to a module: layers replaced one after the other, each made for what the ones before feed it."""
+"""Which layers of a model can be taken apart, and modules in which chosen ones are.
+
+Layers are replaced one after the other, each made for what the ones before feed it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from noworse.model.factorised import factorised, replace
+from noworse.model import attention, recurrent
+from noworse.model.attention import Attention
+from noworse.model.factorised import DENSE, Factorised, factorised, replace, replaceable
+from noworse.model.recurrent import Recurrent
 from noworse.model.tensors import twin
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import DAMPING
 from noworse.survey.capture import capture, columns
-from noworse.survey.kronecker import add_columns, fresh
+from noworse.survey.kronecker import Decomposable, add_columns, fresh
 
+Filter = Callable[[str, nn.Module], bool]
 Run = Callable[[nn.Module], Tensor]  # the module on some fixed batch
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Layers by name, and the reasons why others of these kinds are left alone."""
+
+    layers: dict[str, Decomposable]
+    alone: dict[str, str] = field(default_factory=dict)
+
+
+def open_fused(module: nn.Module, names: Collection[str] | None = None) -> None:
+    """Give attention and recurrent layers, in place, linear layers that can be replaced one by one.
+
+    With ``names`` of such linear layers only those that hold any of them are opened.
+    """
+    for name, layer in list(module.named_modules()):
+        if names is None or any(other.startswith(f"{name}.") for other in names):
+            if attention.openable(layer):
+                replace(module, layer, Attention(layer))
+            elif recurrent.openable(layer):
+                replace(module, layer, Recurrent(layer))
+
+
+def find_sites(module: nn.Module, only: Filter | None = None) -> Sites:
+    """Return the layers that ``only`` accepts (all without it) and whose weight can be replaced by factors."""
+    uses: Counter[int] = Counter()
+    for layer in module.modules():
+        uses.update(id(parameter) for parameter in layer._parameters.values() if parameter is not None)
+    inside = {id(part) for layer in module.modules() for part in _private_parts(layer)}
+    found = Sites({})
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.MultiheadAttention) and not attention.openable(layer):
+            found.alone[name] = "attention with biases of keys and values, zeros added, or a forward of its own"
+        if isinstance(layer, (nn.RNNBase, nn.RNNCellBase)) and not recurrent.openable(layer):
+            found.alone[name] = "recurrent, with a forward of its own or weights that are no parameters"
+        if not isinstance(layer, DENSE) or id(layer) in inside or (only is not None and not only(name, layer)):
+            continue
+        reason = replaceable(layer) or _reason(layer, uses)
+        if reason:
+            found.alone[name] = reason
+        else:
+            found.layers[name] = layer
+    return found
+
+
+def _private_parts(layer: nn.Module) -> list[nn.Module]:
+    """Layers whose weights their owner reads itself, and those that are factors already."""
+    if isinstance(layer, nn.MultiheadAttention):
+        return [layer.out_proj]
+    return list(layer) if isinstance(layer, Factorised) else []
+
+
+def _reason(layer: Decomposable, uses: Counter[int]) -> str:
+    weight = layer.weight
+    if uses[id(weight)] > 1:
+        return "its weight is tied to another layer's"
+    if not weight.is_floating_point() or not bool(torch.isfinite(weight).all()):
+        return f"its weight is no tensor of finite numbers but of {weight.dtype}"
+    rows, columns = weight.shape[0], weight[0].numel()
+    if rows + columns >= rows * columns:
+        return f"{rows} x {columns}: no rank is below break-even"
+    return ""
 
 
 def put(module: nn.Module, name: str, analysis: Analysis, candidate: Candidate) -> None:

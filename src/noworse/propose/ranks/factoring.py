@@ -1,27 +1,84 @@
-"""The layers of a model that can be taken apart, what every rank of them is predicted to lose, and choices of ranks."""
+"""The layers of a model that can be taken apart, what every rank of them is predicted to lose, and choices of ranks.
+
+Methods go by the names of presets. At one price of a parameter for all layers, the slopes of predicted loss are equal,
+and candidates are those on the convex hull of parameters and loss.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from noworse.allocate.search import Bisection
 from noworse.errors import BadInput
-from noworse.propose.ranks import choose
-from noworse.propose.ranks.build import build
+from noworse.propose.ranks.build import Filter, Sites, build, find_sites, open_fused
 from noworse.propose.ranks.candidates import Analysis, Candidate
-from noworse.propose.ranks.sites import Filter, Sites, find_sites, open_attention
-from noworse.run.named import named
-from noworse.survey.kronecker import Curvature, measure_curvature
+from noworse.propose.ranks.spectrum import FISHER, KRONECKER, PLAIN, SCALED, WHITENED
+from noworse.run.named import DEFAULT, named
+from noworse.survey.kronecker import Curvature, Decomposable, measure_curvature
 from noworse.survey.subject import AT_A_TIME, Subject
 from noworse.task.distances import Distance
 
+BISECTIONS = 40
 CURVATURE_SAMPLES, REFRESH_SAMPLES = 2048, 256
 Chosen = Mapping[str, Candidate]  # by name of the layer
+Candidates = Mapping[str, Sequence[Candidate]]  # by name of the layer
+Losses = Callable[[nn.Module], Iterable[Tensor]]  # per-sample losses (B,) of a module, batch by batch
+Found = tuple[nn.Module, dict[str, Candidate]]  # a module with layers in factors, and what was chosen for them
+
+
+@dataclass(frozen=True)
+class RankStrategy:
+    """A method: how the error of a rank is weighed, and a search of its own in place of ranks at equal slopes.
+
+    Such a search takes the module, its layers by name and their losses with the labels of calib, and stops where it
+    likes. Curvature holds near the original; where much is cut, outputs count that hardly mattered there: each of
+    ``spreads``, a share of the outputs' mean gradient that is added to each, is tried on the part of calib held back.
+    """
+
+    weighting: str
+    spreads: tuple[float, ...] = (0.0,)
+    refreshes: bool = False  # layers are made anew for what the ones replaced before feed them
+    search: Callable[[nn.Module, Mapping[str, Decomposable], Losses], Found] | None = None
+
+
+PRESETS: dict[str, Any] = {
+    DEFAULT: RankStrategy(KRONECKER, (0.0, 0.1, 1.0, 10.0), True),
+    "svd": RankStrategy(PLAIN),
+    "fwsvd": RankStrategy(FISHER),
+    "asvd": RankStrategy(SCALED),
+    "svd-llm": RankStrategy(WHITENED),
+    "paper": "noworse.papers.llc.ranks:STRATEGY",
+}
+
+
+def at_price(offers: Candidates, sizes: Mapping[str, int], price: float) -> dict[str, Candidate]:
+    """Return for every layer the candidate of least loss + price · parameters, where it beats the layer as it is."""
+
+    def cost(candidate: Candidate) -> float:
+        return candidate.loss + price * candidate.parameters
+
+    best = {name: min(candidates, key=cost) for name, candidates in offers.items() if candidates}
+    return {name: candidate for name, candidate in best.items() if cost(candidate) < price * sizes[name]}
+
+
+def dropped(chosen: Mapping[str, Candidate], sizes: Mapping[str, int]) -> int:
+    """Return the number of parameters saved."""
+    return sum(sizes[name] - candidate.parameters for name, candidate in chosen.items())
+
+
+def at_drop(offers: Candidates, sizes: Mapping[str, int], count: float) -> dict[str, Candidate]:
+    """Return the choice of least predicted loss that saves at least about ``count`` parameters, or all that can be."""
+    line = Bisection(-60.0, 20.0)  # of ln(price)
+    for _ in range(BISECTIONS):
+        line.at = line.tell(-dropped(at_price(offers, sizes, math.exp(line.at)), sizes), -count)
+    return at_price(offers, sizes, math.exp(line.fits))
 
 
 class Offers(NamedTuple):
@@ -32,15 +89,15 @@ class Offers(NamedTuple):
 
 
 class Factoring:
-    """A subject's teacher, with attention opened, and the layers of it that ``only`` accepts and that can be factored.
+    """A subject's teacher, its fused layers opened, and those layers that ``only`` accepts and that can be factored.
 
     ``preset`` names the strategy. BadInput where no layer can be decomposed.
     """
 
     def __init__(self, subject: Subject, only: Filter | None, preset: str) -> None:
         self.subject, self.preset, self.teacher = subject, preset, subject.teacher
-        self.method: choose.RankStrategy = named("preset", choose.PRESETS, preset, choose.RankStrategy)
-        open_attention(self.teacher)
+        self.method: RankStrategy = named("preset", PRESETS, preset, RankStrategy)
+        open_fused(self.teacher)
         self.spreads = self.method.spreads
         self.generator = torch.Generator().manual_seed(subject.seed)
         self.sites: Sites = find_sites(self.teacher, only)
@@ -85,11 +142,11 @@ class Factoring:
 
     def at_price(self, logarithm: float) -> Chosen:
         """Return the ranks at a price of e^``logarithm`` nats for each parameter that is kept."""
-        return choose.at_price(self.offers.candidates, self.sizes, math.exp(logarithm))
+        return at_price(self.offers.candidates, self.sizes, math.exp(logarithm))
 
     def at_drop(self, share: float) -> tuple[nn.Module, Chosen]:
         """Return the choice of least predicted loss that drops this share of the decomposable parameters."""
-        most = choose.dropped(self.at_price(20), self.sizes)
+        most = dropped(self.at_price(20), self.sizes)
         wanted = share * sum(self.sizes.values())
         if most < wanted:
             raise BadInput(f"drop {share} asks for {wanted:.0f} parameters: at rank 1 {most} can be dropped")
@@ -100,7 +157,7 @@ class Factoring:
         tried: list[tuple[float, nn.Module, Chosen]] = []
         for spread in self.spreads:
             offers = self._offers(spread) if tried else self.offers
-            chosen = choose.at_drop(offers.candidates, self.sizes, wanted)
+            chosen = at_drop(offers.candidates, self.sizes, wanted)
             module = self.build(chosen, offers, True)
             tried.append((self.mean_distance(module) if len(self.spreads) > 1 else 0.0, module, chosen))
         return min(tried, key=lambda each: each[0])[1:]

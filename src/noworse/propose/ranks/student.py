@@ -11,9 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from noworse.model.factorised import DENSE, SPATIAL, SPLITS
-from noworse.propose.ranks.build import put
+from noworse.propose.ranks.build import find_sites, put
 from noworse.propose.ranks.candidates import Analysis, Candidate
-from noworse.propose.ranks.sites import find_sites
 from noworse.propose.ranks.spectrum import KRONECKER
 from noworse.representation import Grid, Product, Representation
 from noworse.survey.kronecker import measure_curvature
