@@ -8,6 +8,8 @@ import time
 import traceback
 from pathlib import Path
 
+import torch
+
 from tests.conformance.check import outcomes
 from tests.conformance.page import PAGE, filled, read, told
 from tests.conformance.registry import VERBS, Case, zoo
@@ -36,6 +38,7 @@ def place(error: Exception) -> str:
 
 
 def main(wanted: list[str]) -> None:
+    torch.set_num_threads(1)  # more would wait for each other: the nets are tiny
     cases, rows = zoo(), read(PAGE.read_text())
     for name, case in cases.items():
         if not wanted or name in wanted or case.group in wanted:

@@ -26,7 +26,7 @@ from noworse.task.task import Task
 from tests.conformance.registry import VERBS, Case
 from tests.conformance.tasks import fields_of, forward
 
-OPTIONS = nw.Options(iterations=2)
+OPTIONS = nw.Options(iterations=2, warm_up=0, rounding="compensated")
 FINE = "0.5%"  # of a tensor's largest: the error that files without data may have
 FOLDED = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)  # whose numbers may move into their neighbours
 FAR = 1.0  # relative change of outputs by factors: weights that are drawn at random have no low rank

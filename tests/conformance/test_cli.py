@@ -37,12 +37,15 @@ def address(name: str) -> str:
 def test_commands_make_the_files_of_the_verbs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     run, out, task = Run(zoo()[name], tmp_path), str(tmp_path / "m.nwt"), address(name)
-    iterations = ("--iterations", str(OPTIONS.iterations))
-    assert main(["compress", task, "-o", out, "--target", run.target, *iterations, *COMMON]) == 0
+    (tmp_path / "options.json").write_text(OPTIONS.to_json())
+    options = ("--options", str(tmp_path / "options.json"))
+    assert main(["compress", task, "-o", out, "--target", run.target, *options, *COMMON]) == 0
     nw.compress_task(run.task, tmp_path / "own.nwt", target=run.target, options=OPTIONS, **run.asked)
     assert Path(out).read_bytes() == (tmp_path / "own.nwt").read_bytes()
     assert main(["verify", task, out, "--tolerance", "100"]) == 0
     assert main(["inspect", out]) == 0
+    assert main(["quantize", task, "-o", out, "--bits", "8", *COMMON]) == 0
+    assert same_tensors(out, nw.quantize_task(run.task, bits=8, **run.asked).module)
     assert main(["decompose", task, "-o", out, "--drop", "0.05", *COMMON]) == 0
     assert same_tensors(out, nw.decompose_task(run.task, drop=0.05, **run.asked).module)
     torch.save(run.model.state_dict(), tmp_path / "m.pt")

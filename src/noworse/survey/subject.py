@@ -57,9 +57,9 @@ class Subject:
         self.channels_last = task.channels_last(self.probe)
 
     def _versions(self) -> dict[str, tuple[int, int | None]]:
-        """What changes with any write into a tensor of the teacher's state, by name."""
-        state = self.teacher.state_dict(keep_vars=True)
-        return {name: (id(tensor), version_of(tensor)) for name, tensor in state.items() if name in self.originals}
+        """What changes with any write into a buffer of the teacher's state, by name."""
+        buffers = self.teacher.named_buffers(remove_duplicate=False)
+        return {name: (id(buffer), version_of(buffer)) for name, buffer in buffers if name in self.originals}
 
     @torch.no_grad()
     def original(self, batch: Batch) -> Tensor:

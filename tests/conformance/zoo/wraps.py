@@ -151,9 +151,7 @@ class TensorState(nn.Linear):
         self.version = state
 
 
-@case(
-    "extra state that is a dict", "wraps", every="of extra state too", file="expected tensors by name"
-)
+@case("extra state that is a dict", "wraps", every="of extra state too", file="expected tensors by name")
 def extra_state() -> Any:
     return nn.Sequential(State(12, 24), nn.Tanh(), nn.Linear(24, 4)), normal(12)
 
