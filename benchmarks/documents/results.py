@@ -88,6 +88,7 @@ TABLES: Tables = {
         for what, end in (("KL", "KL divergence to the original"), ("cosine", "1 - cosine to the original"))
     },
     "architectures": table("net", ARCHITECTURES, title=str),
+    "recurrent": all_rows,
     "targets": all_rows,
     "scale": all_rows,
 }

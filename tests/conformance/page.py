@@ -20,7 +20,7 @@ def told(outcome: str) -> str:
     """What a cell stands for: of a sentence without the names and numbers in it."""
     if not outcome.startswith("refused: "):
         return outcome
-    plain = re.sub(r"\{.*\}|\[.*\]|\([^()]*\d[^()]*\)|'[^']*'(?:, '[^']*')*", "…", outcome.removeprefix("refused: "))
+    plain = re.sub(r"/\S+(?=[: ])|\{.*\}|\[.*\]|\([^()]*\d[^()]*\)|'[^']*'(?:, '[^']*')*", "…", outcome.removeprefix("refused: "))
     return REFUSED + re.sub(r"\d[\d.,]*", "…", plain).replace("|", "/").strip()
 
 

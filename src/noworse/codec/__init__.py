@@ -1,6 +1,9 @@
 """Integers to bytes and back: frequency tables and interleaved rANS; knows nothing of tensors or models."""
 
-from __future__ import annotations
+import sys
+
+if sys.byteorder != "little":
+    raise ImportError(f"noworse needs a little-endian machine, this one is {sys.byteorder}-endian")
 
 from noworse.codec.rans import BLOCK, Coded, CodedGrid, Encoded, GridDecoding, Scales, decode_into, encode, fingerprint
 

@@ -13,11 +13,13 @@
 
 #include "arithmetic.hpp"
 #include "mixing.hpp"
+#include "patience.hpp"
 #include "surroundings.hpp"
 
 namespace noworse::context {
 
 constexpr std::size_t kBlock = 1u << 18;  // symbols per block
+constexpr std::size_t kLook = 1u << 13;   // symbols between looks around
 constexpr std::uint32_t kMaxMagnitude = 1u << 30;
 
 // Learns from tensor to tensor; the same object codes all tensors of a stream.
@@ -39,6 +41,7 @@ class ContextModel {
                 sums.kernel = 0;
                 sums.kernel_size = 0;
                 for (std::size_t t = 0; t < g.taps; ++t, ++c, ++codes) {
+                    if (symbols_ % kLook == 0) look_around();
                     if (symbols_++ % kBlock == 0) coder_.next_block();
                     if (sums.count < 64 || sums.count % 64 == 0)
                         mean = (256 * sums.total + 2 * prior) / (sums.count + 2) + 1;

@@ -33,9 +33,11 @@ inline nanobind::list encode_codes(Array<const std::int32_t> codes, Array<const 
     std::vector<std::vector<std::uint8_t>> blocks;
     {
         nanobind::gil_scoped_release release;
-        for (std::size_t i = 0; i < codes.size(); ++i)
-            if (std::abs(std::int64_t{codes.data()[i]}) > kMaxMagnitude)
-                throw std::invalid_argument("a code lies beyond +-2**30");
+        in_chunks(codes.size(), [data = codes.data()](std::size_t begin, std::size_t end) {
+            for (std::size_t i = begin; i < end; ++i)
+                if (std::abs(std::int64_t{data[i]}) > kMaxMagnitude)
+                    throw std::invalid_argument("a code lies beyond +-2**30");
+        });
         blocks = encode(shapes, codes.data());
     }
     nanobind::list out;

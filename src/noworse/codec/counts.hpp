@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "patience.hpp"
+
 namespace noworse {
 
 // Adds the occurrences of lo, lo + 1, ... lo + size - 1 to counts[0 .. size) and returns how many codes lie outside.
@@ -16,10 +18,12 @@ std::uint64_t histogram(const Code* codes, std::size_t n, std::int64_t lo, std::
     std::vector<std::uint64_t> part(4 * (size + 1), 0);
     std::uint64_t* rows[4];
     for (std::size_t j = 0; j < 4; ++j) rows[j] = part.data() + j * (size + 1);
-    for (std::size_t i = 0; i < n; ++i) {
-        const std::uint64_t index = static_cast<std::uint64_t>(static_cast<std::int64_t>(codes[i]) - lo);
-        ++rows[i & 3][index < size ? index : size];
-    }
+    in_chunks(n, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::uint64_t index = static_cast<std::uint64_t>(static_cast<std::int64_t>(codes[i]) - lo);
+            ++rows[i & 3][index < size ? index : size];
+        }
+    });
     for (std::size_t k = 0; k < size; ++k) counts[k] = rows[0][k] + rows[1][k] + rows[2][k] + rows[3][k];
     return rows[0][size] + rows[1][size] + rows[2][size] + rows[3][size];
 }

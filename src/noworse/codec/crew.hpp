@@ -6,10 +6,13 @@
 #include <cstddef>
 #include <exception>
 #include <functional>
+#include <stdexcept>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "patience.hpp"
 
 namespace noworse {
 
@@ -23,7 +26,7 @@ class Crew {
         const std::size_t most = threads ? threads : std::max(1u, std::thread::hardware_concurrency());
         for (std::size_t i = 1; i < std::min(most, count); ++i) {
             try {
-                helpers_.emplace_back([this] { run(); });
+                helpers_.emplace_back([this] { helps = true, run(); });
             } catch (const std::system_error&) {
                 break;  // no more threads to be had: the others do the work
             }
@@ -31,14 +34,18 @@ class Crew {
     }
     Crew(const Crew&) = delete;
     Crew& operator=(const Crew&) = delete;
-    ~Crew() {
-        next_ = count_;
-        join();
-    }
+    ~Crew() { stop(); }
 
-    // Returns when all is done; the exception of the lowest piece that has thrown one is thrown again.
+    // Returns when all is done; the exception of the lowest piece that has thrown one is thrown again. What is thrown
+    // by looking around ends the work at once, and for good.
     void finish() {
-        run();
+        if (stopped_) throw std::logic_error("work that was interrupted has no results");
+        try {
+            run();
+        } catch (...) {
+            stop();
+            throw;
+        }
         join();
         for (const std::exception_ptr& error : failed_)
             if (error) std::rethrow_exception(error);
@@ -47,12 +54,18 @@ class Crew {
   private:
     void run() {
         for (std::size_t i = next_++; i < count_; i = next_++) {
+            look_around();
             try {
                 work_(i);
             } catch (...) {
                 failed_[i] = std::current_exception();
             }
         }
+    }
+    void stop() {
+        stopped_ = true;
+        next_ = count_;
+        join();
     }
     void join() {
         for (std::thread& helper : helpers_) helper.join();
@@ -63,6 +76,7 @@ class Crew {
     Work work_;
     std::vector<std::exception_ptr> failed_;
     std::atomic<std::size_t> next_{0};
+    bool stopped_ = false;
     std::vector<std::thread> helpers_;
 };
 

@@ -71,7 +71,10 @@ struct Window {
   private:
     static double list_bits(const std::vector<std::pair<std::uint64_t, double>>& outside, int order) {
         double sum = 0;
-        for (const auto& [u, count] : outside) sum += count * (2 * std::ilogb((u >> order) + 1) + 1 + order);
+        in_chunks(outside.size(), [&](std::size_t begin, std::size_t end) {
+            for (std::size_t i = begin; i < end; ++i)
+                sum += outside[i].second * (2 * std::ilogb((outside[i].first >> order) + 1) + 1 + order);
+        });
         return sum;
     }
 };

@@ -4,6 +4,8 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/vector.h>
 
+#include <chrono>
+
 #include "context_bindings.hpp"
 #include "grid_bindings.hpp"
 #include "plan.hpp"
@@ -62,6 +64,16 @@ nb::tuple table_of(const Tables& tables, std::size_t number) {
     return nb::make_tuple(t.lo, to_numpy(std::vector<std::uint16_t>(t.freq)), t.bits, t.golomb, t.single);
 }
 
+// Throws what a handler of signals raises: KeyboardInterrupt after Ctrl-C. Called without the GIL, by threads of Python.
+void look_for_signals() {
+    using Clock = std::chrono::steady_clock;
+    thread_local Clock::time_point next{};
+    if (Clock::now() < next) return;
+    nb::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    next = Clock::now() + std::chrono::milliseconds(20);
+}
+
 std::uint32_t crc32(Bytes data) {
     nb::gil_scoped_release release;
     return noworse::crc32(0, data.data(), data.data() + data.size());
@@ -78,6 +90,7 @@ void bind_planes(nb::module_& m);  // planes.cpp
 
 // noconvert: nanobind would otherwise pass a converted copy, and decoding fill that instead of the caller's array
 NB_MODULE(_native, m) {
+    noworse::on_look = look_for_signals;
     const auto scales = nb::arg("scales") = nb::none();
     const auto threads = nb::arg("threads") = 0;
     const auto simd = nb::arg("simd") = noworse::kAvx512;

@@ -57,7 +57,9 @@ struct Cells {
           counts(rows * columns * symbols, 0) {
         std::vector<std::size_t> offset;
         for (const std::int32_t scale : column) offset.push_back(static_cast<std::size_t>(scale) * symbols);
+        Patience patience;
         for (const std::int32_t scale : row) {
+            patience.spend(offset.size());
             std::uint32_t* const at = counts.data() + static_cast<std::size_t>(scale) * columns * symbols;
             for (std::size_t c = 0; c < offset.size(); ++c, ++codes)
                 ++at[offset[c] + static_cast<std::size_t>(static_cast<std::int64_t>(*codes) - lo)];
@@ -171,7 +173,9 @@ std::optional<Partition> partition(const Code* codes, Matrix shape, std::int64_t
                                    double single) {
     if (shape.rows < 2 || shape.columns < 2 || symbols > kMaxClassSymbols) return std::nullopt;
     std::vector<std::uint64_t> row_sums(shape.rows, 0), column_sums(shape.columns, 0);
+    Patience patience;
     for (std::size_t r = 0; r < shape.rows; ++r) {
+        patience.spend(shape.columns);
         const Code* const row = codes + r * shape.columns;
         std::uint64_t sum = 0;
         for (std::size_t c = 0; c < shape.columns; ++c) {

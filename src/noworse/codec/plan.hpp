@@ -18,10 +18,12 @@ struct Coded {
 template <class Code>
 std::pair<std::int64_t, std::int64_t> bounds(const Code* codes, std::size_t n) {
     Code low = n ? codes[0] : Code{0}, high = low;
-    for (std::size_t i = 0; i < n; ++i) {
-        low = std::min(low, codes[i]);
-        high = std::max(high, codes[i]);
-    }
+    in_chunks(n, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            low = std::min(low, codes[i]);
+            high = std::max(high, codes[i]);
+        }
+    });
     if (low < -std::int64_t{kMaxCode} || high > std::int64_t{kMaxCode})
         throw std::invalid_argument("codes range over " + std::to_string(low) + " .. " + std::to_string(high) +
                                     ", expected at most 2**30 in size");
@@ -50,12 +52,14 @@ Histogram count(const Code* codes, std::size_t n) {
     if (high - low >= kWindow) {
         std::vector<Code> sorted(codes, codes + n);
         const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(n / 2);
-        std::nth_element(sorted.begin(), middle, sorted.end());
+        Patience patience;
+        const auto less = [&](Code a, Code b) { return patience.spend(4), a < b; };
+        std::nth_element(sorted.begin(), middle, sorted.end(), less);
         h.lo = std::max<std::int64_t>(low, *middle - kWindow / 2);  // around a code: not empty
         const std::int64_t first = h.lo;
         const auto inside = [first](Code c) { return c >= first && c < first + kWindow; };
         sorted.erase(std::remove_if(sorted.begin(), sorted.end(), inside), sorted.end());
-        std::sort(sorted.begin(), sorted.end());
+        std::sort(sorted.begin(), sorted.end(), less);
         for (const Code c : sorted) {
             if (h.far.empty() || h.far.back().first != c) h.far.emplace_back(c, 0);
             ++h.far.back().second;

@@ -1,4 +1,5 @@
 // Python bindings of the byte planes; see planes.hpp and representation/raw.py.
+#include "patience.hpp"
 #include "planes.hpp"
 
 #include <nanobind/nanobind.h>
@@ -42,8 +43,9 @@ void take_plane(Bytes data, unsigned width, unsigned plane, bool rotate, Output 
     std::uint8_t* to = out.data();
     const std::size_t count = out.size();
     nb::gil_scoped_release release;
-    if (rotate) take<true>(from, count, width, plane, to);
-    else take<false>(from, count, width, plane, to);
+    noworse::in_chunks(count, [&](std::size_t begin, std::size_t end) {
+        (rotate ? take<true> : take<false>)(from + begin * width, end - begin, width, plane, to + begin);
+    });
 }
 
 void put_planes(const std::vector<Bytes>& planes, bool rotate, Output out) {
@@ -58,8 +60,11 @@ void put_planes(const std::vector<Bytes>& planes, bool rotate, Output out) {
     std::uint8_t* to = out.data();
     const std::size_t count = out.size() / width;
     nb::gil_scoped_release release;
-    if (rotate) put<true>(from, count, static_cast<unsigned>(width), to);
-    else put<false>(from, count, static_cast<unsigned>(width), to);
+    noworse::in_chunks(count, [&](std::size_t begin, std::size_t end) {
+        const std::uint8_t* part[8];
+        for (std::size_t p = 0; p < width; ++p) part[p] = from[p] + begin;
+        (rotate ? put<true> : put<false>)(part, end - begin, static_cast<unsigned>(width), to + begin * width);
+    });
 }
 
 }  // namespace

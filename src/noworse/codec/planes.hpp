@@ -6,6 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "noworse copies elements as little-endian bytes: it needs a little-endian machine"
+#endif
+
 namespace noworse {
 
 template <class Word>

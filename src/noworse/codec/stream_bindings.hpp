@@ -88,7 +88,9 @@ inline void decode_constant(const Blocks& blocks, std::size_t count, Sink& sink)
         if (blocks.open(i).left() > 0)
             throw std::domain_error("a constant stream has a block with bytes, expected none");
     const std::vector<std::uint32_t> first(4096, 0);  // the alphabet has one symbol
-    for (std::size_t i = 0; i < count; i += first.size()) sink.put(i, first.data(), std::min(first.size(), count - i));
+    Patience patience;
+    for (std::size_t i = 0; i < count; i += first.size(), patience.spend(first.size()))
+        sink.put(i, first.data(), std::min(first.size(), count - i));
 }
 
 }  // namespace noworse

@@ -1,0 +1,42 @@
+"""The module that users have, bindings included, built with the sanitizers: tests of the coder and the file format."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
+TESTS = ["codec/test_rans.py", "codec/test_context.py", "codec/test_grids.py", "codec/test_misfits.py",
+         "codec/test_tables.py", "representation/test_raw.py", "format/test_golden.py"]  # fmt: skip
+
+
+def build(folder: Path) -> None:
+    """Install the package, without what it depends on, in a folder."""
+    given = {**os.environ, "CXXFLAGS": SANITIZE, "LDFLAGS": SANITIZE}
+    how = ["--no-deps", "--target", str(folder), "-C", "cmake.build-type=Debug", "-C", f"build-dir={folder}/build"]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *how, str(ROOT)]
+    subprocess.run(install, env=given, check=True, timeout=900)
+
+
+@pytest.mark.slow
+def test_the_bindings_do_nothing_undefined(compile_native: Callable[..., Path], tmp_path: Path) -> None:
+    library = subprocess.run(["c++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    if shutil.which("c++") is None or not Path(library).is_absolute():
+        pytest.skip("the compiler has no library of AddressSanitizer that could be loaded first")
+    build(tmp_path)
+    given = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": str(tmp_path)}
+    where = "import noworse.codec._native as n; print(n.__file__)"
+    found = subprocess.run([sys.executable, "-c", where], env=given, cwd=tmp_path, capture_output=True, text=True)
+    assert found.stdout.startswith(str(tmp_path)), found.stderr
+    tests = [str(ROOT / "tests" / name) for name in TESTS]
+    options = ["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-k", "not kib and not time"]
+    run = [sys.executable, "-m", "pytest", *options, *tests]
+    found = subprocess.run(run, env=given, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+    assert found.returncode == 0, (found.stdout + found.stderr)[-6000:]
