@@ -13,6 +13,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 PART = re.compile(r"(<!-- models: (\w+), written by python -m tests\.conformance -->\n).*?<!-- end -->", re.DOTALL)
 HEAD = f"| model | {' | '.join(VERBS)} |\n" + "|---" * 5 + "|\n"
 REFUSED = "refused, "
+# paths, lists, numbers in brackets, and names between quotes
+VARIES = re.compile(r"/[^\s:]+|\{.*\}|\[.*\]|\([^()]*\d[^()]*\)|'[^']*'(?:, '[^']*')*")
 Rows = dict[str, dict[str, str]]  # by name of the case and verb
 
 
@@ -20,7 +22,7 @@ def told(outcome: str) -> str:
     """What a cell stands for: of a sentence without the names and numbers in it."""
     if not outcome.startswith("refused: "):
         return outcome
-    plain = re.sub(r"/\S+(?=[: ])|\{.*\}|\[.*\]|\([^()]*\d[^()]*\)|'[^']*'(?:, '[^']*')*", "…", outcome.removeprefix("refused: "))
+    plain = VARIES.sub("…", outcome.removeprefix("refused: "))
     return REFUSED + re.sub(r"\d[\d.,]*", "…", plain).replace("|", "/").strip()
 
 
