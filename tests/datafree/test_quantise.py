@@ -48,7 +48,7 @@ def test_uniform_grids_are_off_by_half_a_step(dtype):
 def test_bounds_hold_exactly(dtype, bound, scale, seed):
     stored = weights(dtype, 300, scale, seed)
     numbers = np.abs(to_numpy(stored, dtype).astype(np.float64))
-    grid = q.within(stored, dtype, bound, np.inf, float(numbers.max()))
+    grid = q.grid_within(stored, dtype, bound, np.inf, float(numbers.max()))
     bits = {"bfloat16": 8, "float16": 11}.get(dtype, 24)
     unit = float(numbers.max()) * 2.0**-bits  # most that rounding adds
     if grid is not None:
@@ -61,8 +61,8 @@ def test_bounds_hold_exactly(dtype, bound, scale, seed):
 
 def test_steps_stay_below_what_is_asked():
     stored = weights("float32")
-    assert unpack_step(q.within(stored, "float32", 1.0, 0.001, 1.0).step) <= 0.001
-    assert q.within(stored, "float32", 1e-40, np.inf, 1.0) is None
+    assert unpack_step(q.grid_within(stored, "float32", 1.0, 0.001, 1.0).step) <= 0.001
+    assert q.grid_within(stored, "float32", 1e-40, np.inf, 1.0) is None
 
 
 def test_errors_are_summed_over_all_elements():
@@ -86,7 +86,7 @@ def test_what_is_beyond_is_listed_and_changes_nothing_else(dtype):
     found, expected = grid.storage(), plain.storage()
     expected[[7, q.AT_ONCE, -1]] = changed[[7, q.AT_ONCE, -1]]
     assert found.tobytes() == expected.tobytes()
-    bound = q.within(changed, dtype, 0.01, np.inf, 1.0)
+    bound = q.grid_within(changed, dtype, 0.01, np.inf, 1.0)
     assert bound.details == {"outliers": 3}
     assert np.abs(to_numpy(bound.storage(), dtype).astype(float) - to_numpy(changed, dtype).astype(float)).max() <= 0.01
     error, square = q.squared_error(changed, grid)

@@ -12,6 +12,8 @@ from torch import nn
 
 from noworse.errors import BadInput
 from noworse.io import load_file, save_file
+from noworse.jobs.decompose import decompose_task, load_decomposed
+from noworse.jobs.quantize import load_quantized, quantize_task
 from noworse.model.load import load_model
 from noworse.model.wrapped import eager, require_whole, unwrapped, without_prefix
 from noworse.task.task import Task
@@ -50,6 +52,20 @@ def test_files_with_and_without_prefixes_load_into_modules_with_and_without_them
             fresh = build(nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 4)))
             assert load_model(fresh, path) is fresh
             assert torch.equal(unwrapped(fresh)(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["compiled", "parallel"])
+def test_results_of_other_verbs_load_into_wrapped_modules(tmp_path: Path, name: str) -> None:
+    job, x = task(mlp(16)), torch.randn(3, 20)
+    wrapped = Task(WRAPPERS[name](job.model), loss, job.calib, job.verify)
+    quantised = quantize_task(wrapped, tmp_path / "q.nwt", bits=6, tolerance=None, progress=None)
+    decomposed = decompose_task(wrapped, tmp_path / "d.nwt", drop=0.3, tolerance=None, progress=None)
+    for load, path, made in ((load_quantized, "q.nwt", quantised), (load_decomposed, "d.nwt", decomposed)):
+        fresh = WRAPPERS[name](mlp(16))
+        assert load(fresh, tmp_path / path) is fresh
+        assert torch.equal(unwrapped(fresh)(x), made.module(x))
+        with pytest.raises(BadInput, match="the class Linear: expected an object"):
+            load(nn.Linear, tmp_path / path)  # type: ignore[arg-type]
 
 
 def test_a_prefix_that_is_the_modules_own_stays() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from noworse.errors import BadInput
 from noworse.survey.subject import Outputs, Subject, usable
@@ -99,3 +101,10 @@ def test_a_task_whose_outputs_are_no_numbers_is_refused_at_once() -> None:
     job = task(mlp())
     with pytest.raises(BadInput, match="outputs on calib"):
         Subject(replace(job, forward=lambda model, batch: model(batch).argmax(1)), list(job.calib))
+
+
+def test_masks_of_pruning_are_no_part_of_the_model() -> None:
+    model: Any = mlp()
+    plain = Subject(task(model), list(task(model).calib)).original_bytes
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    assert Subject(task(model), list(task(model).calib)).original_bytes == plain

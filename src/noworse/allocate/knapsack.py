@@ -8,8 +8,6 @@ found so far, as long as that gets better, and then one or two layers at a time 
 Source: LLC (2024), Eq. 9; pairs as in CLADO (2023).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ place by predictions on held-back calibration samples, which may be asked as oft
 held-out data, as seldom as possible, and takes a larger result where the verdict is not good enough.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

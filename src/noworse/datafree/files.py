@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from noworse.checkpoint import Checkpoint, open_checkpoint
 from noworse.checkpoint.storage import lossless as bit_for_bit
-from noworse.datafree.quantise import UNIFORM, quantise, squared_error, within
+from noworse.datafree.quantise import UNIFORM, grid_within, quantise, squared_error
 from noworse.datafree.slope import GridChoice, Grids, RateDistortion, steps_for_size
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
@@ -189,7 +189,7 @@ def _to_error(checkpoint: Checkpoint, max_error: float | str) -> Mapping[str, Co
         own = bound * (curve.profile.largest if relative else 1.0)
         step = min(2 * own, curve.coarsest)
         if curve.checked(GridChoice(step, UNIFORM, *curve.cost(step, UNIFORM))).step:
-            coarse[name] = partial(within, bound=own, coarsest=curve.coarsest, largest=curve.profile.largest)
+            coarse[name] = partial(grid_within, bound=own, coarsest=curve.coarsest, largest=curve.profile.largest)
     return coarse
 
 

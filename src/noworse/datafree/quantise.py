@@ -1,7 +1,5 @@
 """Elements to codes of a grid, some at a time: a tensor costs its codes and little more."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -39,7 +37,7 @@ def codes(values: NDArray[np.float64], step: float, r: float) -> NDArray[np.floa
     return np.asarray(np.copysign(np.maximum(np.ceil(np.abs(values) / step - r), 0.0), values))
 
 
-def within(stored: NDArray[Any], dtype: str, bound: float, coarsest: float, largest: float) -> Grid | None:
+def grid_within(stored: NDArray[Any], dtype: str, bound: float, coarsest: float, largest: float) -> Grid | None:
     """Return a uniform grid up to step ``coarsest`` whose decoded elements are off by ``bound`` at most, or None.
 
     Elements of magnitudes beyond ``largest`` are listed beside it. The error is measured on what a reader gets, after

@@ -1,7 +1,5 @@
 """Where every byte of a file goes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any

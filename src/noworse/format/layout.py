@@ -1,7 +1,5 @@
 """Which symbols of which streams belong to which tensor: everything that follows from the entries of an index."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple

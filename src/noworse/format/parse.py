@@ -1,7 +1,5 @@
 """From the bytes of an index back to what they say, with every limit checked before anything is allocated."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from itertools import islice

@@ -1,7 +1,5 @@
 """The streams of an open file: their bytes, their symbols, and which of both belong to a tensor."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any

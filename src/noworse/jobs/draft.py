@@ -19,9 +19,9 @@ from noworse.format import Lazy, packed_size
 from noworse.jobs.lesson import Lesson
 from noworse.jobs.survey import Survey, curvature, survey
 from noworse.model.tensors import state_tensors
+from noworse.propose.grids.compensated import equal_slope_steps
 from noworse.propose.grids.grid import GridSet
 from noworse.propose.grids.specs import fixed_items, grid_set, grid_specs, gridded
-from noworse.propose.grids.start import equal_slope_steps
 from noworse.propose.ranks.candidates import Analysis, as_matrix
 from noworse.propose.ranks.joint import Plans, climb
 from noworse.propose.ranks.student import GRIDS_ALONE, Plan, factor
@@ -180,14 +180,6 @@ class Draft:
         self.grids.quantise(self.tuner.values)
         return self.lesson.loss(self.student)
 
-    def refine(self, low: int, high: int) -> None:
-        """Correct biases, if options ask for that, in a file of ``low`` to ``high`` bytes."""
-        refine(self.tuner, self.ground, low, high)
-
-    def turn(self, knob: Mapping[str, float], low: int, high: int) -> bool:
-        """Refine with a knob turned (see ``items``), if options ask for that; False leaves all as it was."""
-        return turn(self.tuner, self.ground, knob, low, high)
-
     def forget_start(self) -> None:
         """Free the memory that a further ``start`` would need."""
         self.survey.layers = {}
@@ -253,10 +245,10 @@ def land(draft: Draft, size: int) -> Mapping[str, Representation]:
     least = math.ceil(LEAST * size)
     settled = draft.terms.options.iterations and draft.tuner.settle(least, size)
     if settled or least <= draft.file_size() <= size:
-        draft.refine(least, size)
+        refine(draft.tuner, draft.ground, least, size)
         return draft.items()
     knob = _turned(draft, size)
-    return draft.items() if draft.turn(knob, least, size) else draft.items(**knob)
+    return draft.items() if turn(draft.tuner, draft.ground, knob, least, size) else draft.items(**knob)
 
 
 def _turned(draft: Draft, size: int) -> dict[str, float]:

@@ -1,7 +1,5 @@
 """What the three stories share: checked inputs, what the original loses, checkpoints, the judge and the gate."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -107,11 +105,12 @@ class Job:
         self, result: Result, out: str | os.PathLike[str] | None, save: Callable[[Result, Path], object]
     ) -> Result:
         """Return a judged result, saved to ``out`` where that is a path; TargetMissed where it is not good enough."""
-        if self.refuses(result.verdict):
-            raise TargetMissed(f"the tolerance was not met: {result.verdict}", result, b"")
-        if out is not None:
+        missed = self.refuses(result.verdict)
+        if out is not None and not missed:
             save(result, Path(out))
-        self.work.clean()
+        self.work.clean()  # after a miss, too: the same call would only miss again
+        if missed:
+            raise TargetMissed(f"the tolerance was not met: {result.verdict}", result, b"")
         return result
 
     def refuses(self, verdict: Verdict) -> bool:
@@ -125,13 +124,13 @@ def run_of(
 ) -> Iterator[Job]:
     """Yield the job of a verb that runs in one process; the caller's random state is the same after it."""
     settings = seeded(options or DEFAULTS, seed)
-    with gradients(), torch.random.fork_rng(devices=[]):
+    with isolated(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         yield Job(task, tolerance, settings, ALONE, progress)
 
 
 @contextmanager
-def gradients() -> Iterator[None]:
+def isolated() -> Iterator[None]:
     """Allow gradients, compile nothing and make tensors in float32 in a block, whatever the caller has set."""
     with torch.inference_mode(False), torch.enable_grad(), eager(), default_dtype(torch.float32):
         yield

@@ -1,7 +1,5 @@
 """Two models over the same batches: losses of each sample in pairs, and how far their predictions are apart."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 

@@ -124,9 +124,11 @@ def twin(module: M, known: Mapping[int, object] | None = None) -> M:
 def float32_copy(module: nn.Module, share: bool = False) -> nn.Module:
     """Return a float32 copy of a module in eval mode, without gradients; ties of parameters and of buffers are kept.
 
-    With ``share`` parameters that are float32 already lie in the memory of the original's, which must not change.
+    With ``share`` parameters that are float32 already lie in the memory of the original's, which must not change,
+    unless they were made in inference mode and can have no gradients.
     """
-    own = [p for p in module.parameters() if share and type(p) is nn.Parameter and p.dtype == torch.float32]
+    plain = (p for p in module.parameters() if type(p) is nn.Parameter and not p.is_inference())
+    own = [p for p in plain if share and p.dtype == torch.float32]
     known = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in own}
     copied = twin(module, known).eval().requires_grad_(False)
     dense_gradients(copied)

@@ -1,7 +1,5 @@
 """Measurements of one .nwt file: time to encode and to decode its tensors, size against entropy, time to load it."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from functools import partial

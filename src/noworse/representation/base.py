@@ -189,7 +189,7 @@ def register(kind: Kind) -> Kind:
     return kind
 
 
-class Coded(Representation):
+class TensorOfCodes(Representation):
     """A tensor of ``codes`` (n,) int32, in one stream; subclasses say what a code means."""
 
     dtypes, holds = FLOATS, CODES

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Arrays, Coded, Signature, register
+from noworse.representation.base import Arrays, Signature, TensorOfCodes, register
 from noworse.representation.columns import MAX_STEP, Cursor, unpack_step
 from noworse.representation.curves import PLAIN, Form, check_channels, pack_forms, unpack_forms
 from noworse.representation.dtypes import PIECE, find_dtype, from_float32
@@ -45,7 +45,7 @@ class Scale(NamedTuple):
 
 @register
 @dataclass(frozen=True, eq=False)
-class Grid(Coded):
+class Grid(TensorOfCodes):
     """Integer ``codes`` (flat, C order), a packed ``step``, the half width ``edge`` of the zero bin in step/64, a form.
 
     BadInput for what no file can hold.

@@ -1,7 +1,5 @@
 """What hooks on modules see of a model, and what happens between modules where they see nothing."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How far Taylor expansions of the loss reach: points, curves through them, and their table and figure."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ and many sizes and for errors that compression makes, beside its predictions of 
 Source: LLC (2024), Eq. 3 to 6, Table 1, Figure 1.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

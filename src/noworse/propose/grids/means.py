@@ -6,8 +6,6 @@ the inputs that the corrected ones before it make. Layers that are called severa
 Source: Nagel et al., Data-free quantization through weight equalization and bias correction (ICCV 2019), section 4.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """Layers of a student in factors while it is tuned, and their way into the file as products under their own names."""
 
-from __future__ import annotations
-
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +14,7 @@ from noworse.propose.ranks.build import find_sites, put
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import KRONECKER
 from noworse.representation import Grid, Product, Representation
-from noworse.survey.kronecker import measure_curvature
+from noworse.survey.curvature import measure_curvature
 
 LEAST = 4096  # weights of a layer that is worth a look
 GRID = "grid"  # the way of a layer that stays as it is
