@@ -11,6 +11,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -112,6 +113,11 @@ def net(count: int) -> nn.Module:
     return nn.Sequential(nn.Linear(20, 48), nn.ReLU(), middle, nn.Tanh(), nn.Linear(48, 4)).eval()
 
 
+def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+    """Cross-entropy, (B,)."""
+    return F.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+
 def fitted(run: Run) -> Iterator[Row]:
     """Divergence of an MLP at 8 bits a weight, tuned."""
     for count in run.few((0, *COUNTS), 2):
@@ -123,7 +129,7 @@ def fitted(run: Run) -> Iterator[Row]:
             with tempfile.TemporaryDirectory() as folder, rule(listed):
                 report = nw.compress(
                     model,
-                    loss=lambda m, b: F.cross_entropy(m(b[0]), b[1], reduction="none"),
+                    loss=loss,
                     calib=batches[:4],
                     verify=batches[4:],
                     out=Path(folder) / "a.nwt",

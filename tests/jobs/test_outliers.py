@@ -21,6 +21,7 @@ from tests.tiny import ConvNet, Language, language_task, mlp, redundant, run, ta
 
 def error_of_others(found: Tensor, original: Tensor) -> float:
     """The largest, as a share of their median magnitude; extreme ones must be the same bits."""
+    original = original.detach()
     far = original.abs() > 1e3
     assert bool(far.any())
     assert torch.equal(found[far], original[far])
@@ -51,16 +52,18 @@ def test_extreme_weights_of_a_convolution_and_of_a_tied_tensor(tmp_path: Path) -
     run(task(conv, 1, 12, 12), tmp_path / "x.nwt", 4, iterations=10)
     loaded = load_model(ConvNet(), tmp_path / "x.nwt")
     x = torch.randn(50, 1, 12, 12)
-    torch.testing.assert_close(loaded(x), conv(x), atol=0.05 * float(conv(x).abs().mean()), rtol=0.05)
+    with torch.no_grad():
+        expected, found = conv(x), loaded(x)
+    assert float((found - expected).norm() / expected.norm()) < 0.05
     with File(tmp_path / "x.nwt") as file:
         assert file.representation("conv2.weight").details == {"outliers": 2}
     tied = Language()
     with torch.no_grad():
         tied.embed.weight[39, 3] = 5e3
     run(replace(language_task(tied)), tmp_path / "y.nwt", 3, iterations=10)
-    found = load_file(tmp_path / "y.nwt")
-    assert found["head.weight"] is found["embed.weight"]
-    assert error_of_others(found["embed.weight"], tied.embed.weight) < 1.5
+    tensors = load_file(tmp_path / "y.nwt")
+    assert tensors["head.weight"] is tensors["embed.weight"]
+    assert error_of_others(tensors["embed.weight"], tied.embed.weight) < 1.5
 
 
 def test_layers_with_outliers_are_not_factored() -> None:
