@@ -96,6 +96,7 @@ TABLES: Tables = {
     },
     "outliers: others": table("tensor", OUTLIERS, title=str),
     "architectures": table("net", ARCHITECTURES, title=str),
+    "recurrent": all_rows,
     "targets": all_rows,
     "scale": all_rows,
 }

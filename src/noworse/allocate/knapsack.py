@@ -133,11 +133,7 @@ def _changes(choices: Choices, limit: float, chosen: Sequence[int]) -> Iterator[
 
 
 def settle(
-    choices: Choices,
-    starts: Sequence[Sequence[int]],
-    limit: float,
-    loss: Callable[[Sequence[int]], float],
-    tries: int,
+    choices: Choices, starts: Sequence[Sequence[int]], limit: float, loss: Callable[[Sequence[int]], float], tries: int
 ) -> list[int]:
     """Return the start of least measured ``loss`` of all its choices together, after the best of some changes of it.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.format.index import Index, columns, deflater, tail
-from noworse.format.layout import Use
+from noworse.format.parse import Use
 
 CHECKSUM_BYTES = 4  # of the trailer
 

@@ -1,7 +1,5 @@
 """Files as bytes: read at an offset, without a position that others could move, and written whole or not at all."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import stat

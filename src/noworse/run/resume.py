@@ -6,8 +6,6 @@ and keep what was measured of it (``Work.keep``). The file is in the safetensors
 the rest as JSON in its metadata and a digest over everything.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -5,8 +5,6 @@ is measured on other samples. Sums over layers, and even pairs, are predictions:
 small changes of the best of them, are put into the net as a whole, and the one that loses least is taken.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

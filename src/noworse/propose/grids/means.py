@@ -34,9 +34,7 @@ def samples_of(batch: Batch) -> int:
 def _channel(module: nn.Module, output: Tensor) -> int:
     if isinstance(module, _BatchNorm):
         return 1
-    places = getattr(
-        module, "kernel_size", ()
-    )  # of convolutions, where there may be no batch dimension before channels
+    places = getattr(module, "kernel_size", ())  # of convolutions, whose batch dimension may be absent
     return output.dim() - 1 - len(places)
 
 

@@ -3,8 +3,6 @@
 Layers are replaced one after the other, each made for what the ones before feed it.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Methods go by the names of presets. At one price of a parameter for all layers, 
 and candidates are those on the convex hull of parameters and loss.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
