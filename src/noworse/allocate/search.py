@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
-from noworse.judge.compare import compare
 from noworse.judge.verdict import Verdict, chance_of_error
+from noworse.judge.verify import compare
 from noworse.survey.subject import Subject
 from noworse.task.distances import are_logits, per_sample
 
