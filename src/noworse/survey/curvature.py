@@ -9,6 +9,7 @@ G = Σ_places E[g gᵀ] of gradients g at the outputs. Source: Martens and Gross
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -175,4 +176,12 @@ def _add_gradient(curvature: Curvature, layer: Decomposable, gradient: Tensor) -
         flat = gradient.movedim(-3, 0).flatten(1)  # (O, N)
     else:
         flat = rows(gradient, len(curvature.gradients)).T
-    curvature.gradients += (flat @ flat.T).double()
+    curvature.gradients += _gram(flat)
+
+
+def _gram(columns: Tensor) -> Tensor:
+    """Σ g gᵀ of columns (O, N) in float64, scaled by a power of two meanwhile: squares of float32 may be too large."""
+    largest = float(columns.abs().amax()) if columns.numel() else 0.0
+    unit = 2.0 ** math.frexp(largest)[1] if math.isfinite(largest) else 1.0
+    scaled = columns / unit
+    return (scaled @ scaled.T).double() * unit**2
