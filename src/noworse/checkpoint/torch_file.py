@@ -1,7 +1,5 @@
 """A state dict that ``torch.save`` wrote: a pickle, which only ``torch.load(weights_only=True)`` may read."""
 
-from __future__ import annotations
-
 import warnings
 import zipfile
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ one line. Exit codes: 0 done, 1 unexpected failure, 2 usage or bad input (failin
 tolerance not met, 4 damaged file.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import os

@@ -10,8 +10,6 @@ costs k (log2 n + width) bits and saves each other element log2(s(0) / s(k)), by
 its bits, width, where that is log2 FINE or more, since without the list it is less than a step.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

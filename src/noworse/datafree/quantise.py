@@ -1,7 +1,5 @@
 """Elements to codes of a grid, some at a time: a tensor costs its codes and little more."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

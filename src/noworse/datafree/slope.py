@@ -6,8 +6,6 @@ the edge that minimise a D + lambda R for one lambda (Shoham and Gersho 1988; do
 measures BALANCE). From the slope that estimates ask for, one factor on all steps leads to the size of the packed file.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """One look at every tensor: what is equal, what stays lossless and why, and a sample that stands for the rest."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

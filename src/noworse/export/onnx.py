@@ -5,8 +5,6 @@ PyTorch's TorchScript exporter traces a copy of the module; its float weights ar
 are found by shape and value, because exporters fold and rename. Needs onnx (``pip install noworse[onnx]``).
 """
 
-from __future__ import annotations
-
 import copy
 import io
 import warnings

@@ -22,8 +22,7 @@ from noworse.allocate.search import PowerLaw, Predictor, look, within
 from noworse.errors import BadInput, TargetMissed
 from noworse.format import restamp
 from noworse.jobs.draft import AIM, Draft, Terms, allocated, land
-from noworse.jobs.job import Job, isolated, seeded
-from noworse.jobs.output import Output
+from noworse.jobs.job import Job, Output, isolated, seeded
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Report
 from noworse.judge.verdict import Verdict

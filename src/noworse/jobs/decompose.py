@@ -159,7 +159,7 @@ def decompose_task(
         factoring = _factoring(Subject(task, job.calib, HELD_BACK, job.options.seed), only, preset)
         asked = {"verb": "decompose", "drop": drop, "preset": preset, "only": sorted(factoring.sizes)}
         job.begin(work, {**asked, "options": job.options.to_json()})
-        factoring.work = job.work
+        factoring.subject.work = job.work
         return job.finish(story(job, factoring, drop), out, Decomposition.save)
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -145,8 +144,8 @@ class Draft:
         """Return the bytes that the file costs even with every weight pruned that calib reaches."""
         steps = self.grids.log_step.clone()
         fixed = equal_slope_steps(self.grids, self.survey.sensitivity, 1.0).log()
-        pruned = max(60.0, 10.0 + math.log(max(self.grids.largest)))  # far above any weight
-        self.grids.log_step.copy_(torch.where(self.grids.tuned, pruned, fixed))
+        beyond = torch.tensor(self.grids.largest).log().clamp(min=56.0) + 4.0  # all weights
+        self.grids.log_step.copy_(torch.where(self.grids.tuned, beyond, fixed))
         size = self.file_size()
         self.grids.log_step.copy_(steps)
         return size

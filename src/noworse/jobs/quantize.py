@@ -155,7 +155,8 @@ def quantize_task(
         asked = {"verb": "quantize", "bits": bits, "activations": rounded, "preset": preset, "cost": cost}
         job.begin(work, {**asked, "options": job.options.to_json()})
         subject = Subject(task, job.calib, HELD_BACK, job.options.seed)
-        return job.finish(story(job, Priced(subject, rounded, preset, cost, job.work), bits), out, Quantization.save)
+        subject.work = job.work
+        return job.finish(story(job, Priced(subject, rounded, preset, cost), bits), out, Quantization.save)
 
 
 def story(job: Job, net: Priced, bits: Bits | None = None) -> Quantization:

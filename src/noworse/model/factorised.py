@@ -1,7 +1,5 @@
 """A layer in factors: two or three ordinary layers in a row that compute what one with a low-rank weight would."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any

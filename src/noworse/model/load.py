@@ -1,7 +1,5 @@
 """Tensors of a file into a module of the user's own class, products as the factors of its layers where it has them."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How one tensor may be written: each kind is a frozen dataclass that declares all that a file has to know of it."""
 
-from __future__ import annotations
-
 from noworse.representation.base import BYTES, CODES, KINDS, NOTHING, Representation, Signature, TensorOfCodes, register
 from noworse.representation.codebook import Codebook
 from noworse.representation.columns import pack_step, unpack_step
@@ -15,30 +13,7 @@ from noworse.representation.raw import Raw
 from noworse.representation.tied import Tied
 
 __all__ = [
-    "BYTES",
-    "CODES",
-    "DTYPES",
-    "EDGE_UNITS",
-    "KINDS",
-    "MAX_EDGE",
-    "NOTHING",
-    "PLAIN",
-    "Codebook",
-    "Constant",
-    "Form",
-    "Grid",
-    "Outliers",
-    "Product",
-    "Raw",
-    "Representation",
-    "Signature",
-    "TensorOfCodes",
-    "Tied",
-    "find_dtype",
-    "from_float32",
-    "matrix_shape",
-    "pack_step",
-    "register",
-    "to_numpy",
-    "unpack_step",
-]
+    "BYTES", "CODES", "DTYPES", "EDGE_UNITS", "KINDS", "MAX_EDGE", "NOTHING", "PLAIN", "Codebook", "Constant", "Form",
+    "Grid", "Outliers", "Product", "Raw", "Representation", "Signature", "TensorOfCodes", "Tied", "find_dtype",
+    "from_float32", "matrix_shape", "pack_step", "register", "to_numpy", "unpack_step",
+]  # fmt: skip

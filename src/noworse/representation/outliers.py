@@ -4,8 +4,6 @@ Their codes, which stand for nothing, should be zero, the cheapest there is. A l
 and the bytes of each value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -6,8 +6,6 @@ and keep what was measured of it (``Work.keep``). The file is in the safetensors
 the rest as JSON in its metadata and a digest over everything.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -191,10 +189,10 @@ class Work:
             self.notes[name] = len(made)
             self._kept |= {f"{name}, {k}": tensor for k, tensor in enumerate(made)}
             self.offer(lambda: (self._kept, {"stage": name}))
-        wanted = [f"{name}, {k}" for k in range(self.notes[name])] if alike(self.notes[name], 0) else [name]
-        if not self._kept.keys() >= set(wanted):
-            raise damaged(self.path)
-        return [self._kept[each] for each in wanted]
+        try:
+            return [self._kept[f"{name}, {k}"] for k in range(self.notes[name])]
+        except (KeyError, TypeError) as error:
+            raise damaged(self.path) from error
 
     def number(self, name: str, action: Callable[[], float]) -> float:
         """Return the number that an action makes, kept as ``keep`` does."""

@@ -6,8 +6,6 @@ G = Σ_places E[g gᵀ] of gradients g at the outputs. Source: Martens and Gross
 (ICML 2016) for convolutions.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping

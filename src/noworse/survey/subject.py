@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from noworse.errors import BadInput
 from noworse.model.hooks import thawed
 from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
+from noworse.run.resume import NOWHERE
 from noworse.survey.norms import fold_norms
 from noworse.task import data
 from noworse.task.calls import first_call
@@ -36,6 +37,7 @@ class Subject:
 
     def __init__(self, task: Task, calib: list[Batch], hold_back: float = 0.0, seed: int = 0) -> None:
         self.task, self.calib, self.seed = task, calib, seed
+        self.work = NOWHERE  # keeps what is measured, where a run may be interrupted
         self.forward = task.outputs  # (B, ..., K) in float32 of a module on a batch
         self.shown, self.held_back = data.split(calib, hold_back, seed) if hold_back else (calib, [])
         entries = state_tensors(task.model)

@@ -10,8 +10,6 @@ Outputs of several parts along their last dimension, as those of a detector, nam
 ``DISTANCES`` can be named like these (docs/extending.md).
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

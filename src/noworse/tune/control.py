@@ -5,8 +5,6 @@ of the bits in excess of the cap, or lacking to the floor, in each iteration: th
 Bits are those of ideal order-0 codes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -8,8 +8,6 @@ Source: Compression for Better (LLC, 2024), Eq. 10 and Algorithm 2. Its constrai
 the published bound excludes every truncation below break-even.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

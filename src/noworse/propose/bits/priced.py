@@ -5,8 +5,6 @@ is measured on other samples. Sums over layers, and even pairs, are predictions:
 small changes of the best of them, are put into the net as a whole, and the one that loses least is taken.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +23,6 @@ from noworse.propose.bits.strategy import PRESETS, BitStrategy, Clip, clip_range
 from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
 from noworse.representation import Representation
 from noworse.run.named import DEFAULT, named
-from noworse.run.resume import NOWHERE, Work
 from noworse.survey.capture import count_flops
 from noworse.survey.curvature import sums_of_squares
 from noworse.survey.subject import Subject
@@ -56,21 +53,15 @@ class Priced:
     """A subject's teacher, its norms folded, with proposals for its weights and ranges of what its layers are fed.
 
     ``activation_bits`` is what inputs of layers are rounded to (None: not at all), ``preset`` names the strategy, and
-    ``cost`` is one of ``COSTS``; ``work`` keeps what is measured.
+    ``cost`` is one of ``COSTS``.
     """
 
     def __init__(
-        self,
-        subject: Subject,
-        activation_bits: int | None = None,
-        preset: str = DEFAULT,
-        cost: str = TRUE,
-        work: Work = NOWHERE,
+        self, subject: Subject, activation_bits: int | None = None, preset: str = DEFAULT, cost: str = TRUE
     ) -> None:
         if cost not in COSTS:
             raise BadInput(f"unknown cost {cost!r}: expected one of {', '.join(COSTS)}")
         self.subject, self.activation_bits, self.preset, self.cost = subject, activation_bits, preset, cost
-        self.work = work
         self.method: BitStrategy = named("preset", PRESETS, preset, BitStrategy)
         subject.fold()
         self.teacher, self.batches = subject.teacher, subject.samples
@@ -218,7 +209,7 @@ class Priced:
 
     def _joint_loss(self, indices: Sequence[int]) -> float:
         name = f"loss of {','.join(map(str, indices))}"
-        return self.work.number(name, lambda: self.mean_distance(self.build(self.pick(indices)), self._joint))
+        return self.subject.work.number(name, lambda: self.mean_distance(self.build(self.pick(indices)), self._joint))
 
     @functools.cached_property
     def _joint(self) -> list[tuple[Batch, Tensor]]:

@@ -5,8 +5,6 @@ one weight is replaced; the changes dz of the outputs that come with it give wha
 their sum, dz_iᵀ A dz_k with A the curvature of the loss in the outputs z, at no further pass through the net.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -71,7 +71,7 @@ class BitStrategy:
         """Return what each proposal costs: here true losses and pairs, or one of the yardsticks of ``COSTS``."""
         if cost == TRUE:
             batches = net.unseen(net.affordable(len(proposals)))
-            return true_costs(net.teacher, net.forward, batches, net.sites, proposals, net.distance, net.work)
+            return true_costs(net.teacher, net.forward, batches, net.sites, proposals, net.distance, net.subject.work)
         return simple_costs(cost, net.sites, proposals, {} if cost == "mse" else net.diagonals), None
 
     def directions(self, net: Priced) -> dict[str, str]:

@@ -4,8 +4,6 @@ What is defined here is what the fast grids (grid.py) compute by hand for straig
 transforms with curves, and rates of other kinds. It takes several times as long.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import accumulate, pairwise
 

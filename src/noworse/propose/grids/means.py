@@ -6,8 +6,6 @@ the inputs that the corrected ones before it make. Layers that are called severa
 Source: Nagel et al., Data-free quantization through weight equalization and bias correction (ICCV 2019), section 4.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
@@ -36,9 +34,7 @@ def samples_of(batch: Batch) -> int:
 def _channel(module: nn.Module, output: Tensor) -> int:
     if isinstance(module, _BatchNorm):
         return 1
-    places = getattr(
-        module, "kernel_size", ()
-    )  # of convolutions, where there may be no batch dimension before channels
+    places = getattr(module, "kernel_size", ())  # of convolutions, whose batch dimension may be absent
     return output.dim() - 1 - len(places)
 
 

@@ -1,7 +1,5 @@
 """Which tensors of a student get a grid, and how all others are kept."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np

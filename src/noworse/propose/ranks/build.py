@@ -3,8 +3,6 @@
 Layers are replaced one after the other, each made for what the ones before feed it.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,17 +20,12 @@ from noworse.model.recurrent import Recurrent
 from noworse.model.tensors import twin
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import DAMPING
+from noworse.run.resume import NOWHERE, Work
 from noworse.survey.capture import capture, columns
 from noworse.survey.curvature import Decomposable, add_columns, fresh
 
 Filter = Callable[[str, nn.Module], bool]
 Run = Callable[[nn.Module], Tensor]  # the module on some fixed batch
-Keep = Callable[[str, Callable[[], Sequence[Tensor]]], Sequence[Tensor]]  # makes the parts of a layer, or knows them
-
-
-def at_once(name: str, make: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
-    """Return the parts of a layer, made now."""
-    return make()
 
 
 @dataclass(frozen=True)
@@ -119,13 +112,14 @@ def build(
     analyses: Mapping[str, Analysis],
     chosen: Mapping[str, Candidate],
     runs: Sequence[Run] = (),
-    keep: Keep = at_once,
+    work: Work = NOWHERE,
+    label: str = "",
 ) -> nn.Module:
     """Return a copy of ``original`` in which the ``chosen`` layers are factors.
 
     With ``runs`` every layer is made anew for the inputs that it gets from the layers replaced before it, in the order
-    in which they are used: its factors approximate what the original's layer does with the original's inputs. ``keep``
-    may know the parts of a layer from a run that was interrupted.
+    in which they are used: its factors approximate what the original's layer does with the original's inputs. ``work``
+    keeps the parts of each layer under a ``label``, for a run that is interrupted.
     """
     module = twin(original)
 
@@ -137,7 +131,7 @@ def build(
 
     first = next(iter(chosen), "")
     for name, candidate in chosen.items():
-        _place(module, name, candidate.way, keep(name, partial(made, name)))
+        _place(module, name, candidate.way, work.keep(f"{name}, {label}", partial(made, name)))
     return module
 
 

@@ -1,7 +1,5 @@
 """What a layer could be replaced with: ranks below break-even, with parameters and predicted loss."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -4,8 +4,6 @@ Methods go by the names of presets. At one price of a parameter for all layers, 
 and candidates are those on the convex hull of parameters and loss.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from noworse.allocate.search import Bisection
 from noworse.errors import BadInput
-from noworse.propose.ranks.build import Filter, Keep, Sites, at_once, build, find_sites, open_fused
+from noworse.propose.ranks.build import Filter, Sites, build, find_sites, open_fused
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import FISHER, KRONECKER, PLAIN, SCALED, WHITENED
 from noworse.run.named import DEFAULT, named
@@ -92,11 +90,11 @@ class Offers(NamedTuple):
 class Factoring:
     """A subject's teacher, its fused layers opened, and those layers that ``only`` accepts and that can be factored.
 
-    ``preset`` names the strategy, ``work`` keeps what is made. BadInput where no layer can be decomposed.
+    ``preset`` names the strategy. BadInput where no layer can be decomposed.
     """
 
     def __init__(self, subject: Subject, only: Filter | None, preset: str) -> None:
-        self.subject, self.preset, self.teacher, self.work = subject, preset, subject.teacher, NOWHERE
+        self.subject, self.preset, self.teacher = subject, preset, subject.teacher
         self.method: RankStrategy = named("preset", PRESETS, preset, RankStrategy)
         open_fused(self.teacher)
         self.spreads = self.method.spreads
@@ -135,11 +133,12 @@ class Factoring:
         return Offers(analyses, {name: analysis.candidates() for name, analysis in analyses.items()})
 
     @torch.no_grad()
-    def build(self, chosen: Chosen, offers: Offers | None = None, keep: Keep | None = None) -> nn.Module:
-        """Return the teacher with the chosen layers replaced; with ``keep`` each for the inputs that it gets then."""
-        batches = self.subject.samples(REFRESH_SAMPLES) if keep and self.method.refreshes else ()
+    def build(self, chosen: Chosen, offers: Offers | None = None, anew: str = "") -> nn.Module:
+        """Return the teacher with the chosen layers replaced; ``anew``, a name of them: each for its inputs then."""
+        batches = self.subject.samples(REFRESH_SAMPLES) if anew and self.method.refreshes else ()
         runs = [functools.partial(self.subject.forward, batch=batch) for batch in batches]
-        return build(self.teacher, (offers or self.offers).analyses, chosen, runs, keep or at_once)
+        work = self.subject.work if anew else NOWHERE
+        return build(self.teacher, (offers or self.offers).analyses, chosen, runs, work, anew)
 
     def at_price(self, logarithm: float) -> Chosen:
         """Return the ranks at a price of e^``logarithm`` nats for each parameter that is kept."""
@@ -159,13 +158,9 @@ class Factoring:
         for spread in self.spreads:
             offers = self._offers(spread) if tried else self.offers
             chosen = at_drop(offers.candidates, self.sizes, wanted)
-            keep = functools.partial(self._keep, f"{wanted!r} parameters less, spread {spread}")
-            module = self.build(chosen, offers, keep)
+            module = self.build(chosen, offers, f"{wanted!r} parameters less, spread {spread}")
             tried.append((self.mean_distance(module) if len(self.spreads) > 1 else 0.0, module, chosen))
         return min(tried, key=lambda each: each[0])[1:]
-
-    def _keep(self, what: str, name: str, make: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
-        return self.work.keep(f"{name}, {what}", make)
 
     @torch.no_grad()
     def mean_distance(self, module: nn.Module) -> float:

@@ -7,8 +7,6 @@ rounding or of a cut. A knapsack picks one for each layer, and a little tuning d
 Source: LLC (2024), Eq. 9, here with ranks among the choices; L² (ICCV 2023) for the rounding.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

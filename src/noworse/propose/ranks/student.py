@@ -1,7 +1,5 @@
 """Layers of a student in factors while it is tuned, and their way into the file as products under their own names."""
 
-from __future__ import annotations
-
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
