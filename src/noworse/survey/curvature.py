@@ -7,7 +7,6 @@ G = Σ_places E[g gᵀ] of gradients g at the outputs. Source: Martens and Gross
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -125,7 +124,7 @@ def _add_inputs(curvature: Curvature, layer: Decomposable, inputs: Tensor) -> No
 @torch.no_grad()
 def add_columns(curvature: Curvature, inputs: Tensor) -> None:
     """Add inputs (I, N) of a layer, in place."""
-    curvature.inputs += (inputs @ inputs.T).double()
+    curvature.inputs += _gram(inputs)
     curvature.sums += inputs.sum(1).double()
     curvature.magnitudes += inputs.abs().sum(1).double()
     curvature.places += inputs.shape[1]
@@ -177,9 +176,7 @@ def _add_gradient(curvature: Curvature, layer: Decomposable, gradient: Tensor) -
     curvature.gradients += _gram(flat)
 
 
-def _gram(columns: Tensor) -> Tensor:
-    """Σ g gᵀ of columns (O, N) in float64, scaled by a power of two meanwhile: squares of float32 may be too large."""
-    largest = float(columns.abs().amax()) if columns.numel() else 0.0
-    unit = 2.0 ** math.frexp(largest)[1] if math.isfinite(largest) else 1.0
-    scaled = columns / unit
-    return (scaled @ scaled.T).double() * unit**2
+def _gram(flat: Tensor) -> Tensor:
+    """X Xᵀ in float64: multiplied in float32, which is faster, where that does not overflow."""
+    found = (flat @ flat.T).double()
+    return found if bool(torch.isfinite(found).all()) else flat.double() @ flat.double().T
