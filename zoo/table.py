@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from zoo import detection, graph, language
+from zoo import detection, graph, language, vowels
 from zoo.fitting import WEIGHTS
 from zoo.nets import NETS
 
@@ -23,6 +23,7 @@ def nets() -> dict[str, tuple[str, nn.Module]]:
         "detector": ("detection", detection.Detector()),
         "char_gpt": ("language", language.CharGPT()),
         "gcn": ("graph", graph.net()),
+        "vowels": ("vowels", vowels.Restorer()),
     }
 
 
@@ -47,7 +48,7 @@ def table() -> str:
         parameters = sum(p.numel() for p in net.parameters())
         size = path.with_suffix(".safetensors").stat().st_size
         last = record["log"][-1]
-        unit = "bits/character" if name == "char_gpt" else "per item" if name == "detector" else "nats"
+        unit = {"char_gpt": "bits/character", "vowels": "bits/character", "detector": "per item"}.get(name, "nats")
         rows.append(
             f"| `{file}.py:{name}` | {parameters:,} | {size:,} | {metric(record)} | {record['test_loss']:.4f} {unit} "
             f"| {last['epoch']} | {last['seconds'] / 60:.1f} |"

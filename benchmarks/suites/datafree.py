@@ -22,7 +22,7 @@ import noworse as nw
 from benchmarks.harness import Row, Run, Suite, main
 from benchmarks.suites.codec_symbols import minilm_path
 from noworse.datafree import slope
-from noworse.judge.compare import compare
+from noworse.judge.verify import compare
 from noworse.task.task import Task
 from zoo import fashion_mnist
 from zoo.fitting import WEIGHTS

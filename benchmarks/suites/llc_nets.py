@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from benchmarks.harness import Row
 from noworse.jobs.job import Job
 from noworse.jobs.quantize import HELD_BACK, Quantization, story
-from noworse.judge.compare import contrast
+from noworse.judge.verify import contrast
 from noworse.propose.bits.priced import Bits, Priced
 from noworse.propose.bits.proposals import TRUE
 from noworse.run.named import DEFAULT

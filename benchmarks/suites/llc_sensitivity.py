@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from benchmarks.harness import Row, Run, Suite, main
-from noworse.judge.compare import contrast
+from noworse.judge.verify import contrast
 from noworse.sensitivity.measure import DEFAULT, Runs, measure
 from noworse.sensitivity.shifted import Shift, weight_rounding
 from zoo import fashion_mnist

@@ -30,7 +30,7 @@ from noworse.model.factorised import FLAT
 from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.factoring import Factoring
 from noworse.propose.ranks.spectrum import KRONECKER, PLAIN
-from noworse.survey.kronecker import measure_curvature
+from noworse.survey.curvature import measure_curvature
 from noworse.survey.subject import Subject
 from noworse.task.task import Task
 from zoo import data, fashion_mnist

@@ -1,7 +1,5 @@
 """The exceptions of noworse: every bad input gets exactly one of them, naming what was found and what was expected."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

@@ -47,9 +47,10 @@ def test_uniform_grids_are_off_by_half_a_step(dtype):
 )
 def test_bounds_hold_exactly(dtype, bound, scale, seed):
     stored = weights(dtype, 300, scale, seed)
-    grid = q.within(stored, dtype, bound, np.inf)
+    numbers = np.abs(to_numpy(stored, dtype).astype(np.float64))
+    grid = q.grid_within(stored, dtype, bound, np.inf, float(numbers.max()))
     bits = {"bfloat16": 8, "float16": 11}.get(dtype, 24)
-    unit = float(np.abs(to_numpy(stored, dtype).astype(np.float64)).max()) * 2.0**-bits  # most that rounding adds
+    unit = float(numbers.max()) * 2.0**-bits  # most that rounding adds
     if grid is not None:
         error = np.abs(grid.decode().astype(np.float64) - to_numpy(stored, dtype).astype(np.float64))
         assert error.max() <= bound
@@ -60,8 +61,8 @@ def test_bounds_hold_exactly(dtype, bound, scale, seed):
 
 def test_steps_stay_below_what_is_asked():
     stored = weights("float32")
-    assert unpack_step(q.within(stored, "float32", 1.0, 0.001).step) <= 0.001
-    assert q.within(stored, "float32", 1e-40, np.inf) is None
+    assert unpack_step(q.grid_within(stored, "float32", 1.0, 0.001, 1.0).step) <= 0.001
+    assert q.grid_within(stored, "float32", 1e-40, np.inf, 1.0) is None
 
 
 def test_errors_are_summed_over_all_elements():
@@ -70,3 +71,25 @@ def test_errors_are_summed_over_all_elements():
     error, square = q.squared_error(stored, grid)
     assert error == pytest.approx(float(((grid.decode().astype(np.float64) - stored) ** 2).sum()))
     assert square == pytest.approx(float((stored.astype(np.float64) ** 2).sum()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_beyond_is_listed_and_changes_nothing_else(dtype):
+    stored = weights(dtype, 3 * q.AT_ONCE + 5)
+    plain = q.quantise(stored, dtype, pack_step(0.02), 40, 1.0)
+    changed = stored.copy()
+    changed[[7, q.AT_ONCE, -1]] = np.array([1e4, -2e4, 3e4]).astype(np.float32).astype(stored.dtype)
+    if dtype == "bfloat16":
+        changed[[7, q.AT_ONCE, -1]] = from_float32(np.array([1e4, -2e4, 3e4], np.float32), dtype)
+    grid = q.quantise(changed, dtype, pack_step(0.02), 40, 1.0)
+    assert grid.details == {"outliers": 3}
+    found, expected = grid.storage(), plain.storage()
+    expected[[7, q.AT_ONCE, -1]] = changed[[7, q.AT_ONCE, -1]]
+    assert found.tobytes() == expected.tobytes()
+    bound = q.grid_within(changed, dtype, 0.01, np.inf, 1.0)
+    assert bound.details == {"outliers": 3}
+    assert np.abs(to_numpy(bound.storage(), dtype).astype(float) - to_numpy(changed, dtype).astype(float)).max() <= 0.01
+    error, square = q.squared_error(changed, grid)
+    others = np.delete(to_numpy(changed, dtype).astype(float), [7, q.AT_ONCE, -1])
+    assert square == pytest.approx(float(others @ others))
+    assert 0 < error < 0.02**2 * others.size

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from noworse.checkpoint import Header
-from noworse.datafree.slope import BALANCE, RateDistortion, choose, steps_for_size
+from noworse.datafree.slope import BALANCE, RateDistortion, choices_within, steps_for_size
 from noworse.datafree.survey import profile
 from noworse.errors import TargetMissed
 from noworse.representation import unpack_step
@@ -31,7 +31,7 @@ def weighted(curves, choices):
 @pytest.mark.parametrize("bits", [1.0, 2.5, 4.0])
 def test_budget_is_met_and_no_other_choice_is_better(bits):
     budget = bits * sum(c.profile.size for c in CURVES.values())
-    error, used = weighted(CURVES, choose(CURVES, budget))
+    error, used = weighted(CURVES, choices_within(CURVES, budget))
     assert 0.7 * budget < used <= budget  # steps tried are a quarter of an octave apart
     rng = np.random.default_rng(0)
     for _ in range(300):  # random grids of the same curves
@@ -50,7 +50,7 @@ def test_estimates_agree_with_theory_at_high_rate():
 
 
 def test_steps_follow_magnitude_and_size():
-    choices = choose(CURVES, 5.0 * sum(c.profile.size for c in CURVES.values()))
+    choices = choices_within(CURVES, 5.0 * sum(c.profile.size for c in CURVES.values()))
     for a, b in [("a", "b"), ("c", "b")]:
         pa, pb = CURVES[a].profile, CURVES[b].profile
         expected = np.sqrt(pb.mean_square / pa.mean_square) * (pb.size / pa.size) ** (BALANCE / 2)
@@ -61,7 +61,7 @@ def test_vectors_are_finer_and_safe_to_divide_by():
     matrix = CURVES["b"]
     variances = curve((512,), 0, values=np.geomspace(0.01, 50, 512))
     bias = curve((512,), 0.1)
-    choices = choose({"m": matrix, "v": variances, "b": bias}, 2.0 * matrix.profile.size)
+    choices = choices_within({"m": matrix, "v": variances, "b": bias}, 2.0 * matrix.profile.size)
     assert 0 < choices["v"].step <= 0.01 / 16
     assert choices["v"].edge == choices["b"].edge == 32
     assert choices["b"].step <= 0.1 * 1.1 / 64
@@ -73,8 +73,8 @@ def test_vectors_are_finer_and_safe_to_divide_by():
 
 def test_tensors_stay_as_they_are_where_that_is_smaller():
     few = curve((100, 100), 0, values=np.random.default_rng(0).choice([0.5, 1.0, 2.0], size=(100, 100)))
-    assert choose({"a": few}, 1e9)["a"].step == 0
-    for name, choice in choose(CURVES, 1e12).items():
+    assert choices_within({"a": few}, 1e9)["a"].step == 0
+    for name, choice in choices_within(CURVES, 1e12).items():
         assert choice.step == 0, name
         assert choice.error == 0
 
@@ -83,7 +83,7 @@ def test_outliers_do_not_hide_the_rest():
     values = np.random.default_rng(0).normal(size=(100, 100)) * 0.01
     values[0, 0] = 1e6
     found = curve((100, 100), 0, values=values)
-    choice = choose({"a": found}, 3.0 * 10000)["a"]
+    choice = choices_within({"a": found}, 3.0 * 10000)["a"]
     assert choice.bits <= 3
     assert np.isfinite(choice.error)
 

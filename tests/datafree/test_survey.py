@@ -26,7 +26,7 @@ save_torch = pytest.importorskip("safetensors.torch").save_file
         (np.zeros((0, 3), np.float32), "float32", "constant"),
         (np.array([1.0, np.nan]), "float64", "NaN"),
         (np.array([1.0, np.inf], np.float16), "float16", "infinite"),
-        (np.array([1e300, 1.0]), "float64", "huge"),
+        (np.array([1e300, 1.0, 2e300, 3e300]), "float64", "huge"),
         (np.array([0.0, -0.0]), "float64", "constant"),
     ],
 )

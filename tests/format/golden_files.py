@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from noworse.format import write
-from noworse.representation import DTYPES, Codebook, Constant, Form, Grid, Product, Raw, Tied
+from noworse.representation import DTYPES, Codebook, Constant, Form, Grid, Outliers, Product, Raw, Tied
 
 FOLDER = Path(__file__).parent / "golden"
 SETTINGS = {"seed": 1, "target": "20.0", "note": "äöü"}
@@ -178,6 +178,25 @@ def small_codebooks():
     }
 
 
+def small_outliers():
+    """Lists of one and of several elements, first and last, near and far from one another; NaN and the least number."""
+    def beside(grid, places, bits):
+        words = np.array(bits, f"u{grid.nbytes // grid.size}")
+        return Outliers.beside(grid, np.array(places), words)
+
+    rows = np.arange(-10, 10, dtype=np.int8).tobytes()
+    return {
+        "fc.weight": beside(Grid(codes(300, 1, 2), 0x7A40, 40, (10, 30), "float32"), [7], [0xC61C4000]),
+        "fc.bias": beside(Grid(codes(10, 2, 40), 0x7812, 32, (10,), "float16"), [0, 9], [0xFC00, 1]),
+        "brain": beside(Grid(codes(60, 3, 3), 0x7A41, 44, (5, 3, 4), "bfloat16"), [0, 1, 59], [9, 0xFF7F, 0x7FC1]),
+        "form": beside(
+            Grid(codes(300, 2, 9), 0x7A41, 40, (20, 15), "float64", Form("exp", (0x7812,), rows)), [150], [1 << 63]
+        ),
+        "plain": Grid(codes(30, 5, 3), 0x7A41, 44, (30,), "float32"),
+        "tied": Tied("fc.weight", (10, 30), "float32"),
+    }
+
+
 VERSIONS = {1: version_1}
 # at most 4 KB each, so that every bit can be flipped
 SMALL = {
@@ -191,6 +210,8 @@ SMALL = {
     "v1.products.max": small_products,
     "v1.codebooks": small_codebooks,
     "v1.codebooks.max": small_codebooks,
+    "v1.outliers": small_outliers,
+    "v1.outliers.max": small_outliers,
 }
 
 FILES = {**{f"v{version}": items for version, items in VERSIONS.items()}, **SMALL}

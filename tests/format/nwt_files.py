@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from noworse.representation import DTYPES, KINDS, Codebook, Constant, Form, Grid, Product, Raw, Tied
+from noworse.representation import DTYPES, KINDS, Codebook, Constant, Form, Grid, Outliers, Product, Raw, Tied
 from noworse.representation.curves import CURVES
 
 shapes = npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)
@@ -81,10 +81,20 @@ def codebooks(draw, most):
     return Codebook.from_values(known[places].reshape(shape), dtype)
 
 
+@st.composite
+def outliers(draw, most):
+    grid = draw(grids(most).filter(lambda grid: grid.size))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    count = min(grid.size, draw(st.sampled_from([1, 2, 300, 1024])))
+    words = rng.integers(0, 256, grid.nbytes, np.uint8).view(DTYPES[grid.dtype].storage)[:count]
+    return Outliers.beside(grid, np.sort(rng.choice(grid.size, count, replace=False)), words)
+
+
 def strategies(most):
     """Random tensors of each kind."""
     return {
-        Constant: constants(), Raw: raws(), Grid: grids(most), Product: products(), Codebook: codebooks(most)
+        Constant: constants(), Raw: raws(), Grid: grids(most), Product: products(), Codebook: codebooks(most),
+        Outliers: outliers(most),
     }  # fmt: skip
 
 

@@ -96,7 +96,25 @@ class Codebook(Kind):
         return b"".join(t["values"][code + t["zero"]] for code in codes)
 
 
-KINDS = [Constant(), Raw(), Grid(), Tied(), Product(), Codebook()]
+class Outliers(Grid):
+    def fields(self, columns: object, tail: object, tensors: list[dict]) -> None:
+        super().fields(columns, tail, tensors)
+        counts = columns.varints(len(tensors))
+        for t, count in zip(tensors, counts, strict=True):
+            t["places"] = [gap + 1 for gap in columns.varints(count)]
+            t["places"] = [sum(t["places"][: i + 1]) - 1 for i in range(count)]
+        for t, count in zip(tensors, counts, strict=True):
+            t["values"] = in_rows(columns.take(count * WIDTHS[t["dtype"]]), count)
+
+    def elements(self, t: dict) -> bytes:
+        width = WIDTHS[t["dtype"]]
+        elements = bytearray(super().elements(t))
+        for place, value in zip(t["places"], t["values"], strict=True):
+            elements[width * place : width * (place + 1)] = value
+        return bytes(elements)
+
+
+KINDS = [Constant(), Raw(), Grid(), Tied(), Product(), Codebook(), Outliers()]
 
 
 def symbols(t: dict) -> list[list[int]]:

@@ -188,7 +188,7 @@ COUNT = 6
         ({"names": NAMES + b"a" * 4097 + b"\0b\0c\0d\0e\0f\0"}, "a name of 4097 bytes"),
         ({"shapes": varints([1 << 60])}, f"{1 << 60} signatures of 6 tensors, expected at most one each"),
         ({"text": varints([1, 0]) + b"a\0" + varints([1])}, "ends within kinds"),
-        ({"shapes": varints([1]) + b"\xca\0" + bytes(COUNT)}, "kind 6 of dtype 10"),
+        ({"shapes": varints([1]) + b"\xea\0" + bytes(COUNT)}, "kind 7 of dtype 10"),
         ({"shapes": varints([1]) + b"\x1f\0" + bytes(COUNT)}, "kind 0 of dtype 31"),
         ({"shapes": varints([1]) + b"\x48\0" + bytes(COUNT)}, "a grid of dtype int64"),
         ({"shapes": varints([1]) + b"\x0a\x09" + bytes(COUNT + 9)}, "a shape of 9 dimensions"),

@@ -6,6 +6,7 @@ import copy
 import itertools
 import pickle
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -346,3 +347,43 @@ def test_the_callers_grad_mode_changes_no_byte(mode: Any, tmp_path: Path) -> Non
 def quantized(job: Task) -> Verdict:
     with torch.inference_mode(False), torch.enable_grad():
         return quantize_task(job, bits=4, tolerance=None, progress=None).verdict
+
+
+def test_a_model_and_data_made_in_inference_mode(tmp_path: Path) -> None:
+    run(task(mlp(16)), tmp_path / "a.nwt", 2, iterations=1)
+    with torch.inference_mode():
+        job = task(mlp(16))
+    run(job, tmp_path / "b.nwt", 2, iterations=1)
+    assert (tmp_path / "a.nwt").read_bytes() == (tmp_path / "b.nwt").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_another_default_dtype_changes_no_byte(tmp_path: Path, dtype: torch.dtype) -> None:
+    job = task(mlp(16))
+    run(job, tmp_path / "a.nwt", 2, iterations=1)
+    torch.set_default_dtype(dtype)
+    try:
+        run(replace(job), tmp_path / "b.nwt", 2, iterations=1)
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (tmp_path / "a.nwt").read_bytes() == (tmp_path / "b.nwt").read_bytes()
+
+
+def test_a_forward_makes_tensors_in_the_callers_dtype(tmp_path: Path) -> None:
+    """Of a net in float64 that is used under that default dtype: its own judge has it, copies have float32."""
+
+    class Stateful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = mlp(16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(torch.zeros(len(x), 20).lerp(x, torch.ones(())))  # type: ignore[no-any-return]
+
+    torch.set_default_dtype(torch.float64)
+    try:
+        report = run(task(Stateful().double()), tmp_path / "x.nwt", 3, iterations=1)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert report.verdict.mean_difference < 0.1

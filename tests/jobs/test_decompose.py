@@ -275,7 +275,7 @@ def test_settings_are_honoured(tmp_path):
     again = decompose_task(task, tmp_path / "e.nwt", options=options, seed=3, tolerance=0.01, progress=None)
     assert str(again.chosen) == str(found.chosen)
     assert (tmp_path / "d.nwt").read_bytes() == (tmp_path / "e.nwt").read_bytes()
-    write_checkpoint(tmp_path / NAME, {}, {"given": {"verb": "compress"}, "notes": {}, "position": None})
+    write_checkpoint(tmp_path / NAME, {}, {"given": {"verb": "compress"}, "notes": {}, "position": {"stage": ""}})
     stages.clear()
     with pytest.raises(BadInput, match="cannot write"):
         decompose_task(task, tmp_path / "nowhere" / "x.nwt", progress=lambda step: stages.append(step.stage))

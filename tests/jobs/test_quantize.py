@@ -18,7 +18,15 @@ from noworse.errors import BadInput, CorruptFile, MismatchedModule, TargetMissed
 from noworse.format import File, write
 from noworse.io import Lossless
 from noworse.jobs.quantize import HELD_BACK, Quantization, quantize_task
-from noworse.model.quantized import OUTPUT, Range, activation_ranges, attach, detach, from_settings, to_settings
+from noworse.model.quantized import (
+    OUTPUT,
+    Range,
+    activation_ranges,
+    add_rounding,
+    from_settings,
+    remove_rounding,
+    to_settings,
+)
 from noworse.propose.bits.priced import Priced
 from noworse.propose.bits.proposals import Proposal, propose, true_costs
 from noworse.propose.bits.sites import survey_inputs
@@ -62,7 +70,7 @@ def test_a_file_gives_back_the_same_module(conv: Quantization, tmp_path: Path) -
     assert torch.equal(loaded(x), conv.module(x))
     assert activation_ranges(loaded) == activation_ranges(conv.module)
     assert torch.equal(copy.deepcopy(loaded)(x), loaded(x))
-    detach(loaded)
+    remove_rounding(loaded)
     assert not torch.equal(loaded(x), conv.module(x))
     plain = noworse.load_model(ConvNet(), path)  # weights alone: an ordinary net
     assert torch.equal(plain(x), loaded(x))
@@ -192,7 +200,7 @@ def test_outputs_that_end_in_sums_are_rounded_too(tmp_path: Path) -> None:
     step = ranges["three" + OUTPUT].scale
     levels = loaded.three(loaded.two(F.relu(loaded.one(x)))) / step
     assert torch.allclose(levels, levels.round(), atol=1e-3)
-    detach(loaded)
+    remove_rounding(loaded)
     assert not activation_ranges(loaded)
     plain = quantize_task(task(Residual(), 1, 12, 12), bits=8, activations=False, tolerance=None)
     assert not activation_ranges(plain.module)
@@ -295,7 +303,7 @@ def test_bad_input() -> None:
     with pytest.raises(BadInput, match="no layer can be quantised"):
         survey_inputs(nn.ReLU(), [])
     with pytest.raises(MismatchedModule, match="nowhere"):
-        attach(mlp(), {"nowhere": Range(1.0, 0, 8)})
+        add_rounding(mlp(), {"nowhere": Range(1.0, 0, 8)})
 
 
 def test_what_judges_must_not_have_chosen() -> None:
@@ -354,7 +362,7 @@ def test_settings_are_honoured(tmp_path: Path) -> None:
     again = quantize_task(job, tmp_path / "r.nwt", progress=None, **asked)
     assert again.table == found.table
     assert (tmp_path / "q.nwt").read_bytes() == (tmp_path / "r.nwt").read_bytes()
-    write_checkpoint(tmp_path / NAME, {}, {"given": {"verb": "compress"}, "notes": {}, "position": None})
+    write_checkpoint(tmp_path / NAME, {}, {"given": {"verb": "compress"}, "notes": {}, "position": {"stage": ""}})
     stages.clear()
     with pytest.raises(BadInput, match="cannot write"):
         quantize_task(job, tmp_path / "nowhere" / "x.nwt", progress=lambda step: stages.append(step.stage))
@@ -375,3 +383,23 @@ def test_hostile_settings_of_a_file(ranges: Any, kind: type[Exception], message:
     write(tmp_path / "x.nwt", Lossless(mlp().state_dict()), {"activations": ranges})
     with pytest.raises(kind, match=message):
         noworse.load_quantized(mlp(), tmp_path / "x.nwt")
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e30])
+def test_layers_of_any_scale(scale: float) -> None:
+    """Of the scale that the next layer undoes: what is chosen, and lost, is that of an ordinary net."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net: Any = mlp(16)
+            with torch.no_grad():
+                self.net[0].weight *= scale
+                self.net[0].bias *= scale
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net[2](self.net[1](self.net[0](x) / scale))  # type: ignore[no-any-return]
+
+    asked: Any = {"bits": 6, "tolerance": None, "progress": None}
+    found, plain = quantize_task(task(Scaled()), **asked), quantize_task(task(mlp(16)), **asked)
+    assert abs(found.verdict.mean_difference - plain.verdict.mean_difference) < 0.01

@@ -35,6 +35,23 @@ def test_every_tensor_has_a_sensitivity_and_every_layer_its_moments() -> None:
     assert nearest.layers == {}
 
 
+def test_recurrent_weights_have_moments_too() -> None:
+    class Reader(nn.Module):
+        """Inputs (B, 20) as four steps of a bidirectional GRU."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = nn.GRU(5, 6, batch_first=True, bidirectional=True), nn.Linear(12, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(x.view(-1, 4, 5))[0][:, -1])  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    found, student = surveyed(Reader().eval(), Survey())
+    assert set(found.layers) == {name for name, p in student.named_parameters() if p.dim() == 2}
+    assert found.layers["rnn.weight_hh_l0_reverse"].shape == (18, 6)
+
+
 def test_what_is_known_is_taken_over() -> None:
     first, _ = surveyed(mlp(), Survey())
     marked = Survey({**first.sensitivity, "0.weight": 123.0}, first.layers)

@@ -175,6 +175,8 @@ def test_what_fits_is_loaded_where_that_is_asked_for(tmp_path):
     bias = layer.bias.detach().clone()
     with pytest.raises(MismatchedModule, match=r"missing from the file: bias; not in the module: other"):
         load_model(layer, tmp_path / "a.nwt")
+    with pytest.raises(MismatchedModule, match=r"has none of the tensors of the module: weight, other, ... for 0.weig"):
+        load_model(nn.Sequential(layer), tmp_path / "a.nwt", strict=False)
     load_model(layer, tmp_path / "a.nwt", strict=False)
     assert bool((layer.weight == 1).all())
     assert torch.equal(layer.bias, bias)

@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 from noworse.errors import BadInput, CorruptFile, MismatchedModule
-from noworse.model.quantized import OUTPUT, Range, activation_ranges, attach, detach, from_settings, to_settings
+from noworse.model.quantized import (
+    OUTPUT,
+    Range,
+    activation_ranges,
+    add_rounding,
+    from_settings,
+    remove_rounding,
+    to_settings,
+)
 
 RANGES = {"0": Range(0.1, 3, 4), "1" + OUTPUT: Range(0.05, 0, 8, "down")}
 
@@ -23,11 +31,11 @@ def test_ranges_are_told_and_go_without_the_hooks_of_others() -> None:
     net, x = nn.Sequential(nn.Linear(3, 3), nn.ReLU()), torch.randn(5, 3)
     net[0].register_forward_pre_hook(lambda layer, args: (args[0] + 1,))
     before = net(x)
-    attach(net, RANGES)
+    add_rounding(net, RANGES)
     expected = RANGES["1" + OUTPUT](torch.relu(nn.functional.linear(RANGES["0"](x + 1), *net[0].parameters())))
     torch.testing.assert_close(net(x), expected)
     assert activation_ranges(copy.deepcopy(net)) == from_settings(to_settings(RANGES)) == RANGES
-    detach(net)
+    remove_rounding(net)
     assert torch.equal(net(x), before)
     assert not net[0]._forward_pre_hooks_with_kwargs
     assert activation_ranges(net) == {}
@@ -39,4 +47,4 @@ def test_bad_ranges() -> None:
     with pytest.raises(CorruptFile, match="cannot be read"):
         from_settings({"0": [0.0, 0, 8]})
     with pytest.raises(MismatchedModule, match="no layers nothing"):
-        attach(nn.Sequential(), {"nothing": RANGES["0"]})
+        add_rounding(nn.Sequential(), {"nothing": RANGES["0"]})

@@ -21,8 +21,19 @@ from torch import Tensor, nn
 
 from noworse import BadInput, CorruptFile, Options, TargetMissed
 from noworse.jobs.compress import compress_task
+from noworse.jobs.decompose import decompose_task
+from noworse.jobs.quantize import quantize_task
 from noworse.run import resume as work
-from noworse.run.resume import NAME, Checkpoint, Work, batches_digest, content, digest, module_digest, write_checkpoint
+from noworse.run.resume import (
+    NAME,
+    RunCheckpoint,
+    Work,
+    batches_digest,
+    content,
+    digest,
+    module_digest,
+    write_checkpoint,
+)
 from noworse.task.task import Task
 from noworse.tune.tuner import ProgressLine
 from tests.tiny import loss, mlp, task
@@ -212,7 +223,7 @@ def test_a_checkpoint_is_a_safetensors_file(tmp_path: Path) -> None:
     found = load_file(tmp_path / "x.safetensors")
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
-    checkpoint = Checkpoint(tmp_path / "x.safetensors")
+    checkpoint = RunCheckpoint(tmp_path / "x.safetensors")
     assert checkpoint.values == values
     read = torch.empty(3, 5)
     checkpoint.read_into("a", read)
@@ -360,4 +371,57 @@ def test_values_that_no_parser_takes(tmp_path: Path, monkeypatch: pytest.MonkeyP
         write_checkpoint(tmp_path / NAME, {}, {"x": 1})
         monkeypatch.undo()
         with pytest.raises(CorruptFile, match=rf"{NAME} is a damaged checkpoint"):
-            Checkpoint(tmp_path / NAME)
+            RunCheckpoint(tmp_path / NAME)
+
+
+VERBS: dict[str, Callable[..., Any]] = {
+    "quantize, a search": functools.partial(quantize_task, tolerance="20%"),
+    "quantize, bits": functools.partial(quantize_task, bits=4, tolerance=None),
+    "decompose, a search": functools.partial(decompose_task, tolerance="20%"),
+    "decompose, drop": functools.partial(decompose_task, drop=0.4, tolerance=None),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_without_tuning_go_on(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after some steps, again and again: the same file, and no step is made twice."""
+    offer, steps, end = Work.offer, [], 0
+
+    def killing(self: Work, *given: Any) -> None:
+        offer(self, *given)
+        steps.append(1)
+        if len(steps) == end:
+            raise Killed
+
+    job, folder = task(mlp()), tmp_path / "work"
+    expected = VERBS[verb](job, tmp_path / "a.nwt", progress=None)
+    monkeypatch.setattr(Work, "offer", killing)
+    VERBS[verb](job, tmp_path / "b.nwt", work=folder, progress=None)
+    count = len(steps)
+    assert count >= 4
+    steps.clear()
+    for end in (1, count // 2, count - 1):  # noqa: B007  (``killing`` asks for it)
+        with pytest.raises(Killed):
+            VERBS[verb](job, tmp_path / "c.nwt", work=folder, progress=None)
+        assert (folder / NAME).exists()
+    found = VERBS[verb](job, tmp_path / "c.nwt", work=folder, progress=None)
+    assert len(steps) == count
+    assert not folder.exists()
+    assert found.verdict == expected.verdict
+    assert len({(tmp_path / f"{name}.nwt").read_bytes() for name in "abc"}) == 1
+
+
+def test_a_miss_leaves_nothing_to_go_on_from(tmp_path: Path) -> None:
+    for verb in (functools.partial(quantize_task, bits=2), functools.partial(decompose_task, drop=0.9)):
+        with pytest.raises(TargetMissed, match="tolerance was not met"):
+            verb(task(mlp()), tolerance=1e-6, work=tmp_path / "work", progress=None)
+        assert not (tmp_path / "work").exists()
+
+
+def test_what_is_kept_must_be_there(tmp_path: Path) -> None:
+    """A checkpoint that names more than it holds, and one whose count is none."""
+    for count in (2, "two"):
+        values = {"given": {}, "notes": {"x": count}, "position": {"stage": "x"}}
+        write_checkpoint(tmp_path / NAME, {"x, 0": torch.zeros(1)}, values)
+        with pytest.raises(CorruptFile, match="damaged checkpoint"):
+            Work(tmp_path, {}).keep("x", lambda: [torch.zeros(1)])

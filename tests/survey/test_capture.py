@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.survey.capture import NEVER, Call, capture, columns, count_flops, feeding, gradients, rows, watching
-from noworse.survey.kronecker import measure_curvature
+from noworse.survey.curvature import measure_curvature
 from noworse.survey.moments import input_moments
 
 X = torch.arange(12.0).reshape(4, 3)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from noworse.errors import BadInput
 from noworse.survey.subject import Outputs, Subject, usable
@@ -57,6 +59,19 @@ def test_a_forward_that_writes_into_its_input_changes_no_batch() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, job.calib, strict=True))  # type: ignore[arg-type]
 
 
+def test_a_forward_that_changes_its_state_is_refused() -> None:
+    class Counter(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return super().forward(x)  # type: ignore[no-any-return]
+
+    model = Counter(*mlp(8).children())
+    model.register_buffer("calls", torch.tensor(0))
+    job = task(model)
+    with pytest.raises(BadInput, match="a call of the model in eval mode changes its buffer 'calls'"):
+        Subject(job, list(job.calib))
+
+
 def test_bytes_and_kept_tensors() -> None:
     model = Odd()
     subject = Subject(task(model, keep=["last.*"]), list(task(model).calib))
@@ -99,3 +114,10 @@ def test_a_task_whose_outputs_are_no_numbers_is_refused_at_once() -> None:
     job = task(mlp())
     with pytest.raises(BadInput, match="outputs on calib"):
         Subject(replace(job, forward=lambda model, batch: model(batch).argmax(1)), list(job.calib))
+
+
+def test_masks_of_pruning_are_no_part_of_the_model() -> None:
+    model: Any = mlp()
+    plain = Subject(task(model), list(task(model).calib)).original_bytes
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    assert Subject(task(model), list(task(model).calib)).original_bytes == plain

@@ -70,6 +70,16 @@ def test_one_class_alone_has_no_divergence(kind: str) -> None:
         distance_of(kind, outputs)
 
 
+def test_probabilities_are_no_logits() -> None:
+    logits = torch.randn(9, 2, 5)
+    with pytest.raises(BadInput, match=r"softmax of probabilities: expected logits, or a forward= that returns logar"):
+        distance_of("kl", logits.softmax(-1))
+    expected = distance_of("kl", logits)(logits.roll(1, 0), logits)
+    again = distance_of("kl", logits.log_softmax(-1))(logits.roll(1, 0).log_softmax(-1), logits.log_softmax(-1))
+    assert torch.allclose(again, expected, atol=1e-6)
+    distance_of("mse", logits.softmax(-1))
+
+
 class Hellinger(Distance):
     """Half the squared distance between square roots of probabilities: all that it says is what is squared."""
 

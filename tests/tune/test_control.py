@@ -10,8 +10,8 @@ import torch
 from noworse.errors import BadInput
 from noworse.format import File
 from noworse.jobs.compress import compress_task
+from noworse.propose.grids.compensated import start_at
 from noworse.propose.grids.grid import GridSet, GridSpec
-from noworse.propose.grids.start import start_at
 from noworse.tune.control import BitLimits, RateController, budget_at
 from noworse.tune.options import Options
 from tests.tiny import mlp, task

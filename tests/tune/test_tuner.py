@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.propose.grids.compensated import start_at
 from noworse.propose.grids.grid import GridSet, GridSpec
-from noworse.propose.grids.start import start_at
 from noworse.task.data import Batch
 from noworse.task.distances import KL
 from noworse.tune import attach as memory

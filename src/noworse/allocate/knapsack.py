@@ -8,8 +8,6 @@ found so far, as long as that gets better, and then one or two layers at a time 
 Source: LLC (2024), Eq. 9; pairs as in CLADO (2023).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -135,11 +133,7 @@ def _changes(choices: Choices, limit: float, chosen: Sequence[int]) -> Iterator[
 
 
 def settle(
-    choices: Choices,
-    starts: Sequence[Sequence[int]],
-    limit: float,
-    loss: Callable[[Sequence[int]], float],
-    tries: int,
+    choices: Choices, starts: Sequence[Sequence[int]], limit: float, loss: Callable[[Sequence[int]], float], tries: int
 ) -> list[int]:
     """Return the start of least measured ``loss`` of all its choices together, after the best of some changes of it.
 

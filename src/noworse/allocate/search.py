@@ -5,8 +5,6 @@ place by predictions on held-back calibration samples, which may be asked as oft
 held-out data, as seldom as possible, and takes a larger result where the verdict is not good enough.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
-from noworse.judge.compare import compare
 from noworse.judge.verdict import Verdict, chance_of_error
+from noworse.judge.verify import compare
 from noworse.survey.subject import Subject
 from noworse.task.distances import are_logits, per_sample
 

@@ -1,7 +1,5 @@
 """Model files of others, read one tensor at a time: safetensors, sharded or not, and torch's own where it is safe."""
 
-from __future__ import annotations
-
 from noworse.checkpoint.base import Checkpoint, Header
 from noworse.checkpoint.export import write_safetensors
 from noworse.checkpoint.sharded import ENDINGS, is_checkpoint, open_checkpoint

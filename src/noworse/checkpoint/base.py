@@ -1,7 +1,5 @@
 """What all model files have in common: tensors of known dtype and shape, and how safetensors calls the dtypes."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

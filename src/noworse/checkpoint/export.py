@@ -5,8 +5,6 @@ data without gaps. It knows no ties: tied tensors are written out in full, so th
 metadata are those that came with the tensors; where none did, the entry "noworse.ties" tells which names share storage.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any, BinaryIO

@@ -4,8 +4,6 @@ The library opens the file and checks its header (lengths, overlaps, holes). The
 offsets, since numpy has no bfloat16 and no float8 for the library to return.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Which model file a path means, and several files that make one model, as Hugging Face writes them."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path, PurePosixPath

@@ -1,7 +1,5 @@
 """Tensors of numpy and torch as stored elements, and as the representation that keeps them bit for bit."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A state dict that ``torch.save`` wrote: a pickle, which only ``torch.load(weights_only=True)`` may read."""
 
-from __future__ import annotations
-
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -68,7 +66,8 @@ def _load(path: Path) -> Any:
         raise
     except Exception as error:  # its parser raises whatever it stumbles over: IndexError, KeyError, struct.error, ...
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path}: torch.load(weights_only=True) refuses it: {reason}") from error
+        expected = "expected a state dict, as torch.save(model.state_dict(), path) writes one"
+        raise BadInput(f"{path}: torch.load(weights_only=True) refuses it, {expected}: {reason}") from error
 
 
 def _check_archive(path: Path) -> None:

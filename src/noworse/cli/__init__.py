@@ -1,11 +1,9 @@
 """The command line: ``noworse compress | quantize | decompose | decompress | inspect | verify | bench``.
 
 Results go to standard output (with ``--json`` as one JSON object), progress and errors to standard error, an error on
-one line. Exit codes: 0 done, 1 unexpected failure (of the caller's own code, say), 2 usage or bad input, 3 target or
+one line. Exit codes: 0 done, 1 unexpected failure, 2 usage or bad input (failing functions of a task too), 3 target or
 tolerance not met, 4 damaged file.
 """
-
-from __future__ import annotations
 
 import argparse
 import io

@@ -1,7 +1,5 @@
 """``noworse bench``: how fast the user's own file is coded, and how near its size is to the entropy of its codes."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

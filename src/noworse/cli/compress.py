@@ -1,7 +1,5 @@
 """``noworse compress``: a task in, a small and verified file out; or a model file in, without data."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 

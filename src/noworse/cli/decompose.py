@@ -1,7 +1,5 @@
 """``noworse decompose``: a task in, a file of a model whose layers are low-rank factors out."""
 
-from __future__ import annotations
-
 import argparse
 
 from noworse.cli import tasks

@@ -1,7 +1,5 @@
 """``noworse decompress``: a .nwt file back to safetensors, with numpy alone."""
 
-from __future__ import annotations
-
 import argparse
 import json
 

@@ -1,7 +1,5 @@
 """``noworse inspect``: what is in a .nwt file, and where each of its bytes goes; with numpy alone."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """``noworse quantize``: a task in, a file of integer weights and of the ranges of activations out."""
 
-from __future__ import annotations
-
 import argparse
 
 from noworse.cli import tasks

@@ -1,7 +1,5 @@
 """Plain text for terminals and pipes: aligned tables and a few number formats."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 WIDEST = 120  # characters of a cell that are shown, before what no terminal shows is escaped

@@ -1,7 +1,5 @@
 """``noworse verify``: the paired test again, on the held-out data of a task."""
 
-from __future__ import annotations
-
 import argparse
 
 from noworse.cli.tasks import ADDRESS, TOLERANCE

@@ -1,7 +1,5 @@
 """Integers to bytes and back: frequency tables and interleaved rANS; knows nothing of tensors or models."""
 
-from __future__ import annotations
-
 import sys
 
 if sys.byteorder != "little":

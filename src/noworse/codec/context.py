@@ -5,8 +5,6 @@ stream's tensors follow one another, in ceil(n / BLOCK) blocks of bytes. Any byt
 checksum.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

@@ -5,8 +5,6 @@ are the elements of a matrix whose rows and columns have scales: their sum says 
 In a constant stream every block has zero bytes. Streams need a checksum: a decoder notices little damage.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from noworse.checkpoint import Checkpoint, open_checkpoint
 from noworse.checkpoint.storage import lossless as bit_for_bit
-from noworse.datafree.quantise import UNIFORM, quantise, squared_error, within
+from noworse.datafree.quantise import UNIFORM, grid_within, quantise, squared_error
 from noworse.datafree.slope import GridChoice, Grids, RateDistortion, steps_for_size
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
@@ -84,7 +84,8 @@ def compress_file(
     ``source`` is a .safetensors file, the .index.json of a sharded one, a folder with either, or a state dict that
     torch saved. ``lossless``: bit for bit. ``target``: at most this size and at least 99 % of it (a ratio, "400KB",
     "4 bits" per element). ``max_error``: no element of any tensor is off by more, as a number (0.01) or relative to the
-    largest magnitude of its tensor ("1%"). The latter two need no data, and nothing is known of the loss they cause.
+    largest magnitude of its tensor, outliers left out ("1%"). The latter two need no data, and nothing is known of the
+    loss they cause.
 
     Raises BadInput for what cannot be read, written or asked for, TargetMissed for a size that cannot be reached.
     """
@@ -170,7 +171,8 @@ def _to_size(checkpoint: Checkpoint, target: float | str, settings: dict[str, An
     size = parse_target(target, sum(header.nbytes for header in own), sum(header.size for header in own))
 
     def coarse(grids: Grids) -> dict[str, Coarsen]:
-        return {name: partial(quantise, step=step, edge=edge) for name, (step, edge) in grids.items()}
+        largest = {name: curve.profile.largest for name, curve in curves.items()}
+        return {n: partial(quantise, step=step, edge=edge, largest=largest[n]) for n, (step, edge) in grids.items()}
 
     def measure(grids: Grids) -> int:
         return packed_size(Items(checkpoint, coarse(grids)), settings, None)
@@ -187,7 +189,7 @@ def _to_error(checkpoint: Checkpoint, max_error: float | str) -> Mapping[str, Co
         own = bound * (curve.profile.largest if relative else 1.0)
         step = min(2 * own, curve.coarsest)
         if curve.checked(GridChoice(step, UNIFORM, *curve.cost(step, UNIFORM))).step:
-            coarse[name] = partial(within, bound=own, coarsest=curve.coarsest)
+            coarse[name] = partial(grid_within, bound=own, coarsest=curve.coarsest, largest=curve.profile.largest)
     return coarse
 
 

@@ -1,14 +1,13 @@
 """Elements to codes of a grid, some at a time: a tensor costs its codes and little more."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.representation import Grid, pack_step, to_numpy, unpack_step
+from noworse.representation import Grid, Outliers, pack_step, to_numpy, unpack_step
 from noworse.representation.columns import MAX_STEP
 from noworse.representation.grid import EDGE_UNITS, MAX_CODE
 
@@ -18,12 +17,19 @@ MANTISSA = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 24}  # bits 
 SMALLEST = {"float16": 2.0**-25}  # half of the least value above 0, where weights come near to it
 
 
-def quantise(stored: NDArray[Any], dtype: str, step: int, edge: int) -> Grid:
-    """Return the grid of packed ``step`` and ``edge`` nearest to finite stored elements (docs/method.md)."""
-    out = np.empty(stored.size, np.int32)
+def quantise(stored: NDArray[Any], dtype: str, step: int, edge: int, largest: float = math.inf) -> Grid:
+    """Return the grid of packed ``step`` and ``edge`` nearest to finite stored elements (docs/method.md).
+
+    Elements of magnitudes beyond ``largest`` are listed beside it.
+    """
+    out, far = np.empty(stored.size, np.int32), []
     for start, values in zip(range(0, out.size, AT_ONCE), parts(stored, dtype), strict=True):
+        is_far = np.abs(values) > largest
+        far.append(start + np.flatnonzero(is_far))
+        values[is_far] = 0
         out[start : start + AT_ONCE] = codes(values, unpack_step(step), edge / EDGE_UNITS)
-    return Grid(out, step, edge, stored.shape, dtype)
+    at = np.concatenate(far)
+    return Outliers.beside(Grid(out, step, edge, stored.shape, dtype), at, stored.reshape(-1)[at])
 
 
 def codes(values: NDArray[np.float64], step: float, r: float) -> NDArray[np.float64]:
@@ -31,34 +37,41 @@ def codes(values: NDArray[np.float64], step: float, r: float) -> NDArray[np.floa
     return np.asarray(np.copysign(np.maximum(np.ceil(np.abs(values) / step - r), 0.0), values))
 
 
-def within(stored: NDArray[Any], dtype: str, bound: float, coarsest: float) -> Grid | None:
+def grid_within(stored: NDArray[Any], dtype: str, bound: float, coarsest: float, largest: float) -> Grid | None:
     """Return a uniform grid up to step ``coarsest`` whose decoded elements are off by ``bound`` at most, or None.
 
-    The error is measured on what a reader gets, after rounding to ``dtype``.
+    Elements of magnitudes beyond ``largest`` are listed beside it. The error is measured on what a reader gets, after
+    rounding to ``dtype``.
     """
-    largest = max(float(np.abs(part).max()) for part in parts(stored, dtype))
     # most that rounding adds to half a step
     rounding = 1.01 * (largest + bound) * 2.0 ** -MANTISSA[dtype] + SMALLEST.get(dtype, 0.0)
     for half in (bound, bound - rounding):
         step = _step_below(min(2 * half, coarsest))
         if step < 1 or largest > unpack_step(step) * MAX_CODE / 2:
             return None
-        grid = quantise(stored, dtype, step, UNIFORM)
-        if max(float(np.abs(error).max()) for error, _ in _errors(stored, grid)) <= bound:
+        grid = quantise(stored, dtype, step, UNIFORM, largest)
+        if _largest_error(stored, grid) <= bound:
             return grid
     return None
 
 
 def squared_error(stored: NDArray[Any], grid: Grid) -> tuple[float, float]:
-    """Return the sums of the squared errors of a grid's decoded elements, and of the squares of the elements."""
-    errors, squares = zip(*((float(error @ error), float(old @ old)) for error, old in _errors(stored, grid)))
+    """Return the sums of the squared errors of a grid's decoded elements, and of the squares of the elements.
+
+    Outliers beside it count for nothing: they have no error, and their squares would hide that of all others.
+    """
+    old, new = stored.reshape(-1), grid.storage().reshape(-1)
+    if isinstance(grid, Outliers):
+        old, new[grid.at] = old.copy(), 0
+        old[grid.at] = 0
+    pairs = zip(parts(old, grid.dtype), parts(new, grid.dtype), strict=True)
+    errors, squares = zip(*((float((new - old) @ (new - old)), float(old @ old)) for old, new in pairs))
     return sum(errors), sum(squares)
 
 
-def _errors(stored: NDArray[Any], grid: Grid) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Differences to decoded elements, and the elements."""
-    for old, new in zip(parts(stored, grid.dtype), parts(grid.storage(), grid.dtype), strict=True):
-        yield new - old, old
+def _largest_error(stored: NDArray[Any], grid: Grid) -> float:
+    pairs = zip(parts(stored, grid.dtype), parts(grid.storage(), grid.dtype), strict=True)
+    return max(float(np.abs(new - old).max()) for old, new in pairs)
 
 
 def parts(stored: NDArray[Any], dtype: str) -> Iterator[NDArray[np.float64]]:

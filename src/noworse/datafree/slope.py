@@ -6,8 +6,6 @@ the edge that minimise a D + lambda R for one lambda (Shoham and Gersho 1988; do
 measures BALANCE). From the slope that estimates ask for, one factor on all steps leads to the size of the packed file.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -102,7 +100,7 @@ class RateDistortion:
         return self.vector(step) if self.profile.is_vector else self.checked(replace(choice, step=step))
 
 
-def choose(curves: Mapping[str, RateDistortion], budget: float) -> dict[str, GridChoice]:
+def choices_within(curves: Mapping[str, RateDistortion], budget: float) -> dict[str, GridChoice]:
     """Return the choices of the smallest slope at which all tensors are estimated to take ``budget`` bits or less."""
     low, high = -80.0, 80.0  # of ln(slope): from everything as it is to everything zero
     weights = [curve.weight for curve in curves.values()]
@@ -126,7 +124,7 @@ def steps_for_size(curves: Mapping[str, RateDistortion], target: int, other: flo
     """
     choices: dict[str, GridChoice] = {}
     for _ in range(2):  # the second time with what the first has shown about the rest of the file
-        choices = choose(curves, 8 * (AIM * target - other))
+        choices = choices_within(curves, 8 * (AIM * target - other))
         size = measure(_packed(choices))
         if _lands(size, target, _packed(choices)):
             return _packed(choices)

@@ -1,7 +1,5 @@
 """One look at every tensor: what is equal, what stays lossless and why, and a sample that stands for the rest."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.checkpoint import Checkpoint, Header
+from noworse.datafree.outliers import largest_of_others
 from noworse.datafree.quantise import doubles, parts
 from noworse.format.chunks import entropy
 from noworse.representation.base import FLOATS
@@ -44,12 +43,12 @@ class Ties:
 
 @dataclass(frozen=True)
 class Profile:
-    """Statistics of all elements of a tensor that may become coarser, and a sample of them."""
+    """Statistics of all elements of a tensor that may become coarser, but outliers, and a sample of them."""
 
     size: int
     is_vector: bool  # at most one extent above 1: biases, scales and statistics of norms
     mean_square: float
-    largest: float  # magnitude
+    largest: float  # magnitude; elements beyond it are outliers
     smallest: float  # magnitude but 0 where no two elements differ in sign, else infinity
     sample: NDArray[np.float64] = field(repr=False)  # sorted
     lossless_bits: float  # per element, estimated
@@ -62,31 +61,42 @@ def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
     flat = stored.reshape(-1)
     if flat.size < 2 or not (flat != flat[0]).any():
         return "constant"
-    square, low, high, smallest = _statistics(flat, header.dtype)
+    largest = largest_of_others(parts(flat, header.dtype), flat.size, 8 * flat.itemsize)
+    square, low, high, smallest = _statistics(flat, header.dtype, largest)
     if not np.isfinite(square):
         return "NaN, infinite or huge values"
     if not square:
         return "zeros"
-    if max(-low, high) > LARGEST.get(header.dtype, float(np.finfo(np.float32).max)) / NEAR:
+    if at_the_end(max(-low, high), header.dtype):
         return "values at the end of what its dtype can hold"
     chosen = flat[np.random.default_rng(0).integers(0, flat.size, SAMPLE)] if flat.size > SAMPLE else flat
+    sample = doubles(chosen, header.dtype)
     return Profile(
         flat.size,
         sum(extent > 1 for extent in header.shape) <= 1,
         square,
         max(abs(low), abs(high)),
         np.inf if low < 0 < high else smallest,
-        np.sort(doubles(chosen, header.dtype)),
+        np.sort(sample[np.abs(sample) <= largest]),
         sum(min(8.0, entropy(np.bincount(plane))) for plane in split(chosen.tobytes(), header.dtype)),
     )
 
 
-def _statistics(flat: NDArray[Any], dtype: str) -> tuple[float, float, float, float]:
-    """Mean square (not finite where an element is not), smallest and largest element, smallest magnitude but 0."""
-    square, low, high, smallest = 0.0, np.inf, -np.inf, np.inf
+def at_the_end(largest: float, dtype: str) -> bool:
+    """Tell whether elements of magnitudes up to this may have codes that decode to no finite value of their dtype."""
+    return largest > LARGEST.get(dtype, float(np.finfo(np.float32).max)) / NEAR
+
+
+def _statistics(flat: NDArray[Any], dtype: str, most: float) -> tuple[float, float, float, float]:
+    """Mean square (not finite where an element is not), smallest and largest element, smallest magnitude but 0.
+
+    Elements of magnitudes beyond ``most`` do not count.
+    """
+    square, count, low, high, smallest = 0.0, 0, np.inf, -np.inf, np.inf
     with np.errstate(over="ignore", invalid="ignore"):
-        for values in parts(flat, dtype):
-            square += float(values @ values)
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
+        for part in parts(flat, dtype):
+            values = part[~(np.abs(part) > most)]  # NaN counts
+            square, count = square + float(values @ values), count + values.size
+            low, high = min(low, float(values.min(initial=np.inf))), max(high, float(values.max(initial=-np.inf)))
             smallest = min(smallest, float(np.abs(values[values != 0]).min(initial=np.inf)))
-    return square / flat.size, low, high, smallest
+    return square / count, low, high, smallest

@@ -5,8 +5,6 @@ PyTorch's TorchScript exporter traces a copy of the module; its float weights ar
 are found by shape and value, because exporters fold and rename. Needs onnx (``pip install noworse[onnx]``).
 """
 
-from __future__ import annotations
-
 import copy
 import io
 import warnings
@@ -22,7 +20,7 @@ from torch import Tensor
 from noworse.errors import BadInput
 from noworse.format.source import atomic_file
 from noworse.jobs.quantize import Quantization
-from noworse.model.quantized import Quantizer, Range, activation_ranges, attach
+from noworse.model.quantized import Quantizer, Range, activation_ranges, add_rounding
 from noworse.propose.bits.rounding import Rounded
 
 TRACED_OPSET, OPSET = 17, 21  # int4 needs 21
@@ -76,7 +74,7 @@ def _twin(weight: Tensor, placed: Iterable[Tensor]) -> bool:
 
 def _trace(quantised: Quantization, example: Tensor, fold: bool) -> bytes:
     module = copy.deepcopy(quantised.module).eval()
-    attach(module, activation_ranges(module), _traced)
+    add_rounding(module, activation_ranges(module), _traced)
     out: Any = io.BytesIO()  # a file object serves, whatever the exporter's annotation says
     free = {"input": {0: "batch"}, "output": {0: "batch"}}
     with warnings.catch_warnings():

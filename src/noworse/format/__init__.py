@@ -1,7 +1,5 @@
 """The .nwt file: data chunks, an index, a trailer; written atomically, checked on every read (see docs/format.md)."""
 
-from __future__ import annotations
-
 from noworse.format.reader import METADATA, File
 from noworse.format.writer import CODERS, Lazy, pack, packed_size, restamp, write
 

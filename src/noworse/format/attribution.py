@@ -1,7 +1,5 @@
 """Where every byte of a file goes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.format.index import Index, columns, deflater, tail
-from noworse.format.layout import Use
+from noworse.format.parse import Use
 
 CHECKSUM_BYTES = 4  # of the trailer
 

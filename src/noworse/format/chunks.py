@@ -1,7 +1,5 @@
 """One stream of symbols to bytes and back: a frequency table, blocks, a checksum per block."""
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The two JSON objects of an index, settings and verdict: plain data of limited size and depth, or CorruptFile."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

@@ -5,8 +5,6 @@ the sorted list into consecutive groups, dynamic programming finds the one of le
 group's joint histogram, plus a fixed cost per stream and per symbol of its table.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a reader accepts before it allocates anything."""
 
-from __future__ import annotations
-
 INDEX_BYTES = 16 << 20  # of the compressed and of the decompressed index
 TENSORS = 1_000_000
 NAME_BYTES = 4096  # per name, UTF-8

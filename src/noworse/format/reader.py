@@ -162,9 +162,10 @@ class File:
             with self._naming(number):
                 if isinstance(result, CorruptFile):
                     raise result
-                signature = self.index.entries[number].signature
+                _, signature, fields, _, _ = self.index.entries[number]
                 content = from_float32(grid.out, signature.dtype).reshape(signature.shape)
-                contents[number] = content, result if signature.dtype == "float32" else None
+                changed = signature.kind.restore(content, fields) or signature.dtype != "float32"
+                contents[number] = content, None if changed else result
         return contents
 
     @contextmanager

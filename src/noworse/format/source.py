@@ -1,7 +1,5 @@
 """Files as bytes: read at an offset, without a position that others could move, and written whole or not at all."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import stat
@@ -78,7 +76,7 @@ class Source:
 
 
 NAME_BYTES = 100  # of a target's name that a temporary one repeats: file systems allow 255 bytes of any name
-KINDS = {stat.S_IFDIR: "folder", stat.S_IFCHR: "device", stat.S_IFBLK: "device", stat.S_IFIFO: "FIFO"}
+TYPES = {stat.S_IFDIR: "folder", stat.S_IFCHR: "device", stat.S_IFBLK: "device", stat.S_IFIFO: "FIFO"}
 
 
 def destination(path: AnyPath, *sources: AnyPath) -> Path:
@@ -96,7 +94,9 @@ def destination(path: AnyPath, *sources: AnyPath) -> Path:
         raise BadInput(f"cannot write {os.fspath(path)!r}: not the name of a file") from error
     expected = "expected a file name in an existing, writable folder"
     if found is not None and not stat.S_ISREG(found.st_mode):
-        raise BadInput(f"cannot write {path}: it is a {KINDS.get(stat.S_IFMT(found.st_mode), 'socket')}, {expected}")
+        raise BadInput(
+            f"cannot write {path}: it is a {TYPES.get(stat.S_IFMT(found.st_mode), 'socket')}, {expected}"
+        )
     if read:
         raise BadInput(f"cannot write {path}: it is {read[0]}, which is read; expected another file")
     if found is not None and not os.access(target, os.W_OK):

@@ -1,7 +1,5 @@
 """The streams of an open file: their bytes, their symbols, and which of both belong to a tensor."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -13,7 +11,7 @@ from noworse.codec import CodedGrid, Scales
 from noworse.format.attribution import split_shared
 from noworse.format.chunks import as_coded, decode_chunk
 from noworse.format.index import HEADER, Index
-from noworse.format.layout import Span, Use
+from noworse.format.parse import Span, Use
 from noworse.format.source import Source
 from noworse.representation import unpack_step
 from noworse.representation.grid import check_scale

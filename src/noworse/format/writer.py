@@ -1,7 +1,5 @@
 """Tensors to a file, one after the other: only small tensors, which share streams, are held back until the end."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping

@@ -22,8 +22,7 @@ from noworse.allocate.search import PowerLaw, Predictor, look, within
 from noworse.errors import BadInput, TargetMissed
 from noworse.format import restamp
 from noworse.jobs.draft import AIM, Draft, Terms, allocated, land
-from noworse.jobs.job import Job, gradients, seeded
-from noworse.jobs.output import Output
+from noworse.jobs.job import Job, Output, isolated, seeded
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Report
 from noworse.judge.verdict import Verdict
@@ -99,7 +98,7 @@ def compress_task(
     if target is None and tolerance is None:
         raise BadInput("neither target nor tolerance was given: expected one that decides the size of the file")
     world_of = together() if options.parallel else nullcontext(ALONE)
-    with world_of as world, Output(out, world) as output, gradients():
+    with world_of as world, Output(out, world) as output, isolated():
         job = Job(task, tolerance, options, world, progress)
         job.begin(work, {"options": options.to_json(), "target": target})
         with torch.random.fork_rng(devices=[]):  # augment may draw from torch's generator; the caller's stays

@@ -25,10 +25,10 @@ from noworse.jobs.job import STANDARD, Job, run_of
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
-from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, dense, factorised, replace, replaceable
+from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, factorised, product, replace, replaceable
 from noworse.model.load import load_model
 from noworse.model.tensors import matching, twin
-from noworse.model.wrapped import unwrapped
+from noworse.model.wrapped import require_numbers, unwrapped
 from noworse.propose.ranks.build import Filter, open_fused
 from noworse.propose.ranks.factoring import Chosen, Factoring, dropped
 from noworse.run.named import DEFAULT
@@ -156,8 +156,10 @@ def decompose_task(
     if out is not None:
         destination(out)
     with run_of(task, tolerance, options, seed, progress) as job:
-        job.begin(work, {"verb": "decompose", "drop": drop, "preset": preset, "options": job.options.to_json()})
         factoring = _factoring(Subject(task, job.calib, HELD_BACK, job.options.seed), only, preset)
+        asked = {"verb": "decompose", "drop": drop, "preset": preset, "only": sorted(factoring.sizes)}
+        job.begin(work, {**asked, "options": job.options.to_json()})
+        factoring.subject.work = job.work
         return job.finish(story(job, factoring, drop), out, Decomposition.save)
 
 
@@ -222,7 +224,11 @@ def _search(job: Job, factoring: Factoring, limit: float) -> tuple[nn.Module, Ch
         job.tell(f"search {number}/{BISECTIONS}")
         trials[price] = factoring.at_price(price)
 
-    within(line, attempt, lambda: predictor.bound(factoring.build(trials[line.at])), limit, BISECTIONS)
+    def bound() -> float:
+        name = f"bound at price {line.at!r}"
+        return job.work.number(name, lambda: predictor.bound(factoring.build(trials[line.at])))
+
+    within(line, attempt, bound, limit, BISECTIONS)
     if line.best is None or not trials[line.best]:
         return factoring.build({}), {}
     return factoring.nearest(dropped(trials[line.best], factoring.sizes))
@@ -253,6 +259,7 @@ def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
     lists = isinstance(ways, dict) and all(isinstance(way, list) and way and way[0] in WAYS for way in ways.values())
     if not lists:
         raise CorruptFile(f"{path} has factors {ways!r}: expected a list for each layer, of one of {', '.join(WAYS)}")
+    require_numbers(module, "the module to load into")
     tensors, inner = load_file(path), unwrapped(module)
     open_fused(inner, ways)
     for name, (way, *_) in ways.items():
@@ -272,7 +279,7 @@ def _in_factors(layer: nn.Module, way: str, parts: list[Tensor]) -> Factorised:
         raise TypeError(reason)
     factors = [parts[0], parts[1].T] if isinstance(layer, nn.Embedding) else parts[::-1]
     flat = [factor.to("meta") for factor in factors]
-    shape = (flat[0] @ flat[1]).shape if isinstance(layer, nn.Embedding) else dense(way, flat).shape
+    shape = (flat[0] @ flat[1]).shape if isinstance(layer, nn.Embedding) else product(way, flat).shape
     expected: Any = layer.weight
     if shape != expected.shape or len(parts) != (3 if way == TUCKER else 2):
         found = " x ".join(str(tuple(part.shape)) for part in parts)

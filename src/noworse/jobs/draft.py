@@ -19,9 +19,9 @@ from noworse.format import Lazy, packed_size
 from noworse.jobs.lesson import Lesson
 from noworse.jobs.survey import Survey, curvature, survey
 from noworse.model.tensors import state_tensors
+from noworse.propose.grids.compensated import equal_slope_steps
 from noworse.propose.grids.grid import GridSet
-from noworse.propose.grids.specs import fixed_items, grid_set, grid_specs
-from noworse.propose.grids.start import equal_slope_steps
+from noworse.propose.grids.specs import fixed_items, grid_set, grid_specs, gridded
 from noworse.propose.ranks.candidates import Analysis, as_matrix
 from noworse.propose.ranks.joint import Plans, climb
 from noworse.propose.ranks.student import GRIDS_ALONE, Plan, factor
@@ -87,13 +87,16 @@ class Draft:
         """A grid for every parameter that can have one, by what the survey says; all other tensors as they are."""
         entries, kept = state_tensors(self.student), self.subject.kept
         parameters = dict(self.student.named_parameters(remove_duplicate=False))
-        chosen = {e.name: parameters[e.name] for e in entries if e.is_grid and e.name not in kept}
+        chosen = gridded(entries, parameters, self.originals, kept)
         if not chosen:
             raise BadInput(f"keep={list(self.subject.task.keep)!r} leaves no parameter to compress")
         self.survey = survey(self.lesson, self.student, chosen, known)
         self.order = [entry.name for entry in entries]
+        factors = {part for pair in self.factored.products.values() for part in (pair.left, pair.right)}
         found = self.survey
-        specs = grid_specs(chosen, self.originals, found.sensitivity, self.subject.channels_last, found.hard)
+        specs = grid_specs(
+            chosen, self.originals, found.sensitivity, self.subject.channels_last, hard=found.hard, factors=factors
+        )
         transform, rate = (self.terms.options.plugin(kind) for kind in ("transform", "rate"))
         fixed = fixed_items(entries, self.originals, kept, chosen)
         return grid_set(transform, rate, specs, chosen, self.terms.options.zone), fixed
@@ -142,7 +145,8 @@ class Draft:
         """Return the bytes that the file costs even with every weight pruned that calib reaches."""
         steps = self.grids.log_step.clone()
         fixed = equal_slope_steps(self.grids, self.survey.sensitivity, 1.0).log()
-        self.grids.log_step.copy_(torch.where(self.grids.tuned, 60.0, fixed))
+        beyond = torch.tensor(self.grids.largest).log().clamp(min=56.0) + 4.0  # all weights
+        self.grids.log_step.copy_(torch.where(self.grids.tuned, beyond, fixed))
         size = self.file_size()
         self.grids.log_step.copy_(steps)
         return size
@@ -175,14 +179,6 @@ class Draft:
         """Return what is to be low in the end (``Lesson.loss``), of the weights as they would be rounded now."""
         self.grids.quantise(self.tuner.values)
         return self.lesson.loss(self.student)
-
-    def refine(self, low: int, high: int) -> None:
-        """Correct biases, if options ask for that, in a file of ``low`` to ``high`` bytes."""
-        refine(self.tuner, self.ground, low, high)
-
-    def turn(self, knob: Mapping[str, float], low: int, high: int) -> bool:
-        """Refine with a knob turned (see ``items``), if options ask for that; False leaves all as it was."""
-        return turn(self.tuner, self.ground, knob, low, high)
 
     def forget_start(self) -> None:
         """Free the memory that a further ``start`` would need."""
@@ -249,10 +245,10 @@ def land(draft: Draft, size: int) -> Mapping[str, Representation]:
     least = math.ceil(LEAST * size)
     settled = draft.terms.options.iterations and draft.tuner.settle(least, size)
     if settled or least <= draft.file_size() <= size:
-        draft.refine(least, size)
+        refine(draft.tuner, draft.ground, least, size)
         return draft.items()
     knob = _turned(draft, size)
-    return draft.items() if draft.turn(knob, least, size) else draft.items(**knob)
+    return draft.items() if turn(draft.tuner, draft.ground, knob, least, size) else draft.items(**knob)
 
 
 def _turned(draft: Draft, size: int) -> dict[str, float]:

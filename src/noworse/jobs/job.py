@@ -1,4 +1,4 @@
-"""What the three stories share: checked inputs, what the original loses, checkpoints, the judge and the gate."""
+"""What the three stories share: checked inputs, what the original loses, checkpoints, the judge, the gate, the file."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from noworse.errors import BadInput, TargetMissed
+from noworse.format import write
+from noworse.format.source import AnyPath, create_beside, destination, expanded
 from noworse.jobs.report import Judged
 from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, parse_tolerance
 from noworse.judge.verify import verify_module
 from noworse.model.tensors import state_tensors
 from noworse.model.wrapped import eager
+from noworse.representation import Representation
 from noworse.run.processes import ALONE, World
 from noworse.run.resume import Work, batches_digest, module_digest
 from noworse.task import data
@@ -107,11 +111,12 @@ class Job:
         self, result: Result, out: str | os.PathLike[str] | None, save: Callable[[Result, Path], object]
     ) -> Result:
         """Return a judged result, saved to ``out`` where that is a path; TargetMissed where it is not good enough."""
-        if self.refuses(result.verdict):
-            raise TargetMissed(f"the tolerance was not met: {result.verdict}", result, b"")
-        if out is not None:
+        missed = self.refuses(result.verdict)
+        if out is not None and not missed:
             save(result, Path(out))
-        self.work.clean()
+        self.work.clean()  # after a miss, too: the same call would only miss again
+        if missed:
+            raise TargetMissed(f"the tolerance was not met: {result.verdict}", result, b"")
         return result
 
     def refuses(self, verdict: Verdict) -> bool:
@@ -125,13 +130,13 @@ def run_of(
 ) -> Iterator[Job]:
     """Yield the job of a verb that runs in one process; the caller's random state is the same after it."""
     settings = seeded(options or DEFAULTS, seed)
-    with gradients(), torch.random.fork_rng(devices=[]):
+    with isolated(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         yield Job(task, tolerance, settings, ALONE, progress)
 
 
 @contextmanager
-def gradients() -> Iterator[None]:
+def isolated() -> Iterator[None]:
     """Allow gradients, compile nothing and make tensors in float32 in a block, whatever the caller has set."""
     with torch.inference_mode(False), torch.enable_grad(), eager(), default_dtype(torch.float32):
         yield
@@ -151,3 +156,44 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 def seeded(options: Options, seed: int | None) -> Options:
     """Return the options with another seed, where one is given."""
     return options if seed is None else replace(options, seed=seed)
+
+
+class Output:
+    """A file in the making at ``partial``; at the end of a block what was not published is removed.
+
+    Among several ranks the first one alone writes and removes. BadInput where no file can be made at ``path``, before
+    any work is done.
+    """
+
+    def __init__(self, path: AnyPath, world: World) -> None:
+        self.path, self.world = expanded(path), world
+        self._target = destination(path) if world.first else self.path
+        self._made: Path | None = None
+
+    @property
+    def partial(self) -> Path:
+        """The unpublished file; its first writing makes it."""
+        if self._made is None:
+            self._made = create_beside(self._target)
+        return self._made
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._made is not None:
+            self._made.unlink(missing_ok=True)
+
+    def write(self, items: Mapping[str, Representation], settings: Mapping[str, Any], coder: str) -> None:
+        """Write tensors and settings to the unpublished file; its verdict comes later."""
+        write(self.partial, items, dict(settings), coder=coder)
+
+    def content(self) -> bytes:
+        """Return the bytes of the unpublished file, on every rank."""
+        return self.world.send(self.partial.read_bytes() if self.world.first else b"")
+
+    def publish(self) -> None:
+        """Move the file to its name."""
+        self.world.lead(lambda: str(self.partial.replace(self._target)))

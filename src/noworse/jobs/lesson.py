@@ -1,7 +1,5 @@
 """What a student is taught while it is tuned: calibration batches, with what the original makes of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

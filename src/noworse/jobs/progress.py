@@ -1,7 +1,5 @@
 """Progress on standard error: a live bar on a terminal (rich), plain lines elsewhere."""
 
-from __future__ import annotations
-
 import atexit
 import sys
 

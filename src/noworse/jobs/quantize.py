@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from noworse.allocate.knapsack import allocate
@@ -29,7 +30,7 @@ from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.load import load_model
-from noworse.model.quantized import activation_ranges, attach, from_settings, to_settings
+from noworse.model.quantized import activation_ranges, add_rounding, from_settings, to_settings
 from noworse.model.wrapped import unwrapped
 from noworse.propose.bits.priced import Bits, LayerBits, Priced
 from noworse.propose.bits.proposals import FULL, TRUE, Proposal
@@ -155,6 +156,7 @@ def quantize_task(
         asked = {"verb": "quantize", "bits": bits, "activations": rounded, "preset": preset, "cost": cost}
         job.begin(work, {**asked, "options": job.options.to_json()})
         subject = Subject(task, job.calib, HELD_BACK, job.options.seed)
+        subject.work = job.work
         return job.finish(story(job, Priced(subject, rounded, preset, cost), bits), out, Quantization.save)
 
 
@@ -187,7 +189,11 @@ def _search(job: Job, net: Priced) -> Iterator[list[Proposal]]:
         job.tell(f"search {number}/{BISECTIONS}")
         trials[mean] = allocate(choices, mean * count)
 
-    within(line, attempt, lambda: predictor.bound(net.build(net.pick(trials[line.at]))), MARGIN * job.limit, BISECTIONS)
+    def bound() -> float:
+        name = f"bound at {line.at!r} bits"
+        return job.work.number(name, lambda: predictor.bound(net.build(net.pick(trials[line.at]))))
+
+    within(line, attempt, bound, MARGIN * job.limit, BISECTIONS)
     best = [len(row) - 1 for row in net.proposals] if line.best is None else trials[line.best]
     best = net.settled(choices.size(best))
     yield net.pick(best)
@@ -198,7 +204,9 @@ def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
     """Load a file of ``Quantization.save`` into ``module``, in place, and return it, with hooks that round inputs."""
     with File(path) as file:
         ranges = from_settings(file.settings.get("activations", {}))
-    attach(unwrapped(load_model(module, path).eval()), ranges)
+    inner = add_rounding(unwrapped(load_model(module, path).eval()), ranges)
+    if inner is not module:
+        torch.compiler.reset()  # what was compiled for modules of this class knows nothing of the hooks
     return module
 
 

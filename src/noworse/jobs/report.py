@@ -1,7 +1,5 @@
 """Reports: what the three verbs return, the verdict first of all; that of ``compress`` in full."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

@@ -16,7 +16,7 @@ from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.student import analyse
 from noworse.run.memory import trim
 from noworse.survey.capture import Call, capture
-from noworse.survey.fisher import tensor_sensitivity
+from noworse.survey.curvature import tensor_sensitivity
 from noworse.survey.moments import input_moments
 from noworse.survey.subject import usable
 from noworse.task import data

@@ -1,7 +1,5 @@
 """Multi-head attention whose projections are layers of their own, so that each can be replaced."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A layer in factors: two or three ordinary layers in a row that compute what one with a low-rank weight would."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +24,7 @@ class Factorised(nn.Sequential):
     def weight(self) -> Tensor:
         """The product of the factors, in the shape of the layer that was replaced."""
         factors: list[Any] = [layer.weight for layer in self]
-        return dense(self.way, [factors[0], factors[1].T] if isinstance(self[0], nn.Embedding) else factors[::-1])
+        return product(self.way, [factors[0], factors[1].T] if isinstance(self[0], nn.Embedding) else factors[::-1])
 
     @property
     def bias(self) -> Tensor | None:
@@ -52,7 +50,7 @@ def replaceable(layer: nn.Module) -> str:
     return ""
 
 
-def dense(way: str, factors: Sequence[Tensor]) -> Tensor:
+def product(way: str, factors: Sequence[Tensor]) -> Tensor:
     """Return the weight that factors stand for, given in the order and shapes of ``factorised``."""
     last, first = factors[0], factors[-1]
     if way == SPATIAL:

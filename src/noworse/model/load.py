@@ -1,7 +1,5 @@
 """Tensors of a file into a module of the user's own class, products as the factors of its layers where it has them."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +52,9 @@ def _check_fit(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: str, strict: bool
 ) -> None:
     common = [name for name in state if name in tensors]
+    if not common and not strict:
+        found = f"{path} has none of the tensors of the module"
+        raise MismatchedModule(f"{found}: {', '.join(list(tensors)[:3])}, ... for {', '.join(list(state)[:3])}, ...")
     tied = {id(own[name]) for name in common if name in own}
     missing = [name for name in state if name not in tensors and id(own.get(name)) not in tied]
     reasons = {

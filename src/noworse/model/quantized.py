@@ -70,7 +70,9 @@ class Quantizer:
         return self.rounded(output)
 
 
-def attach(module: nn.Module, ranges: Mapping[str, Range], make: Callable[[Range], Quantizer] = Quantizer) -> nn.Module:
+def add_rounding(
+    module: nn.Module, ranges: Mapping[str, Range], make: Callable[[Range], Quantizer] = Quantizer
+) -> nn.Module:
     """Round the inputs of the named layers from now on, or the outputs of those named with ``OUTPUT``, in place.
 
     MismatchedModule for a layer that is not there.
@@ -79,7 +81,7 @@ def attach(module: nn.Module, ranges: Mapping[str, Range], make: Callable[[Range
     missing = [name for name in ranges if name.removesuffix(OUTPUT) not in layers]
     if missing:
         raise MismatchedModule(f"no layers {', '.join(missing)} in the module: expected those whose inputs are rounded")
-    detach(module)
+    remove_rounding(module)
     for name, values in ranges.items():
         layer, quantizer = layers[name.removesuffix(OUTPUT)], make(values)
         if name.endswith(OUTPUT):
@@ -89,20 +91,20 @@ def attach(module: nn.Module, ranges: Mapping[str, Range], make: Callable[[Range
     return module
 
 
-def detach(module: nn.Module) -> None:
-    """Remove what ``attach`` added."""
+def remove_rounding(module: nn.Module) -> None:
+    """Remove what ``add_rounding`` added."""
     for _, _, key, places in list(_attached(module)):
         for hooks in places:
             hooks.pop(key, None)
 
 
 def activation_ranges(module: nn.Module) -> dict[str, Range]:
-    """Return the ranges of all that is rounded, by the names that ``attach`` takes."""
+    """Return the ranges of all that is rounded, by the names that ``add_rounding`` takes."""
     return {name: quantizer.range for name, quantizer, _, _ in _attached(module)}
 
 
 def _attached(module: nn.Module) -> Iterator[tuple[str, Quantizer, int, list[dict[int, Any]]]]:
-    """Names as ``attach`` takes them, quantizers, and the key of each with the mappings that it stands in."""
+    """Names as ``add_rounding`` takes them, quantizers, and the key of each with the mappings that it stands in."""
     for name, layer in module.named_modules():
         inputs: list[dict[int, Any]] = [layer._forward_pre_hooks, layer._forward_pre_hooks_with_kwargs]
         for end, places in (("", inputs), (OUTPUT, [layer._forward_hooks])):

@@ -1,7 +1,5 @@
 """Recurrent layers as linear layers, which hooks can see and factors can replace, in the place of one fused call."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any

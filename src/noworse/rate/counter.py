@@ -6,8 +6,6 @@ exact, since cells per code are a power of two; relaxed ones are those of weight
 serve for gradients alone.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

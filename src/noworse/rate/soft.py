@@ -8,8 +8,6 @@ K((q+o+½−c)/δ) − K((q+o−½−c)/δ) for |o| <= ⌈δ+½⌉. The counter'
 Source: Shi et al., L² compression (ICCV 2023), the differentiable counter; its other kernels are in papers/l2.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable

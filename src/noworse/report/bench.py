@@ -1,7 +1,5 @@
 """Measurements of one .nwt file: time to encode and to decode its tensors, size against entropy, time to load it."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -63,11 +61,7 @@ def bench_file(path: Path, rounds: int, max_bytes: int | None = None) -> dict[st
 
 def _speed(seconds: float, decoded: int, symbols: int) -> dict[str, float]:
     time = max(seconds, 1e-9)  # of an empty file
-    return {
-        "seconds": seconds,
-        "megabytes_per_second": decoded / time / 1e6,
-        "symbols_per_second": symbols / time,
-    }
+    return {"seconds": seconds, "megabytes_per_second": decoded / time / 1e6, "symbols_per_second": symbols / time}
 
 
 def _safetensors_seconds(path: Path, rounds: int, framework: str, max_bytes: int | None) -> float | None:

@@ -141,6 +141,11 @@ class Representation(Described, ABC):
         """Return packed step and edge of codes on a plain grid, which native code decodes straight to numbers."""
         return None
 
+    @classmethod
+    def restore(cls, stored: NDArray[Any], fields: Any) -> bool:
+        """Put what codes do not tell into elements decoded from them; return whether there is any."""
+        return False
+
     # to numbers
 
     @abstractmethod
@@ -184,7 +189,7 @@ def register(kind: Kind) -> Kind:
     return kind
 
 
-class Coded(Representation):
+class TensorOfCodes(Representation):
     """A tensor of ``codes`` (n,) int32, in one stream; subclasses say what a code means."""
 
     dtypes, holds = FLOATS, CODES

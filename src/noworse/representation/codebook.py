@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Arrays, Coded, Signature, register
+from noworse.representation.base import Arrays, Signature, TensorOfCodes, register
 from noworse.representation.columns import Cursor
 from noworse.representation.dtypes import PIECE, find_dtype
 
@@ -33,7 +33,7 @@ class Palette(NamedTuple):
 
 @register
 @dataclass(frozen=True, eq=False)
-class Codebook(Coded):
+class Codebook(TensorOfCodes):
     """Element i (C order) is value ``codes[i] + zero`` of ``values``, which are little-endian bytes and ascend.
 
     Ascending means: negative values, by falling magnitude, then all others, by magnitude, as the bits say it.

@@ -5,8 +5,6 @@ A varint has 7 bits a byte, lowest first; the high bit says that more follow. A 
 that sums of their bits are products of their values, nearly.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

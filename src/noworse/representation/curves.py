@@ -6,8 +6,6 @@ give the same bits everywhere, so points are computed by additions, multiplicati
 rounded as IEEE 754 says, in the order written here; no library's exp or log.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

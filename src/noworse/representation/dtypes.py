@@ -1,7 +1,5 @@
 """The element types of a file: name, code on disk, width, and how numpy sees each (it has no bfloat16, no float8)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from typing import Any

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.errors import BadInput
-from noworse.representation.base import Arrays, Coded, Signature, register
+from noworse.representation.base import Arrays, Signature, TensorOfCodes, register
 from noworse.representation.columns import MAX_STEP, Cursor, unpack_step
 from noworse.representation.curves import PLAIN, Form, check_channels, pack_forms, unpack_forms
 from noworse.representation.dtypes import PIECE, find_dtype, from_float32
@@ -45,7 +45,7 @@ class Scale(NamedTuple):
 
 @register
 @dataclass(frozen=True, eq=False)
-class Grid(Coded):
+class Grid(TensorOfCodes):
     """Integer ``codes`` (flat, C order), a packed ``step``, the half width ``edge`` of the zero bin in step/64, a form.
 
     BadInput for what no file can hold.
@@ -69,18 +69,18 @@ class Grid(Coded):
             raise BadInput(f"codes reach beyond +-2**30: {low} to {high}")
 
     @property
-    def fields(self) -> Scale:
+    def fields(self) -> Any:
         """Step, edge and form."""
         return Scale(self.step, self.edge, self.form)
 
     @classmethod
-    def pack(cls, fields: Sequence[Scale]) -> tuple[bytes, bytes]:
+    def pack(cls, fields: Sequence[Any]) -> tuple[bytes, bytes]:
         """Return high bytes of steps, edges and forms; and low bytes of steps, which look like noise."""
         high, low = bytes(scale.step >> 8 for scale in fields), bytes(scale.step & 0xFF for scale in fields)
         return high + pack_forms([scale.edge for scale in fields], [scale.form for scale in fields]), low
 
     @classmethod
-    def unpack(cls, cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> Sequence[Scale]:
+    def unpack(cls, cursor: Cursor, tail: Cursor, signatures: Sequence[Signature]) -> Sequence[Any]:
         """Return what ``pack`` wrote."""
         high = cursor.take(len(signatures), "step sizes")
         edges, forms = unpack_forms(cursor, [signature.shape for signature in signatures])
@@ -88,13 +88,13 @@ class Grid(Coded):
         return [Scale(h << 8 | w, e, form) for h, w, e, form in zip(high, low, edges, forms, strict=True)]
 
     @classmethod
-    def assemble(cls, signature: Signature, fields: Scale, symbols: Arrays, others: Sequence[Any]) -> Grid:
+    def assemble(cls, signature: Signature, fields: Any, symbols: Arrays, others: Sequence[Any]) -> Grid:
         """See ``Representation.assemble``."""
         codes = symbols[0] if symbols else np.zeros(0, np.int32)
         return cls(codes, fields.step, fields.edge, signature.shape, signature.dtype, fields.form)
 
     @classmethod
-    def line(cls, fields: Scale) -> tuple[int, int] | None:
+    def line(cls, fields: Any) -> tuple[int, int] | None:
         """Return step and edge of a grid without a form."""
         return (fields.step, fields.edge) if fields.form == PLAIN else None
 

@@ -3,8 +3,6 @@
 Source: Chen et al., Training deep nets with sublinear memory cost (2016), the latter.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import sys

@@ -1,7 +1,5 @@
 """Objects by name: tables of what we, the papers or anybody plug in, each imported when it is asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any

@@ -6,8 +6,6 @@ the gradient divided by it. "bf16" has the range of float32 and needs none of th
 Source: Micikevicius et al., Mixed precision training (ICLR 2018).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

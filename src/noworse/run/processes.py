@@ -8,8 +8,6 @@ then fail in their next exchange, read there what happened, and raise the same e
 those still alive report to each other, and name the one that does not.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import os

@@ -1,17 +1,16 @@
 """A folder in which a run that was killed goes on: one checkpoint, written whole or not at all.
 
 A resumed run repeats what comes before tuning, which is a function of its inputs, passes over the stages that the
-checkpoint has behind it, and goes on within the stage where it was made. The file is in the safetensors format, with
+checkpoint has behind it, and goes on within the stage where it was made. Verbs without tuning repeat what they propose,
+and keep what was measured of it (``Work.keep``). The file is in the safetensors format, with
 the rest as JSON in its metadata and a digest over everything.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -91,7 +90,7 @@ def alike(found: Any, form: Any) -> bool:
     return number or type(found) is type(form)
 
 
-class Checkpoint:
+class RunCheckpoint:
     """A checkpoint on disk: its ``values``, and tensors to be read one by one; CorruptFile where damaged."""
 
     def __init__(self, path: Path) -> None:
@@ -113,6 +112,10 @@ class Checkpoint:
         if not alike(self.values["position"].get("stage"), ""):  # the rest is up to who goes on from there
             raise damaged(path)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors by name."""
+        return {name: self._file.get_tensor(name) for name in self._file.keys()}  # noqa: SIM118
+
     def read_into(self, name: str, tensor: Tensor) -> None:
         """Fill ``tensor`` with the one of this name; CorruptFile where it is of another kind or shape, or missing."""
         held = self._file.get_tensor(name) if name in self._file.keys() else None  # noqa: SIM118
@@ -131,8 +134,9 @@ class Work:
     def __init__(self, folder: str | os.PathLike[str] | None, given: Mapping[str, Any], world: World = ALONE) -> None:
         self.world, self.given = world, dict(given)
         self.path = None if folder is None else Path(folder) / NAME
-        self._found: Checkpoint | None = None
+        self._found: RunCheckpoint | None = None
         self.notes: dict[str, Any] = {}
+        self._kept: dict[str, Tensor] = {}
         self.position: dict[str, Any] | None = None  # of the checkpoint that is to be gone on from
         if self.path is not None:
             self._open(self.path)
@@ -146,7 +150,7 @@ class Work:
                 raise BadInput(f"cannot use {path.parent} to work in: {error.strerror or error}") from error
             if not path.exists():
                 return None
-            self._found = Checkpoint(path)
+            self._found = RunCheckpoint(path)
             held = self._found.values["given"]
             differs = [name for name in self.given if held.get(name) != self.given[name]]
             if differs:
@@ -170,6 +174,29 @@ class Work:
         elif not fits(self.notes[name]):
             raise damaged(self.path)
         return self.notes[name]
+
+    def keep(self, name: str, action: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
+        """Return the tensors that an action makes, of a run in one process whose position is what it has made.
+
+        They are in its checkpoints from now on, and not made again where one has them. CorruptFile where it lacks some.
+        """
+        if self.path is None:
+            return action()
+        if self._found is not None:
+            self._kept, self._found = self._found.tensors(), None
+        if name not in self.notes:
+            made = list(action())
+            self.notes[name] = len(made)
+            self._kept |= {f"{name}, {k}": tensor for k, tensor in enumerate(made)}
+            self.offer(lambda: (self._kept, {"stage": name}))
+        try:
+            return [self._kept[f"{name}, {k}"] for k in range(self.notes[name])]
+        except (KeyError, TypeError) as error:
+            raise damaged(self.path) from error
+
+    def number(self, name: str, action: Callable[[], float]) -> float:
+        """Return the number that an action makes, kept as ``keep`` does."""
+        return float(self.keep(name, lambda: [torch.tensor(action(), dtype=torch.float64)])[0])
 
     def read_into(self, tensors: Mapping[str, Tensor]) -> None:
         """Fill tensors of every rank from the checkpoint on disk, which is then behind this run."""

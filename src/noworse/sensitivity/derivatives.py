@@ -4,8 +4,6 @@ Some operations, as products of sparse matrices, have no forward derivative in t
 differentiated: with a probe u for each value y, s(u) = ∂⟨u, y⟩/∂t is linear in u, and ∂s/∂u is dy/dt.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar

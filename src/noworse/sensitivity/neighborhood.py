@@ -5,8 +5,6 @@ and many sizes and for errors that compression makes, beside its predictions of 
 Source: LLC (2024), Eq. 3 to 6, Table 1, Figure 1.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,8 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.sensitivity.coverage import Coverage, coverage
-from noworse.sensitivity.curves import ACTIVATIONS, ALL, FLOOR, NOISE, WEIGHTS, Neighborhood, Point, noise_curve
+from noworse.sensitivity.curves import (
+    ACTIVATIONS,
+    ALL,
+    FLOOR,
+    NOISE,
+    WEIGHTS,
+    Coverage,
+    Neighborhood,
+    Point,
+    coverage,
+    noise_curve,
+)
 from noworse.sensitivity.measure import Runs, Visit, mean_slopes
 from noworse.sensitivity.shifted import Error, Shift, input_rounding, truncation, weight_rounding
 from noworse.task import data as batches_of

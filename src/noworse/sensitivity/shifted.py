@@ -5,8 +5,6 @@ unmoved model while t changes (LLC, Eq. 3). Layers are moved by hooks, so that n
 compression makes, rounding and truncation to a rank, are functions of the tensor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 

@@ -9,8 +9,6 @@ and the fast paths of transformer layers with all of theirs, but these are not t
 Recurrent layers do so with all of theirs, and are seen while they are ``opened`` (model/recurrent.py).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

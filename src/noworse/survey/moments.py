@@ -6,8 +6,6 @@ as zero: a layer is then several of them too, with a part of the inputs each. A 
 hidden states fed at every step (model/recurrent.py).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 

@@ -5,8 +5,6 @@ Neighbours are found by hooks (the very tensor one module returned is what anoth
 uses of that tensor cannot be seen by hooks, so every fold is kept only if the outputs agree.
 """
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any

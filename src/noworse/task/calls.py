@@ -1,7 +1,5 @@
 """Calls of what users wrote: what fails there is told in one sentence that says what was called, and with what."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

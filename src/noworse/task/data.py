@@ -5,8 +5,6 @@ every tensor in it. The first element of a tuple is the model's input and the re
 a mapping everything but the labels goes to the model as keyword arguments.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias

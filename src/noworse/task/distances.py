@@ -10,8 +10,6 @@ Outputs of several parts along their last dimension, as those of a detector, nam
 ``DISTANCES`` can be named like these (docs/extending.md).
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ from torch.nn import functional as F
 
 from noworse.errors import BadInput
 
+CERTAIN = 1e-4  # how near to 1 sums of probabilities are, in half precision too
 PART = re.compile(r"([^:+]+):([1-9]\d{0,8})")
 
 
@@ -110,7 +109,7 @@ class SquaredError(Distance):
         return per_sample((outputs - original).square().mean(-1) / self.scale)
 
 
-class Cosine(Distance):
+class CosineDistance(Distance):
     """1 − cosine similarity: half the squared distance of vectors of length 1."""
 
     def features(self, outputs: Tensor) -> Tensor:
@@ -145,7 +144,7 @@ class Parts(Distance):
         return torch.cat([d.curved(z, dz) for d, z, dz in zip(self.distances, *columns, strict=True)], 1)
 
 
-DISTANCES: dict[str, type[Distance]] = {"kl": KL, "mse": SquaredError, "cosine": Cosine}
+DISTANCES: dict[str, type[Distance]] = {"kl": KL, "mse": SquaredError, "cosine": CosineDistance}
 
 
 def parts(kind: str) -> list[tuple[str, int]]:
@@ -167,9 +166,8 @@ def are_logits(kind: str) -> bool:
 def distance_of(kind: str, original: Tensor, temperature: float = 1.0) -> Distance:
     """Return the distance of a kind, or of parts, scaled by the variances of the original's outputs (N, ..., K)."""
     found = parts(kind)
-    if are_logits(kind) and original.shape[-1] == 1:
-        what = f"distill={kind!r} of outputs {tuple(original.shape)} compares one class alone"
-        raise BadInput(f'{what}: expected distill="mse", or logits of two classes or more')
+    if are_logits(kind):
+        _require_logits(kind, original)
     if not found:
         return DISTANCES[kind](_variance(original), temperature)
     widths = [width for _, width in found]
@@ -177,6 +175,16 @@ def distance_of(kind: str, original: Tensor, temperature: float = 1.0) -> Distan
         raise BadInput(f"the parts of distill={kind!r} are {sum(widths)} wide: expected {original.shape[-1]} in all")
     columns = torch.split(original, widths, -1)
     return Parts([distance_of(k, c, temperature) for (k, _), c in zip(found, columns, strict=True)], widths)
+
+
+def _require_logits(kind: str, outputs: Tensor) -> None:
+    """BadInput for outputs (N, ..., K) of one class, or that are probabilities already."""
+    if outputs.shape[-1] == 1:
+        what = f"distill={kind!r} of outputs {tuple(outputs.shape)} compares one class alone"
+        raise BadInput(f'{what}: expected distill="mse", or logits of two classes or more')
+    if bool((outputs >= 0).all()) and bool(((outputs.sum(-1) - 1).abs() < CERTAIN).all()):
+        what = f"distill={kind!r} of outputs that sum to 1 would take the softmax of probabilities"
+        raise BadInput(f"{what}: expected logits, or a forward= that returns logarithms of the probabilities")
 
 
 def _variance(original: Tensor) -> float:

@@ -1,7 +1,5 @@
 """Sizes: what is asked for, a ratio, bytes, or bits per weight, and what a report says of them."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import asdict

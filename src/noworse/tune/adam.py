@@ -1,7 +1,5 @@
 """Adam by torch's fused kernel, without torch.optim: its first use imports a compiler of 130 MB and two seconds."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """A student's parameters as views of one flat vector, and its gradient as another, or as the same."""
 
-from __future__ import annotations
-
 import functools
 
 import torch

@@ -5,8 +5,6 @@ of the bits in excess of the cap, or lacking to the floor, in each iteration: th
 Bits are those of ideal order-0 codes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 
@@ -14,8 +12,8 @@ import torch
 from torch import Tensor
 
 from noworse.model.tensors import matching
+from noworse.propose.grids.compensated import REACHABLE
 from noworse.propose.grids.grid import GridSet
-from noworse.propose.grids.start import REACHABLE
 
 
 class RateController:

@@ -6,8 +6,6 @@ D_out is one of task/distances.py, f_k are intermediate features, what submodule
 ℓ is the loss of the task on calibration batches with labels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

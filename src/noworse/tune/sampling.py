@@ -1,7 +1,5 @@
 """Endless shuffled calibration batches."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 

@@ -14,8 +14,6 @@ are to be trusted like code; those in a compressed file are only shown. Settings
 with defaults; a tuner gets them after its parts. What would be an ``if`` elsewhere belongs to the class.
 """
 
-from __future__ import annotations
-
 import inspect
 import numbers
 from collections.abc import Mapping

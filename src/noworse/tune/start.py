@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from noworse.propose.grids.compensated import Layer, start_compensated
+from noworse.propose.grids.compensated import Layer, start_at, start_compensated
 from noworse.propose.grids.means import correct_means, samples_of
-from noworse.propose.grids.start import start_at
 
 if TYPE_CHECKING:
     from noworse.tune.tuner import Tuner

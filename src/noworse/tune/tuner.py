@@ -1,7 +1,5 @@
 """Joint tuning of weights, steps and zones by gradient: distillation loss + λ · soft entropy, at a given size."""
 
-from __future__ import annotations
-
 import functools
 import math
 import time

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import packed_size
-from noworse.propose.grids.grid import CHUNK, LARGEST_CODE, SMALL, ZONE_MIN, GridSet, GridSpec, stored_steps
+from noworse.propose.grids.general import GeneralGrids
+from noworse.propose.grids.grid import CHUNK, SMALL, ZONE_MIN, GridSet, GridSpec, stored_steps
+from noworse.propose.grids.specs import grid_specs
+from noworse.propose.grids.transform import Deadzone, Transform
 from noworse.rate.counter import CELLS
-from noworse.rate.soft import Cosine
-from noworse.representation import pack_step, unpack_step
+from noworse.rate.soft import Cosine, SoftEntropy
+from noworse.representation import Outliers, pack_step, unpack_step
 
 BIG, CONV = (CHUNK // 250 + 40, 250), (SMALL // 128, 16, 3, 3)
 # Two small tensors that share a chunk, one large enough to be cut, a convolution, small ones again (one untuned).
@@ -273,6 +277,70 @@ def test_a_knob_turned_is_what_it_was_tried_as(grids: GridSet, knob: dict[str, f
     found = grids.representations()
     for name, codes in tried.items():
         assert np.mean(found[name].codes != codes) < 1e-3  # a step may be rounded twice
+
+
+FAR = [0, 7, 100, 107]
+
+
+def with_outliers(moved: bool, transform: Transform | None = None) -> tuple[GridSet, GridSet, Tensor]:
+    """Grids of a kernel and a vector with outliers, the same with zeros in their places, and where these are."""
+    torch.manual_seed(0)
+    weights = {"kernel": torch.randn(4, 3, 3, 3), "bias": torch.randn(20)}
+    zeroed = {name: w.clone() for name, w in weights.items()}
+    for name in weights:
+        places = [place for place in FAR if place < weights[name].numel()]
+        weights[name].view(-1)[places] = 1e5 * torch.arange(1.0, len(places) + 1)
+        zeroed[name].view(-1)[places] = 0
+    found = []
+    for own, factors in ((weights, ()), (zeroed, tuple(weights))):
+        specs = grid_specs(own, own, dict.fromkeys(own, 1.0), moved, factors=factors)
+        transforms = {"transform": transform, "rate": SoftEntropy()}
+        found.append(GridSet(specs, own, 0.6) if transform is None else GeneralGrids(specs, own, 0.6, **transforms))
+        found[-1].log_step.copy_(torch.tensor([0.2, 0.1]).log())
+        found[-1].rebase()
+    flat = torch.cat([spec.flatten(weights[spec.name]) for spec in found[0].specs])
+    return *found, flat
+
+
+@pytest.mark.parametrize("moved", [True, False])
+@pytest.mark.parametrize("transform", [None, Deadzone()])
+def test_outliers_are_exact_untouched_and_nothing_to_the_others(moved: bool, transform: Transform | None) -> None:
+    grids, others, flat = with_outliers(moved, transform)
+    far = flat.abs() > 1e4
+    assert int(far.sum()) == 6
+    assert grids.largest == others.largest
+    assert grids.rms == others.rms
+    values, expected = torch.empty(grids.count), torch.empty(grids.count)
+    grids.quantise(values, KERNEL)
+    others.quantise(expected, KERNEL)
+    assert torch.equal(values[far], flat[far])
+    assert torch.equal(values[~far], expected[~far])
+    assert torch.equal(grids.bits, others.bits), "codes are zero"
+    upstream = torch.randn(grids.count)
+    grids.gradients(values, upstream.clone(), 0.3, True)
+    others.gradients(expected, upstream.clone() * ~far, 0.3, True)
+    assert not grids.latent.grad[far].any()
+    torch.testing.assert_close(grids.latent.grad[~far], others.latent.grad[~far])
+    torch.testing.assert_close(grids.log_step.grad, others.log_step.grad)
+    torch.testing.assert_close(grids.log_zone.grad, others.log_zone.grad)
+
+
+@pytest.mark.parametrize("shift", [-0.25, 0.0, 0.25])
+def test_the_file_has_outliers_where_they_were(shift: float) -> None:
+    grids, _, flat = with_outliers(True)
+    grids.set_weights(0, torch.full((20,), 5.0))  # as compensated rounding and corrected biases do
+    grids.turn(shift=shift)
+    values = torch.empty(grids.count)
+    grids.quantise(values)
+    far = flat.abs() > 1e4
+    for spec, part, original, is_far in zip(
+        grids.specs, *(torch.split(x, grids.sizes) for x in (values, flat, far)), strict=True
+    ):
+        item = grids.representations()[spec.name]
+        assert isinstance(item, Outliers)
+        assert torch.equal(torch.from_numpy(item.decode()), spec.unflatten(part))
+        assert torch.equal(part[is_far], original[is_far])
+        assert not spec.flatten(torch.from_numpy(item.codes.reshape(spec.shape)))[is_far].any()
 
 
 def test_what_calib_does_not_reach_is_rounded_to_nearest_whatever_the_knobs() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from noworse.errors import BadInput
 from noworse.model.tensors import state_tensors
 from noworse.propose.grids.general import GeneralGrids
-from noworse.propose.grids.specs import fixed_items, grid_set, grid_specs
+from noworse.propose.grids.specs import fixed_items, grid_set, grid_specs, gridded
 from noworse.propose.grids.transform import Deadzone, Uniform
 from noworse.rate.soft import SoftEntropy
 from noworse.representation import Tied
@@ -55,6 +55,40 @@ def test_what_folding_did_not_change_goes_through_bit_for_bit() -> None:
     assert stored["huge"].tobytes() == given.huge.numpy().tobytes()
     assert float(stored["gain"].item()) == 1 + 1e-12
     assert stored["changed"].tolist() == [1.5, 1.5, 1.5]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_outliers_are_the_original_elements_unless_folding_changed_them(kind: torch.dtype) -> None:
+    original = torch.randn(40, generator=torch.Generator().manual_seed(0)).to(kind)
+    original[[3, 17]] = torch.tensor([1e4 + 1 / 3, -1e5], dtype=kind)
+    factor, chosen = torch.Generator().manual_seed(1), {"w": original.float()}
+    (spec,) = grid_specs(chosen, {"w": original}, {"w": 1.0})
+    assert spec.outliers.places.tolist() == [3, 17]
+    assert spec.outliers.values.tobytes() == original[[3, 17]].view(torch.uint8).numpy().tobytes()
+    folded = {"w": original.float() * (1 + torch.rand(40, generator=factor))}
+    (spec,) = grid_specs(folded, {"w": original}, {"w": 1.0})
+    assert spec.outliers.values.tobytes() == folded["w"][[3, 17]].to(kind).view(torch.uint8).numpy().tobytes()
+    (spec,) = grid_specs(chosen, {"w": original}, {"w": 1.0}, factors=["w"])
+    assert not len(spec.outliers.places)
+
+
+@pytest.mark.parametrize("low", [-1e4, -1e9, torch.finfo(torch.float32).min])
+def test_masks_and_numbers_at_the_end_of_a_dtype_have_no_grid(low: float) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 8))
+            self.mask = nn.Parameter(torch.triu(torch.full((8, 8), low), 1))
+            self.pair = nn.Parameter(torch.tensor([0.5, low]))
+            self.soft = nn.Parameter(torch.rand(8, 8) * torch.finfo(torch.float32).max)
+
+    module = Masked()
+    entries, parameters = state_tensors(module), dict(module.named_parameters())
+    originals = {entry.name: entry.tensor.detach() for entry in entries}
+    assert set(gridded(entries, parameters, originals, ())) == {"weight", "pair"}
+    assert set(gridded(entries, parameters, originals, {"weight"})) == {"pair"}
+    fixed = fixed_items(entries, originals, (), {"weight", "pair"})
+    assert fixed["mask"].storage().tobytes() == module.mask.detach().numpy().tobytes()
 
 
 class Floor(Uniform):

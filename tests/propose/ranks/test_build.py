@@ -12,7 +12,7 @@ from noworse.model.factorised import Factorised
 from noworse.propose.ranks.build import build, find_sites, refreshed
 from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.spectrum import DAMPING
-from noworse.survey.kronecker import measure_curvature
+from noworse.survey.curvature import measure_curvature
 from tests import tiny
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from noworse.model.factorised import Factorised
 from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis, thinned
-from noworse.survey.kronecker import measure_curvature
+from noworse.survey.curvature import measure_curvature
 
 LAYERS = {
     "linear": (nn.Linear(12, 9), (30, 12)),

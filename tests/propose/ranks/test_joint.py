@@ -22,7 +22,7 @@ from noworse.propose.ranks.joint import (
     picked,
     proposals,
 )
-from noworse.survey.kronecker import Curvature
+from noworse.survey.curvature import Curvature
 from tests.propose.ranks.test_candidates import LAYERS, analysis
 
 

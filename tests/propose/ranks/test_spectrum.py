@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noworse.propose.ranks.spectrum import WEIGHTINGS, Root, Spectrum, metrics, root
-from noworse.survey.kronecker import Curvature
+from noworse.survey.curvature import Curvature
 
 sizes = st.integers(1, 9)
 

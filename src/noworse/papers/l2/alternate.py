@@ -12,8 +12,6 @@ switches λ is the measured one, the file settles at its target, and weights lea
 Source: Shi et al., L² compression (ICCV 2023), and ModelTC/L2_Compression, train_final.py.
 """
 
-from __future__ import annotations
-
 import torch
 
 from noworse.propose.grids.grid import EDGE_MIN, ZONE_MIN, GridSet

@@ -9,8 +9,6 @@ finite are left out.
 Source: Shi et al., L² compression (ICCV 2023), and ModelTC/L2_Compression.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass

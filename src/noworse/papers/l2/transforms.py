@@ -6,8 +6,6 @@ starts where the official code starts.
 Source: Shi et al., L² compression (ICCV 2023), the unified weight transformation.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -11,8 +11,6 @@ One-sided values (those behind a ReLU) have twice as many levels for the same st
 Source: Compression for Better (LLC, 2024), Eq. 7 and 9, Algorithm 1; Banner et al., ACIQ (NeurIPS 2019).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 import torch

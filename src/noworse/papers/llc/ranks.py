@@ -8,8 +8,6 @@ Source: Compression for Better (LLC, 2024), Eq. 10 and Algorithm 2. Its constrai
 the published bound excludes every truncation below break-even.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch
@@ -21,7 +19,7 @@ from noworse.propose.ranks.build import put
 from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.factoring import Found, Losses, RankStrategy
 from noworse.propose.ranks.spectrum import PLAIN
-from noworse.survey.kronecker import Decomposable, fresh
+from noworse.survey.curvature import Decomposable, fresh
 
 
 def mean_gradient(module: nn.Module, layer: nn.Module, losses: Losses) -> Tensor:

@@ -5,8 +5,6 @@ is measured on other samples. Sums over layers, and even pairs, are predictions:
 small changes of the best of them, are put into the net as a whole, and the one that loses least is taken.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from noworse.allocate.knapsack import Choices, allocate, back_off, settle
 from noworse.errors import BadInput
-from noworse.model.quantized import OUTPUT, Range, attach
+from noworse.model.quantized import OUTPUT, Range, add_rounding
 from noworse.model.tensors import twin
 from noworse.propose.bits.proposals import COSTS, FULL, TRUE, Proposal
 from noworse.propose.bits.sites import survey_inputs
@@ -26,7 +24,7 @@ from noworse.propose.grids.means import Means, correct_biases, output_means, sam
 from noworse.representation import Representation
 from noworse.run.named import DEFAULT, named
 from noworse.survey.capture import count_flops
-from noworse.survey.fisher import sums_of_squares
+from noworse.survey.curvature import sums_of_squares
 from noworse.survey.subject import Subject
 from noworse.task import data
 from noworse.task.data import Batch
@@ -113,7 +111,7 @@ class Priced:
         for weight in weights.values():
             weight.requires_grad_(True)
         outputs = ((run(), size) for run, size in self.subject.sized_runs(self.teacher, COST_SAMPLES))
-        found = sums_of_squares(weights, outputs, self.distance, self.subject.seed, torch.square)
+        found = sums_of_squares(weights, outputs, self.distance, self.subject.seed, lambda g: g.double().square())
         self.teacher.requires_grad_(False)
         return found
 
@@ -148,7 +146,7 @@ class Priced:
             if proposal.written is not None:
                 module.get_parameter(proposal.name).copy_(proposal.decode())
             ranges |= self.ranges(proposal)
-        attach(module, ranges)
+        add_rounding(module, ranges)
         return self._corrected(module) if self.method.settles else module
 
     def _corrected(self, module: nn.Module) -> nn.Module:
@@ -210,7 +208,8 @@ class Priced:
         return settle(self.choices, starts, limit, self._joint_loss, TRIES)
 
     def _joint_loss(self, indices: Sequence[int]) -> float:
-        return self.mean_distance(self.build(self.pick(indices)), self._joint)
+        name = f"loss of {','.join(map(str, indices))}"
+        return self.subject.work.number(name, lambda: self.mean_distance(self.build(self.pick(indices)), self._joint))
 
     @functools.cached_property
     def _joint(self) -> list[tuple[Batch, Tensor]]:

@@ -5,8 +5,6 @@ one weight is replaced; the changes dz of the outputs that come with it give wha
 their sum, dz_iᵀ A dz_k with A the curvature of the loss in the outputs z, at no further pass through the net.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from noworse.propose.bits.sites import Site
 from noworse.propose.grids.compensated import Layer
 from noworse.propose.grids.means import output_means, with_means
 from noworse.representation import Representation
+from noworse.run.resume import NOWHERE, Work
 from noworse.task.data import Batch
 from noworse.task.distances import Distance
 
@@ -95,7 +94,7 @@ def simple_costs(
     def cost(proposal: Proposal) -> float:
         if proposal.written is None:
             return 0.0
-        square = (proposal.decode() - sites[proposal.name].weight.detach()).square()
+        square = (proposal.decode() - sites[proposal.name].weight.detach()).double().square()
         diagonal = torch.ones(()) if kind == "mse" else diagonals.get(proposal.name, torch.zeros(()))
         diagonal = diagonal.mean() if kind == "trace" else diagonal
         return 0.5 * float((diagonal * square).sum(dtype=torch.float64))
@@ -111,19 +110,18 @@ def true_costs(
     sites: Mapping[str, Site],
     proposals: Sequence[Proposal],
     distance: Distance,
+    work: Work = NOWHERE,
 ) -> tuple[list[float], NDArray[np.float64]]:
     """Return the mean distillation loss of each proposal alone, and (n, n) what two cost together beyond their sum.
 
-    Layers keep the means of their outputs on each batch, as biases will see to in the end.
+    Layers keep the means of their outputs on each batch, as biases will see to in the end. ``work`` keeps them.
     """
     layers = {name for site in sites.values() for name in site.layers}
     runs = [functools.partial(forward, model, batch) for batch in batches]
     known = [(run, *output_means(model, layers, run)) for run in runs]
     samples = sum(len(outputs) for _, outputs, _ in known)
-    costs, changes = [0.0] * len(proposals), dict[int, Tensor]()
-    for k, proposal in enumerate(proposals):
-        if proposal.written is None:
-            continue
+
+    def measured(proposal: Proposal) -> list[Tensor]:
         site = sites[proposal.name]
         before = site.weight.detach().clone()
         site.weight.copy_(proposal.decode())
@@ -131,9 +129,15 @@ def true_costs(
             pairs = [(with_means(model, site.layers, means, run), z) for run, z, means in known]
         finally:
             site.weight.copy_(before)
-        costs[k] = float(torch.cat([distance(out, z) for out, z in pairs]).double().mean())
         pieces = [_folded(distance.curved(z, out - z)).flatten() for out, z in pairs]
-        changes[k] = torch.cat(pieces).float() / samples**0.5
+        mean = torch.cat([distance(out, z) for out, z in pairs]).double().mean()
+        return [mean, torch.cat(pieces).float() / samples**0.5]
+
+    costs, changes = [0.0] * len(proposals), dict[int, Tensor]()
+    for k, proposal in enumerate(proposals):
+        if proposal.written is not None:
+            mean, changes[k] = work.keep(f"cost {k}", functools.partial(measured, proposal))
+            costs[k] = float(mean)
     nothing = torch.zeros_like(next(iter(changes.values())))
     stacked = torch.stack([changes.get(k, nothing) for k in range(len(proposals))])
     return costs, (stacked @ stacked.T).double().numpy()

@@ -4,8 +4,6 @@ Codes are symmetric, −(2ᵇ⁻¹ − 1) … 2ᵇ⁻¹ − 1, and steps are tho
 of an octave apart), so that what is measured is what is stored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

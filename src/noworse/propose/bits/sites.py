@@ -1,7 +1,5 @@
 """Where a net can be quantised: weights of layers that hooks can see, and what calibration data feeds these layers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any

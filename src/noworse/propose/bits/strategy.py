@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noworse.errors import BadInput
-from noworse.model.quantized import attach
+from noworse.model.quantized import add_rounding
 from noworse.model.tensors import twin
 from noworse.propose.bits.proposals import TRUE, Proposal, propose, simple_costs, true_costs
 from noworse.propose.bits.sites import Values
@@ -71,7 +71,7 @@ class BitStrategy:
         """Return what each proposal costs: here true losses and pairs, or one of the yardsticks of ``COSTS``."""
         if cost == TRUE:
             batches = net.unseen(net.affordable(len(proposals)))
-            return true_costs(net.teacher, net.forward, batches, net.sites, proposals, net.distance)
+            return true_costs(net.teacher, net.forward, batches, net.sites, proposals, net.distance, net.subject.work)
         return simple_costs(cost, net.sites, proposals, {} if cost == "mse" else net.diagonals), None
 
     def directions(self, net: Priced) -> dict[str, str]:
@@ -92,7 +92,7 @@ class BitStrategy:
 
         def loss(clip: Clip) -> float:
             ranges = {name: net.clipped(name, bits, clip) for name in net.values}
-            return net.mean_distance(attach(twin(net.teacher), ranges), pairs)
+            return net.mean_distance(add_rounding(twin(net.teacher), ranges), pairs)
 
         return min((least_squares, covering), key=loss)
 

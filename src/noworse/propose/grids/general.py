@@ -4,8 +4,6 @@ What is defined here is what the fast grids (grid.py) compute by hand for straig
 transforms with curves, and rates of other kinds. It takes several times as long.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import accumulate, pairwise
 
@@ -70,11 +68,13 @@ class GeneralGrids(GridSet):
         for k, (step, zone) in enumerate(zip(self.steps(), self.zones(), strict=True)):
             out[self.rows[k]], codes = self._parts(k, self._leaves_of(k), step, zone)
             self.bits[k] = code_bits(codes.round())
+        self.put_outliers(out)
 
     def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
         """Set ``.grad`` of the leaves for the loss L + ``multiplier`` · R, given ``grad`` (N,) = ∂L/∂ŵ."""
         found = [torch.zeros_like(leaf) for leaf in (self.latent, self.log_step, self.log_zone, self.trained)]
         by_weight, by_step, by_zone, by_trained = found
+        grad[self._fixed] = 0
         steps, zones = self.steps(), self.zones()
         for k, rows in enumerate(self.rows):
             log_step, zone = torch.zeros(()).requires_grad_(), zones[k].clone().requires_grad_()
@@ -89,6 +89,7 @@ class GeneralGrids(GridSet):
                 parts = tuple(a + b for a, b in zip(loss, rate, strict=True))
             by_weight[rows] = (parts if on_weights else loss)[0] * self.unit[k]
             by_trained[self._trained_at[k]], by_step[k], by_zone[k] = parts[1:]
+        by_weight[self._fixed] = 0
         self.latent.grad, self.trained.grad = by_weight, by_trained
         self.log_step.grad = by_step * self.tuned
         self.log_zone.grad = by_zone * self.log_zone.exp() * (self.tuned & self.tunes_zones)

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import Lazy
 from noworse.propose.grids.transform import decode, magnitude, stored_steps
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
 from noworse.rate.soft import Kernel
-from noworse.representation import EDGE_UNITS, MAX_EDGE, PLAIN, Form, Grid, pack_step
+from noworse.representation import EDGE_UNITS, MAX_EDGE, PLAIN, Form, Grid, Outliers, pack_step, to_numpy
 
 CHUNK = 1 << 16  # weights processed at a time
 SMALL = 1 << 13  # tensors below this size are processed together
-LARGEST_CODE = 2_000  # eleven bits of the largest weight: no net here gains from more
 EDGE_MIN = 26  # in 1/64 of a step
 ZONE_MIN = 0.4
+SMALLEST = 1e-37  # step that all machines compute with alike
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,28 @@ class _Chunk:
 
 
 @dataclass(frozen=True)
+class Outlying:
+    """Elements of a tensor that are listed beside its grid: places in C order, ascending, and values as stored."""
+
+    places: NDArray[np.int64]
+    values: NDArray[Any]
+
+    def mask(self, shape: Sequence[int]) -> Tensor:
+        """Return where they are, in a tensor of this shape."""
+        found = torch.zeros(tuple(shape), dtype=torch.bool)
+        found.view(-1)[torch.from_numpy(self.places)] = True
+        return found
+
+
+NONE = Outlying(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True)
 class GridSpec:
-    """One tensor of the set: name, shape, dtype of the model, whether its step and zone are tuned, and its layout."""
+    """One tensor of the set: name, shape, dtype of the model, whether its step and zone are tuned, its layout.
+
+    ``outliers`` are what its grid need not reach.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -50,6 +74,7 @@ class GridSpec:
     tuned: bool = True
     channels_last: bool = True  # in the flat vector, of kernels of convolutions: CPUs prefer that
     hard: bool = False  # used, although no gradient tells what for
+    outliers: Outlying = NONE
 
     @property
     def _moved(self) -> bool:
@@ -69,7 +94,17 @@ class GridSpec:
     def grid(self, codes: Tensor, step: Tensor, zone: Tensor, form: Form = PLAIN) -> Grid:
         """Return what the file holds of codes (n,) in a row, with a step, a half zone in steps and a curve."""
         whole = self.unflatten(codes.int()).reshape(-1).numpy()
-        return Grid(whole, pack_step(float(step)), round(float(zone) * EDGE_UNITS), self.shape, self.dtype, form)
+        grid = Grid(whole, pack_step(float(step)), round(float(zone) * EDGE_UNITS), self.shape, self.dtype, form)
+        return Outliers.beside(grid, self.outliers.places, self.outliers.values)
+
+    def fixed(self) -> tuple[Tensor, Tensor]:
+        """Return the places (n,) of outliers in the row, ascending, and their values (n,) in float32."""
+        numbers = torch.full(self.shape, -1)
+        numbers.view(-1)[torch.from_numpy(self.outliers.places)] = torch.arange(len(self.outliers.places))
+        row = self.flatten(numbers)
+        at = (row >= 0).nonzero()[:, 0]
+        values = to_numpy(self.outliers.values, self.dtype).astype(np.float32)
+        return at, torch.from_numpy(values)[row[at]]
 
 
 class GridSet:
@@ -90,14 +125,20 @@ class GridSet:
         self.offsets = [0, *itertools.accumulate(self.sizes)]
         self.count = self.offsets[-1]
         self.rows = [slice(*ends) for ends in itertools.pairwise(self.offsets)]
-        self.largest = [float(weights[s.name].detach().abs().max()) for s in specs]
-        self.rms = []
-        self.unit = torch.tensor(self.largest)  # until rebase()
+        self.largest, self.rms = [], []
         self.latent = torch.empty(self.count)
+        fixed = [(torch.zeros(0, dtype=torch.int64), torch.zeros(0))]
         for k, spec in enumerate(specs):  # one copy of one tensor at a time: large models barely fit twice
             flat = spec.flatten(weights[spec.name].detach()).float()
+            if len(spec.outliers.places):  # grids are those of the others
+                at, values = spec.fixed()
+                flat = flat.index_fill(0, at, 0)
+                fixed.append((at + self.offsets[k], values))
+            self.largest.append(float(flat.abs().max()))
             self.rms.append(float(flat.double().square().mean().sqrt()))
             torch.div(flat, self.largest[k], out=self.latent[self.rows[k]])
+        self._fixed, self._values = map(torch.cat, zip(*fixed, strict=True))  # places and values of outliers
+        self.unit = torch.tensor(self.largest)  # until rebase()
         self.log_step = self.unit.log()
         zones = torch.tensor([zone if tunes_zones and len(s.shape) > 1 else 0.5 for s in specs])
         self.log_zone = (zones - ZONE_MIN).log()
@@ -131,7 +172,7 @@ class GridSet:
 
     def steps(self) -> Tensor:
         """Return step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
-        return stored_steps(self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=1e-30))
+        return stored_steps(self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=SMALLEST))
 
     def zones(self) -> Tensor:
         """Return half widths r (K,) of the zero bins in steps, as the file holds them."""
@@ -146,6 +187,11 @@ class GridSet:
     def set_weights(self, k: int, tensor: Tensor) -> None:
         """Replace the latent weights of tensor k by ``tensor``, of its own shape and in weight units."""
         self.latent[self.rows[k]] = self.specs[k].flatten(tensor) / self.unit[k]
+        self.latent[self._fixed] = 0
+
+    def put_outliers(self, values: Tensor) -> None:
+        """Put outliers in their places among weights (N,); their latent weights are 0, and so are their codes."""
+        values[self._fixed] = self._values
 
     def state(self) -> tuple[Tensor, ...]:
         """Return copies of ``tensors``, which ``restore`` brings back."""
@@ -187,6 +233,7 @@ class GridSet:
             first = int(cells.base[chunk.tensors.start])
             found = torch.bincount(_cell(chunk, cells, scaled, excess))
             counts[first : first + len(found)] += found
+        self.put_outliers(out)
         bins = locate(cells, zones)
         self.bits = hard_bits(counts, bins)
         if kernel:
@@ -203,6 +250,7 @@ class GridSet:
         """
         zones = self.zones()
         ratio = self.unit / self.steps()
+        grad[self._fixed] = 0
         step_grad, zone_grad = multiplier * self._slopes.log_step, multiplier * self._slopes.zone
         for chunk in self._chunks:
             g, unit = grad[chunk.rows], chunk.pick(self.unit)
@@ -213,6 +261,7 @@ class GridSet:
             _add(zone_grad, chunk, error.mul_(quantised == 0).div_(chunk.pick(zones)))
             if on_weights:
                 g += self._rate_slope(chunk, zones, ratio).mul_(multiplier)
+        grad[self._fixed] = 0
         self.latent.grad = grad
         self.log_step.grad = step_grad * self.tuned
         self.log_zone.grad = zone_grad * self.log_zone.exp() * (self.tuned & self.tunes_zones)

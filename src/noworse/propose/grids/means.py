@@ -6,8 +6,6 @@ the inputs that the corrected ones before it make. Layers that are called severa
 Source: Nagel et al., Data-free quantization through weight equalization and bias correction (ICCV 2019), section 4.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
@@ -36,9 +34,7 @@ def samples_of(batch: Batch) -> int:
 def _channel(module: nn.Module, output: Tensor) -> int:
     if isinstance(module, _BatchNorm):
         return 1
-    places = getattr(
-        module, "kernel_size", ()
-    )  # of convolutions, where there may be no batch dimension before channels
+    places = getattr(module, "kernel_size", ())  # of convolutions, whose batch dimension may be absent
     return output.dim() - 1 - len(places)
 
 
@@ -119,6 +115,7 @@ def correct_means(
     grids.restore(untuned)
     for k, rows in enumerate(grids.rows):
         values[rows] = grids.weights(k)
+    grids.put_outliers(values)
     grids.restore(tuned)
     _, means = output_means(student, names, run)
     grids.quantise(values)
@@ -129,10 +126,10 @@ def correct_means(
         nonlocal moved
         k = numbers[f"{call.name}.bias"]
         held = values[grids.rows[k]]
-        wanted = held + missing.float()
-        rounded = nearest(wanted, steps[k], zones[k])
-        shift = rounded - held
-        held.copy_(rounded)
+        before, wanted = held.clone(), held + missing.float()
+        held.copy_(nearest(wanted, steps[k], zones[k]))
+        grids.put_outliers(values)
+        shift = held - before
         grids.set_weights(k, wanted)
         moved += int(shift.count_nonzero())
         return shift

@@ -6,8 +6,6 @@ line's round(T) and T⁻¹ on their own. A new transform is one class with f and
 Source: Shi et al., L² compression (ICCV 2023), the unified weight transformation, here with r = e/s.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import ClassVar
 

@@ -3,12 +3,11 @@
 Layers are replaced one after the other, each made for what the ones before feed it.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,13 +15,14 @@ from torch import Tensor, nn
 
 from noworse.model import attention, recurrent
 from noworse.model.attention import Attention
-from noworse.model.factorised import DENSE, Factorised, factorised, replace, replaceable
+from noworse.model.factorised import DENSE, TUCKER, Factorised, factorised, replace, replaceable
 from noworse.model.recurrent import Recurrent
 from noworse.model.tensors import twin
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import DAMPING
+from noworse.run.resume import NOWHERE, Work
 from noworse.survey.capture import capture, columns
-from noworse.survey.kronecker import Decomposable, add_columns, fresh
+from noworse.survey.curvature import Decomposable, add_columns, fresh
 
 Filter = Callable[[str, nn.Module], bool]
 Run = Callable[[nn.Module], Tensor]  # the module on some fixed batch
@@ -92,9 +92,19 @@ def _reason(layer: Decomposable, uses: Counter[int]) -> str:
 
 def put(module: nn.Module, name: str, analysis: Analysis, candidate: Candidate) -> None:
     """Replace one layer of ``module``, in place, by its factors."""
-    layer = module.get_submodule(name)
+    _place(module, name, candidate.way, _parts(analysis, candidate))
+
+
+def _parts(analysis: Analysis, candidate: Candidate) -> list[Tensor]:
+    """The factors, and behind them the bias if it moves."""
     factors = analysis.factors(candidate)
-    replace(module, layer, factorised(layer, candidate.way, factors, analysis.bias(factors, candidate.way)))
+    bias = analysis.bias(factors, candidate.way)
+    return factors if bias is None else [*factors, bias]
+
+
+def _place(module: nn.Module, name: str, way: str, parts: Sequence[Tensor]) -> None:
+    layer, count = module.get_submodule(name), 3 if way == TUCKER else 2
+    replace(module, layer, factorised(layer, way, parts[:count], *parts[count:]))
 
 
 def build(
@@ -102,18 +112,26 @@ def build(
     analyses: Mapping[str, Analysis],
     chosen: Mapping[str, Candidate],
     runs: Sequence[Run] = (),
+    work: Work = NOWHERE,
+    label: str = "",
 ) -> nn.Module:
     """Return a copy of ``original`` in which the ``chosen`` layers are factors.
 
     With ``runs`` every layer is made anew for the inputs that it gets from the layers replaced before it, in the order
-    in which they are used: its factors approximate what the original's layer does with the original's inputs.
+    in which they are used: its factors approximate what the original's layer does with the original's inputs. ``work``
+    keeps the parts of each layer under a ``label``, for a run that is interrupted.
     """
     module = twin(original)
-    for number, (name, candidate) in enumerate(chosen.items()):
+
+    def made(name: str) -> list[Tensor]:
         analysis = analyses[name]
-        if number and runs and not isinstance(analysis.layer, nn.Embedding):
+        if name != first and runs and not isinstance(analysis.layer, nn.Embedding):
             analysis = refreshed(original, module, name, analysis, runs)
-        put(module, name, analysis, candidate)
+        return _parts(analysis, chosen[name])
+
+    first = next(iter(chosen), "")
+    for name, candidate in chosen.items():
+        _place(module, name, candidate.way, work.keep(f"{name}, {label}", partial(made, name)))
     return module
 
 

@@ -1,7 +1,5 @@
 """What a layer could be replaced with: ranks below break-even, with parameters and predicted loss."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noworse.model.factorised import FLAT, SPATIAL, TUCKER, dense, shaped
+from noworse.model.factorised import FLAT, SPATIAL, TUCKER, product, shaped
 from noworse.propose.ranks.spectrum import KRONECKER, PLAIN, Spectrum, metrics, root
-from noworse.survey.kronecker import Curvature, Decomposable
+from noworse.survey.curvature import Curvature, Decomposable
 
 MOST = 48  # ranks of a layer that are offered
 PAIRS = 12  # of ranks of a Tucker-2 decomposition
@@ -87,7 +85,7 @@ class Analysis:
         layer: Any = self.layer
         mean = self.known.mean if self.mean is None else self.mean
         outputs = layer.bias.detach().double() + layer.weight.detach().double().flatten(1) @ mean
-        moved: Tensor = outputs - dense(way, factors).flatten(1) @ self.known.mean
+        moved: Tensor = outputs - product(way, factors).flatten(1) @ self.known.mean
         return moved
 
     def candidates(self) -> list[Candidate]:
@@ -113,7 +111,7 @@ class Analysis:
         if way == FLAT:
             tails = self.spectrum(way).second_order()
             return replace(found, loss=float(tails[min(ranks[0], len(tails) - 1)]))
-        return replace(found, loss=self.lost(dense(way, self.factors(found))))
+        return replace(found, loss=self.lost(product(way, self.factors(found))))
 
     def lost(self, value: Tensor) -> float:
         """Return ½ tr(R δ C δᵀ) in nats, with δ the error of ``value`` (O, ...) in place of the weight."""

@@ -4,8 +4,6 @@ Methods go by the names of presets. At one price of a parameter for all layers, 
 and candidates are those on the convex hull of parameters and loss.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +19,8 @@ from noworse.propose.ranks.build import Filter, Sites, build, find_sites, open_f
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import FISHER, KRONECKER, PLAIN, SCALED, WHITENED
 from noworse.run.named import DEFAULT, named
-from noworse.survey.kronecker import Curvature, Decomposable, measure_curvature
+from noworse.run.resume import NOWHERE
+from noworse.survey.curvature import Curvature, Decomposable, measure_curvature
 from noworse.survey.subject import AT_A_TIME, Subject
 from noworse.task.distances import Distance
 
@@ -134,11 +133,12 @@ class Factoring:
         return Offers(analyses, {name: analysis.candidates() for name, analysis in analyses.items()})
 
     @torch.no_grad()
-    def build(self, chosen: Chosen, offers: Offers | None = None, refresh: bool = False) -> nn.Module:
-        """Return the teacher with the chosen layers replaced; with ``refresh`` each for the inputs it gets then."""
-        batches = self.subject.samples(REFRESH_SAMPLES) if refresh and self.method.refreshes else ()
+    def build(self, chosen: Chosen, offers: Offers | None = None, anew: str = "") -> nn.Module:
+        """Return the teacher with the chosen layers replaced; ``anew``, a name of them: each for its inputs then."""
+        batches = self.subject.samples(REFRESH_SAMPLES) if anew and self.method.refreshes else ()
         runs = [functools.partial(self.subject.forward, batch=batch) for batch in batches]
-        return build(self.teacher, (offers or self.offers).analyses, chosen, runs)
+        work = self.subject.work if anew else NOWHERE
+        return build(self.teacher, (offers or self.offers).analyses, chosen, runs, work, anew)
 
     def at_price(self, logarithm: float) -> Chosen:
         """Return the ranks at a price of e^``logarithm`` nats for each parameter that is kept."""
@@ -158,7 +158,7 @@ class Factoring:
         for spread in self.spreads:
             offers = self._offers(spread) if tried else self.offers
             chosen = at_drop(offers.candidates, self.sizes, wanted)
-            module = self.build(chosen, offers, True)
+            module = self.build(chosen, offers, f"{wanted!r} parameters less, spread {spread}")
             tried.append((self.mean_distance(module) if len(self.spreads) > 1 else 0.0, module, chosen))
         return min(tried, key=lambda each: each[0])[1:]
 

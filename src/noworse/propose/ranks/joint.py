@@ -1,13 +1,11 @@
 """Which layers of a file are products of two grids, and of what rank: all of them share one budget of bits.
 
 Each layer is proposed as one grid or as two, at several steps and ranks. A proposal has the bits of its codes and what
-it is predicted to lose: ½ tr(G δ X δᵀ) (see survey/kronecker.py), with δ the error of the decoded weight, be it of
+it is predicted to lose: ½ tr(G δ X δᵀ) (see survey/curvature.py), with δ the error of the decoded weight, be it of
 rounding or of a cut. A knapsack picks one for each layer, and a little tuning decides between plans.
 
 Source: LLC (2024), Eq. 9, here with ranks among the choices; L² (ICCV 2023) for the rounding.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor
 
 from noworse.allocate.knapsack import Choices, allocate
-from noworse.model.factorised import dense, shaped
+from noworse.model.factorised import product, shaped
 from noworse.propose.grids.compensated import nearest, signed_codes
 from noworse.propose.ranks.candidates import Analysis
 from noworse.propose.ranks.student import RankChoice
@@ -64,7 +62,7 @@ def proposals(analysis: Analysis) -> list[RankProposal]:
             steps = [step * float(part.square().mean().sqrt()) for part in parts]
             bits = sum(code_bits(signed_codes(part, s, ZONE)) for part, s in zip(parts, steps, strict=True))
             decoded = [nearest(part, s, ZONE) for part, s in zip(parts, steps, strict=True)]
-            value = dense(choice[0], shaped(choice[0], shape, *decoded)) if choice else decoded[0]
+            value = product(choice[0], shaped(choice[0], shape, *decoded)) if choice else decoded[0]
             found.append(RankProposal(choice, bits, analysis.lost(value)))
     return found
 

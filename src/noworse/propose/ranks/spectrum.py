@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noworse.survey.kronecker import Curvature
+from noworse.survey.curvature import Curvature
 
 PLAIN, FISHER, SCALED, WHITENED, KRONECKER = WEIGHTINGS = ("plain", "fisher", "scaled", "whitened", "kronecker")
 DAMPING = 0.01  # of the mean of a metric's diagonal: calibration samples are few

@@ -1,7 +1,5 @@
 """Layers of a student in factors while it is tuned, and their way into the file as products under their own names."""
 
-from __future__ import annotations
-
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -11,11 +9,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from noworse.model.factorised import DENSE, SPATIAL, SPLITS
+from noworse.propose.grids.specs import outlying
 from noworse.propose.ranks.build import find_sites, put
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import KRONECKER
 from noworse.representation import Grid, Product, Representation
-from noworse.survey.kronecker import measure_curvature
+from noworse.survey.curvature import measure_curvature
 
 LEAST = 4096  # weights of a layer that is worth a look
 GRID = "grid"  # the way of a layer that stays as it is
@@ -103,10 +102,14 @@ def analyse(
     runs: Iterable[tuple[Callable[[], Tensor], int]],
     probe: Callable[[Tensor], Tensor],
 ) -> dict[str, Analysis]:
-    """Return the layers of ``student`` that may be worth factors, the largest first; ``kept`` weights are not."""
+    """Return the layers of ``student`` that may be worth factors, the largest first.
+
+    ``kept`` weights are not, nor those with outliers: only a grid has a list of them beside it.
+    """
     kept = set(kept)
     sites = find_sites(student, lambda n, layer: isinstance(layer, DENSE[:2]) and f"{n}.weight" not in kept).layers
     layers = {n: layer for n, layer in sites.items() if layer.weight.numel() >= LEAST and bool(layer.weight.any())}
+    layers = {n: layer for n, layer in layers.items() if not len(outlying(layer.weight, layer.weight).places)}
     for layer in layers.values():
         layer.weight.requires_grad_(True)
     known = measure_curvature(student, layers, runs, probe)

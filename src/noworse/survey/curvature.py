@@ -1,21 +1,68 @@
-"""Curvature of the loss in each layer's weights, as a Kronecker product of what goes in and of what comes back.
+"""Curvature of the loss in weights: its mean diagonal for each tensor, and a Kronecker product for each layer.
 
-For a layer y = W x the expected loss of an error δ of W is about ½ tr(G δ X δᵀ) with X = E[x xᵀ] over all places where
-the weights are used and G = Σ_places E[g gᵀ] of gradients g at the outputs, those of sampled probes: no labels. Source:
-Martens and Grosse, K-FAC (ICML 2015); Grosse and Martens (ICML 2016) for convolutions.
+Both are Gauss-Newton (Fisher) matrices, of gradients of sampled probes: no labels. For a layer y = W x the expected
+loss of an error δ of W is about ½ tr(G δ X δᵀ) with X = E[x xᵀ] over all places where the weights are used and
+G = Σ_places E[g gᵀ] of gradients g at the outputs. Source: Martens and Grosse, K-FAC (ICML 2015); Grosse and Martens
+(ICML 2016) for convolutions.
 """
-
-from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from noworse.model.hooks import floating
-from noworse.survey.capture import NO_ROWS, Call, Measured, Unseen, capture, columns, rows
+from noworse.survey.capture import NO_ROWS, Call, Measured, Unseen, capture, columns, gradients, rows
+from noworse.task.distances import Distance
+
+T = TypeVar("T")
+
+
+def sums_of_squares(
+    parameters: Mapping[str, nn.Parameter],
+    outputs: Iterable[tuple[Tensor, int]],
+    distance: Distance,
+    seed: int,
+    square: Callable[[Tensor], T],
+) -> dict[str, T]:
+    """Return means over samples of ``square`` of each parameter's gradients, by name; those without one are left out.
+
+    ``outputs`` yields the model's outputs (B, ..., K) with their graph, one batch after the other, and B.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    totals: dict[str, Any] = {}
+    samples = 0
+
+    def add(name: str, gradient: Tensor) -> None:
+        totals[name] = totals.get(name, 0.0) + square(gradient)
+
+    leaves = list(parameters.values())
+    with gradients(parameters, add):
+        for batch_outputs, size in outputs:
+            samples += size
+            probe = distance.probe(batch_outputs, generator)
+            if probe.requires_grad:  # the outputs are not detached
+                probe.backward(inputs=leaves)  # type: ignore[no-untyped-call]
+    return {name: total / samples for name, total in totals.items()}
+
+
+def tensor_sensitivity(
+    parameters: Mapping[str, nn.Parameter], outputs: Iterable[tuple[Tensor, int]], distance: Distance, seed: int
+) -> dict[str, float]:
+    """Return by name the mean over each tensor's elements of F = E[(∂ℓ/∂w)²], in loss units per squared weight.
+
+    Arguments are those of ``sums_of_squares``. The expected distillation loss of an error ε is about ½ Σ F ε². Tensors
+    without a gradient get 0.
+    """
+
+    def mean_square(gradient: Tensor) -> float:
+        return float(torch.linalg.vector_norm(gradient, dtype=torch.float64)) ** 2 / gradient.numel()
+
+    return dict.fromkeys(parameters, 0.0) | sums_of_squares(parameters, outputs, distance, seed, mean_square)
+
 
 Decomposable = nn.Linear | nn.Conv2d | nn.Embedding
 
@@ -77,7 +124,7 @@ def _add_inputs(curvature: Curvature, layer: Decomposable, inputs: Tensor) -> No
 @torch.no_grad()
 def add_columns(curvature: Curvature, inputs: Tensor) -> None:
     """Add inputs (I, N) of a layer, in place."""
-    curvature.inputs += (inputs @ inputs.T).double()
+    curvature.inputs += _gram(inputs)
     curvature.sums += inputs.sum(1).double()
     curvature.magnitudes += inputs.abs().sum(1).double()
     curvature.places += inputs.shape[1]
@@ -126,4 +173,10 @@ def _add_gradient(curvature: Curvature, layer: Decomposable, gradient: Tensor) -
         flat = gradient.movedim(-3, 0).flatten(1)  # (O, N)
     else:
         flat = rows(gradient, len(curvature.gradients)).T
-    curvature.gradients += (flat @ flat.T).double()
+    curvature.gradients += _gram(flat)
+
+
+def _gram(flat: Tensor) -> Tensor:
+    """X Xᵀ in float64: multiplied in float32, which is faster, where that does not overflow."""
+    found = (flat @ flat.T).double()
+    return found if bool(torch.isfinite(found).all()) else flat.double() @ flat.double().T
