@@ -63,6 +63,13 @@ ARCHITECTURES = {
 }
 
 
+OUTLIERS = {
+    "listed": ": largest error of others, listed",
+    "no list": ": largest error of others, no list",
+    "bytes of the list": ": bytes of the list",
+}
+
+
 def main_case(case: str) -> bool:
     """Whether the README shows a case of ``benchmarks.l2``."""
     return case not in ENDURANCE
@@ -87,6 +94,7 @@ TABLES: Tables = {
         f"datafree: {what}": table("net", {f"balance {b:g}": f", balance {b:g}: {end}" for b in BALANCES})
         for what, end in (("KL", "KL divergence to the original"), ("cosine", "1 - cosine to the original"))
     },
+    "outliers: others": table("tensor", OUTLIERS, title=str),
     "architectures": table("net", ARCHITECTURES, title=str),
     "recurrent": all_rows,
     "targets": all_rows,

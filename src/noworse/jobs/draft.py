@@ -145,7 +145,8 @@ class Draft:
         """Return the bytes that the file costs even with every weight pruned that calib reaches."""
         steps = self.grids.log_step.clone()
         fixed = equal_slope_steps(self.grids, self.survey.sensitivity, 1.0).log()
-        self.grids.log_step.copy_(torch.where(self.grids.tuned, 60.0, fixed))
+        beyond = torch.tensor(self.grids.largest).log().clamp(min=56.0) + 4.0  # all weights
+        self.grids.log_step.copy_(torch.where(self.grids.tuned, beyond, fixed))
         size = self.file_size()
         self.grids.log_step.copy_(steps)
         return size

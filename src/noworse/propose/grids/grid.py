@@ -28,6 +28,7 @@ CHUNK = 1 << 16  # weights processed at a time
 SMALL = 1 << 13  # tensors below this size are processed together
 EDGE_MIN = 26  # in 1/64 of a step
 ZONE_MIN = 0.4
+SMALLEST = 1e-37  # step that all machines compute with alike
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class GridSet:
 
     def steps(self) -> Tensor:
         """Return step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
-        return stored_steps(self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=1e-30))
+        return stored_steps(self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=SMALLEST))
 
     def zones(self) -> Tensor:
         """Return half widths r (K,) of the zero bins in steps, as the file holds them."""
