@@ -20,7 +20,7 @@ from noworse.errors import CorruptFile, NoWorseError
 from noworse.format import File
 from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix
 from noworse.format.index import CLASSES, HEADER, OWN, SHARED, Entry, Index, Stream, columns, deflate, tail
-from noworse.format.layout import Use, lay_out
+from noworse.format.parse import Use, lay_out
 from noworse.representation import DTYPES, KINDS, Form, Grid, Signature, find_dtype
 from noworse.representation.codebook import Palette, _ranks
 from noworse.representation.grid import PLAIN, Scale
