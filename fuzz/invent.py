@@ -24,6 +24,7 @@ from noworse.format.parse import Use, lay_out
 from noworse.representation import DTYPES, KINDS, Form, Grid, Signature, find_dtype
 from noworse.representation.codebook import Palette, _ranks
 from noworse.representation.grid import PLAIN, Scale
+from noworse.representation.outliers import Listed, Outliers
 from noworse.representation.product import Product
 
 EXTENTS = (1, 1, 2, 3, 3, 4, 5, 7, 8, 16, 33, 64, 100)
@@ -157,15 +158,16 @@ def _product(name: str, rng: random.Random, factors: list[Entry]) -> Entry:
 def _stream(signature: Signature, rng: random.Random) -> int:
     if not signature.streams:
         return OWN
-    matrix = signature.kind is Grid and signature.columns
+    matrix = issubclass(signature.kind, Grid) and signature.columns
     ways = [OWN, OWN, SHARED, SHARED + rng.choice((0, 0, 1, 2, 4))] + [CLASSES] * (matrix and signature.size >= 64)
     return rng.choice(ways)
 
 
 def _fields(signature: Signature, rng: random.Random) -> object:
-    if signature.kind is Grid:
+    if issubclass(signature.kind, Grid):
         step = rng.choice((30000, 30000, rng.randint(1, 65535), 1, 65535))
-        return Scale(min(step, 0xFFFF), rng.choice((32, 40, 1, 255, rng.randint(1, 255))), _form(signature, rng))
+        scale = Scale(min(step, 0xFFFF), rng.choice((32, 40, 1, 255, rng.randint(1, 255))), _form(signature, rng))
+        return _listed(scale, signature, rng) if signature.kind is Outliers else scale
     if not signature.kind.column:
         return None
     width = find_dtype(signature.dtype).itemsize
@@ -175,6 +177,13 @@ def _fields(signature: Signature, rng: random.Random) -> object:
     values = np.unique(values)
     values = values[np.argsort(_ranks(values))]
     return Palette(values.tobytes(), width, rng.randrange(len(values)))
+
+
+def _listed(scale: Scale, signature: Signature, rng: random.Random) -> Listed:
+    most = signature.size + (rng.random() < 0.05)
+    places = sorted({rng.randrange(min(most, 1 << 40)) for _ in range(rng.choice((1, 1, 3, 9)))} if most else ())
+    width = find_dtype(signature.dtype).itemsize
+    return Listed(scale, np.array(places, "<u8").tobytes(), rng.randbytes(width * len(places)))
 
 
 def _form(signature: Signature, rng: random.Random) -> Form:
@@ -224,7 +233,7 @@ def _chunks(plan: Plan, uses: Sequence[Use], number: int, use: Use, rng: random.
 
 def _codes(entry: Entry, generator: np.random.Generator, rng: random.Random) -> np.ndarray:
     size = entry.signature.size
-    if entry.signature.kind is Grid:
+    if issubclass(entry.signature.kind, Grid):
         scale = rng.choice((0.0, 0.4, 2.0, 300.0))
         codes = np.rint(generator.laplace(scale=scale, size=size)) if scale else np.full(size, rng.randint(-3, 3))
         if size and rng.random() < 0.1:
