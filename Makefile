@@ -1,5 +1,6 @@
 # make demo: set up and run the main job.   make test: set up and run all checks.
 # make coverage: every branch of the file format is tested.   make fuzz CASES=10000000 SEED=0: damaged files.
+# make forge CASES=200000 FIRST=0: forged files, through all readers, in pieces.   make oldest newest: other versions.
 # Needs Python >= 3.10, a C++ compiler and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV := .venv
@@ -9,8 +10,14 @@ TARGET ?= 24
 TOLERANCE ?= 0.01
 CASES ?= 10000000
 SEED ?= 0
+FIRST ?= 0
+OLDEST ?= python3.10
+NEWEST ?= python3.13
+# the least that pyproject.toml promises
+LEAST := numpy==1.24.0 torch==2.1.0 scipy==1.10.0 rich==13.0.0 safetensors==0.4.0
+ELSEWHERE := tests/codec tests/representation tests/format tests/checkpoint tests/test_io.py
 
-.PHONY: demo test fuzz coverage setup clean
+.PHONY: demo test fuzz forge coverage oldest newest setup clean
 
 setup:
 	@echo "== setting up $(VENV): pinned CPU torch, the native coder, the checks"
@@ -31,8 +38,23 @@ test: setup
 fuzz: setup
 	@$(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)
 
+forge: setup
+	@$(BIN)/python -m fuzz --forged --cases $(CASES) --seed $(SEED) --first $(FIRST)
+
+# once per change of native code or of the metadata: the package as it is installed, with the least and the newest
+# (two tests are of dtypes that torch 2.1 and safetensors 0.4 lack)
+oldest:
+	@$(OLDEST) -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet . $(LEAST) pytest hypothesis
+	@OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -m "not slow" -k "not every_dtype and not names_are" $(ELSEWHERE)
+
+newest:
+	@$(NEWEST) -m venv .venv-newest
+	@.venv-newest/bin/python -m pip install --quiet --upgrade ".[torch]" pytest hypothesis
+	@OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -m "not slow" $(ELSEWHERE)
+
 coverage: setup
 	@$(BIN)/python -m pytest -m "not slow" tests/attacks tests/codec tests/format tests/representation --cov --cov-report=term-missing:skip-covered
 
 clean:
-	rm -rf $(VENV) build work
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build work

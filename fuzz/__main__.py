@@ -1,18 +1,23 @@
 """``python -m fuzz``: damaged files by the thousand through the reader; the same seed gives the same files.
 
-Exit code 1 where the reader failed; each failure is printed with the command that repeats it.
+``--forged``: files from a forger instead, through all readers and commands. Exit code 1 where a reader failed; each
+failure is printed with the command that repeats it.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from fuzz.check import case, limit_memory, timed
+from fuzz.invent import invent
 from fuzz.seeds import seeds
 
 MOST_FAILURES = 10
@@ -22,12 +27,16 @@ def main() -> int:
     """Run the cases asked for."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description="damaged files through the reader")
     parser.add_argument("--cases", type=int, default=200_000, metavar="N", help="how many (200000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the mutations (0)")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="the number of the first one (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the files (0)")
+    parser.add_argument("--forged", action="store_true", help="files made up from nothing, through all readers")
     parser.add_argument("--case", type=int, metavar="K", help="this one alone, without catching what it raises")
     parser.add_argument("--save", metavar="FILE", help="with --case: write the damaged file there as well")
     arguments = parser.parse_args()
+    if arguments.forged:
+        return forged(arguments)
     if arguments.case is None:
-        return many(arguments.seed, arguments.cases)
+        return many(arguments.seed, arguments.cases, arguments.first)
     files = seeds()
     data, repaired = case(files, arguments.seed, arguments.case)
     if arguments.save:
@@ -38,26 +47,54 @@ def main() -> int:
     return 0
 
 
-def many(seed: int, cases: int) -> int:
-    """Run cases 0, 1, .. and print what became of them."""
+def many(seed: int, cases: int, first: int = 0) -> int:
+    """Run so many cases from the first one on and print what became of them."""
     files = seeds()
     honest = frozenset(file.data for file in files)
     print(f"seed {seed}, {cases:,} cases on {', '.join(file.name for file in files)}", flush=True)
     limit_memory()
-    outcomes, failures, start = Counter[str](), 0, time.monotonic()
-    for number in range(cases):
+
+    def one(number: int) -> str:
         data, repaired = case(files, seed, number)
+        return f"{timed(data, repaired, honest)}, checksums {'' if repaired else 'not '}repaired"
+
+    return run(one, range(first, first + cases), f"python -m fuzz --seed {seed}")
+
+
+def forged(arguments: argparse.Namespace) -> int:
+    """The same for files from the forger; with ``--case`` that one alone."""
+    from fuzz.readers import read_all, warm_up
+
+    seed, number = arguments.seed, arguments.case
+    with tempfile.TemporaryDirectory() as folder:
+        warm_up(Path(folder))
+        limit_memory()
+        if number is None:
+            print(f"seed {seed}, {arguments.cases:,} forged files", flush=True)
+            numbers = range(arguments.first, arguments.first + arguments.cases)
+            command = f"python -m fuzz --forged --seed {seed}"
+            return run(lambda k: read_all(invent(random.Random(f"{seed}:{k}")), Path(folder), k), numbers, command)
+        data = invent(random.Random(f"{seed}:{number}"))
+        if arguments.save:
+            Path(arguments.save).write_bytes(data)
+        print(f"{len(data)} bytes: {data[:400]!r}")
+        print(read_all(data, Path(folder), number))
+    return 0
+
+
+def run(one: Callable[[int], str], numbers: range, command: str) -> int:
+    """Run numbered cases and print what became of them; 1 where one raised anything."""
+    outcomes, failures, start = Counter[str](), 0, time.monotonic()
+    for done, number in enumerate(numbers):
         try:
-            outcomes[f"{timed(data, repaired, honest)}, checksums {'' if repaired else 'not '}repaired"] += 1
+            outcomes[one(number)] += 1
         except Exception:  # whatever is no CorruptFile: the very thing that is looked for
             failures += 1
-            print(f"FAILED: python -m fuzz --seed {seed} --case {number}\n{traceback.format_exc()}", flush=True)
+            print(f"FAILED: {command} --case {number}\n{traceback.format_exc()}", flush=True)
             if failures == MOST_FAILURES:
                 break
-        if number and number % max(10_000, cases // 100) == 0:
-            print(
-                f"{number:,} cases, {time.monotonic() - start:.0f} s, {failures} failures", file=sys.stderr, flush=True
-            )
+        if done and done % max(10_000, len(numbers) // 100) == 0:
+            print(f"{done:,} cases, {time.monotonic() - start:.0f} s, {failures} failures", file=sys.stderr, flush=True)
     print("; ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items())))
     print(f"{failures} failures in {outcomes.total() + failures:,} cases, {time.monotonic() - start:.0f} s")
     return 1 if failures else 0

@@ -144,7 +144,7 @@ def test_paths(out: Path) -> None:
     (out.parent / "folder").mkdir()
     (out.parent / "file").touch()
     for path in (out.parent / "missing" / "x.nwt", out.parent / "folder", out.parent / "file" / "x.nwt"):
-        with pytest.raises(BadInput, match=f"cannot write {path}: expected a file name in an existing, writable fold"):
+        with pytest.raises(BadInput, match=f"cannot write {path}: "):
             run(job, path, 8)
     (out.parent / "folder").rmdir()
     (out.parent / "file").unlink()

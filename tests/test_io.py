@@ -239,7 +239,7 @@ def test_an_open_file_answers_as_one_of_safetensors_does(pair, framework):
             assert (x.get_shape(), x.get_dtype()) == (y.get_shape(), y.get_dtype())
             same_bits(torch.as_tensor(a.get_tensor(name)), torch.as_tensor(b.get_tensor(name)))
         for part in (np.s_[1:6:2, -1], np.s_[3], np.s_[:, ::2], np.s_[...]):
-            x, y = a.get_slice("m")[part], b.get_slice("m")[part]
+            x, y = a.get_tensor("m")[part], b.get_slice("m")[part]  # their slices of old take no steps
             assert (x.dtype, tuple(x.shape), x.tolist()) == (y.dtype, tuple(y.shape), y.tolist())
         assert set(b.get_tensors()) == set(TENSORS)
 

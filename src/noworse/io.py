@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.checkpoint.base import TO_SAFETENSORS
-from noworse.checkpoint.storage import dtype_name, import_torch, key, lossless, storage
+from noworse.checkpoint.storage import as_tensor, dtype_name, import_torch, key, lossless, storage
 from noworse.errors import BadInput
 from noworse.format import METADATA, File, Lazy, pack, write
 from noworse.representation import Representation, Tied, to_numpy
@@ -183,7 +183,7 @@ def _converter(framework: str, device: Device) -> Callable[[NDArray[Any], str], 
     def to_torch(stored: NDArray[Any], dtype: str) -> Tensor:
         if not hasattr(torch, dtype):
             raise BadInput(f"torch {torch.__version__} has no dtype {dtype}; framework='np' can read it")
-        tensor: Tensor = torch.from_numpy(stored).view(getattr(torch, dtype))
+        tensor: Tensor = as_tensor(stored, dtype)
         return tensor.to(place)
 
     return to_torch

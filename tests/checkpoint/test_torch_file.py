@@ -27,7 +27,7 @@ def test_state_dicts_are_read(tmp_path, ending, zipped, wrapped):
     source = open_checkpoint(path)
     assert list(source.headers) == list(state)
     np.testing.assert_array_equal(source.read("weight"), state["weight"].numpy())
-    np.testing.assert_array_equal(source.read("half"), state["half"].view(torch.uint16).numpy())
+    np.testing.assert_array_equal(source.read("half"), state["half"].view(torch.int16).numpy().view(np.uint16))
     assert source.read("view").tolist() == [2, 4, 6]
 
 

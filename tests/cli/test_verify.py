@@ -39,7 +39,11 @@ def test_verify_judges_by_what_it_is_asked(folder: Path, compressed: Run, nowors
         file.check()
 
 
-def test_verify_a_lossless_file(folder: Path, here: Callable[..., Run]) -> None:
+def burst(*given: object) -> None:
+    raise ArithmeticError("boom")
+
+
+def test_verify_a_lossless_file(folder: Path, here: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location("cli_tasks", folder / "tasks.py")
     assert spec is not None
     assert spec.loader is not None
@@ -50,9 +54,11 @@ def test_verify_a_lossless_file(folder: Path, here: Callable[..., Run]) -> None:
     assert found.returncode == 0
     assert found.stdout.startswith("no worse: ")
     assert "0.00 % of the predictions changed" in found.stdout
-    fails(here("verify", "tasks.py:explosive", "lossless.nwt"), 1, "boom")
+    fails(here("verify", "tasks.py:explosive", "lossless.nwt"), 2, "with ArithmeticError: boom")
+    monkeypatch.setattr("noworse.judge.verify.load_model", burst)  # a fault of our own
+    fails(here("verify", "tasks.py:tiny", "lossless.nwt"), 1, "ArithmeticError: boom (--debug shows where)")
     with pytest.raises(ArithmeticError, match="boom"):
-        here("verify", "tasks.py:explosive", "lossless.nwt", "--debug")
+        here("verify", "tasks.py:tiny", "lossless.nwt", "--debug")
 
 
 def test_file_of_another_model(mixed_path: Path, here: Callable[..., Run]) -> None:

@@ -383,3 +383,23 @@ def test_hostile_settings_of_a_file(ranges: Any, kind: type[Exception], message:
     write(tmp_path / "x.nwt", Lossless(mlp().state_dict()), {"activations": ranges})
     with pytest.raises(kind, match=message):
         noworse.load_quantized(mlp(), tmp_path / "x.nwt")
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e30])
+def test_layers_of_any_scale(scale: float) -> None:
+    """Of the scale that the next layer undoes: what is chosen, and lost, is that of an ordinary net."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net: Any = mlp(16)
+            with torch.no_grad():
+                self.net[0].weight *= scale
+                self.net[0].bias *= scale
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net[2](self.net[1](self.net[0](x) / scale))  # type: ignore[no-any-return]
+
+    asked: Any = {"bits": 6, "tolerance": None, "progress": None}
+    found, plain = quantize_task(task(Scaled()), **asked), quantize_task(task(mlp(16)), **asked)
+    assert abs(found.verdict.mean_difference - plain.verdict.mean_difference) < 0.01

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
-from noworse.judge.original import Copies, Observer, Original, metric_of
+from noworse.judge.original import Copies, Observer, Original, evaluating, metric_of
 from noworse.task.task import Task
 
 
@@ -102,6 +102,24 @@ def test_modes_are_left_as_they_were(task: Task) -> None:
     _ = Original(task, task.verify).mean_loss
     assert task.model.training
     assert not task.model._forward_hooks
+
+
+def test_buffers_are_left_as_they_were() -> None:
+    class Counter(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            self.last = x
+            return super().forward(x)
+
+    model = Counter(2, 2)
+    model.register_buffer("calls", torch.tensor(3))
+    model.register_buffer("last", None)
+    calls = model.calls
+    with evaluating(model):
+        model(torch.ones(1, 2))
+        assert (int(model.calls), model.last is None) == (4, False)
+    assert model.calls is calls
+    assert (int(model.calls), model.last) == (3, None)
 
 
 def test_an_observer_gives_double_precision_worthy_losses() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -96,8 +99,6 @@ def test_a_twin_of_a_module_that_keeps_what_it_computed() -> None:
     normed = nn.utils.weight_norm(nn.Linear(3, 2))
     normed(x)
     assert torch.equal(twin(normed)(x), normed(x))
-    with pytest.raises(BadInput, match="scripted or traced"):
-        twin(torch.jit.trace(nn.Linear(3, 2), x))
 
 
 class TiedByData(nn.Module):
@@ -134,6 +135,21 @@ def test_parameters_that_share_memory_in_other_shapes_are_refused() -> None:
 
     with pytest.raises(BadInput, match=r"'enc.weight' and 'dec.weight' share memory in different shapes or orders"):
         state_tensors(Transposed())
+
+
+def test_what_no_file_takes_or_copies_cannot_keep_is_refused() -> None:
+    model: Any = nn.Sequential(nn.Linear(8, 4))
+    model.copied = threading.Lock()
+    with pytest.raises(BadInput, match=r"cannot be copied \(cannot pickle '_thread.lock' object\)"):
+        twin(model)
+    for buffer, message in (
+        (model[0].weight.data, "'echo' and '0.weight' share memory as parameter and buffer"),
+        (model[0].weight.data[1], "'echo' and '0.weight' share memory as parameter and buffer"),
+        (torch.eye(3).to_sparse(), "tensor 'echo' is float32, torch.sparse_coo"),
+    ):
+        model.register_buffer("echo", buffer)
+        with pytest.raises(BadInput, match=message):
+            state_tensors(model)
 
 
 def test_parameters_cut_from_one_vector_are_no_ties() -> None:

@@ -108,6 +108,52 @@ def test_what_cannot_be_worked_on(build: Callable[[], Any], message: str) -> Non
         Task(build(), loss, [], [])
 
 
+def patched(how: str) -> Any:
+    """A model one of whose parts holds a function that uses another part, as the name says."""
+    model: Any = mlp(16)
+    layer, before = model[0], model[0].forward
+    if how == "replaced forward":
+        layer.forward = lambda x: 2 * before(x)
+    elif how == "hook":
+        layer.register_forward_hook(lambda _, args, result: result + model[2].weight.sum())
+    else:
+        layer.scale = lambda x: double(x, layer)
+    return model
+
+
+def double(x: Any, layer: nn.Module) -> Any:
+    return x * 2
+
+
+@pytest.mark.parametrize("how", ["replaced forward", "hook", "attribute"])
+def test_functions_that_copies_would_share_with_the_original_are_named(how: str) -> None:
+    with pytest.raises(BadInput, match=r"module '0' holds the function .*lambda.*, which uses '.*' of this very model"):
+        require_whole(patched(how), "the model")
+
+
+def test_functions_of_what_they_are_given_are_no_matter() -> None:
+    model, seen = mlp(16), list[Any]()
+    model[0].register_forward_hook(lambda layer, args, result: seen.append(result))  # type: ignore[operator]
+    model[1].act = torch.tanh  # type: ignore[operator]
+    require_whole(model, "the model")
+
+
+def test_tensors_load_into_a_scripted_module(tmp_path: Path) -> None:
+    save_file(mlp(16).state_dict(), tmp_path / "x.nwt")
+    fresh = torch.jit.script(nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 4)))
+    x = torch.randn(3, 20)
+    assert torch.equal(load_model(fresh, tmp_path / "x.nwt")(x), mlp(16)(x))
+
+
+def test_a_quantised_file_rounds_inputs_in_a_module_that_was_compiled_before(tmp_path: Path) -> None:
+    job = task(mlp(16))
+    made = quantize_task(job, tmp_path / "x.nwt", bits=8, tolerance=None, progress=None)
+    compiled, x = torch.compile(mlp(16).eval(), backend="eager"), torch.randn(3, 20)
+    compiled(x)
+    with torch.no_grad():
+        assert torch.equal(load_quantized(compiled, tmp_path / "x.nwt")(x), made.module(x))  # type: ignore[arg-type]
+
+
 def test_a_hook_that_renames_state_is_named(tmp_path: Path) -> None:
     model = mlp(16)
     job = task(model)

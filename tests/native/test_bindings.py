@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
 TESTS = ["codec/test_rans.py", "codec/test_context.py", "codec/test_grids.py", "codec/test_misfits.py",
-         "codec/test_tables.py", "representation/test_raw.py", "format/test_golden.py"]  # fmt: skip
+         "codec/test_tables.py", "representation/test_raw.py"]  # fmt: skip
 
 
 def build(folder: Path) -> None:
@@ -27,16 +27,23 @@ def build(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_bindings_do_nothing_undefined(compile_native: Callable[..., Path], tmp_path: Path) -> None:
-    library = subprocess.run(["c++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
-    if shutil.which("c++") is None or not Path(library).is_absolute():
+    names = ("libasan.so", "libstdc++.so.6")  # the latter so that the former finds what it stands before
+    finds = [["c++", f"-print-file-name={name}"] for name in names] if shutil.which("c++") else []
+    libraries = [subprocess.run(find, capture_output=True, text=True).stdout.strip() for find in finds]
+    if not libraries or not all(Path(library).is_absolute() for library in libraries):
         pytest.skip("the compiler has no library of AddressSanitizer that could be loaded first")
     build(tmp_path)
-    given = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": str(tmp_path)}
+    given = {
+        **os.environ,
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "PYTHONPATH": str(tmp_path),
+    }
     where = "import noworse.codec._native as n; print(n.__file__)"
     found = subprocess.run([sys.executable, "-c", where], env=given, cwd=tmp_path, capture_output=True, text=True)
     assert found.stdout.startswith(str(tmp_path)), found.stderr
     tests = [str(ROOT / "tests" / name) for name in TESTS]
-    options = ["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-k", "not kib and not time"]
+    options = ["-q", "-s", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-k", "not kib and not time"]
     run = [sys.executable, "-m", "pytest", *options, *tests]
     found = subprocess.run(run, env=given, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert found.returncode == 0, (found.stdout + found.stderr)[-6000:]

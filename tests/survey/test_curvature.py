@@ -91,3 +91,13 @@ def test_a_recurrent_weight_has_the_gradients_at_its_products_of_all_steps():
     for place, name in enumerate(("ih", "hh")):
         expected = torch.cat(torch.autograd.grad(total, [each[place] for each in products], retain_graph=True))
         torch.testing.assert_close(found[name].gradients, (expected.T @ expected).double(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e25])
+def test_gradients_whose_squares_float32_cannot_hold(scale: float) -> None:
+    torch.manual_seed(0)
+    model, x, u = nn.Linear(5, 7), torch.randn(20, 5), torch.randn(20, 7)
+    runs = [(functools.partial(model, x), 20)]
+    plain = measure_curvature(model, {"": model}, runs, lambda out: (u * out).sum())[""].gradients
+    found = measure_curvature(model, {"": model}, runs, lambda out: (scale * u * out).sum())[""].gradients
+    torch.testing.assert_close(found / scale**2, plain, rtol=1e-5, atol=1e-5)

@@ -59,6 +59,19 @@ def test_a_forward_that_writes_into_its_input_changes_no_batch() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, job.calib, strict=True))  # type: ignore[arg-type]
 
 
+def test_a_forward_that_changes_its_state_is_refused() -> None:
+    class Counter(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return super().forward(x)  # type: ignore[no-any-return]
+
+    model = Counter(*mlp(8).children())
+    model.register_buffer("calls", torch.tensor(0))
+    job = task(model)
+    with pytest.raises(BadInput, match="a call of the model in eval mode changes its buffer 'calls'"):
+        Subject(job, list(job.calib))
+
+
 def test_bytes_and_kept_tensors() -> None:
     model = Odd()
     subject = Subject(task(model, keep=["last.*"]), list(task(model).calib))

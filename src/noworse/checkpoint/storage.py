@@ -73,6 +73,13 @@ def storage(tensor: Any) -> NDArray[Any]:
     return data.view(dtype.storage).reshape(tuple(tensor.shape))
 
 
+def as_tensor(stored: NDArray[Any], dtype: str) -> Any:
+    """Return stored elements as a tensor of torch, which shares their memory; ``dtype`` is one that torch has."""
+    torch = import_torch()
+    plain = stored.view(f"i{stored.itemsize}") if stored.dtype.kind == "u" else stored  # torch 2.2 has no uint16
+    return torch.from_numpy(plain).view(getattr(torch, dtype))
+
+
 def _constant(stored: NDArray[Any], dtype: str) -> Constant | None:
     words = stored.reshape(-1).view(f"u{min(8, stored.itemsize)}").reshape(stored.size, -1)
     if not all(bool((part == words[0]).all()) for part in (words[:GLANCE], words)):

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from noworse.allocate.knapsack import allocate
@@ -203,7 +204,9 @@ def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
     """Load a file of ``Quantization.save`` into ``module``, in place, and return it, with hooks that round inputs."""
     with File(path) as file:
         ranges = from_settings(file.settings.get("activations", {}))
-    add_rounding(unwrapped(load_model(module, path).eval()), ranges)
+    inner = add_rounding(unwrapped(load_model(module, path).eval()), ranges)
+    if inner is not module:
+        torch.compiler.reset()  # what was compiled for modules of this class knows nothing of the hooks
     return module
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.model.tensors import version_of
 from noworse.survey.capture import capture
 from noworse.task import data
 from noworse.task.calls import described, told
@@ -28,8 +29,10 @@ EXPECTED = "loss(model, batch) to call the model and return one loss per sample"
 
 @contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode without gradients for a block; afterwards every module is in the mode it was in."""
+    """Put models into eval mode without gradients for a block; afterwards modes and buffers are what they were."""
     modes = [(module, module.training) for model in models for module in model.modules()]
+    kept = [(module, dict(module._buffers)) for module, _ in modes if module._buffers]
+    values = [(b, b.clone(), version_of(b)) for _, buffers in kept for b in buffers.values() if b is not None]
     try:
         for model in models:
             model.eval()
@@ -38,6 +41,11 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+        for module, buffers in kept:
+            module._buffers.update(buffers)
+        for buffer, before, version in values:
+            if version_of(buffer) != version:
+                buffer.copy_(before)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from noworse.checkpoint.storage import as_tensor
 from noworse.errors import MismatchedModule
 from noworse.format import File
 from noworse.io import load_file
@@ -98,7 +98,7 @@ def into_factors(module: nn.Module, path: str | Path, tensors: dict[str, Tensor]
         products = {n: p for n in file.names if n in wanted and isinstance(p := file.representation(n), Product)}
     named = dict(tensors)
     for name, product in products.items():
-        left, right = (torch.from_numpy(f.storage()).view(tensors[name].dtype) for f in (product.left, product.right))
+        left, right = (as_tensor(f.storage(), f.dtype) for f in (product.left, product.right))
         factors = shaped(WAYS[product.split], product.shape, left, right)
         layer, prefix = layers[name], name.removesuffix("weight")
         if not isinstance(layer, Factorised):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from noworse.checkpoint.storage import key
 from noworse.errors import BadInput
 
 SUGGESTIONS = 3  # of names, where a pattern matches none
@@ -38,11 +39,12 @@ class StateTensor:
 def state_tensors(module: nn.Module) -> list[StateTensor]:
     """Return every parameter and persistent buffer of a module in the order of ``state_dict``.
 
-    Raises BadInput where there is nothing to compress, or for NaN or infinite parameters, naming the tensor.
+    Raises BadInput where there is nothing to compress, or for tensors that cannot be stored and NaN or infinite
+    parameters, naming the tensor.
     """
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     seen: dict[tuple[object, ...], str] = {}
-    owners: dict[int, list[tuple[str, Tensor]]] = {}
+    owners: dict[int, list[tuple[str, Tensor, bool]]] = {}
     entries = []
     state = module.state_dict(keep_vars=True)
     renamed = [name for name in parameters if name not in state]
@@ -52,9 +54,9 @@ def state_tensors(module: nn.Module) -> list[StateTensor]:
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
             raise BadInput(f"state entry {name!r} is a {type(tensor).__name__}: expected tensors, of extra state too")
-        home = seen.setdefault(_memory(tensor), name) if tensor.numel() else name
-        if tensor.numel() and home == name and name in parameters:
-            _refuse_overlap(name, tensor, owners)
+        home = seen.setdefault(key(name, tensor), name) if tensor.numel() else name
+        if tensor.numel() and (home == name or (home in parameters) != (name in parameters)):
+            _refuse_overlap(name, tensor, name in parameters, owners)
         if name in parameters and tensor.is_floating_point():
             wide = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()
             bad = int((~torch.isfinite(wide)).sum())
@@ -71,16 +73,19 @@ def _memory(tensor: Tensor) -> tuple[object, ...]:
     return tensor.data_ptr(), tensor.device, tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
 
 
-def _refuse_overlap(name: str, tensor: Tensor, owners: dict[int, list[tuple[str, Tensor]]]) -> None:
-    """Raise BadInput where a parameter shares elements with another one that sees them otherwise (a transposed tie)."""
+def _refuse_overlap(
+    name: str, tensor: Tensor, trained: bool, owners: dict[int, list[tuple[str, Tensor, bool]]]
+) -> None:
+    """Raise BadInput where a parameter shares elements with a tensor that sees them otherwise, or is a buffer."""
     if tensor.layout != torch.strided or tensor.device.type == "meta":
         return
     others = owners.setdefault(tensor.untyped_storage().data_ptr(), [])
-    for other, view in others:
-        if bool(torch.isin(_places(tensor), _places(view)).any()):
+    for other, view, either in others:
+        if (trained or either) and bool(torch.isin(_places(tensor), _places(view)).any()):
+            how = "in different shapes or orders" if trained and either else "as parameter and buffer"
             expected = "expected ties of one shape, or memory of their own"
-            raise BadInput(f"parameters {other!r} and {name!r} share memory in different shapes or orders: {expected}")
-    others.append((name, tensor))
+            raise BadInput(f"tensors {other!r} and {name!r} share memory {how}: {expected}")
+    others.append((name, tensor, trained))
 
 
 def _places(tensor: Tensor) -> Tensor:
@@ -89,6 +94,11 @@ def _places(tensor: Tensor) -> Tensor:
     for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
         places += (torch.arange(size) * stride).reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
     return places.flatten() * tensor.element_size()
+
+
+def version_of(tensor: Tensor) -> int | None:
+    """Return a number that is another one after each write into a tensor; None where torch does not count them."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def kept_tensors(entries: Sequence[StateTensor], patterns: Iterable[str]) -> set[str]:
@@ -105,7 +115,8 @@ def twin(module: M, known: Mapping[int, object] | None = None) -> M:
     """Return a deep copy of a module; tensors of a forward pass that it keeps are copied without their graph.
 
     Tensors that are the same memory in the original, tied through ``.data`` perhaps, are one tensor in the copy.
-    ``known`` gives what stands for objects, by their ids, in place of copies.
+    ``known`` gives what stands for objects, by their ids, in place of copies. BadInput where it holds what cannot be
+    copied, such as a lock.
     """
     memo = dict(known or {})
     for owner in module.modules():
@@ -118,7 +129,10 @@ def twin(module: M, known: Mapping[int, object] | None = None) -> M:
             home = homes.setdefault((type(tensor), *_memory(tensor)), tensor)
             if home is not tensor:
                 memo[id(tensor)] = copy.deepcopy(home, memo)
-    return copy.deepcopy(module, memo)
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:  # anything may come out of the caller's code; the cause stays attached
+        raise BadInput(f"the model cannot be copied ({error}): expected one that copy.deepcopy takes") from error
 
 
 def float32_copy(module: nn.Module, share: bool = False) -> nn.Module:

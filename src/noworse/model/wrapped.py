@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from types import FunctionType
 from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from noworse.errors import BadInput
 
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 PREFIXES = ("_orig_mod.", "module.")  # of the names in the state of a compiled or parallel module
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 T = TypeVar("T")
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
     """Return the module inside of torch.compile, DataParallel and DistributedDataParallel, others as they are."""
     while True:
-        inner = module.module if isinstance(module, PARALLEL) else module._modules.get("_orig_mod")
+        inner = module.module if isinstance(module, PARALLEL) else getattr(module, "_orig_mod", None)
         if inner is None:
             return module
         module = inner
@@ -46,6 +50,30 @@ def require_whole(module: nn.Module, what: str) -> None:
     for name, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
             raise BadInput(f"module {name!r} is scripted or traced: expected the nn.Module that it was made from")
+    require_own_functions(unwrapped(module))
+
+
+def require_own_functions(module: nn.Module) -> None:
+    """Raise BadInput where a function kept in a part of a module refers to a part: in copies, to the original's."""
+    parts = {id(part): name for name, part in module.named_modules()}
+    parts |= {id(tensor): name for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+    for name, part in module.named_modules():
+        kept = {key: value for key, value in vars(part).items() if key in HOOKS or not key.startswith("_")}
+        for function in (leaf for leaf in pytree.tree_leaves(kept) if isinstance(leaf, FunctionType)):
+            for value in _reached(function):
+                if id(value) in parts:
+                    found = f"module {name!r} holds the function {function.__qualname__!r}"
+                    expected = "a method, or a function of the module that it is called with"
+                    raise BadInput(f"{found}, which uses {parts[id(value)]!r} of this very model: expected {expected}")
+
+
+def _reached(function: FunctionType, depth: int = 3) -> Iterator[object]:
+    """What a function refers to by its closure or by global names, and what methods and functions among it do."""
+    names = inspect.getclosurevars(function)
+    for value in (*names.nonlocals.values(), *names.globals.values()):
+        yield getattr(value, "__self__", value)
+        if isinstance(value, FunctionType) and depth:
+            yield from _reached(value, depth - 1)
 
 
 def require_numbers(module: nn.Module, what: str) -> None:

@@ -124,7 +124,7 @@ def _add_inputs(curvature: Curvature, layer: Decomposable, inputs: Tensor) -> No
 @torch.no_grad()
 def add_columns(curvature: Curvature, inputs: Tensor) -> None:
     """Add inputs (I, N) of a layer, in place."""
-    curvature.inputs += (inputs @ inputs.T).double()
+    curvature.inputs += _gram(inputs)
     curvature.sums += inputs.sum(1).double()
     curvature.magnitudes += inputs.abs().sum(1).double()
     curvature.places += inputs.shape[1]
@@ -173,4 +173,10 @@ def _add_gradient(curvature: Curvature, layer: Decomposable, gradient: Tensor) -
         flat = gradient.movedim(-3, 0).flatten(1)  # (O, N)
     else:
         flat = rows(gradient, len(curvature.gradients)).T
-    curvature.gradients += (flat @ flat.T).double()
+    curvature.gradients += _gram(flat)
+
+
+def _gram(flat: Tensor) -> Tensor:
+    """X Xᵀ in float64: multiplied in float32, which is faster, where that does not overflow."""
+    found = (flat @ flat.T).double()
+    return found if bool(torch.isfinite(found).all()) else flat.double() @ flat.double().T

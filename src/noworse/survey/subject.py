@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.model.hooks import thawed
-from noworse.model.tensors import float32_copy, kept_tensors, state_tensors
+from noworse.model.tensors import float32_copy, kept_tensors, state_tensors, version_of
 from noworse.run.resume import NOWHERE
 from noworse.survey.norms import fold_norms
 from noworse.task import data
@@ -48,11 +48,20 @@ class Subject:
         self.kept = kept_tensors(entries, task.keep)
         self.teacher = float32_copy(task.model, share=True)
         self.probe = data.select(self.shown[0], torch.arange(min(PROBE, data.batch_size(self.shown[0]))))
+        before = self._versions()
         with first_call(task.model, self.probe, task.forward):
             self.original(self.probe)
+        for name in (name for name, version in self._versions().items() if version != before[name]):
+            found = f"a call of the model in eval mode changes its buffer {name!r}"
+            raise BadInput(f"{found}: expected a forward that leaves the state as it is")
         if not self._differentiable():
             self.forward = self._thawed
         self.channels_last = task.channels_last(self.probe)
+
+    def _versions(self) -> dict[str, tuple[int, int | None]]:
+        """What changes with any write into a buffer of the teacher's state, by name."""
+        buffers = self.teacher.named_buffers(remove_duplicate=False)
+        return {name: (id(buffer), version_of(buffer)) for name, buffer in buffers if name in self.originals}
 
     @torch.no_grad()
     def original(self, batch: Batch) -> Tensor:

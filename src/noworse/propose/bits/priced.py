@@ -111,7 +111,7 @@ class Priced:
         for weight in weights.values():
             weight.requires_grad_(True)
         outputs = ((run(), size) for run, size in self.subject.sized_runs(self.teacher, COST_SAMPLES))
-        found = sums_of_squares(weights, outputs, self.distance, self.subject.seed, torch.square)
+        found = sums_of_squares(weights, outputs, self.distance, self.subject.seed, lambda g: g.double().square())
         self.teacher.requires_grad_(False)
         return found
 

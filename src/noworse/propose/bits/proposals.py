@@ -94,7 +94,7 @@ def simple_costs(
     def cost(proposal: Proposal) -> float:
         if proposal.written is None:
             return 0.0
-        square = (proposal.decode() - sites[proposal.name].weight.detach()).square()
+        square = (proposal.decode() - sites[proposal.name].weight.detach()).double().square()
         diagonal = torch.ones(()) if kind == "mse" else diagonals.get(proposal.name, torch.zeros(()))
         diagonal = diagonal.mean() if kind == "trace" else diagonal
         return 0.5 * float((diagonal * square).sum(dtype=torch.float64))
