@@ -10,7 +10,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,10 +21,10 @@ from noworse.format import File
 from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix
 from noworse.format.index import CLASSES, HEADER, OWN, SHARED, Entry, Index, Stream, columns, deflate, tail
 from noworse.format.parse import Use, lay_out
-from noworse.representation import DTYPES, KINDS, Form, Grid, Signature, find_dtype
+from noworse.representation import DTYPES, KINDS, Form, Grid, Outliers, Signature, find_dtype
 from noworse.representation.codebook import Palette, _ranks
 from noworse.representation.grid import PLAIN, Scale
-from noworse.representation.outliers import Listed, Outliers
+from noworse.representation.outliers import Listed
 from noworse.representation.product import Product
 
 EXTENTS = (1, 1, 2, 3, 3, 4, 5, 7, 8, 16, 33, 64, 100)
@@ -164,26 +164,23 @@ def _stream(signature: Signature, rng: random.Random) -> int:
 
 
 def _fields(signature: Signature, rng: random.Random) -> object:
-    if issubclass(signature.kind, Grid):
+    if signature.kind is Grid:
         step = rng.choice((30000, 30000, rng.randint(1, 65535), 1, 65535))
-        scale = Scale(min(step, 0xFFFF), rng.choice((32, 40, 1, 255, rng.randint(1, 255))), _form(signature, rng))
-        return _listed(scale, signature, rng) if signature.kind is Outliers else scale
+        return Scale(min(step, 0xFFFF), rng.choice((32, 40, 1, 255, rng.randint(1, 255))), _form(signature, rng))
     if not signature.kind.column:
         return None
     width = find_dtype(signature.dtype).itemsize
+    if signature.kind is Outliers:
+        end = min(signature.size + (rng.random() < 0.05), 1 << 62)
+        places = sorted({rng.randrange(end) for _ in range(rng.choice((0, 1, 1, 1, 2, 9, 1030)))} if end else [])
+        scale = _fields(replace(signature, kind=Grid), rng)
+        return Listed(scale, np.array(places, "<u8").tobytes(), rng.randbytes(width * len(places)))
     if width > 8:  # no codebook has such values
         return Palette(rng.randbytes(width), width, 0)
     values = np.frombuffer(rng.randbytes(width * rng.choice((1, 2, 3, 16, 256))), f"<u{width}")
     values = np.unique(values)
     values = values[np.argsort(_ranks(values))]
     return Palette(values.tobytes(), width, rng.randrange(len(values)))
-
-
-def _listed(scale: Scale, signature: Signature, rng: random.Random) -> Listed:
-    most = signature.size + (rng.random() < 0.05)
-    places = sorted({rng.randrange(min(most, 1 << 40)) for _ in range(rng.choice((1, 1, 3, 9)))} if most else ())
-    width = find_dtype(signature.dtype).itemsize
-    return Listed(scale, np.array(places, "<u8").tobytes(), rng.randbytes(width * len(places)))
 
 
 def _form(signature: Signature, rng: random.Random) -> Form:
