@@ -24,7 +24,7 @@ def listed(data: bytes) -> bytes:
     return forge(honest(), outliers=columns_of(honest())["outliers"][:HEAD] + data)
 
 
-@attack("places of outliers beyond 40 elements")
+@attack("a place of an outlier beyond")
 def place_beyond_the_end() -> bytes:
     """A write behind the tensor, into whatever follows it in memory."""
     return listed(varints([2, 3, 40]) + bytes(8))

@@ -10,7 +10,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,10 +20,11 @@ from noworse.errors import CorruptFile, NoWorseError
 from noworse.format import File
 from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix
 from noworse.format.index import CLASSES, HEADER, OWN, SHARED, Entry, Index, Stream, columns, deflate, tail
-from noworse.format.layout import Use, lay_out
-from noworse.representation import DTYPES, KINDS, Form, Grid, Signature, find_dtype
+from noworse.format.parse import Use, lay_out
+from noworse.representation import DTYPES, KINDS, Form, Grid, Outliers, Signature, find_dtype
 from noworse.representation.codebook import Palette, _ranks
 from noworse.representation.grid import PLAIN, Scale
+from noworse.representation.outliers import Listed
 from noworse.representation.product import Product
 
 EXTENTS = (1, 1, 2, 3, 3, 4, 5, 7, 8, 16, 33, 64, 100)
@@ -157,7 +158,7 @@ def _product(name: str, rng: random.Random, factors: list[Entry]) -> Entry:
 def _stream(signature: Signature, rng: random.Random) -> int:
     if not signature.streams:
         return OWN
-    matrix = signature.kind is Grid and signature.columns
+    matrix = issubclass(signature.kind, Grid) and signature.columns
     ways = [OWN, OWN, SHARED, SHARED + rng.choice((0, 0, 1, 2, 4))] + [CLASSES] * (matrix and signature.size >= 64)
     return rng.choice(ways)
 
@@ -169,6 +170,11 @@ def _fields(signature: Signature, rng: random.Random) -> object:
     if not signature.kind.column:
         return None
     width = find_dtype(signature.dtype).itemsize
+    if signature.kind is Outliers:
+        end = min(signature.size + (rng.random() < 0.05), 1 << 62)
+        places = sorted({rng.randrange(end) for _ in range(rng.choice((0, 1, 1, 1, 2, 9, 1030)))} if end else [])
+        scale = _fields(replace(signature, kind=Grid), rng)
+        return Listed(scale, np.array(places, "<u8").tobytes(), rng.randbytes(width * len(places)))
     if width > 8:  # no codebook has such values
         return Palette(rng.randbytes(width), width, 0)
     values = np.frombuffer(rng.randbytes(width * rng.choice((1, 2, 3, 16, 256))), f"<u{width}")
@@ -224,7 +230,7 @@ def _chunks(plan: Plan, uses: Sequence[Use], number: int, use: Use, rng: random.
 
 def _codes(entry: Entry, generator: np.random.Generator, rng: random.Random) -> np.ndarray:
     size = entry.signature.size
-    if entry.signature.kind is Grid:
+    if issubclass(entry.signature.kind, Grid):
         scale = rng.choice((0.0, 0.4, 2.0, 300.0))
         codes = np.rint(generator.laplace(scale=scale, size=size)) if scale else np.full(size, rng.randint(-3, 3))
         if size and rng.random() < 0.1:

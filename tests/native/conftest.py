@@ -24,9 +24,9 @@ def compile_native(tmp_path_factory: pytest.TempPathFactory) -> Compile:
     """Compile a source beside this file, with sanitizers unless flags are given; skips where there are none."""
     folder = tmp_path_factory.mktemp("native")
 
-    def compile_native(source: str | Path, *flags: str) -> Path:
-        program = folder / f"{Path(source).stem}{''.join(flags)}"
-        compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
+    def compile_native(source: str | Path, *flags: str, compiler: str | None = None) -> Path:
+        program = folder / f"{Path(source).stem}{''.join(flags)}{compiler or ''}"
+        compiler = compiler or os.environ.get("CXX") or shutil.which("c++") or "g++"
         command = [compiler, *FLAGS, *(flags or SANITIZED), "-I", HEADERS, HERE / source, "-o", program]
         subprocess.run(command, check=True, timeout=300)
         return program

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import struct
 import subprocess
 from collections.abc import Callable
@@ -44,6 +45,12 @@ def run(driver: Path, *arguments: str) -> list[str]:
 
 def test_random_streams_and_their_damaged_blocks(driver: Path) -> None:
     assert run(driver, "self", "1", "300") == ["300 rounds"]
+
+
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="there is no clang++ (apt-get install clang)")
+def test_clang_takes_the_coder_without_a_warning_and_finds_nothing_in_it(compile_native: Callable[..., Path]) -> None:
+    flags = ["-O1", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    assert run(compile_native("driver.cpp", *flags, compiler="clang++"), "self", "1", "30") == ["30 rounds"]
 
 
 def stream(kind: str) -> np.ndarray:

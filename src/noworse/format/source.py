@@ -94,9 +94,7 @@ def destination(path: AnyPath, *sources: AnyPath) -> Path:
         raise BadInput(f"cannot write {os.fspath(path)!r}: not the name of a file") from error
     expected = "expected a file name in an existing, writable folder"
     if found is not None and not stat.S_ISREG(found.st_mode):
-        raise BadInput(
-            f"cannot write {path}: it is a {TYPES.get(stat.S_IFMT(found.st_mode), 'socket')}, {expected}"
-        )
+        raise BadInput(f"cannot write {path}: it is a {TYPES.get(stat.S_IFMT(found.st_mode), 'socket')}, {expected}")
     if read:
         raise BadInput(f"cannot write {path}: it is {read[0]}, which is read; expected another file")
     if found is not None and not os.access(target, os.W_OK):

@@ -86,16 +86,18 @@ class Outliers(Grid):
         if max(counts, default=0) > MOST:
             raise BadInput(f"{max(counts)} outliers of one tensor, expected at most {MOST}")
         gaps = np.array(cursor.varints(sum(counts), "places of outliers"), np.uint64)
-        found, start = [], 0
-        for signature, scale, count in zip(signatures, scales, counts, strict=True):
-            own = gaps[start : start + count]
-            if (own >= signature.size).any():
-                raise BadInput(f"places of outliers beyond {signature.size} elements")
-            places = np.cumsum(own + np.uint64(1), dtype=np.uint64) - np.uint64(1)  # below 2**10 times 2**56 ..
-            start += count
-            width = find_dtype(signature.dtype).itemsize
-            planes = np.frombuffer(cursor.take(count * width, "values of outliers"), np.uint8).reshape(width, count)
-            found.append(Listed(scale, places.tobytes(), planes[::-1].T.tobytes()))
+        sizes = np.array([signature.size for signature in signatures], np.uint64)
+        if (gaps >= np.repeat(sizes, counts)).any():
+            raise BadInput("a place of an outlier beyond its tensor's elements")
+        ends = np.cumsum(gaps + np.uint64(1))  # of all tensors, modulo 2**64
+        firsts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        before = np.concatenate([np.zeros(1, np.uint64), ends])[firsts[:-1]]
+        places = (ends - np.repeat(before, counts) - np.uint64(1)).astype("<u8").tobytes()
+        found = []
+        for signature, scale, count, first in zip(signatures, scales, counts, firsts[:-1].tolist(), strict=True):
+            planes = cursor.take(count * find_dtype(signature.dtype).itemsize, "values of outliers")
+            values = b"".join(planes[i::count][::-1] for i in range(count))
+            found.append(Listed(scale, places[8 * first : 8 * (first + count)], values))
         return found
 
     @classmethod
