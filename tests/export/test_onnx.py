@@ -24,6 +24,25 @@ def run(path: Path, x: Tensor, integers: bool = True) -> Tensor:
     return torch.from_numpy(runtime.InferenceSession(str(path), options).run(None, {"input": x.numpy()})[0])
 
 
+def test_weights_of_recurrent_layers_stay_float_with_their_rounded_values(tmp_path: Path) -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.rnn, self.head = nn.GRU(5, 8, batch_first=True), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(x)[0][:, -1])  # type: ignore[no-any-return]
+
+    bits = {"rnn.weight_ih_l0": 8, "rnn.weight_hh_l0": 4, "head": 8}
+    found = quantize_task(task(Reader().eval(), 6, 5), bits=bits, activations=False, tolerance=None)
+    export_onnx(found, torch.zeros(2, 6, 5), tmp_path / "a.onnx")
+    assert weights_of(tmp_path / "a.onnx") == 8 * 32
+    x = torch.randn(500, 6, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(run(tmp_path / "a.onnx", x, False), found.module(x), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("activations", [True, False])
 def test_the_file_predicts_what_the_module_does(tmp_path: Path, activations: bool) -> None:
     job = task(ConvNet(), 1, 12, 12)
