@@ -33,7 +33,7 @@ test: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@echo "== tests"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 fuzz: setup
 	@$(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)

@@ -175,5 +175,5 @@ def test_other_distillations_compare_losses() -> None:
 
 
 def test_a_loss_that_needs_labels_is_named() -> None:
-    with pytest.raises(BadInput, match="distill='mse', the loss must work on calib: no labels here"):
+    with pytest.raises(BadInput, match=r"distill='mse', the loss must work on calib: .* no labels here"):
         predictor(torch.randn(50, 3), "mse").bound(Table(torch.randn(50, 3)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ def test_precision_of_the_log(task: Task) -> None:
 
 @pytest.mark.slow
 def test_a_compression_from_task_to_verdict(task: Task, tmp_path: Path) -> None:
-    small = Task(**{**vars(task), "calib": task.calib[:1], "verify": task.verify[:1]})
+    small = replace(task, calib=task.calib[:1], verify=task.verify[:1])
     options = nw.Options(iterations=10, batch=16, rounding="nearest")
     report = nw.compress_task(
         small, tmp_path / "detector.nwt", target=8, tolerance=None, options=options, progress=None
