@@ -287,6 +287,14 @@ def test_what_no_file_can_take_the_place_of(tmp_path, monkeypatch, name, why):
     assert set(tmp_path.iterdir()) == before
 
 
+def test_a_write_protected_file_stays(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"old")
+    may = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: may(path, mode) and path != tmp_path / "a")
+    with pytest.raises(BadInput, match="what is there is write-protected"):
+        destination(tmp_path / "a")
+
+
 def test_a_file_is_not_made_from_itself(tmp_path):
     path, link, other = tmp_path / "a", tmp_path / "b", tmp_path / "c"
     path.write_bytes(b"old")
