@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -137,3 +138,29 @@ def test_outputs_of_a_call_of_our_own_are_of_the_batch_as_it_was_given(task: Tas
     _, logits = observer(0, (x, y))
     linear: Any = task.model.linear
     torch.testing.assert_close(logits, linear(x + 1).detach(), rtol=1e-5, atol=1e-5, check_stride=False)
+
+
+def test_functions_that_call_a_model_of_their_own_are_refused(task: Task) -> None:
+    mine = task.model  # as a notebook's global does
+    told = "calls the original model itself, whatever module it is given"
+    wrong = dataclasses.replace(task, loss=lambda _, batch: cross_entropy(mine, batch))
+    with pytest.raises(BadInput, match=f"loss {told}"):
+        _ = Original(wrong, wrong.verify).mean_loss
+    inside = dataclasses.replace(task, loss=lambda _, batch: mine.linear(batch[0]).square().sum(1))
+    with pytest.raises(BadInput, match=f"loss {told}"):
+        _ = Original(inside, inside.verify).mean_loss
+    wrong = dataclasses.replace(task, metric=lambda _, batches: accuracy(mine, batches))
+    with pytest.raises(BadInput, match=f"metric {told}"):
+        _ = Original(wrong, wrong.verify).mean_loss
+
+
+def test_a_loss_may_compare_with_the_original_and_call_a_part(task: Task) -> None:
+    teacher = task.model
+
+    def distance(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return (model(batch[0].clone()) - teacher(batch[0].clone())).square().sum(1)  # both write into their input
+
+    beside = dataclasses.replace(task, loss=distance)
+    assert Original(beside, beside.verify).mean_loss == 0.0
+    part = dataclasses.replace(task, loss=lambda model, batch: model.linear(batch[0]).square().sum(1), metric=None)
+    assert Original(part, part.verify).mean_loss > 0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
-from noworse.model.tensors import version_of
+from noworse.model.tensors import twin, version_of
 from noworse.survey.capture import capture
 from noworse.task import data
 from noworse.task.calls import described, told
@@ -104,6 +104,7 @@ class Original:
         weights = sum(p.numel() * p.element_size() for p in task.model.parameters())
         self._left = max(KEPT, weights // 4) if limit is None else limit
         self._known: dict[int, LossesAndLogits] = {}
+        self._tried = False  # whether the task's functions call what they are given
         self.observer = Observer(task.model, task.loss, task.forward, are_logits(task.distill), "the original model")
 
     def __call__(self, index: int, batch: Batch) -> LossesAndLogits:
@@ -111,6 +112,9 @@ class Original:
         if index in self._known:
             return self._known[index]
         losses, logits = seen = self.observer(index, batch)
+        if not self._tried:
+            self._tried = True
+            require_argument(self.task, batch)
         size = losses.nbytes + (0 if logits is None else logits.nbytes)
         if size <= self._left:
             self._left -= size
@@ -130,6 +134,30 @@ class Original:
     def metric(self) -> float | None:
         """The task's metric of the original, None where there is none; BadInput where it fails."""
         return metric_of(self.task, self.task.model, self.batches)
+
+
+def require_argument(task: Task, batch: Batch) -> None:
+    """Raise BadInput where loss or metric call the task's own model, and not the module that they are given.
+
+    Such as ``loss=lambda _, batch: cross_entropy(model(batch[0]), batch[1])``, with the caller's ``model``: whatever
+    they were given would be no worse.
+    """
+    tensors = (*task.model.parameters(), *task.model.buffers())
+    other = twin(task.model, {id(tensor): tensor for tensor in tensors})
+    parts = {f"own {name}": part for name, part in task.model.named_modules()}
+    parts |= {f"given {name}": part for name, part in other.named_modules()}
+    for what, function, given in (("loss", task.loss, batch), ("metric", task.metric, Copies([batch]))):
+        if function is None:
+            continue
+        with evaluating(task.model, other), capture(parts) as seen:
+            try:
+                function(other, data.copied(batch) if given is batch else given)
+            except Exception:  # one batch may be too few for a metric
+                continue
+        called = {name.startswith("own ") for name, count in seen.calls.items() if count}
+        if called == {True}:
+            found = f"{what} calls the original model itself, whatever module it is given"
+            raise BadInput(f"{found}: expected {what}(model, ...) to call its first argument")
 
 
 def metric_of(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float | None:
