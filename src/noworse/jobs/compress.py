@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.allocate.search import PowerLaw, Predictor, look, within
-from noworse.errors import BadInput, TargetMissed
+from noworse.errors import BadInput
 from noworse.format import restamp
 from noworse.jobs.draft import AIM, Draft, Terms, allocated, land
 from noworse.jobs.job import Job, Output, isolated, seeded
@@ -105,13 +105,7 @@ def compress_task(
             torch.default_generator.manual_seed(options.seed)
             draft, verdict = _story(job, output, target)
             report = _report(job, output, draft, verdict, begin)
-        if job.refuses(report.verdict):
-            missed = TargetMissed(f"the tolerance was not met: {report.verdict}", report, output.content())
-            job.work.clean()
-            raise missed
-        output.publish()
-        job.work.clean()
-    return report
+        return job.finish(report, out, lambda *_: output.publish(), output.content)
 
 
 def _story(job: Job, output: Output, target: float | str | None) -> tuple[Draft, Verdict]:

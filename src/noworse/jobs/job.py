@@ -108,15 +108,24 @@ class Job:
         self.progress(ProgressLine(stage, 0, 1, 0, 0, 0, 0))
 
     def finish(
-        self, result: Result, out: str | os.PathLike[str] | None, save: Callable[[Result, Path], object]
+        self,
+        result: Result,
+        out: str | os.PathLike[str] | None,
+        save: Callable[[Result, Path], object],
+        content: Callable[[], bytes] = bytes,
     ) -> Result:
-        """Return a judged result, saved to ``out`` where that is a path; TargetMissed where it is not good enough."""
-        missed = self.refuses(result.verdict)
-        if out is not None and not missed:
+        """Return a judged result, saved to ``out`` where that is a path; TargetMissed where it is not good enough.
+
+        ``content`` gives the bytes of a file that was missed, for the exception.
+        """
+        missed = None
+        if self.refuses(result.verdict):
+            missed = TargetMissed(f"the tolerance was not met: {result.verdict}", result, content())
+        elif out is not None:
             save(result, Path(out))
         self.work.clean()  # after a miss, too: the same call would only miss again
-        if missed:
-            raise TargetMissed(f"the tolerance was not met: {result.verdict}", result, b"")
+        if missed is not None:
+            raise missed
         return result
 
     def refuses(self, verdict: Verdict) -> bool:
