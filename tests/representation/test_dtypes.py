@@ -44,6 +44,22 @@ def test_rounding_from_float32_equals_that_of_torch(name):
     np.testing.assert_array_equal(to_numpy(from_float32(values, name), name).astype(np.float32), expected)
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_rounding_keeps_infinity_and_what_is_no_number(name):
+    bits = np.array([0x7F800000, 0xFF800000, 0x7F800001, 0xFFFFFFFF, 0x7FC00000], np.uint32)
+    inf, nan = (0x7F80, 0x7FC0) if name == "bfloat16" else (0x7C00, 0x7E00)
+    expected = [inf, inf | 0x8000, nan, nan | 0x8000, nan]
+    np.testing.assert_array_equal(from_float32(bits.view(np.float32), name).view(np.uint16), expected)
+
+
+def test_every_float16_and_the_middles_between_them_round_as_in_numpy():
+    exact = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    middles = ((exact[1:].astype(np.float64) + exact[:-1]) / 2).astype(np.float32)  # 12 bits: exact
+    around = [np.nextafter(middles, np.float32(to)) for to in (0, np.inf)]
+    values = np.concatenate([exact, middles, *around])
+    np.testing.assert_array_equal(from_float32(values, "float16"), values.astype(np.float16))
+
+
 def test_bfloat16_becomes_float32_of_the_same_value():
     stored = np.array([0x3F80, 0xC000, 0x7F80], np.uint16)
     np.testing.assert_array_equal(to_numpy(stored, "bfloat16"), np.array([1, -2, np.inf], np.float32))

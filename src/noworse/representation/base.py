@@ -163,7 +163,8 @@ class Representation(Described, ABC):
 
     def zeros(self) -> int | None:
         """Return the number of elements that are zero; None for a tensor without elements of its own."""
-        return int((self.decode() == 0).sum())
+        values = self.decode()
+        return values.size - int(np.count_nonzero(values))  # which, unlike ==, takes any bits of NaN in silence
 
     @property
     def details(self) -> dict[str, Any]:
