@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import Lazy
 from noworse.propose.grids import kernels
+from noworse.propose.grids.histogram import Histogram
 from noworse.propose.grids.transform import decode, magnitude, stored_steps
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
 from noworse.rate.soft import Kernel
@@ -252,6 +253,20 @@ class GridSet:
             self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, kernel)
             if not on_weights:
                 self._cells, self._slopes = None, self._slopes._replace(code=torch.zeros(0))
+
+    def meter(self, scratch: Tensor) -> Callable[[], Tensor]:
+        """Return a function that tells ``bits`` at the steps and zones of its moment, of the weights as they are now.
+
+        ``scratch`` (N,) is for grids that have to round all weights for that.
+        """
+        known = [(Histogram(self.latent[rows], float(self.latent[rows].abs().max())), unit)
+                 for rows, unit in zip(self.rows, self.unit.tolist(), strict=True)]
+
+        def measure() -> Tensor:
+            settings = zip(known, self.steps().tolist(), self.zones().tolist(), strict=True)
+            return torch.tensor([h.bits(step / unit, zone) for (h, unit), step, zone in settings], dtype=torch.float64)
+
+        return measure
 
     @torch.no_grad()
     def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
