@@ -91,6 +91,7 @@ std::uint64_t fingerprint(Bytes data, unsigned threads) {
 
 }  // namespace
 
+void bind_kernels(nb::module_& m);  // propose/grids/kernels.cpp
 void bind_nearest(nb::module_& m);  // nearest.cpp
 void bind_planes(nb::module_& m);   // planes.cpp
 
@@ -127,4 +128,5 @@ NB_MODULE(_native, m) {
     noworse::context::bind(m);
     bind_nearest(m);
     bind_planes(m);
+    bind_kernels(m);
 }
