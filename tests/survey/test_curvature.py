@@ -101,3 +101,16 @@ def test_gradients_whose_squares_float32_cannot_hold(scale: float) -> None:
     plain = measure_curvature(model, {"": model}, runs, lambda out: (u * out).sum())[""].gradients
     found = measure_curvature(model, {"": model}, runs, lambda out: (scale * u * out).sum())[""].gradients
     torch.testing.assert_close(found / scale**2, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_squares_beyond_float32_are_kept(scale: float) -> None:
+    """Of inputs, and of gradients, so small or large that their squares are 0 or infinite in float32."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(5, 3), torch.randn(40, 5) * scale
+    runs = [(lambda: layer(x), 40)]
+    found = measure_curvature(layer, {"": layer}, runs, lambda outputs: (outputs * scale).sum())[""]
+    expected = x.double().T @ x.double()
+    torch.testing.assert_close(found.inputs, expected, rtol=1e-5, atol=1e-5 * scale**2)
+    squares = torch.full((3, 3), 40 * scale**2, dtype=torch.float64)
+    torch.testing.assert_close(found.gradients, squares, rtol=1e-5, atol=0)

@@ -50,7 +50,61 @@ def decode(
     threads: int = 0,
     simd: int = 2,
 ) -> None: ...
+def estimated_bytes(codes: NDArray[np.int32], columns: int = 0) -> float: ...
 def encode_context(codes: NDArray[np.int32], tensors: NDArray[np.uint64]) -> list[bytes]: ...
 def decode_context(blocks: tuple[bytes, ...], out: NDArray[np.int32], tensors: NDArray[np.uint64]) -> None: ...
 def take_plane(data: NDArray[np.uint8], width: int, plane: int, rotate: bool, out: NDArray[np.uint8]) -> None: ...
 def put_planes(planes: list[NDArray[np.uint8]], rotate: bool, out: NDArray[np.uint8]) -> None: ...
+def nearest(
+    values: NDArray[Any], step: float, r: float, largest: float, out: NDArray[np.int32], threads: int = 0
+) -> int: ...
+def extent(values: NDArray[Any], most: float, threads: int = 0) -> tuple[float, int, float, float, float]: ...
+def squares(before: NDArray[Any], after: NDArray[Any], threads: int = 0) -> tuple[float, float]: ...
+def grid_values(
+    codes: NDArray[np.int32], step: float, edge: int, out: NDArray[np.float32], threads: int = 0
+) -> None: ...
+def grid_squares(
+    before: NDArray[Any], codes: NDArray[np.int32], step: float, edge: int, threads: int = 0
+) -> tuple[float, float]: ...
+def grid_fingerprint(codes: NDArray[np.int32], step: float, edge: int, threads: int = 0) -> int: ...
+def costs(
+    sample: NDArray[np.float64],
+    steps: NDArray[np.float64],
+    rs: NDArray[np.float64],
+    bits: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    threads: int = 0,
+) -> None: ...
+def quantise(
+    latent: NDArray[np.float32],
+    ends: NDArray[np.int64],
+    ratio: NDArray[np.float32],
+    steps: NDArray[np.float32],
+    zones: NDArray[np.float32],
+    out: NDArray[np.float32],
+    delta: float,
+    found: NDArray[np.float64],
+    threads: int = 0,
+    simd: int = 2,
+) -> None: ...
+def gradients(
+    latent: NDArray[np.float32],
+    ends: NDArray[np.int64],
+    ratio: NDArray[np.float32],
+    steps: NDArray[np.float32],
+    zones: NDArray[np.float32],
+    units: NDArray[np.float32],
+    gradient: NDArray[np.float32],
+    found: NDArray[np.float64],
+    threads: int = 0,
+    simd: int = 2,
+) -> None: ...
+def adam_step(
+    weights: NDArray[np.float32],
+    gradient: NDArray[np.float32],
+    first: NDArray[np.uint16],
+    second: NDArray[np.float32],
+    rule: NDArray[np.float32],
+    threads: int = 0,
+    simd: int = 2,
+) -> None: ...

@@ -7,6 +7,7 @@ G = Σ_places E[g gᵀ] of gradients g at the outputs. Source: Martens and Gross
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from noworse.survey.capture import NO_ROWS, Call, Measured, Unseen, capture, col
 from noworse.task.distances import Distance
 
 T = TypeVar("T")
+SMALLEST, LARGEST = 1e-12, 1e12  # of numbers whose sums of squares float32 holds to its precision
 
 
 def sums_of_squares(
@@ -177,6 +179,10 @@ def _add_gradient(curvature: Curvature, layer: Decomposable, gradient: Tensor) -
 
 
 def _gram(flat: Tensor) -> Tensor:
-    """X Xᵀ in float64: multiplied in float32, which is faster, where that does not overflow."""
-    found = (flat @ flat.T).double()
-    return found if bool(torch.isfinite(found).all()) else flat.double() @ flat.double().T
+    """X Xᵀ in float64: multiplied in float32, which is faster, and scaled where squares would leave its range."""
+    largest = float(flat.abs().max()) if flat.numel() else 0.0
+    if largest == 0 or SMALLEST < largest < LARGEST:
+        return (flat @ flat.T).double()
+    scale = 2.0 ** math.frexp(largest)[1]  # a power of two: not a bit is lost
+    flat = (flat.double() / scale).to(flat.dtype)
+    return (flat @ flat.T).double() * scale**2

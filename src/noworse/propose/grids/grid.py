@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import Lazy
+from noworse.propose.grids import kernels
+from noworse.propose.grids.histogram import Histogram
 from noworse.propose.grids.transform import decode, magnitude, stored_steps
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
 from noworse.rate.soft import Kernel
@@ -116,6 +118,7 @@ class GridSet:
 
     straight = True  # whether compensated rounding and factors know these grids
     remakes = True  # whether gradients() can do without ŵ
+    native = True  # whether native code does what it knows (kernels.py)
 
     def __init__(
         self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float, tunes_zones: bool = True
@@ -148,7 +151,8 @@ class GridSet:
         self._chunks = list(self._cut())
         self._slopes = Slopes(torch.zeros(0), torch.zeros(len(specs)), torch.zeros(len(specs)))
         self._cells: Cells | None = None
-        self._quantised = self.steps(), self.zones()  # of the last quantise()
+        self._ends = np.array(self.offsets[1:], np.int64)
+        self._quantised = self._placed()  # of the last quantise()
 
     @property
     def leaves(self) -> list[tuple[str, Tensor]]:
@@ -173,6 +177,10 @@ class GridSet:
     def steps(self) -> Tensor:
         """Return step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
         return stored_steps(self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=SMALLEST))
+
+    def _placed(self) -> kernels.Placed:
+        steps = self.steps()
+        return kernels.Placed(self._ends, self.unit / steps, steps, self.zones())
 
     def zones(self) -> Tensor:
         """Return half widths r (K,) of the zero bins in steps, as the file holds them."""
@@ -222,8 +230,13 @@ class GridSet:
 
         Without ``on_weights`` only the one by steps and zones is kept, which takes no memory.
         """
-        self._quantised = steps, zones = self.steps(), self.zones()
-        ratio = self.unit / steps
+        self._quantised = placed = self._placed()
+        if self.native and kernels.know(kernel, on_weights) and kernels.take(self.latent, out):
+            self.bits, slopes = kernels.quantise(self.latent, placed, out, kernel)
+            if kernel:
+                self._cells, self._slopes = None, slopes
+            return self.put_outliers(out)
+        _, ratio, steps, zones = placed
         reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))) * ratio
         cells = lay_out(reach, zones, CELLS if kernel else 1)
         counts = torch.zeros(cells.total)
@@ -241,6 +254,20 @@ class GridSet:
             if not on_weights:
                 self._cells, self._slopes = None, self._slopes._replace(code=torch.zeros(0))
 
+    def meter(self, scratch: Tensor) -> Callable[[], Tensor]:
+        """Return a function that tells ``bits`` at the steps and zones of its moment, of the weights as they are now.
+
+        ``scratch`` (N,) is for grids that have to round all weights for that.
+        """
+        known = [(Histogram(self.latent[rows], float(self.latent[rows].abs().max())), unit)
+                 for rows, unit in zip(self.rows, self.unit.tolist(), strict=True)]
+
+        def measure() -> Tensor:
+            settings = zip(known, self.steps().tolist(), self.zones().tolist(), strict=True)
+            return torch.tensor([h.bits(step / unit, zone) for (h, unit), step, zone in settings], dtype=torch.float64)
+
+        return measure
+
     @torch.no_grad()
     def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
         """Set ``.grad`` of the three leaves for the loss L + ``multiplier`` · R, with R the soft entropy in bits.
@@ -252,7 +279,12 @@ class GridSet:
         ratio = self.unit / self.steps()
         grad[self._fixed] = 0
         step_grad, zone_grad = multiplier * self._slopes.log_step, multiplier * self._slopes.zone
-        for chunk in self._chunks:
+        native = self.native and not on_weights and kernels.take(self.latent, grad)
+        if native:
+            moved, at_zero = kernels.gradients(self.latent, self._quantised, self.unit, grad)
+            step_grad += moved
+            zone_grad += at_zero / zones
+        for chunk in () if native else self._chunks:
             g, unit = grad[chunk.rows], chunk.pick(self.unit)
             quantised = values[chunk.rows] if grad is not values else self._again(chunk)
             error = (quantised - self.latent[chunk.rows] * unit).mul_(g)  # g·(ŵ − w)
@@ -273,8 +305,8 @@ class GridSet:
 
     def _again(self, chunk: _Chunk) -> Tensor:
         """ŵ of a chunk as the last ``quantise`` wrote it."""
-        steps, zones = self._quantised
-        scaled, excess, r = self._scaled(chunk, self.unit / steps, zones)
+        _, ratio, steps, zones = self._quantised
+        scaled, excess, r = self._scaled(chunk, ratio, zones)
         return _decoded(chunk, scaled, excess, steps, r, excess)
 
     def _rate_slope(self, chunk: _Chunk, zones: Tensor, ratio: Tensor) -> Tensor:
