@@ -63,7 +63,7 @@ class World:
         """Return the first rank's ``content``; what the others pass is not looked at."""
         if self.size == 1:
             return content
-        length = torch.tensor([len(content)])
+        length = torch.tensor([len(content)], device="cpu")
         self.copy_([length])
         held = bytearray(content if self.first else bytes(int(length)))
         if held:

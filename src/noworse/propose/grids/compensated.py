@@ -44,7 +44,7 @@ def equal_slope_steps(
         most = (coarsest if spec.tuned else HARD if spec.hard else UNUSED) * grids.rms[k]
         wanted = scale / math.sqrt(sensitivity[spec.name]) if spec.tuned else most
         steps.append(min(max(wanted, grids.largest[k] / LARGEST_CODE), most))
-    return torch.tensor(steps).clamp(grids.finest, grids.coarsest)
+    return torch.tensor(steps, device="cpu").clamp(grids.finest, grids.coarsest)
 
 
 @torch.no_grad()
@@ -136,7 +136,7 @@ class Layer:
         Equal slopes of loss against rate need it: a step s costs ½ F·s²/12 per weight times this share.
         """
         size = self.order.shape[1]
-        diagonal = self._upper[:, torch.eye(size, dtype=torch.bool)[_triangle(size)]]
+        diagonal = self._upper[:, torch.eye(size, dtype=torch.bool, device="cpu")[_triangle(size)]]
         pivots = diagonal[torch.take_along_dim(self.used, self.order, 1)]
         return float(pivots.double().log().mean().mul(-2).exp()) / self.energy if len(pivots) else 1.0
 
@@ -173,7 +173,7 @@ class Layer:
 
 def _triangle(size: int) -> Tensor:
     """Where an upper triangular matrix is not zero, (I, I)."""
-    return torch.ones(size, size, dtype=torch.bool).triu_()
+    return torch.ones(size, size, dtype=torch.bool, device="cpu").triu_()
 
 
 def _factor(moments: Tensor, damping: float) -> Tensor:
