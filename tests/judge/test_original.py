@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
-from noworse.judge.original import Copies, Observer, Original, evaluating, metric_of
+from noworse.judge.original import Copies, Observer, Original, evaluating, gathered, metric_of
+from noworse.run.processes import World
 from noworse.task.task import Task
 
 
@@ -164,3 +165,28 @@ def test_a_loss_may_compare_with_the_original_and_call_a_part(task: Task) -> Non
     assert Original(beside, beside.verify).mean_loss == 0.0
     part = dataclasses.replace(task, loss=lambda model, batch: model.linear(batch[0]).square().sum(1), metric=None)
     assert Original(part, part.verify).mean_loss > 0
+
+
+class Part(World):
+    """A rank whose sums are what it adds itself."""
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+
+@pytest.mark.parametrize(("size", "spare", "shares"), [(1, True, [5]), (2, False, [3, 2]), (3, True, [3, 2, 0])])
+def test_ranks_share_batches(size: int, spare: bool, shares: list[int]) -> None:
+    """What the ranks add up is what one finds alone: every batch is looked at once."""
+    batches = [torch.full((count,), float(count)) for count in (3, 1, 4, 2, 6)]
+    parts, seen = [], []
+    for rank in range(size):
+        looked: list[int] = []
+
+        def look(number: int, batch: torch.Tensor, looked: list[int] = looked) -> torch.Tensor:
+            looked.append(number)
+            return torch.stack([batch, torch.full_like(batch, number)], 1)
+
+        parts.append(gathered(batches, look, 2, Part(rank, size), spare))
+        seen.append(len(looked))
+    assert seen == shares
+    assert sum(parts).tolist() == [[len(b), k] for k, b in enumerate(batches) for _ in b]  # type: ignore[union-attr]

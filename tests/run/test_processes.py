@@ -20,7 +20,8 @@ from tests.rank_worker import job
 from tests.tiny import run
 
 CASES = (
-    "plain", "plain-again", "jitter", "single", "whole", "stopped", "resumed", "other data", "refuse", "crash", "die"
+    "plain", "plain-again", "jitter", "single", "whole", "stopped", "resumed", "other data",
+    "other images", "refuse", "crash", "die",
 )
 ROOT = Path(__file__).parents[2]
 
@@ -62,6 +63,9 @@ def test_two_ranks_do_what_one_process_does(outcomes: Outcomes, name: str, tmp_p
     assert one.lower_bound <= two["mean_difference"] <= one.upper_bound
     assert two["original_loss"] == pytest.approx(one.original_loss)
     assert report["settings"] == alone.settings
+    assert two["metric_original"] == one.metric_original  # by the last rank, of all samples
+    assert (two["metric_compressed"] is None) == (name == "plain")
+    assert two["changed"] == pytest.approx(one.changed, abs=0.02)
 
 
 def test_repeats_are_identical_and_ranks_report_the_same(outcomes: Outcomes) -> None:
@@ -87,6 +91,7 @@ def test_shares_are_all_samples_once(count: int, size: int) -> None:
     ("name", "error", "own", "other"),
     [
         ("other data", "BadInput", "calib differ from rank 0's", "rank 1: calib differ"),
+        ("other images", "BadInput", "verify differ from rank 0's", "rank 1: verify differ"),
         ("refuse", "BadInput", "this sample cannot be used", "rank 1: this sample cannot be used"),
     ],
 )

@@ -76,7 +76,7 @@ def test_steps_at_the_start_are_within_the_limits() -> None:
     limits = BitLimits({"a": (3.0, 3.5), "b": (0.0, 0.5), "c": (9.0, 9.0)}, found)
     limits.bound_steps(found, scratch)
     for bits in (0.2, 2.0, 6.0):
-        start_at(found, {"a": 1.0, "b": 1.0, "c": 1.0}, bits * found.count, scratch)
+        start_at(found, {"a": 1.0, "b": 1.0, "c": 1.0}, bits * found.count, found.meter(scratch))
         found.quantise(scratch)
         rates = (found.bits / limits.sizes).tolist()
         assert 2.95 <= rates[0] <= 3.55

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ def started(rounding: str, losses: list[float], straight: bool = True, bits: flo
     tuner = make(Options(rounding=rounding))
     grids = tuner.grids
     grids.straight = straight
+    size = lambda: SIDE + math.ceil(float(grids.meter(tuner.values)().sum()) / 8)  # noqa: E731
+    tuner.hooks = replace(tuner.hooks, file_size=size)
     layers = {"0.weight": Layer((64, 20), correlated(20, 3)[None]), "2.weight": Layer((4, 64), correlated(64, 4)[None])}
     sensitivity = {spec.name: 1.0 for spec in grids.specs}
     ground = Ground(grids.state(), sensitivity, layers, lambda: losses.pop(0), lambda: SIDE)

@@ -54,7 +54,7 @@ def make(options: Options, progress: list[ProgressLine] | None = None) -> Tuner:
 
 def begin(tuner: Tuner, budget: float) -> None:
     sensitivity = {spec.name: 1.0 for spec in tuner.grids.specs}
-    tuner.reset(1e-3 * start_at(tuner.grids, sensitivity, 1.3 * budget, tuner.values))
+    tuner.reset(1e-3 * start_at(tuner.grids, sensitivity, 1.3 * budget, tuner.grids.meter(tuner.values)))
 
 
 @pytest.mark.parametrize("rate", [1.2, 2.5])
@@ -96,7 +96,7 @@ def test_tuning_lowers_the_loss_at_the_size(tuner: Tuner) -> None:
 
     budget = 1.5 * tuner.grids.count + 8 * SIDE
     sensitivity = {spec.name: 1.0 for spec in tuner.grids.specs}
-    start_at(tuner.grids, sensitivity, budget - 8 * SIDE, tuner.values)
+    start_at(tuner.grids, sensitivity, budget - 8 * SIDE, tuner.grids.meter(tuner.values))
     tuner.grids.quantise(tuner.values)
     rounded = loss()
     begin(tuner, budget)

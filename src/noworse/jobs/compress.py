@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -188,15 +187,12 @@ def _write(job: Job, output: Output, draft: Draft, size: int) -> None:
 
 def _judge(job: Job, output: Output, draft: Draft, number: int, looks: int) -> Verdict:
     """The verdict on the file as it was written, decoded into the user's class; the file then holds it."""
-
-    def judged() -> dict[str, Any]:
-        if looks == 1:  # two further models are to be held: the decoded tensors, and the module they go into
-            draft.release()
-        verdict = job.judge(load_model(twin(job.task.model), output.partial), number, looks)
-        restamp(output.partial, verdict.record())
-        return asdict(verdict)
-
-    verdict = Verdict(**job.world.lead(judged))
+    if looks == 1:  # two further models are to be held: the decoded tensors, and the module they go into
+        draft.release()
+    with output.everywhere() as path:
+        module = load_model(twin(job.task.model), path)
+    verdict = job.judge(module, number, looks)
+    job.world.lead(lambda: restamp(output.partial, verdict.record()))
     if not verdict.passed and number < looks:  # after the last one there is nothing to go on to
         job.work.note(f"look {number}", verdict.record)
     return verdict

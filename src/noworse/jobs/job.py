@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -67,10 +68,12 @@ class Job:
         self.calib, self.verify = data.disjoint(task.calib, task.verify)
         self.calib_samples = sum(data.batch_size(batch) for batch in self.calib)
         self.samples = sum(data.batch_size(batch) for batch in self.verify)
-        self.original = Original(task, self.verify)
-        # a metric that fails is better known before the work than after it
+        self.original = Original(task, self.verify, world=world)
+        if world.size > 1:  # which share what follows
+            world.require_same({"verify": batches_digest(self.verify)})
         with default_dtype(task.default_dtype):
-            self.original_loss, _ = world.lead(lambda: [self.original.mean_loss, self.original.metric])
+            self.original_loss = self.original.mean_loss
+            _ = self.original.metric  # one that fails is better known before the work than after it
         self.limit = parse_tolerance(STANDARD if tolerance is None else tolerance, self.original_loss)
         self.work = Work(None, {}, world)
 
@@ -210,6 +213,18 @@ class Output:
     def content(self) -> bytes:
         """Return the bytes of the unpublished file, on every rank."""
         return self.world.send(self.partial.read_bytes() if self.world.first else b"")
+
+    @contextmanager
+    def everywhere(self) -> Iterator[Path]:
+        """Yield, in a block, the path of a file with what the unpublished one holds, on every rank."""
+        content = self.content() if self.world.size > 1 else b""
+        if self.world.first:
+            yield self.partial
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / self.path.name
+            path.write_bytes(content)
+            yield path
 
     def publish(self) -> None:
         """Move the file to its name."""

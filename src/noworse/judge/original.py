@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from noworse.errors import BadInput
 from noworse.model.device import double, home, out_of_memory
 from noworse.model.tensors import twin, version_of
+from noworse.run.processes import ALONE, World
 from noworse.survey.capture import capture
 from noworse.task import data
 from noworse.task.calls import described, told
@@ -96,11 +97,13 @@ class Observer:
 class Original:
     """The original model of a task on batches: losses, logits and metric, computed once and then kept as plain data.
 
-    Logits beyond ``limit`` bytes are computed again whenever they are needed.
+    Logits beyond ``limit`` bytes are computed again whenever they are needed. Ranks of a ``world`` share batches, but a
+    metric sees all of them: it is left to the last rank, and the others share the batches.
     """
 
-    def __init__(self, task: Task, batches: Iterable[Batch], limit: int | None = None) -> None:
-        self.task, self.batches = task, batches
+    def __init__(self, task: Task, batches: Iterable[Batch], limit: int | None = None, world: World = ALONE) -> None:
+        self.task, self.batches, self.world = task, batches, world
+        self.spare = task.metric is not None
         weights = sum(p.numel() * p.element_size() for p in task.model.parameters())
         self._left = max(KEPT, weights // 4) if limit is None else limit
         self._known: dict[int, LossesAndLogits] = {}
@@ -124,16 +127,41 @@ class Original:
     @functools.cached_property
     def mean_loss(self) -> float:
         """The mean loss over all samples; BadInput where there are none."""
+        if self.world.size > 1:
+            _ = self._own_metric  # of the last rank, while the others are at the losses
         with evaluating(self.task.model):
-            parts = [double(self(index, batch)[0]).cpu() for index, batch in enumerate(self.batches)]
-        if not parts:
+            losses = gathered(self.batches, lambda *which: self(*which)[0][:, None], 1, self.world, self.spare)
+        if not len(losses):
             raise BadInput("no batches to compute a mean loss on: expected at least one")
-        return float(torch.cat(parts).mean())
+        return float(losses.mean())
 
     @functools.cached_property
+    def _own_metric(self) -> float | None:
+        return metric_of(self.task, self.task.model, self.batches) if self.world.last else None
+
+    @property
     def metric(self) -> float | None:
         """The task's metric of the original, None where there is none; BadInput where it fails."""
-        return metric_of(self.task, self.task.model, self.batches)
+        return self.world.agree(self._own_metric, self.world.size - 1)  # type: ignore[no-any-return]
+
+
+def gathered(
+    batches: Iterable[Batch],
+    look: Callable[[int, Batch], Tensor],
+    columns: int,
+    world: World = ALONE,
+    spare: bool = False,
+) -> Tensor:
+    """Return what ``look(number, batch)`` gives, (B, ``columns``), for the samples of all batches, in float64.
+
+    Ranks take the batches in turn, and all get the same; with ``spare`` the last of several takes none.
+    """
+    workers = world.size - (spare and world.size > 1)
+    parts = [torch.zeros(0, columns, dtype=torch.float64, device="cpu")]
+    for number, batch in enumerate(batches):
+        own = number % workers == world.rank
+        parts.append(double(look(number, batch)).cpu() if own else parts[0].new_zeros(data.batch_size(batch), columns))
+    return world.sum_(torch.cat(parts))
 
 
 def require_argument(task: Task, batch: Batch) -> None:

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
-from noworse.judge.original import LossesAndLogits, Observer, Original, evaluating, metric_of
+from noworse.judge.original import LossesAndLogits, Observer, Original, evaluating, gathered, metric_of
 from noworse.judge.verdict import MINIMUM_SAMPLES, Verdict, judge, parse_tolerance
 from noworse.model.device import double, home, room, steady
 from noworse.model.load import load_model
 from noworse.model.tensors import twin
+from noworse.run.processes import ALONE, World
 from noworse.task import data as batches_of
 from noworse.task.data import Batch
 from noworse.task.distances import are_logits
@@ -70,20 +71,30 @@ def compare(
 
 
 def paired(
-    original: Callable[[int, Batch], LossesAndLogits], candidate: Observer, batches: Iterable[Batch]
+    original: Callable[[int, Batch], LossesAndLogits],
+    candidate: Observer,
+    batches: Iterable[Batch],
+    world: World = ALONE,
+    spare: bool = False,
 ) -> Comparison:
-    """Compare a model with what the original (an ``Original`` or an ``Observer``) made of the same batches."""
-    losses: list[tuple[Tensor, Tensor]] = []
-    apart: list[tuple[Tensor, Tensor]] = []
+    """Compare a model with what the original (an ``Original`` or an ``Observer``) made of the same batches.
+
+    Ranks of a ``world`` share them as in ``gathered``.
+    """
+
+    def look(index: int, batch: Batch) -> Tensor:
+        """Both losses, changed predictions, divergence, and whether the latter two are known: (B, 5)."""
+        (first, logits), (second, other) = original(index, batch), candidate(index, batch)
+        rows = torch.zeros(len(first), 5, dtype=torch.float64, device="cpu")
+        rows[:, 0], rows[:, 1] = first, second
+        if logits is not None and other is not None and logits.shape == other.shape:
+            rows[:, 2], rows[:, 3] = contrast(logits, other)
+            rows[:, 4] = 1
+        return rows
+
     with evaluating(candidate.model):
-        for index, batch in enumerate(batches):
-            (first, logits), (second, other) = original(index, batch), candidate(index, batch)
-            losses.append((first, second))
-            if logits is not None and other is not None and logits.shape == other.shape:
-                apart.append(contrast(logits, other))
-    if not losses:
-        return Comparison(np.empty(0), np.empty(0))
-    return Comparison(*_columns(losses), *(_columns(apart) if len(apart) == len(losses) else ()))
+        *columns, known = gathered(batches, look, 5, world, spare).numpy().T.copy()
+    return Comparison(*(columns if len(known) and known.all() else columns[:2]))
 
 
 def contrast(original: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,10 +111,6 @@ def contrast(original: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
         changed.append(double(a.argmax(-1) != b.argmax(-1)).reshape(len(a), -1).mean(1))
         divergence.append(kl.reshape(len(a), -1).mean(1))
     return torch.cat(changed), torch.cat(divergence)
-
-
-def _columns(rows: list[tuple[Tensor, Tensor]]) -> list[NDArray[np.float64]]:
-    return [torch.cat([double(part).cpu() for part in column]).numpy() for column in zip(*rows, strict=True)]
 
 
 class VerifyExtras(Extras, total=False):
@@ -164,15 +171,23 @@ def verify_module(candidate: nn.Module, original: Original, *, tolerance: float 
     """Judge a module in memory against an ``original`` on its batches; ``asked``: confidence, look, looks."""
     task, batches = original.task, original.batches
     observer = Observer(candidate, task.loss, task.forward, are_logits(task.distill), "the compressed model")
+    world = original.world
+
+    def metric() -> list[Any]:
+        try:
+            return [metric_of(task, candidate, batches), None]
+        except BadInput as error:  # no file should be lost to it
+            return [None, str(error)]
+
+    early = metric() if world.last and world.size > 1 else []  # while the others are at the losses
     with evaluating(task.model):
-        found = paired(original, observer, batches_of.checked(batches, "verify"))
+        found = paired(original, observer, batches_of.checked(batches, "verify"), world, original.spare)
     batches_of.require(len(found.original), "verify", MINIMUM_SAMPLES)
     limit = parse_tolerance(tolerance, float(found.original.mean()))
     told: dict[str, Any] = {"metric_original": original.metric}
-    try:
-        told["metric_compressed"] = metric_of(task, candidate, batches)
-    except BadInput as error:  # no file should be lost to it
-        warnings.warn(f"of the compressed model, which is judged without it, {error}", stacklevel=2)
+    told["metric_compressed"], failed = world.agree(early or metric() if world.last else None, world.size - 1)
+    if failed:
+        warnings.warn(f"of the compressed model, which is judged without it, {failed}", stacklevel=2)
     for name, values in (("changed", found.changed), ("mean_kl", found.kl)):
         if values is not None and math.isfinite(values.mean()):
             told[name] = float(values.mean())

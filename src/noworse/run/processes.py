@@ -44,6 +44,11 @@ class World:
         self._group, self._store = group, store
         self._told = False  # whether the end came from elsewhere
 
+    @property
+    def last(self) -> bool:
+        """Whether this is the last rank: the first one, too, where it is alone."""
+        return self.rank == self.size - 1
+
     def rows(self, count: int) -> slice:
         """Return this rank's share of ``count`` samples: a part of them in their order, which may be empty."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
@@ -54,25 +59,25 @@ class World:
             self._exchange(lambda: dist.all_reduce(tensor, group=self._group))
         return tensor
 
-    def copy_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace ``tensors`` by those of the first rank."""
+    def copy_(self, tensors: Sequence[Tensor], rank: int = 0) -> None:
+        """Replace ``tensors`` by those of one rank, the first unless another is named."""
         for tensor in tensors if self.size > 1 else ():
-            self._exchange(functools.partial(dist.broadcast, tensor, 0, group=self._group))
+            self._exchange(functools.partial(dist.broadcast, tensor, rank, group=self._group))
 
-    def send(self, content: bytes) -> bytes:
-        """Return the first rank's ``content``; what the others pass is not looked at."""
+    def send(self, content: bytes, rank: int = 0) -> bytes:
+        """Return one rank's ``content``; what the others pass is not looked at."""
         if self.size == 1:
             return content
         length = torch.tensor([len(content)], device="cpu")
-        self.copy_([length])
-        held = bytearray(content if self.first else bytes(int(length)))
+        self.copy_([length], rank)
+        held = bytearray(content if self.rank == rank else bytes(int(length)))
         if held:
-            self.copy_([torch.frombuffer(held, dtype=torch.uint8)])
+            self.copy_([torch.frombuffer(held, dtype=torch.uint8)], rank)
         return bytes(held)
 
-    def agree(self, value: Any) -> Any:
-        """Return the first rank's ``value``, of JSON's types."""
-        return json.loads(self.send(json.dumps(value).encode())) if self.size > 1 else value
+    def agree(self, value: Any, rank: int = 0) -> Any:
+        """Return one rank's ``value``, of JSON's types."""
+        return json.loads(self.send(json.dumps(value).encode(), rank)) if self.size > 1 else value
 
     def lead(self, action: Callable[[], Any]) -> Any:
         """Return what an action that the first rank alone carries out returns, of JSON's types."""

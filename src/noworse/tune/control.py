@@ -77,15 +77,14 @@ class BitLimits:
         """Tell ``grids`` the finest and coarsest steps within the limits for its present weights."""
         if not self.active:
             return
-        kept = grids.log_step.clone()
+        kept, meter = grids.log_step.clone(), grids.meter(scratch)
         bounds = []
         for limit in (self.high, self.low):
             fine, coarse = grids.unit.log() - 12, grids.unit.log() + 2
             for _ in range(BISECTIONS):
                 middle = 0.5 * (fine + coarse)
                 grids.log_step.copy_(middle)
-                grids.quantise(scratch)
-                over = grids.bits / self.sizes > limit
+                over = meter() / self.sizes > limit
                 fine, coarse = torch.where(over, middle, fine), torch.where(over, coarse, middle)
             bounds.append(coarse.exp())
         grids.finest = torch.where(self.high < math.inf, bounds[0], 0.0)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from noworse.propose.grids.compensated import Layer, start_at, start_compensated
+from noworse.propose.grids.compensated import Layer, Meter, start_at, start_compensated
 from noworse.propose.grids.means import correct_means, samples_of
 
 if TYPE_CHECKING:
@@ -49,21 +49,21 @@ def start(tuner: Tuner, ground: Ground, budget: float) -> None:
     grids.restore(ground.untuned)
     floor = 8 * ground.floor()
     wanted = max(tuner.options.start * budget - floor, 0.5 * budget)
-    rounding = tuner.options.rounding
-    if rounding == "nearest" or not grids.straight or not _start_compensated(tuner, ground, wanted, floor):
+    rounding, meter = tuner.options.rounding, grids.meter(tuner.values)
+    if rounding == "nearest" or not grids.straight or not _start_compensated(tuner, ground, wanted, floor, meter):
         grids.restore(ground.untuned)
-        tuner.reset(start_at(grids, ground.sensitivity, AHEAD * wanted, tuner.values), NEAREST)
+        tuner.reset(start_at(grids, ground.sensitivity, AHEAD * wanted, meter), NEAREST)
 
 
-def _start_compensated(tuner: Tuner, ground: Ground, wanted: float, floor: float) -> bool:
+def _start_compensated(tuner: Tuner, ground: Ground, wanted: float, floor: float, meter: Meter) -> bool:
     """Start from compensated rounding; False where "auto" prefers nearest rounding, as it loses less or is cheaper."""
     known = tuner.grids, ground.sensitivity
     auto, nearest = tuner.options.rounding == "auto", math.inf
     if auto:
-        start_at(*known, wanted, tuner.values)
+        start_at(*known, wanted, meter)
         nearest = ground.loss()
     multiplier, found = start_compensated(
-        *known, ground.layers, wanted, tuner.values, lambda: 8 * tuner.hooks.file_size() - floor, ground.untuned
+        *known, ground.layers, wanted, meter, lambda: 8 * tuner.hooks.file_size() - floor, ground.untuned
     )
     taken = not (auto and (found > FITS * wanted or nearest < ground.loss()))
     if taken:

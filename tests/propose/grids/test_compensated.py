@@ -41,7 +41,8 @@ def test_steps_of_equal_slope(grids: GridSet) -> None:
 
 def test_the_slope_is_what_a_bit_saves_at_high_rate(grids: GridSet) -> None:
     """Measured: error energy and entropy at two steps near each other, on a tensor of many weights."""
-    multiplier = start_at(grids, {**SENSITIVITY, "idle": 0.0}, 6.0 * grids.count, torch.empty(grids.count))
+    meter = grids.meter(torch.empty(grids.count))
+    multiplier = start_at(grids, {**SENSITIVITY, "idle": 0.0}, 6.0 * grids.count, meter)
     wide = slice(0, grids.offsets[1])
     found = []
     for factor in (0.97, 1.03):
@@ -60,7 +61,7 @@ def test_the_slope_is_what_a_bit_saves_at_high_rate(grids: GridSet) -> None:
 @pytest.mark.parametrize("rate", [1.0, 1.5, 2.5, 4.0, 6.0])
 def test_the_bits_asked_for(grids: GridSet, rate: float) -> None:
     values = torch.empty(grids.count)
-    multiplier = start_at(grids, SENSITIVITY, rate * grids.count, values)
+    multiplier = start_at(grids, SENSITIVITY, rate * grids.count, grids.meter(values))
     grids.quantise(values)
     assert float(grids.bits[grids.tuned].sum()) == pytest.approx(rate * grids.count, rel=0.02)
     assert torch.equal(grids.unit, grids.steps()), "latents are in units of the new steps"
@@ -69,13 +70,13 @@ def test_the_bits_asked_for(grids: GridSet, rate: float) -> None:
 
 def test_fewer_bits_mean_a_steeper_slope(grids: GridSet) -> None:
     rates, values = (1.0, 2.0, 4.0, 8.0), torch.empty(grids.count)
-    multipliers = [start_at(grids, SENSITIVITY, rate * grids.count, values) for rate in rates]
+    multipliers = [start_at(grids, SENSITIVITY, rate * grids.count, grids.meter(values)) for rate in rates]
     assert multipliers == sorted(multipliers, reverse=True)
 
 
 @pytest.mark.parametrize("rate", [1.0, 6.0])
 def test_tensors_out_of_reach_keep_a_fixed_step(grids: GridSet, rate: float) -> None:
-    start_at(grids, SENSITIVITY, rate * grids.count, torch.empty(grids.count))
+    start_at(grids, SENSITIVITY, rate * grids.count, grids.meter(torch.empty(grids.count)))
     rms = 0.3
     assert grids.steps()[3].item() == pytest.approx(UNUSED * rms, rel=0.05)
 
@@ -90,7 +91,7 @@ def test_more_bits_than_entropy_can_show() -> None:
     """60 weights with codes of their own have 60·log2 60 bits, whatever the step: no reason for the finest one."""
     grids = GridSet([GridSpec("w", (60,), "float32")], {"w": torch.randn(60)}, 0.6)
     values = torch.empty(60)
-    start_at(grids, {"w": 1.0}, 60 * 16.0, values)
+    start_at(grids, {"w": 1.0}, 60 * 16.0, grids.meter(values))
     grids.quantise(values)
     assert 0.7 * 60 * math.log2(60) < float(grids.bits.sum()) < 60 * math.log2(60)
     assert grids.latent.abs().max() < 1000
@@ -106,7 +107,7 @@ def test_the_bits_asked_for_however_far_sensitivities_are_from_one(factor: float
         grids = GridSet(specs, {name: 0.3 * torch.randn(shape) for name, shape in SHAPES.items()}, 0.6)
         values = torch.empty(grids.count)
         sensitivity = {name: scale * (value or 7.0) for name, value in SENSITIVITY.items()}
-        start_at(grids, sensitivity, 3.0 * grids.count, values)
+        start_at(grids, sensitivity, 3.0 * grids.count, grids.meter(values))
         grids.quantise(values)
         assert float(grids.bits.sum()) == pytest.approx(3.0 * grids.count, rel=0.001)
         steps.append(grids.steps())
@@ -119,7 +120,7 @@ def test_sensitivities_far_apart() -> None:
     weights = {"near": torch.randn(100, 100), "far": torch.randn(100, 100)}
     grids = GridSet(specs, weights, 0.5)
     values = torch.empty(grids.count)
-    start_at(grids, {"near": 1e8, "far": 1e-8}, 4.0 * 10_000, values)
+    start_at(grids, {"near": 1e8, "far": 1e-8}, 4.0 * 10_000, grids.meter(values))
     grids.quantise(values)
     assert float(grids.bits.sum()) == pytest.approx(4.0 * 10_000, rel=0.01)
     assert grids.steps()[1].item() == pytest.approx(COARSEST, rel=0.05)
@@ -260,11 +261,16 @@ def test_a_start_takes_the_bits_that_it_is_given() -> None:
     weights = {"layer": torch.randn(30, 40), "other": torch.randn(500)}
     grids, scratch = GridSet(specs, weights, ZONE), torch.empty(1700)
     sensitivity, bits = {"layer": 1.0, "other": 2.0}, 1.5 * 1700
-    start_at(grids, sensitivity, bits, scratch)
+    start_at(grids, sensitivity, bits, grids.meter(scratch))
     uncompensated = grids.steps()
     layers = {"layer": Layer((30, 40), correlated(40, 5)[None])}
     state = grids.state()
-    _, found = start_compensated(grids, sensitivity, layers, bits, scratch, lambda: float(grids.bits.sum()), state)
+
+    def cost() -> float:
+        grids.quantise(scratch)
+        return float(grids.bits.sum())
+
+    _, found = start_compensated(grids, sensitivity, layers, bits, grids.meter(scratch), cost, state)
     assert found == float(grids.bits.sum()) == pytest.approx(bits, rel=1.1 * SLACK)
     assert grids.steps()[0] > uncompensated[0]
     torch.testing.assert_close(grids.weights(1), weights["other"])  # no moments: not moved

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from noworse.datafree.outliers import LARGEST_CODE
+from noworse.model.device import wide
 from noworse.propose.grids.grid import GridSet
-from noworse.propose.grids.transform import decode, magnitude
+from noworse.propose.grids.transform import magnitude
 
 COARSEST = 2.5  # largest step at the start from nearest rounding, in units of the tensor's root mean square
 LARGEST_STEP = 8.0  # the same before weights are moved: what a tensor of mostly zeros loses, few others make up for
@@ -25,9 +27,10 @@ BISECTIONS = 18
 TINY = 1e-300  # a scale below all that steps are limited to, as its inverse is above
 REACHABLE = 0.85  # of n·log2 n bits, which the empirical entropy of n codes cannot exceed
 DAMPING = 0.01  # of the mean input energy, added to each unless told otherwise: calibration samples are few
-BLOCK = 64  # columns whose corrections are applied to the rest at once
-AT_ONCE = 1024  # blocks of a layer that are rounded together
+BLOCK = 32  # columns that are rounded one by one before others are corrected
+AT_ONCE = 1 << 20  # weights in float64 at a time
 FACTORED = 1 << 20  # elements of moments that are factored together
+Meter = Callable[[], Tensor]
 ATTEMPTS, SLACK = 8, 0.003  # at a start, and how far from its bits that may stay, as a logarithm
 
 
@@ -49,10 +52,11 @@ def equal_slope_steps(
 
 @torch.no_grad()
 def start_at(
-    grids: GridSet, sensitivity: Mapping[str, float], bits: float, scratch: Tensor, coarsest: float = COARSEST
+    grids: GridSet, sensitivity: Mapping[str, float], bits: float, meter: Meter, coarsest: float = COARSEST
 ) -> float:
     """Set equal-slope steps at which codes of tuned tensors take about ``bits`` bits; return the multiplier λ of that.
 
+    ``meter`` (``GridSet.meter``) tells what codes take at the steps of the moment.
     λ is in loss units per (bit per weight): the slope of loss against rate is ln 2 · F·s²/12 per bit. Where so many
     bits are given to so few weights that each could have a code of its own, steps stay at 85 % of the most entropy.
     """
@@ -61,8 +65,7 @@ def start_at(
     for _ in range(BISECTIONS):
         scale = 0.5 * (low + high)
         grids.log_step.copy_(equal_slope_steps(grids, sensitivity, math.exp(scale), coarsest).log())
-        grids.quantise(scratch)
-        low, high = (scale, high) if float(grids.bits[grids.tuned].sum()) > bits else (low, scale)
+        low, high = (scale, high) if float(meter()[grids.tuned].sum()) > bits else (low, scale)
     grids.rebase()
     parts = zip(grids.sizes, grids.specs, grids.steps(), strict=True)
     return math.log(2) * sum(n * (sensitivity[spec.name] * float(s) ** 2) for n, spec, s in parts) / 12
@@ -80,8 +83,11 @@ def _scales(grids: GridSet, sensitivity: Mapping[str, float], coarsest: float) -
 
 def nearest(weights: Tensor, step: float, zone: float, most: float = math.inf) -> Tensor:
     """Return ŵ on the grid of step s with zero bin ±``zone``·s and codes up to ±``most``, of weights of any shape."""
-    codes = magnitude(weights.abs() / step - zone).clamp_(max=most)
-    return torch.copysign(decode(codes, zone) * step, weights)
+    codes = weights.abs().div_(step).sub_(zone).floor_().add_(1)
+    if most < math.inf:
+        codes.clamp_(max=most)
+    values = F.threshold(codes.add_(zone - 0.5), zone, 0.0, inplace=True)  # all else is beyond the zone
+    return values.mul_(step).copysign_(weights)
 
 
 def signed_codes(weights: Tensor, step: float, zone: float) -> Tensor:
@@ -89,22 +95,30 @@ def signed_codes(weights: Tensor, step: float, zone: float) -> Tensor:
     return torch.copysign(magnitude(weights.abs() / step - zone), weights).int()
 
 
-def _compensate(rows: Tensor, factor: Tensor, round_: Callable[[Tensor], Tensor], gone: Tensor | None = None) -> None:
-    """Move weights (G, R, I) to where they stand when they are rounded, for the factors U (G, I, I) of their groups.
+def _compensate(
+    columns: Tensor, errors: Tensor, factor: Tensor, round_: Callable[[Tensor], Tensor], gone: Tensor | None = None
+) -> None:
+    """Move weights (G, I, R) to where they stand when they are rounded, for the factors U (G, I, I) of their groups.
 
-    Those that are ``gone`` (G, R, I) become zero, whatever others move them by.
+    Errors divided by U_jj are left in ``errors`` (G, I, R). Weights that are ``gone`` (G, I, R) become zero, whatever
+    others move them by. One half after the other: most of the work is products of large matrices.
     """
-    size = rows.shape[2]
-    for start in range(0, size, BLOCK):
-        end = min(start + BLOCK, size)
-        errors = torch.zeros_like(rows[:, :, start:end])
-        for j in range(start, end):
-            column = rows[:, :, j]
-            rounded = round_(column) if gone is None else round_(column).masked_fill_(gone[:, :, j], 0)
-            error = (column - rounded) / factor[:, None, j, j]
-            rows[:, :, j + 1 : end] -= error[:, :, None] * factor[:, None, j, j + 1 : end]
-            errors[:, :, j - start] = error
-        rows[:, :, end:] -= errors @ factor[:, start:end, end:]
+    size = columns.shape[1]
+    if size > BLOCK:
+        half = -(-size // (2 * BLOCK)) * BLOCK
+        parts = slice(0, half), slice(half, size)
+        for part in parts:
+            out = None if gone is None else gone[:, part]
+            _compensate(columns[:, part], errors[:, part], factor[:, part, part], round_, out)
+            if part is parts[0]:
+                columns[:, half:].baddbmm_(factor[:, :half, half:].transpose(1, 2), errors[:, :half], alpha=-1)
+        return
+    pivots = factor.diagonal(dim1=1, dim2=2).unsqueeze(2).unbind(1)
+    for j, (column, error, pivot) in enumerate(zip(columns.unbind(1), errors.unbind(1), pivots, strict=True)):
+        rounded = round_(column) if gone is None else round_(column).masked_fill_(gone[:, j], 0)
+        torch.sub(column, rounded, out=error).div_(pivot)
+        if j + 1 < size:
+            columns[:, j + 1 :].baddbmm_(factor[:, j, j + 1 :, None], error.unsqueeze(1), alpha=-1)
 
 
 class Layer:
@@ -115,7 +129,7 @@ class Layer:
     """
 
     def __init__(self, shape: Sequence[int], moments: Tensor, damping: float = DAMPING) -> None:
-        self.shape = tuple(shape)
+        self.shape, moments = tuple(shape), moments.to(wide(moments.device))
         self.blocks = math.prod(self.shape[1:]) // moments.shape[1]
         energy = moments.diagonal(dim1=1, dim2=2)  # (G·B, I/B)
         self.used, self.energy = energy > 0, float(energy.mean())
@@ -149,25 +163,37 @@ class Layer:
         """
         round_ = functools.partial(nearest, step=step, zone=zone, most=most)
         count, size = self.order.shape
-        rows, absent = self._rows(weights), None if gone is None else self._rows(gone)
-        moved = torch.empty_like(rows)
-        for start in range(0, len(rows), AT_ONCE):  # a few blocks in float64 at a time
-            part = slice(start, start + AT_ONCE)
-            order = self.order[part, None]
-            used = rows[part] * self.used[part, None]  # idle inputs mean nothing
-            found = torch.take_along_dim(used, order, 2).double()
-            factor = found.new_zeros(len(found), size, size)
-            factor[:, _triangle(size)] = self._upper[part].double()
-            out = None if absent is None else torch.take_along_dim(absent[part], order, 2)
-            _compensate(found, factor, round_, out)
-            moved[part] = torch.take_along_dim(found, order.argsort(2), 2)
+        rows, absent = self._rows(weights), None if gone is None else self._rows(gone)  # where there is float64
+        moved = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
+        height = max(1, AT_ONCE // size)  # rows in float64 at a time, of one block or of several
+        together = max(1, min(height // rows.shape[1], FACTORED // size**2))
+        for first in range(0, count, together):
+            part = slice(first, first + together)
+            order = self.order[part, :, None]
+            back = order.argsort(1)
+            factor = self._factor(part)
+            for top in range(0, rows.shape[1], height):
+                here = slice(top, top + height)
+                columns = rows[part, here].transpose(1, 2) * self.used[part, :, None]  # idle inputs mean nothing
+                found = torch.take_along_dim(columns, order, 1).double()
+                out = None if absent is None else torch.take_along_dim(absent[part, here].transpose(1, 2), order, 1)
+                _compensate(found, torch.empty_like(found), factor, round_, out)
+                moved[part, here] = torch.take_along_dim(found, back, 1).transpose(1, 2).float()
         joined = moved.reshape(count // self.blocks, self.blocks, -1, size).transpose(1, 2)
-        return joined.reshape(self.shape).float()
+        return joined.reshape(self.shape)
+
+    def _factor(self, part: slice) -> Tensor:
+        """U (G, I, I) of some blocks, in float64."""
+        size = self.order.shape[1]
+        factor = torch.zeros(len(self._upper[part]), size, size, dtype=torch.float64, device=self._upper.device)
+        for j, row in enumerate(torch.split(self._upper[part], list(range(size, 0, -1)), 1)):
+            factor[:, j, j:] = row
+        return factor
 
     def _rows(self, weights: Tensor) -> Tensor:
         """Weights (O, ...) as blocks of columns of groups of rows, (G·B, O/G, I/B)."""
         count, size = self.order.shape
-        split = weights.reshape(count // self.blocks, -1, self.blocks, size)
+        split = weights.to(self.order.device).reshape(count // self.blocks, -1, self.blocks, size)
         return split.transpose(1, 2).flatten(0, 1)
 
 
@@ -192,28 +218,27 @@ def start_compensated(
     sensitivity: Mapping[str, float],
     layers: Mapping[str, Layer],
     bits: float,
-    scratch: Tensor,
+    meter: Meter,
     cost: Callable[[], float],
     originals: tuple[Tensor, ...],
 ) -> tuple[float, float]:
     """Set steps as ``start_at`` does, and move the weights of all ``layers`` to where rounding compensates itself.
 
-    ``originals`` is the state of the grids (``GridSet.state``) to start from, ``cost()`` tells the bits of the codes as
-    they are written. Moved weights take more of them: it is tried again with larger steps until codes take about
-    ``bits`` bits. Return the multiplier λ, and the bits they take.
+    ``originals`` is the state of the grids (``GridSet.state``) to start from, which ``meter`` measures; ``cost()``
+    tells the bits of the codes as they are written. Moved weights take more of them: it is tried again with larger
+    steps until codes take about ``bits`` bits. Return the multiplier λ, and the bits they take.
     """
     slopes = {name: f * (layers[name].curvature() if name in layers else 1.0) for name, f in sensitivity.items()}
     asked = bits
     for _ in range(ATTEMPTS):
         grids.restore(originals)
-        multiplier = start_at(grids, slopes, asked, scratch, LARGEST_STEP)
+        multiplier = start_at(grids, slopes, asked, meter, LARGEST_STEP)
         settings = zip(grids.specs, grids.steps().tolist(), grids.zones().tolist(), strict=True)
         for k, (spec, step, zone) in enumerate(settings):
             if spec.name in layers:
                 weights = spec.unflatten(grids.weights(k))
                 gone = spec.outliers.mask(spec.shape) if len(spec.outliers.places) else None
                 grids.set_weights(k, layers[spec.name].compensated(weights, step, zone, gone=gone))
-        grids.quantise(scratch)
         found = cost()
         if abs(math.log(found / bits)) <= SLACK:
             break

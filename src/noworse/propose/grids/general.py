@@ -4,7 +4,7 @@ What is defined here is what the fast grids (grid.py) compute by hand for straig
 transforms with curves, and rates of other kinds. It takes several times as long.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import accumulate, pairwise
 
 import torch
@@ -60,6 +60,15 @@ class GeneralGrids(GridSet):
         q = code + (code.round() - code).detach()
         sign = torch.where(w.detach() < 0, -1.0, 1.0)
         return sign * step * transform.decode(q, zone, shape), sign * code
+
+    def meter(self, scratch: Tensor) -> Callable[[], Tensor]:
+        """Return a function that rounds all weights as they are then, and tells ``bits``."""
+
+        def measure() -> Tensor:
+            self.quantise(scratch)
+            return self.bits
+
+        return measure
 
     @torch.no_grad()
     def quantise(self, out: Tensor, kernel: Kernel | None = None, on_weights: bool = True) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import Lazy
 from noworse.model.device import double
+from noworse.propose.grids.histogram import Histogram
 from noworse.propose.grids.transform import decode, magnitude, stored_steps
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
 from noworse.rate.soft import Kernel
@@ -247,6 +248,21 @@ class GridSet:
             self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, kernel)
             if not on_weights:
                 self._cells, self._slopes = None, self._slopes._replace(code=counts[:0])
+
+    def meter(self, scratch: Tensor) -> Callable[[], Tensor]:
+        """Return a function that tells ``bits`` at the steps and zones of its moment, of the weights as they are now.
+
+        ``scratch`` (N,) is for grids that have to round all weights for that.
+        """
+        known = [(Histogram(self.latent[rows], float(self.latent[rows].abs().max())), unit)
+                 for rows, unit in zip(self.rows, self.unit.tolist(), strict=True)]
+
+        def measure() -> Tensor:
+            settings = zip(known, self.steps().tolist(), self.zones().tolist(), strict=True)
+            found = [histogram.bits(step / unit, zone) for (histogram, unit), step, zone in settings]
+            return torch.tensor(found, dtype=torch.float64, device="cpu")
+
+        return measure
 
     @torch.no_grad()
     def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
