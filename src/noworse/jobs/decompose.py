@@ -252,10 +252,11 @@ def finished(model: nn.Module, trial: nn.Module, chosen: Chosen) -> nn.Module:
     return module
 
 
-def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
+def load_decomposed(module: nn.Module, path: str | Path, device: object = None) -> nn.Module:
     """Load a file of ``Decomposition.save`` into ``module``, in place, and return it: layers become factors first.
 
-    MismatchedModule where the file's factors are not of layers of this module, CorruptFile for a damaged file.
+    The module is moved to ``device`` where one is given. MismatchedModule where the file's factors are not of layers of
+    this module, CorruptFile for a damaged file.
     """
     with File(path) as file:
         ways = file.settings.get("factors", {})
@@ -272,7 +273,7 @@ def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
             replace(inner, layer, _in_factors(layer, way, parts))
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise MismatchedModule(f"{path} has factors of {name!r}, which the module cannot have: {error}") from error
-    return load_model(module, path)
+    return load_model(module, path, device=device)
 
 
 def _in_factors(layer: nn.Module, way: str, parts: list[Tensor]) -> Factorised:

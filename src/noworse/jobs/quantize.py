@@ -202,11 +202,14 @@ def _search(job: Job, net: Priced) -> Iterator[list[Proposal]]:
     yield from map(net.pick, net.larger(best, BACK_OFF))
 
 
-def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
-    """Load a file of ``Quantization.save`` into ``module``, in place, and return it, with hooks that round inputs."""
+def load_quantized(module: nn.Module, path: str | Path, device: object = None) -> nn.Module:
+    """Load a file of ``Quantization.save`` into ``module``, in place, and return it, with hooks that round inputs.
+
+    The module is moved to ``device`` where one is given.
+    """
     with File(path) as file:
         ranges = from_settings(file.settings.get("activations", {}))
-    inner = add_rounding(unwrapped(load_model(module, path).eval()), ranges)
+    inner = add_rounding(unwrapped(load_model(module, path, device=device).eval()), ranges)
     if inner is not module:
         torch.compiler.reset()  # what was compiled for modules of this class knows nothing of the hooks
     return module

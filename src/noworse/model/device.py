@@ -43,7 +43,11 @@ def placed(module: Module, device: object = None) -> Module:
         raise BadInput(f"tensors of the model are on several devices, {found}: expected one, or device= to move a copy")
     if wanted is None or all(tensor.device == wanted for tensor in tensors.values()):
         return module
-    return twin(module).to(wanted)
+    known: dict[int, Tensor] = {}  # to() alone may give every place of a tied tensor one of its own
+    for tensor in tensors.values():
+        held = tensor.detach().to(wanted, copy=True)
+        known[id(tensor)] = nn.Parameter(held, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else held
+    return twin(module, known).to(wanted)
 
 
 @functools.cache
@@ -73,18 +77,23 @@ def seeded(device: torch.device, seed: int) -> torch.Generator:
 def random_states(device: torch.device) -> dict[str, Tensor]:
     """Return the states (bytes) of torch's own generators, that of the processor and that of a ``device``, by name."""
     states = {"random": torch.get_rng_state()}
-    return states if device.type == "cpu" else {**states, "random there": _module(device).get_rng_state(device).cpu()}
+    if device.type != "cpu":
+        module, which = _module(device)
+        states["random there"] = module.get_rng_state(*which)
+    return states
 
 
 def set_random_states(device: torch.device, states: dict[str, Tensor]) -> None:
     """Bring torch's own generators to ``states``."""
     torch.set_rng_state(states["random"])
     if device.type != "cpu":
-        _module(device).set_rng_state(states["random there"], device)
+        module, which = _module(device)
+        module.set_rng_state(states["random there"], *which)
 
 
-def _module(device: torch.device) -> Any:
-    return getattr(torch, device.type)
+def _module(device: torch.device) -> tuple[Any, tuple[torch.device, ...]]:
+    """The part of torch that a device has for itself, and how its functions are told which: of MPS there is one."""
+    return getattr(torch, device.type), () if device.type == "mps" else (device,)
 
 
 @contextmanager
@@ -93,10 +102,8 @@ def own_random(device: torch.device, seed: int | None = None) -> Iterator[None]:
     before = random_states(device)
     try:
         if seed is not None:
-            torch.default_generator.manual_seed(seed)
-            if device.type != "cpu":
-                with torch.device(device):
-                    _module(device).manual_seed(seed)
+            begin = {"random": seeded(CPU, seed).get_state(), "random there": seeded(device, seed).get_state()}
+            set_random_states(device, begin)
         yield
     finally:
         set_random_states(device, before)
@@ -142,4 +149,5 @@ def room(expected: Callable[[], str]) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        raise BadInput(f"memory ran out ({str(error).splitlines()[0]}): expected {expected()}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadInput(f"memory ran out ({reason}): expected {expected()}") from error
