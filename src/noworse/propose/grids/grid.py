@@ -21,6 +21,7 @@ from torch import Tensor
 from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import Lazy
 from noworse.model.device import double
+from noworse.propose.grids import kernels
 from noworse.propose.grids.histogram import Histogram
 from noworse.propose.grids.transform import decode, magnitude, stored_steps
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
@@ -119,6 +120,7 @@ class GridSet:
 
     straight = True  # whether compensated rounding and factors know these grids
     remakes = True  # whether gradients() can do without ŵ
+    native = True  # whether native code does what it knows (kernels.py)
 
     def __init__(
         self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float, tunes_zones: bool = True
@@ -154,7 +156,8 @@ class GridSet:
         self._chunks = list(self._cut())
         self._slopes = Slopes(new([]), torch.zeros_like(self.unit), torch.zeros_like(self.unit))
         self._cells: Cells | None = None
-        self._quantised = self.steps(), self.zones()  # of the last quantise()
+        self._ends = np.array(self.offsets[1:], np.int64)
+        self._quantised = self._placed()  # of the last quantise()
 
     @property
     def leaves(self) -> list[tuple[str, Tensor]]:
@@ -180,6 +183,10 @@ class GridSet:
         """Return step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
         least = torch.tensor(self.largest, device="cpu") / LARGEST_CODE
         return stored_steps(self.log_step.exp().maximum(least).clamp(min=SMALLEST))
+
+    def _placed(self) -> kernels.Placed:
+        steps = self.steps()
+        return kernels.Placed(self._ends, self.unit / steps, steps, self.zones())
 
     def zones(self) -> Tensor:
         """Return half widths r (K,) of the zero bins in steps, as the file holds them."""
@@ -229,23 +236,27 @@ class GridSet:
 
         Without ``on_weights`` only the one by steps and zones is kept, which takes no memory.
         """
-        self._quantised = steps, zones = self.steps(), self.zones()
-        ratio = self.unit / steps
-        reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))).cpu() * ratio
-        cells = lay_out(reach, zones, CELLS if kernel else 1)
+        self._quantised = placed = self._placed()
+        if self.native and kernels.know(kernel, on_weights) and kernels.take(self.latent, out):
+            self.bits, slopes = kernels.quantise(self.latent, placed, out, kernel)
+            if kernel:
+                self._cells, self._slopes = None, slopes
+            return self.put_outliers(out)
+        reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))).cpu()
+        cells = lay_out(reach * placed.ratio, placed.zones, CELLS if kernel else 1)
         counts, own = torch.zeros(cells.total, device=self.device), cells.to(self.device)
-        there = ratio.to(self.device), zones.to(self.device)
+        ratio, steps, zones = (each.to(self.device) for each in placed[1:])
         for chunk in self._chunks:
-            scaled, excess, r = self._scaled(chunk, *there)
-            _decoded(chunk, scaled, excess, steps.to(self.device), r, out[chunk.rows])
+            scaled, excess, r = self._scaled(chunk, ratio, zones)
+            _decoded(chunk, scaled, excess, steps, r, out[chunk.rows])
             first = int(cells.base[chunk.tensors.start])
             found = torch.bincount(_cell(chunk, own, first, scaled, excess))
             counts[first : first + len(found)] += found
         self.put_outliers(out)
-        counts, bins = counts.cpu(), locate(cells, zones)
+        counts, bins = counts.cpu(), locate(cells, placed.zones)
         self.bits = hard_bits(counts, bins)
         if kernel:
-            self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, kernel)
+            self._cells, self._slopes = cells, entropy_slopes(counts, bins, placed.zones, kernel)
             if not on_weights:
                 self._cells, self._slopes = None, self._slopes._replace(code=counts[:0])
 
@@ -274,7 +285,12 @@ class GridSet:
         zones, ratio, units = (each.to(self.device) for each in (self.zones(), self.unit / self.steps(), self.unit))
         grad[self._fixed] = 0
         step_grad, zone_grad = (multiplier * each.to(self.device) for each in self._slopes[1:])
-        for chunk in self._chunks:
+        native = self.native and not on_weights and kernels.take(self.latent, grad)
+        if native:
+            moved, at_zero = kernels.gradients(self.latent, self._quantised, self.unit, grad)
+            step_grad += moved
+            zone_grad += at_zero / zones
+        for chunk in () if native else self._chunks:
             g, unit = grad[chunk.rows], chunk.pick(units)
             quantised = values[chunk.rows] if grad is not values else self._again(chunk)
             error = (quantised - self.latent[chunk.rows] * unit).mul_(g)  # g·(ŵ − w)
@@ -295,7 +311,7 @@ class GridSet:
 
     def _again(self, chunk: _Chunk) -> Tensor:
         """ŵ of a chunk as the last ``quantise`` wrote it."""
-        steps, zones, ratio = (v.to(self.device) for v in (*self._quantised, self.unit / self._quantised[0]))
+        ratio, steps, zones = (each.to(self.device) for each in self._quantised[1:])
         scaled, excess, r = self._scaled(chunk, ratio, zones)
         return _decoded(chunk, scaled, excess, steps, r, excess)
 
