@@ -10,7 +10,8 @@ from benchmarks.harness import Section, Suite, main
 from benchmarks.suites import speed_kernels
 
 SECTIONS: dict[str, Section] = {
-    "kernels": speed_kernels.rows,
+    "kernels": speed_kernels.per_weight,
+    "iteration": speed_kernels.iteration,
 }
 SUITE = Suite("speed", __doc__, SECTIONS)
 

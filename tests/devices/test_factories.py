@@ -20,6 +20,9 @@ from tests.tiny import run
 L2: dict[str, Any] = {"rounding": "nearest", "plugins": {"tuner": "alternating", "rate": "official"}}
 
 
+SOME = pytest.mark.parametrize("task", ["cnn", "gru", "language"], indirect=True)
+
+
 @pytest.fixture(params=TASKS)
 def task(request: pytest.FixtureRequest) -> Iterator[noworse.Task]:
     made = TASKS[request.param]()
@@ -35,6 +38,7 @@ def test_compress_and_verify(task: noworse.Task, tmp_path: Path) -> None:
     assert again.mean_difference == pytest.approx(report.verdict.mean_difference, rel=1e-6)
 
 
+@SOME
 def test_quantize_and_decompose(task: noworse.Task) -> None:
     quantised = quantize_task(task, bits=5.0, tolerance=None, progress=None)
     assert quantised.verdict.samples == sum(map(noworse.task.data.batch_size, task.verify))
@@ -43,7 +47,7 @@ def test_quantize_and_decompose(task: noworse.Task) -> None:
 
 @pytest.mark.parametrize("options", [{"methods": "auto"}, L2, {"plugins": {"transform": "log"}, "rounding": "nearest"}])
 def test_other_ways(options: dict[str, Any], tmp_path: Path) -> None:
-    task = TASKS["cnn"]()
+    task = TASKS["mlp" if "plugins" in options else "cnn"]()
     torch.set_default_device("meta")
     try:
         compress_task(
@@ -54,6 +58,7 @@ def test_other_ways(options: dict[str, Any], tmp_path: Path) -> None:
         torch.set_default_device(None)
 
 
+@SOME
 def test_neighborhood_and_measure(task: noworse.Task) -> None:
     batches = list(task.verify)[:1]
     found = noworse.neighborhood(task.model, task.loss, batches, alone=False, sizes=[0.01], bits=[4])

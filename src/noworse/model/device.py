@@ -116,6 +116,7 @@ def steady(device: torch.device) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the device is first used
+    # torch.use_deterministic_algorithms imports a compiler of 130 MB and some seconds
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled: Any = torch.utils.deterministic
     switches = [(filled, "fill_uninitialized_memory"), (torch.backends.cudnn, "benchmark")]
@@ -124,8 +125,8 @@ def steady(device: torch.device) -> Iterator[None]:
         for place, name in switches:
             stack.callback(setattr, place, name, getattr(place, name))
             setattr(place, name, False)
-        stack.callback(torch.use_deterministic_algorithms, strict, warn_only=warns)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        stack.callback(torch._C._set_deterministic_algorithms, strict, warn_only=warns)
+        torch._C._set_deterministic_algorithms(True, warn_only=True)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*deterministic")  # docs/scale.md says of what
             yield

@@ -243,7 +243,10 @@ class GridSet:
                 self._cells, self._slopes = None, slopes
             return self.put_outliers(out)
         reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))).cpu()
-        cells = lay_out(reach * placed.ratio, placed.zones, CELLS if kernel else 1)
+        reach *= placed.ratio
+        if not bool((reach < kernels.MOST_STEPS).all()):
+            raise kernels.too_large("weights are not finite, or beyond 2**20 steps")
+        cells = lay_out(reach, placed.zones, CELLS if kernel else 1)
         counts, own = torch.zeros(cells.total, device=self.device), cells.to(self.device)
         ratio, steps, zones = (each.to(self.device) for each in placed[1:])
         for chunk in self._chunks:
