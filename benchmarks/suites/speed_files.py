@@ -1,7 +1,7 @@
 """Files without a task: lossless beside zipnn, data-free, loading, classes, and the context coder.
 
-On MiniLM's weights where the package that holds them is installed, else on random ones of the same shapes, Laplacian with
-a spread of rows and columns. Coders take turns, and ratios are those of best rounds.
+On MiniLM's weights where the package that holds them is installed, else on random ones of the same shapes, Laplacian
+with a spread of rows and columns. Coders take turns, and ratios are those of best rounds.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from noworse.representation import from_float32
 WIDTH, LAYERS, WORDS = 384, 6, 30_522  # of MiniLM
 ROUNDS, LOADS = 7, 40
 STEP = 2.0**-6
-# NNCodec 2.1.3 decoded these weights at 2.2 bits at 15.2 M/s on a machine where rANS with AVX2 did 1,200 (measured once;
-# its code is not run here)
+# NNCodec 2.1.3 decoded these weights at 2.2 bits at 15.2 M/s where rANS with AVX2 did 1,200: measured once, not run here
 NNCODEC = 15.2 / 1200
 Weights = dict[str, NDArray[np.float32]]
 
@@ -131,7 +130,8 @@ def context_rows(found: Weights) -> Iterator[Row]:
     """Context-coded codes of the last matrices: bytes over those of the fast coder, and speed beside NNCodec's."""
     codes = [np.rint(w / w.std()).astype(np.int32) for w in found.values() if w.ndim == 2][-4:]
     flat, shapes = np.concatenate([c.reshape(-1) for c in codes]), [c.shape for c in codes]
-    blocks, streams = context_coder.encode(flat, shapes), [as_coded(encode(c.reshape(-1), c.shape[1], 1)) for c in codes]
+    blocks = context_coder.encode(flat, shapes)
+    streams = [as_coded(encode(c.reshape(-1), c.shape[1], 1)) for c in codes]
     plain, out = as_coded(encode(flat, 0, 1)), np.empty(flat.size, np.int32)
     actions = {
         "context": lambda: context_coder.decode(blocks, shapes),
