@@ -16,11 +16,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from fuzz.check import case, limit_memory, timed
+from fuzz.check import case, limit_memory, resident, timed
 from fuzz.invent import invent
 from fuzz.seeds import seeds
 
 MOST_FAILURES = 10
+WARM = 500  # cases, after which memory that is taken should be taken again
 
 
 def main() -> int:
@@ -42,7 +43,7 @@ def main() -> int:
     if arguments.save:
         Path(arguments.save).write_bytes(data)
     print(f"{len(data)} bytes, checksums {'repaired' if repaired else 'not repaired'}: {data[:400]!r}")
-    limit_memory()
+    limit_memory(0)  # seeds are small: no case may take more than a small file
     print(timed(data, repaired, frozenset(file.data for file in files)))
     return 0
 
@@ -52,7 +53,7 @@ def many(seed: int, cases: int, first: int = 0) -> int:
     files = seeds()
     honest = frozenset(file.data for file in files)
     print(f"seed {seed}, {cases:,} cases on {', '.join(file.name for file in files)}", flush=True)
-    limit_memory()
+    limit_memory(0)  # seeds are small: no case may take more than a small file
 
     def one(number: int) -> str:
         data, repaired = case(files, seed, number)
@@ -70,8 +71,9 @@ def forged(arguments: argparse.Namespace) -> int:
         warm_up(Path(folder))
 
         def one(number: int) -> str:
-            limit_memory()  # of one case: threads that come and go leave address space behind
-            return read_all(invent(random.Random(f"{seed}:{number}")), Path(folder), number)
+            data = invent(random.Random(f"{seed}:{number}"))
+            limit_memory(len(data))  # of one case: threads that come and go leave address space behind
+            return read_all(data, Path(folder), number)
 
         if number is None:
             print(f"seed {seed}, {arguments.cases:,} forged files", flush=True)
@@ -88,8 +90,10 @@ def forged(arguments: argparse.Namespace) -> int:
 
 def run(one: Callable[[int], str], numbers: range, command: str) -> int:
     """Run numbered cases and print what became of them; 1 where one raised anything."""
-    outcomes, failures, start = Counter[str](), 0, time.monotonic()
+    outcomes, failures, start, held = Counter[str](), 0, time.monotonic(), resident()
     for done, number in enumerate(numbers):
+        if done == WARM:
+            held = resident()
         try:
             outcomes[one(number)] += 1
         except Exception:  # whatever is no CorruptFile: the very thing that is looked for
@@ -100,6 +104,7 @@ def run(one: Callable[[int], str], numbers: range, command: str) -> int:
         if done and done % max(10_000, len(numbers) // 100) == 0:
             print(f"{done:,} cases, {time.monotonic() - start:.0f} s, {failures} failures", file=sys.stderr, flush=True)
     print("; ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items())))
+    print(f"resident memory: {held:.1f} MiB at first, {resident():.1f} at the end")  # what leaks slowly shows here
     print(f"{failures} failures in {outcomes.total() + failures:,} cases, {time.monotonic() - start:.0f} s")
     return 1 if failures else 0
 

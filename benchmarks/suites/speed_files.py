@@ -31,7 +31,7 @@ from noworse.representation import from_float32
 WIDTH, LAYERS, WORDS = 384, 6, 30_522  # of MiniLM
 ROUNDS, LOADS = 7, 40
 STEP = 2.0**-6
-# NNCodec 2.1.3 decoded these weights at 2.2 bits at 15.2 M/s where rANS with AVX2 did 1,200: measured once, not run here
+# NNCodec 2.1.3 decoded these weights at 2.2 bits at 15.2 M/s where rANS with AVX2 did 1,200: measured once, elsewhere
 NNCODEC = 15.2 / 1200
 Weights = dict[str, NDArray[np.float32]]
 
