@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from noworse.model.device import double, seeded, wide
 from noworse.model.hooks import floating
 from noworse.survey.capture import NO_ROWS, Call, Measured, Unseen, capture, columns, gradients, rows
 from noworse.task.distances import Distance
@@ -34,7 +35,7 @@ def sums_of_squares(
 
     ``outputs`` yields the model's outputs (B, ..., K) with their graph, one batch after the other, and B.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator: torch.Generator | None = None
     totals: dict[str, Any] = {}
     samples = 0
 
@@ -45,6 +46,7 @@ def sums_of_squares(
     with gradients(parameters, add):
         for batch_outputs, size in outputs:
             samples += size
+            generator = generator or seeded(batch_outputs.device, seed)
             probe = distance.probe(batch_outputs, generator)
             if probe.requires_grad:  # the outputs are not detached
                 probe.backward(inputs=leaves)  # type: ignore[no-untyped-call]
@@ -61,7 +63,8 @@ def tensor_sensitivity(
     """
 
     def mean_square(gradient: Tensor) -> float:
-        return float(torch.linalg.vector_norm(gradient, dtype=torch.float64)) ** 2 / gradient.numel()
+        norm = torch.linalg.vector_norm(gradient.to(wide(gradient.device)), dtype=torch.float64)
+        return float(norm) ** 2 / gradient.numel()
 
     return dict.fromkeys(parameters, 0.0) | sums_of_squares(parameters, outputs, distance, seed, mean_square)
 
@@ -103,7 +106,7 @@ class Curvature:
 
 def fresh(layer: Decomposable) -> Curvature:
     """Return zeros of the right shapes for one layer."""
-    zeros = functools.partial(torch.zeros, dtype=torch.float64)
+    zeros = functools.partial(torch.zeros, dtype=torch.float64, device=wide(layer.weight.device))
     if isinstance(layer, nn.Embedding):
         return Curvature(
             zeros(layer.num_embeddings), zeros(0), zeros(0), zeros(layer.embedding_dim, layer.embedding_dim)
@@ -119,7 +122,7 @@ def _add_inputs(curvature: Curvature, layer: Decomposable, inputs: Tensor) -> No
         return
     if inputs.is_floating_point() or inputs.is_nested:
         raise Unseen(f"it is fed {inputs.dtype}{' of several lengths' * inputs.is_nested}: expected indices (B, ...)")
-    curvature.inputs += torch.bincount(inputs.flatten(), minlength=layer.num_embeddings)
+    curvature.inputs += torch.bincount(inputs.flatten(), minlength=layer.num_embeddings).to(curvature.inputs)
     curvature.places += inputs.numel()
 
 
@@ -127,8 +130,8 @@ def _add_inputs(curvature: Curvature, layer: Decomposable, inputs: Tensor) -> No
 def add_columns(curvature: Curvature, inputs: Tensor) -> None:
     """Add inputs (I, N) of a layer, in place."""
     curvature.inputs += _gram(inputs)
-    curvature.sums += inputs.sum(1).double()
-    curvature.magnitudes += inputs.abs().sum(1).double()
+    curvature.sums += double(inputs.sum(1))
+    curvature.magnitudes += double(inputs.abs().sum(1))
     curvature.places += inputs.shape[1]
 
 
@@ -182,7 +185,7 @@ def _gram(flat: Tensor) -> Tensor:
     """X Xᵀ in float64: multiplied in float32, which is faster, and scaled where squares would leave its range."""
     largest = float(flat.abs().max()) if flat.numel() else 0.0
     if largest == 0 or SMALLEST < largest < LARGEST:
-        return (flat @ flat.T).double()
+        return double(flat @ flat.T)
     scale = 2.0 ** math.frexp(largest)[1]  # a power of two: not a bit is lost
-    flat = (flat.double() / scale).to(flat.dtype)
-    return (flat @ flat.T).double() * scale**2
+    flat = (double(flat) / scale).to(flat)
+    return double(flat @ flat.T) * scale**2

@@ -16,8 +16,8 @@ def attach(student: nn.Module, grids: GridSet, given: set[int] | None = None) ->
     With ``given`` the two are one: each tensor gives way to its gradient when a backward pass is done with it, and its
     number is added to ``given``.
     """
-    values = torch.zeros(grids.count)
-    gradient = torch.zeros(grids.count) if given is None else values
+    values = torch.zeros_like(grids.latent)
+    gradient = torch.zeros_like(grids.latent) if given is None else values
     parameters = dict(student.named_parameters(remove_duplicate=False))
     homes = {_memory(parameters[spec.name]): k for k, spec in enumerate(grids.specs)}
     for parameter, k in [(p, homes.get(_memory(p))) for p in student.parameters()]:  # all places before any moves
