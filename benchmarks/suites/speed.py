@@ -7,10 +7,11 @@ Everything is a ratio or a time per weight, of rounds that take turns within one
 from __future__ import annotations
 
 from benchmarks.harness import Section, Suite, main
-from benchmarks.suites import speed_kernels
+from benchmarks.suites import speed_kernels, speed_start
 
 SECTIONS: dict[str, Section] = {
     "kernels": speed_kernels.rows,
+    "start": speed_start.rows,
 }
 SUITE = Suite("speed", __doc__, SECTIONS)
 

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from noworse.jobs.progress import show_progress
-from noworse.tune.tuner import ProgressLine
+from noworse.tune.progress import ProgressLine
 
 SHOW_CURSOR = "\x1b[?25h"
 

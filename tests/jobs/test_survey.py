@@ -29,10 +29,10 @@ def test_every_tensor_has_a_sensitivity_and_every_layer_its_moments() -> None:
     found, _ = surveyed(mlp(), Survey())
     assert list(found.sensitivity) == ["0.weight", "0.bias", "2.weight", "2.bias"]
     assert min(found.sensitivity.values()) > 0
-    assert set(found.layers) == {"0.weight", "2.weight"}
+    assert set(found.layers.left) == {"0.weight", "2.weight"}
     assert found.unused == []
     nearest, _ = surveyed(mlp(), Survey(), rounding="nearest")
-    assert nearest.layers == {}
+    assert not nearest.layers
 
 
 def test_recurrent_weights_have_moments_too() -> None:
@@ -48,8 +48,8 @@ def test_recurrent_weights_have_moments_too() -> None:
 
     torch.manual_seed(0)
     found, student = surveyed(Reader().eval(), Survey())
-    assert set(found.layers) == {name for name, p in student.named_parameters() if p.dim() == 2}
-    assert found.layers["rnn.weight_hh_l0_reverse"].shape == (18, 6)
+    assert set(found.layers.left) == {name for name, p in student.named_parameters() if p.dim() == 2}
+    assert found.layers.held["rnn.weight_hh_l0_reverse"].shape == (18, 6)
 
 
 def test_what_is_known_is_taken_over() -> None:
@@ -57,7 +57,7 @@ def test_what_is_known_is_taken_over() -> None:
     marked = Survey({**first.sensitivity, "0.weight": 123.0}, first.layers)
     again, _ = surveyed(mlp(), marked)
     assert again.sensitivity == marked.sensitivity
-    assert again.layers["2.weight"] is first.layers["2.weight"]
+    assert again.layers.held["2.weight"] is first.layers.held["2.weight"]
     partly, _ = surveyed(mlp(), Survey({"0.weight": 123.0}))
     assert partly.sensitivity == pytest.approx({**first.sensitivity, "0.weight": 123.0})
 

@@ -35,7 +35,7 @@ from noworse.run.resume import (
     write_checkpoint,
 )
 from noworse.task.task import Task
-from noworse.tune.tuner import ProgressLine
+from noworse.tune.progress import ProgressLine
 from tests.tiny import loss, mlp, task
 
 

@@ -7,7 +7,7 @@ hidden states fed at every step (model/recurrent.py).
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,27 +46,32 @@ def input_moments(
     runs: Iterable[Callable[[], object]],
     limit: float = math.inf,
     least: int = 0,
+    own: Collection[str] | None = None,
 ) -> Measured[Tensor]:
     """Return X = E[x xᵀ] (G·B, I/B, I/B) float32 of each of ``parameters`` that is the weight of a layer, by name.
 
     G groups with I inputs each are cut into B blocks so that all X together take about ``limit`` bytes. Each of
     ``runs`` calls the module on some data, until after ``least`` of them every layer has seen five inputs for each
-    weight of a row. A layer used several times is measured over all of its uses; one that is never called, or with no
+    weight of a row. Moments are taken of those of the names ``own`` alone, where these are given: all else is as if of
+    all. A layer used several times is measured over all of its uses; one that is never called, or with no
     rows, is left out and listed.
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
+    widths: dict[str, int] = {}
 
     def see(call: Call) -> None:
         layer = layers[call.name]
         name, inputs = names[id(layer.weight)], columns(layer, call.input.detach())
         places, parts = inputs.shape[2], blocks(layer, width)
-        if places:
-            inputs = inputs.reshape(len(inputs) * parts, inputs.shape[1] // parts, places)
+        if not places:
+            return
+        counts[name], widths[name] = counts.get(name, 0) + places, inputs.shape[1] // parts
+        if own is None or name in own:
+            inputs = inputs.reshape(len(inputs) * parts, widths[name], places)
             moments = inputs @ inputs.transpose(1, 2)
             totals[name] = totals[name].add_(moments) if name in totals else moments
-            counts[name] = counts.get(name, 0) + places
 
     with opened(module) as modules, torch.no_grad():
         kinds = (nn.Linear, nn.Conv2d)
@@ -75,7 +80,7 @@ def input_moments(
         with capture(layers, see) as seen:
             for number, run in enumerate(runs, 1):
                 run()
-                if number >= least and all(counts[name] >= PLACES * len(total[0]) for name, total in totals.items()):
+                if number >= least and all(count >= PLACES * widths[name] for name, count in counts.items()):
                     break
-    empty = {n: NO_ROWS for n, layer in layers.items() if names[id(layer.weight)] not in totals}
+    empty = {n: NO_ROWS for n, layer in layers.items() if names[id(layer.weight)] not in counts}
     return Measured({name: total.div_(counts[name]) for name, total in totals.items()}, empty | seen.missed)
