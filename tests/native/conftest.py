@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 HEADERS = HERE.parents[1] / "src" / "noworse" / "codec"
-FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-pthread"]
+FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-pthread", "-ffp-contract=off"]
 SANITIZED = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 SLIP = "int main(int n, char** v) { int a[2] = {n, n}; return v[0] ? a[n + 1] : 0; }"
 

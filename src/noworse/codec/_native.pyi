@@ -54,3 +54,36 @@ def encode_context(codes: NDArray[np.int32], tensors: NDArray[np.uint64]) -> lis
 def decode_context(blocks: tuple[bytes, ...], out: NDArray[np.int32], tensors: NDArray[np.uint64]) -> None: ...
 def take_plane(data: NDArray[np.uint8], width: int, plane: int, rotate: bool, out: NDArray[np.uint8]) -> None: ...
 def put_planes(planes: list[NDArray[np.uint8]], rotate: bool, out: NDArray[np.uint8]) -> None: ...
+def quantise(
+    latent: NDArray[np.float32],
+    ends: NDArray[np.int64],
+    ratio: NDArray[np.float32],
+    steps: NDArray[np.float32],
+    zones: NDArray[np.float32],
+    out: NDArray[np.float32],
+    delta: float,
+    found: NDArray[np.float64],
+    threads: int = 0,
+    simd: int = 2,
+) -> None: ...
+def gradients(
+    latent: NDArray[np.float32],
+    ends: NDArray[np.int64],
+    ratio: NDArray[np.float32],
+    steps: NDArray[np.float32],
+    zones: NDArray[np.float32],
+    units: NDArray[np.float32],
+    gradient: NDArray[np.float32],
+    found: NDArray[np.float64],
+    threads: int = 0,
+    simd: int = 2,
+) -> None: ...
+def adam_step(
+    weights: NDArray[np.float32],
+    gradient: NDArray[np.float32],
+    first: NDArray[np.uint16],
+    second: NDArray[np.float32],
+    rule: NDArray[np.float32],
+    threads: int = 0,
+    simd: int = 2,
+) -> None: ...

@@ -86,7 +86,8 @@ std::uint64_t fingerprint(Bytes data, unsigned threads) {
 
 }  // namespace
 
-void bind_planes(nb::module_& m);  // planes.cpp
+void bind_planes(nb::module_& m);   // planes.cpp
+void bind_kernels(nb::module_& m);  // propose/grids/kernels.cpp
 
 // noconvert: nanobind would otherwise pass a converted copy, and decoding fill that instead of the caller's array
 NB_MODULE(_native, m) {
@@ -119,4 +120,5 @@ NB_MODULE(_native, m) {
     noworse::bind_grids(m);
     noworse::context::bind(m);
     bind_planes(m);
+    bind_kernels(m);
 }

@@ -135,8 +135,8 @@ def entropy_slopes(counts: Tensor, bins: Bins, zones: Tensor, kernel: Kernel) ->
     slope = _slopes(counts, bins, r, kernel)
     lever = torch.where(zero, bins.t / (2 * r), bins.t)  # −∂|c|/∂ln s
     pull = counts * slope
-    by_step = torch.zeros(len(zones)).index_add_(0, bins.tensor, -pull * lever)
-    by_zone = torch.zeros(len(zones)).index_add_(0, bins.tensor, torch.where(zero, -pull * lever / r, -pull))
+    by_step = torch.zeros_like(zones).index_add_(0, bins.tensor, -pull * lever)
+    by_zone = torch.zeros_like(zones).index_add_(0, bins.tensor, torch.where(zero, -pull * lever / r, -pull))
     return Slopes(slope, by_step, by_zone)
 
 
@@ -158,7 +158,7 @@ def _near(counts: Tensor, bins: Bins, r: Tensor, kernel: Kernel, delta: Tensor |
     u = distance / delta
     there = bins.bin + bins.sign * outward
     share = counts * kernel.share(u)
-    soft = torch.zeros(len(bins.owner)).index_add_(0, bins.bin, counts - share).index_add_(0, there, share)
+    soft = counts.new_zeros(len(bins.owner)).index_add_(0, bins.bin, counts - share).index_add_(0, there, share)
     log_soft = soft.clamp(min=1e-6).log2()
     return kernel.density(u) / delta * (log_soft[bins.bin] - log_soft[there]) * outward
 

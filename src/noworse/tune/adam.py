@@ -1,17 +1,23 @@
 """Adam by torch's fused kernel, without torch.optim: its first use imports a compiler of 130 MB and two seconds."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from noworse.codec import _native
+from noworse.propose.grids import kernels
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 RATE = 1e-3  # where a group has none
 LARGE = 1 << 21  # elements from which on a leaf has smaller moments
 PIECE = 1 << 18  # elements of a large leaf at a time
 TOGETHER = 8  # neighbouring elements of a large leaf that have one second moment
+NATIVE = True  # whether native code (adam.hpp) moves large leaves that are float32 on a processor
 Update = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
 
@@ -49,9 +55,20 @@ class Adam:
                 if leaf.grad is not None:
                     state = self.state.get(leaf) or self.begin(leaf)
                     state["step"] += 1
-                    update = functools.partial(_update, step=state["step"], rate=group["lr"])
-                    each = update if leaf.numel() < LARGE else functools.partial(_in_pieces, update)
-                    each(leaf, leaf.grad, state["exp_avg"], state["exp_avg_sq"])
+                    each = _update if leaf.numel() < LARGE else _update_large
+                    update = functools.partial(each, step=state["step"], rate=group["lr"])
+                    update(leaf, leaf.grad, state["exp_avg"], state["exp_avg_sq"])
+
+
+def _update_large(leaf: Tensor, gradient: Tensor, first: Tensor, second: Tensor, step: Tensor, rate: float) -> None:
+    if not (NATIVE and kernels.take(leaf, gradient)):
+        return _in_pieces(functools.partial(_update, step=step, rate=rate), leaf, gradient, first, second)
+    steps, (kept, squares_kept) = float(step), BETAS
+    root, pace = math.sqrt(1 - squares_kept**steps), -rate / (1 - kept**steps)
+    rule = np.array([1 - kept, squares_kept, 1 - squares_kept, EPSILON, root, pace], np.float32)
+    halves = first.view(torch.int16).view(-1).numpy().view(np.uint16)
+    flat = leaf.detach().view(-1).numpy(), gradient.view(-1).numpy()
+    _native.adam_step(*flat, halves, second.numpy(), rule, torch.get_num_threads())
 
 
 def _in_pieces(update: Update, leaf: Tensor, gradient: Tensor, first: Tensor, second: Tensor) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import Lazy
+from noworse.propose.grids import kernels
 from noworse.propose.grids.histogram import Histogram
 from noworse.propose.grids.transform import decode, magnitude, stored_steps
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
@@ -118,6 +119,7 @@ class GridSet:
 
     straight = True  # whether compensated rounding and factors know these grids
     remakes = True  # whether gradients() can do without ŵ
+    native = True  # whether native code does what it knows (kernels.py)
 
     def __init__(
         self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float, tunes_zones: bool = True
@@ -150,7 +152,8 @@ class GridSet:
         self._chunks = list(self._cut())
         self._slopes = Slopes(torch.zeros(0), torch.zeros(len(specs)), torch.zeros(len(specs)))
         self._cells: Cells | None = None
-        self._quantised = self.steps(), self.zones()  # of the last quantise()
+        self._ends = np.array(self.offsets[1:], np.int64)
+        self._quantised = self._placed()  # of the last quantise()
 
     @property
     def leaves(self) -> list[tuple[str, Tensor]]:
@@ -175,6 +178,10 @@ class GridSet:
     def steps(self) -> Tensor:
         """Return step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
         return stored_steps(self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=SMALLEST))
+
+    def _placed(self) -> kernels.Placed:
+        steps = self.steps()
+        return kernels.Placed(self._ends, self.unit / steps, steps, self.zones())
 
     def zones(self) -> Tensor:
         """Return half widths r (K,) of the zero bins in steps, as the file holds them."""
@@ -230,8 +237,13 @@ class GridSet:
 
         Without ``on_weights`` only the one by steps and zones is kept, which takes no memory.
         """
-        self._quantised = steps, zones = self.steps(), self.zones()
-        ratio = self.unit / steps
+        self._quantised = placed = self._placed()
+        if self.native and kernels.know(kernel, on_weights) and kernels.take(self.latent, out):
+            self.bits, slopes = kernels.quantise(self.latent, placed, out, kernel)
+            if kernel:
+                self._cells, self._slopes = None, slopes
+            return self.put_outliers(out)
+        _, ratio, steps, zones = placed
         reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))) * ratio
         cells = lay_out(reach, zones, CELLS if kernel else 1)
         counts = torch.zeros(cells.total)
@@ -273,7 +285,12 @@ class GridSet:
         ratio = self.unit / self.steps()
         grad[self._fixed] = 0
         step_grad, zone_grad = multiplier * self._slopes.log_step, multiplier * self._slopes.zone
-        for chunk in self._chunks:
+        native = self.native and not on_weights and kernels.take(self.latent, grad)
+        if native:
+            moved, at_zero = kernels.gradients(self.latent, self._quantised, self.unit, grad)
+            step_grad += moved
+            zone_grad += at_zero / zones
+        for chunk in () if native else self._chunks:
             g, unit = grad[chunk.rows], chunk.pick(self.unit)
             quantised = values[chunk.rows] if grad is not values else self._again(chunk)
             error = (quantised - self.latent[chunk.rows] * unit).mul_(g)  # g·(ŵ − w)
@@ -294,8 +311,8 @@ class GridSet:
 
     def _again(self, chunk: _Chunk) -> Tensor:
         """ŵ of a chunk as the last ``quantise`` wrote it."""
-        steps, zones = self._quantised
-        scaled, excess, r = self._scaled(chunk, self.unit / steps, zones)
+        _, ratio, steps, zones = self._quantised
+        scaled, excess, r = self._scaled(chunk, ratio, zones)
         return _decoded(chunk, scaled, excess, steps, r, excess)
 
     def _rate_slope(self, chunk: _Chunk, zones: Tensor, ratio: Tensor) -> Tensor:
