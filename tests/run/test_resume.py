@@ -165,7 +165,8 @@ def test_looks_that_failed_are_not_repeated(tmp_path: Path) -> None:
         fail("x", stop="tune, look 2")
     again, stages = fail("x")
     assert again == whole
-    assert set(stages) == {"tune, look 2", "write and verify"}
+    tuned = {name for name in stages if name.startswith(("tune", "search", "write"))}
+    assert tuned == {"tune, look 2", "write and verify"}
     assert not (tmp_path / "x work").exists()
 
 
