@@ -80,6 +80,11 @@ def loading(rows: Rows) -> str:
     return all_rows([row for row in rows if row.section == "load"])
 
 
+def tuning(rows: Rows) -> str:
+    """What a weight costs in an iteration."""
+    return all_rows([row for row in rows if row.section in ("kernels", "iteration")])
+
+
 TABLES: Tables = {
     "l2: models": table("model", COMPRESSED, main_case),
     "l2: 30x and 50x": table("model", FAR),
@@ -89,6 +94,7 @@ TABLES: Tables = {
     "anchors": table("net", ANCHORS),
     "codec: symbols": table("symbols", CODED),
     "codec: load": loading,
+    "speed: kernels": tuning,
     "lossless": table("type and coder", LOSSLESS),
     **{
         f"datafree: {what}": table("net", {f"balance {b:g}": f", balance {b:g}: {end}" for b in BALANCES})

@@ -10,7 +10,8 @@ from benchmarks.harness import Section, Suite, main
 from benchmarks.suites import speed_kernels, speed_start
 
 SECTIONS: dict[str, Section] = {
-    "kernels": speed_kernels.rows,
+    "kernels": speed_kernels.per_weight,
+    "iteration": speed_kernels.iteration,
     "start": speed_start.rows,
 }
 SUITE = Suite("speed", __doc__, SECTIONS)

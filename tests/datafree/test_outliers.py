@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noworse.datafree.outliers import FINE, LARGEST_CODE, MOST, largest_of_others
+from noworse.datafree.outliers import FINE, LARGEST_CODE, MOST, largest_of_others, may_have_outliers
 
 RNG = np.random.default_rng
 
@@ -97,3 +97,17 @@ def test_infinite_elements_are_none(bad):
     values = RNG(0).normal(size=50)
     values[7] = bad
     assert find(values) == np.inf
+
+
+@pytest.mark.parametrize("size", [2, 9, 300, 20_000])
+def test_the_short_way_never_misses_one(size):
+    """It is short where it can be, too."""
+    said = []
+    for seed in range(60):
+        values = RNG(seed).normal(size=size)
+        values[: 1 + seed % 3] *= 2.0 ** (seed / 4)
+        said.append(may_have_outliers(size, float(np.abs(values).max()), float((values**2).mean())))
+        assert said[-1] or count(values) == 0
+    assert not all(said) or size < 10
+    assert may_have_outliers(size, np.inf, np.inf)
+    assert may_have_outliers(size, 1e200, np.inf)

@@ -53,6 +53,11 @@ nb::tuple encode(Vector<Code> codes, std::size_t columns, unsigned threads, unsi
                           nb::make_tuple(to_numpy(std::move(rows)), to_numpy(std::move(cols))));
 }
 
+double estimated_bytes(Vector<std::int32_t> codes, std::size_t columns) {
+    nb::gil_scoped_release release;
+    return noworse::estimated_bytes(codes.data(), codes.size(), columns);
+}
+
 nb::object normalise(Vector<std::uint64_t> weights, unsigned bits) {
     if (bits < 1 || bits > 14) throw std::invalid_argument("bits must be in 1..14");
     return to_numpy(noworse::normalise(weights.data(), weights.size(), bits));
@@ -86,8 +91,9 @@ std::uint64_t fingerprint(Bytes data, unsigned threads) {
 
 }  // namespace
 
-void bind_planes(nb::module_& m);   // planes.cpp
 void bind_kernels(nb::module_& m);  // propose/grids/kernels.cpp
+void bind_nearest(nb::module_& m);  // nearest.cpp
+void bind_planes(nb::module_& m);   // planes.cpp
 
 // noconvert: nanobind would otherwise pass a converted copy, and decoding fill that instead of the caller's array
 NB_MODULE(_native, m) {
@@ -113,12 +119,14 @@ NB_MODULE(_native, m) {
           "Table, blocks and scales of a stream of codes.");
     m.def("encode", &encode<std::uint8_t>, codes, "columns"_a = 0, threads, simd);
     m.def("encode", &encode<std::int8_t>, codes, "columns"_a = 0, threads, simd);
+    m.def("estimated_bytes", &estimated_bytes, codes, "columns"_a = 0, "About how many bytes encode takes.");
     m.def("normalise", &normalise, "weights"_a.noconvert(), "bits"_a, "Integer frequencies that sum to 1 << bits.");
     m.def("crc32", &crc32, "data"_a.noconvert(), "The crc32 of zlib.");
     m.def("fingerprint", &fingerprint, "data"_a.noconvert(), threads, "64 bits that depend on every byte.");
     m.def("best_simd", &noworse::best_simd, "0: portable code alone runs here, 1: AVX2 as well, 2: AVX-512 as well.");
     noworse::bind_grids(m);
     noworse::context::bind(m);
+    bind_nearest(m);
     bind_planes(m);
     bind_kernels(m);
 }

@@ -167,10 +167,20 @@ inline std::optional<std::pair<TableChoice, double>> fit_all(const std::vector<s
     return std::make_pair(std::move(choice), bits);
 }
 
-// The partition of a matrix of codes lo .. lo + symbols - 1, where one saves bits over the `single` bits of one table.
+// Which scales are used, and how their sums are divided, with the bits that all of it is estimated to take.
+struct Outline {
+    std::vector<std::int32_t> rows, columns;
+    bool by_row, by_column;
+    Division division;
+    double side;  // bits of the streams of scales
+    std::vector<std::vector<std::uint64_t>> sums;
+
+    double bits() const { return division.bits + side; }
+};
+
+// The outline of a matrix of codes lo .. lo + symbols - 1, where one is estimated to save bits over `single` ones.
 template <class Code>
-std::optional<Partition> partition(const Code* codes, Matrix shape, std::int64_t lo, std::size_t symbols,
-                                   double single) {
+std::optional<Outline> outline(const Code* codes, Matrix shape, std::int64_t lo, std::size_t symbols, double single) {
     if (shape.rows < 2 || shape.columns < 2 || symbols > kMaxClassSymbols) return std::nullopt;
     std::vector<std::uint64_t> row_sums(shape.rows, 0), column_sums(shape.columns, 0);
     Patience patience;
@@ -185,29 +195,35 @@ std::optional<Partition> partition(const Code* codes, Matrix shape, std::int64_t
         }
         row_sums[r] = sum;
     }
-    Partition best;
-    best.rows = scales(row_sums, shape.columns);
-    best.columns = scales(column_sums, shape.rows);
-    const Cells cells(codes, best.rows, best.columns, lo, symbols);
-    const double row_bits = scale_bits(best.rows), column_bits = scale_bits(best.columns);
+    const auto rows = scales(row_sums, shape.columns), columns = scales(column_sums, shape.rows);
+    const Cells cells(codes, rows, columns, lo, symbols);
+    const double row_bits = scale_bits(rows), column_bits = scale_bits(columns);
     double least = single;
-    std::optional<std::tuple<bool, bool, Division>> chosen;
+    std::optional<Outline> chosen;
     for (const auto& [by_row, by_column] : {std::pair{true, true}, {true, false}, {false, true}}) {
-        Division d = divide(cells.sums(by_row, by_column));
-        const double bits = d.bits + (by_row ? row_bits : kStreamBits) + (by_column ? column_bits : kStreamBits);
-        if (bits < least) least = bits, chosen = {by_row, by_column, std::move(d)};
+        auto sums = cells.sums(by_row, by_column);
+        Division d = divide(sums);
+        const double side = (by_row ? row_bits : kStreamBits) + (by_column ? column_bits : kStreamBits);
+        if (d.bits + side >= least) continue;
+        least = d.bits + side;
+        chosen = Outline{rows, columns, by_row, by_column, std::move(d), side, std::move(sums)};
     }
+    return chosen;
+}
+
+// The partition of such a matrix, where one saves bits over the `single` bits of one table.
+template <class Code>
+std::optional<Partition> partition(const Code* codes, Matrix shape, std::int64_t lo, std::size_t symbols,
+                                   double single) {
+    auto chosen = outline(codes, shape, lo, symbols, single);
     if (!chosen) return std::nullopt;
-    const auto& [by_row, by_column, division] = *chosen;
-    auto fitted = fit_all(cells.sums(by_row, by_column), division, lo);
-    if (!fitted) return std::nullopt;
-    const double bits = fitted->second + (by_row ? row_bits : kStreamBits) + (by_column ? column_bits : kStreamBits);
-    if (bits >= single) return std::nullopt;
-    best.tables = std::move(fitted->first);
+    auto fitted = fit_all(chosen->sums, chosen->division, lo);
+    if (!fitted || fitted->second + chosen->side >= single) return std::nullopt;
+    Partition best{std::move(fitted->first), std::move(chosen->rows), std::move(chosen->columns)};
     const double count = static_cast<double>(shape.rows) * static_cast<double>(shape.columns);
     best.tables.single = count >= kMany && fitted->second < kSparse * count;
-    if (!by_row) std::fill(best.rows.begin(), best.rows.end(), 0);
-    if (!by_column) std::fill(best.columns.begin(), best.columns.end(), 0);
+    if (!chosen->by_row) std::fill(best.rows.begin(), best.rows.end(), 0);
+    if (!chosen->by_column) std::fill(best.columns.begin(), best.columns.end(), 0);
     return best;
 }
 

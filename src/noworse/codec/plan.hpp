@@ -95,4 +95,16 @@ Coded encode_codes(const Code* codes, std::size_t n, std::size_t columns, unsign
     return found;
 }
 
+// The bytes that encode_codes is estimated to need for tables and blocks, from entropies alone.
+template <class Code>
+double estimated_bytes(const Code* codes, std::size_t n, std::size_t columns) {
+    const Histogram counts = count(codes, n);
+    if (counts.counts.size() == 1 && counts.far.empty()) return 0;
+    if (!counts.far.empty()) return choose(counts).bits / 8;
+    const auto used = counts.counts.size() - static_cast<std::size_t>(std::count(counts.counts.begin(), counts.counts.end(), 0u));
+    const double one = entropy_bits(counts.counts) + kTableBits + kSymbolBits * static_cast<double>(used);
+    const auto classes = outline(codes, {columns ? n / columns : 0, columns}, counts.lo, counts.counts.size(), one);
+    return (classes ? classes->bits() : one) / 8;
+}
+
 }  // namespace noworse

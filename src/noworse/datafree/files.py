@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
@@ -18,8 +18,9 @@ from noworse.datafree.quantise import UNIFORM, grid_within, quantise, squared_er
 from noworse.datafree.slope import GridChoice, Grids, RateDistortion, steps_for_size
 from noworse.datafree.survey import Ties, profile
 from noworse.errors import BadInput
-from noworse.format import METADATA, Lazy, packed_size, write
-from noworse.format.source import destination
+from noworse.format import METADATA, Lazy
+from noworse.format.source import atomic_file, destination
+from noworse.format.writer import estimated_size, overwrite
 from noworse.representation import Grid, Representation, Tied
 from noworse.task.target import Sized, parse_target
 
@@ -96,15 +97,18 @@ def compress_file(
     settings: dict[str, Any] = {"mode": "lossless" if lossless else "data-free, no loss verified"}
     if checkpoint.metadata:
         settings[METADATA] = dict(checkpoint.metadata)
-    coarse: Mapping[str, Coarsen] = {}
+    draft = Draft(checkpoint, settings)
     if target is not None:
         settings["target"] = str(target)
-        coarse = _to_size(checkpoint, target, settings)
-    if max_error is not None:
+        settle = _to_size(draft, target)
+    elif max_error is not None:
         settings["max_error"] = str(max_error)
-        coarse = _to_error(checkpoint, max_error)
-    items = Items(checkpoint, coarse, measure=True)
-    size = write(out, items, settings)
+        settle = partial(draft.write, _to_error(checkpoint, max_error))
+    else:
+        settle = partial(draft.write, {})
+    with atomic_file(out) as draft.file:
+        settle()
+        items, size = draft.items, draft.size
     tied = items.ties.found
     own = [header for name, header in checkpoint.headers.items() if name not in tied]
     return FileReport(
@@ -118,6 +122,26 @@ def compress_file(
         items.errors(),
         settings,
     )
+
+
+class Draft:
+    """A file that is written until it is as it should be; ``items`` and ``size`` are those of the last time."""
+
+    file: BinaryIO
+    items: Items
+
+    def __init__(self, checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
+        self.checkpoint, self._settings, self.size = checkpoint, settings, 0
+
+    def write(self, coarse: Mapping[str, Coarsen]) -> int:
+        """Write all tensors, those in ``coarse`` as grids, and return the bytes of the file."""
+        self.items = Items(self.checkpoint, coarse, measure=True)
+        self.size = overwrite(self.file, self.items, self._settings)
+        return self.size
+
+    def estimate(self, coarse: Mapping[str, Coarsen]) -> int:
+        """Return about what ``write`` would."""
+        return estimated_size(Items(self.checkpoint, coarse), self._settings)
 
 
 class Items(Lazy[Representation]):
@@ -164,21 +188,21 @@ def _survey(checkpoint: Checkpoint) -> tuple[dict[str, RateDistortion], dict[str
     return curves, ties.found
 
 
-def _to_size(checkpoint: Checkpoint, target: float | str, settings: dict[str, Any]) -> Mapping[str, Coarsen]:
-    """Grids for a size of the file, given the ``settings`` that it will hold."""
-    curves, tied = _survey(checkpoint)
-    own = [header for name, header in checkpoint.headers.items() if name not in tied]
+def _to_size(draft: Draft, target: float | str) -> Callable[[], object]:
+    """Return what writes a draft of this size."""
+    curves, tied = _survey(draft.checkpoint)
+    headers = draft.checkpoint.headers
+    own = [header for name, header in headers.items() if name not in tied]
     size = parse_target(target, sum(header.nbytes for header in own), sum(header.size for header in own))
 
+    largest = {name: curve.profile.largest for name, curve in curves.items()}
+
     def coarse(grids: Grids) -> dict[str, Coarsen]:
-        largest = {name: curve.profile.largest for name, curve in curves.items()}
         return {n: partial(quantise, step=step, edge=edge, largest=largest[n]) for n, (step, edge) in grids.items()}
 
-    def measure(grids: Grids) -> int:
-        return packed_size(Items(checkpoint, coarse(grids)), settings, None)
-
-    other = sum(header.nbytes for name, header in checkpoint.headers.items() if name not in {*tied, *curves})
-    return coarse(steps_for_size(curves, size, other, measure))
+    other = sum(header.nbytes for name, header in headers.items() if name not in {*tied, *curves})
+    asked = (lambda grids: draft.write(coarse(grids))), (lambda grids: draft.estimate(coarse(grids)))
+    return partial(steps_for_size, curves, size, other, *asked)
 
 
 def _to_error(checkpoint: Checkpoint, max_error: float | str) -> Mapping[str, Coarsen]:

@@ -22,19 +22,33 @@ FEW, SHARE, MOST = 2, 4, 1 << 10  # a tensor may have FEW and 1/SHARE of its roo
 LEAST = 2.0  # s(0) / s(k) below which no element is called an outlier: all tensors have tails
 
 
+def may_have_outliers(size: int, largest: float, mean_square: float) -> bool:
+    """Tell from the largest magnitude and the mean square whether ``largest_of_others`` may find any outlier.
+
+    Where s(0) is rms(0) / FINE, as long as what is left without the most outliers has a quarter of all squares: none.
+    """
+    if not largest < 0.99 * math.sqrt(mean_square) * LARGEST_CODE / FINE:
+        return True
+    return not _most(size) * largest * largest < 0.99 * (1 - LEAST**-2) * size * mean_square
+
+
+def _most(size: int) -> int:
+    return min(FEW + math.isqrt(size) // SHARE, MOST, size)
+
+
 def largest_of_others(parts: Iterable[NDArray[np.float64]], size: int, width: int) -> float:
     """Return the largest magnitude of a tensor without its outliers: beyond it lies what is worth a list of its own.
 
     ``parts`` are its ``size`` elements, of ``width`` bits each, in pieces of any size; infinite ones are no outliers.
     """
-    most = min(FEW + math.isqrt(size) // SHARE, MOST, size)
+    most = _most(size)
     top, rest = np.zeros(0), 0.0  # magnitudes of the largest so far, ascending, and the squares of all others
     with np.errstate(over="ignore", invalid="ignore"):
         for part in parts:
             is_far = np.abs(part) > (top[0] if len(top) > most else -1.0)
             far = np.sort(np.concatenate([top, np.abs(part[is_far])]))
             top, near = far[-most - 1 :], np.where(is_far, 0, part)
-            rest += float(near @ near) + float(far[: -most - 1] @ far[: -most - 1])
+            rest += float(np.square(near).sum()) + float(np.square(far[: -most - 1]).sum())  # BLAS would start threads
         x, squares = top[::-1], rest + np.cumsum(top * top)[::-1]  # x[k] is the largest beside k
     return float(x[_count(x, squares, size, width)]) if len(x) and np.isfinite(x[0]) else np.inf
 

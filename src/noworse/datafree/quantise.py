@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.codec import _native
 from noworse.representation import Grid, Outliers, pack_step, to_numpy, unpack_step
 from noworse.representation.columns import MAX_STEP
 from noworse.representation.grid import EDGE_UNITS, MAX_CODE
@@ -22,19 +23,20 @@ def quantise(stored: NDArray[Any], dtype: str, step: int, edge: int, largest: fl
 
     Elements of magnitudes beyond ``largest`` are listed beside it.
     """
-    out, far = np.empty(stored.size, np.int32), []
-    for start, values in zip(range(0, out.size, AT_ONCE), parts(stored, dtype), strict=True):
-        is_far = np.abs(values) > largest
-        far.append(start + np.flatnonzero(is_far))
-        values[is_far] = 0
-        out[start : start + AT_ONCE] = codes(values, unpack_step(step), edge / EDGE_UNITS)
-    at = np.concatenate(far)
-    return Outliers.beside(Grid(out, step, edge, stored.shape, dtype), at, stored.reshape(-1)[at])
+    out = np.empty(stored.size, np.int32)
+    far = _native.nearest(elements(stored, dtype), unpack_step(step), edge / EDGE_UNITS, largest, out)
+    grid = Grid(out, step, edge, stored.shape, dtype)
+    if not far:
+        return grid
+    places = [np.flatnonzero(np.abs(values) > largest) for values in parts(stored, dtype)]
+    at = np.concatenate([AT_ONCE * i + found for i, found in enumerate(places)])
+    return Outliers.beside(grid, at, stored.reshape(-1)[at])
 
 
-def codes(values: NDArray[np.float64], step: float, r: float) -> NDArray[np.float64]:
-    """Return whole numbers: 0 up to r steps from zero, +-k in the k-th bin of one step beyond."""
-    return np.asarray(np.copysign(np.maximum(np.ceil(np.abs(values) / step - r), 0.0), values))
+def elements(stored: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Return stored elements as native code takes them: flat, bfloat16 as its bits, float16 as float32."""
+    flat = stored.reshape(-1)
+    return flat.astype(np.float32) if dtype == "float16" else flat
 
 
 def grid_within(stored: NDArray[Any], dtype: str, bound: float, coarsest: float, largest: float) -> Grid | None:
@@ -60,13 +62,14 @@ def squared_error(stored: NDArray[Any], grid: Grid) -> tuple[float, float]:
 
     Outliers beside it count for nothing: they have no error, and their squares would hide that of all others.
     """
+    if not isinstance(grid, Outliers) and grid.dtype in ("float32", "float64"):
+        scale = unpack_step(grid.step), grid.edge
+        return _native.grid_squares(stored.reshape(-1), grid.codes, *scale)
     old, new = stored.reshape(-1), grid.storage().reshape(-1)
     if isinstance(grid, Outliers):
         old, new[grid.at] = old.copy(), 0
         old[grid.at] = 0
-    pairs = zip(parts(old, grid.dtype), parts(new, grid.dtype), strict=True)
-    errors, squares = zip(*((float((new - old) @ (new - old)), float(old @ old)) for old, new in pairs))
-    return sum(errors), sum(squares)
+    return _native.squares(elements(old, grid.dtype), elements(new, grid.dtype))
 
 
 def _largest_error(stored: NDArray[Any], grid: Grid) -> float:

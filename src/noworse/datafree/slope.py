@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from noworse.datafree.quantise import UNIFORM, codes
+from noworse.codec import _native
+from noworse.datafree.quantise import UNIFORM
 from noworse.datafree.survey import Profile
 from noworse.errors import TargetMissed
-from noworse.format.chunks import entropy
 from noworse.representation import pack_step
 from noworse.representation.grid import EDGE_UNITS
 
@@ -51,23 +51,28 @@ class RateDistortion:
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self.weight = 1 / (profile.size**BALANCE * profile.mean_square)
+        self._known: dict[tuple[float, int], tuple[float, float]] = {}  # costs: a search asks for most of them again
 
     @cached_property
     def _table(self) -> NDArray[np.float64]:
         """Rows of step, edge, bits and error; the first is the tensor as it is."""
         rms = math.sqrt(self.profile.mean_square)
-        tried = [(0.0, UNIFORM, self.profile.lossless_bits, 0.0)]
-        tried += [(s * rms, r, *self.cost(s * rms, r)) for s in STEPS for r in EDGES]
-        return np.array(tried)
+        steps, edges = np.repeat(STEPS * rms, len(EDGES)), np.tile(EDGES, len(STEPS))
+        tried = np.stack([steps, edges, *self._costs(STEPS * rms, EDGES)], axis=1)
+        return np.concatenate([[[0.0, UNIFORM, self.profile.lossless_bits, 0.0]], tried])
 
     def cost(self, step: float, edge: int) -> tuple[float, float]:
         """Return bits and squared error per element, estimated from the sample."""
-        sample, r = self.profile.sample, edge / EDGE_UNITS
-        k = codes(sample, step, r)
-        error = sample - np.sign(k) * (r + np.abs(k) - 0.5) * step
-        ends = np.flatnonzero(k[1:] != k[:-1])  # of runs: the sample is sorted, and so are the codes
-        counts = np.diff(np.concatenate([[-1], ends, [k.size - 1]]))
-        return entropy(counts), float(error @ error) / sample.size
+        if (step, edge) not in self._known:
+            self._known[step, edge] = tuple(self._costs([step], [edge])[:, 0].tolist())
+        return self._known[step, edge]
+
+    def _costs(self, steps: ArrayLike, edges: ArrayLike) -> NDArray[np.float64]:
+        """Those of all edges at all steps, edge by edge: bits and errors (2, n)."""
+        scales, rs = np.asarray(steps, np.float64), np.asarray(edges, np.float64) / EDGE_UNITS
+        found = np.empty((2, scales.size * rs.size))
+        _native.costs(self.profile.sample, scales, rs, *found)
+        return found
 
     def at(self, slope: float) -> GridChoice:
         """Return the best choice for ``slope``, in weighted squared error per bit."""
@@ -109,26 +114,28 @@ def choices_within(curves: Mapping[str, RateDistortion], budget: float) -> dict[
     def at(exponent: float) -> dict[str, GridChoice]:
         return {name: curve.at(math.exp(min(centre + exponent, 700.0))) for name, curve in curves.items()}
 
-    for _ in range(40):
+    for _ in range(20):
         middle = (low + high) / 2
         bits = sum(choice.bits * curves[name].profile.size for name, choice in at(middle).items())
         low, high = (middle, high) if bits > budget else (low, middle)
     return at(high)
 
 
-def steps_for_size(curves: Mapping[str, RateDistortion], target: int, other: float, measure: Measure) -> Grids:
+def steps_for_size(
+    curves: Mapping[str, RateDistortion], target: int, other: float, measure: Measure, estimate: Measure
+) -> Grids:
     """Return steps and edges for which ``measure``, the bytes of the file, is 99 to 100 % of ``target``.
 
-    ``other`` estimates the bytes of all else. A file below 99 % is returned only where every tensor stays as it is.
-    TargetMissed where no step is coarse enough.
+    They are those of its last call, so that it may write the file.
+    ``other`` estimates the bytes of all else, ``estimate`` those that ``measure`` would return. A file below 99 % is
+    returned only where every tensor stays as it is. TargetMissed where no step is coarse enough.
     """
-    choices: dict[str, GridChoice] = {}
-    for _ in range(2):  # the second time with what the first has shown about the rest of the file
+    for ask in (estimate, measure):  # the second time with what the first has shown about the rest of the file
         choices = choices_within(curves, 8 * (AIM * target - other))
-        size = measure(_packed(choices))
-        if _lands(size, target, _packed(choices)):
-            return _packed(choices)
+        size = ask(_packed(choices))
         other = size - sum(choices[name].bits * curve.profile.size for name, curve in curves.items()) / 8
+    if _lands(size, target, _packed(choices)):
+        return _packed(choices)
     return _scaled(curves, choices, target, size, measure)
 
 

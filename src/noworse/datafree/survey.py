@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.checkpoint import Checkpoint, Header
-from noworse.datafree.outliers import largest_of_others
-from noworse.datafree.quantise import doubles, parts
+from noworse.codec import _native
+from noworse.datafree.outliers import largest_of_others, may_have_outliers
+from noworse.datafree.quantise import doubles, elements, parts
 from noworse.format.chunks import entropy
 from noworse.representation.base import FLOATS
 from noworse.representation.raw import split
@@ -61,8 +62,11 @@ def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
     flat = stored.reshape(-1)
     if flat.size < 2 or not (flat != flat[0]).any():
         return "constant"
-    largest = largest_of_others(parts(flat, header.dtype), flat.size, 8 * flat.itemsize)
-    square, low, high, smallest = _statistics(flat, header.dtype, largest)
+    square, low, high, smallest = _statistics(flat, header.dtype, np.inf)
+    largest = max(abs(low), abs(high))
+    if may_have_outliers(flat.size, largest, square):
+        largest = largest_of_others(parts(flat, header.dtype), flat.size, 8 * flat.itemsize)
+        square, low, high, smallest = _statistics(flat, header.dtype, largest)
     if not np.isfinite(square):
         return "NaN, infinite or huge values"
     if not square:
@@ -92,11 +96,5 @@ def _statistics(flat: NDArray[Any], dtype: str, most: float) -> tuple[float, flo
 
     Elements of magnitudes beyond ``most`` do not count.
     """
-    square, count, low, high, smallest = 0.0, 0, np.inf, -np.inf, np.inf
-    with np.errstate(over="ignore", invalid="ignore"):
-        for part in parts(flat, dtype):
-            values = part[~(np.abs(part) > most)]  # NaN counts
-            square, count = square + float(values @ values), count + values.size
-            low, high = min(low, float(values.min(initial=np.inf))), max(high, float(values.max(initial=-np.inf)))
-            smallest = min(smallest, float(np.abs(values[values != 0]).min(initial=np.inf)))
+    square, count, low, high, smallest = _native.extent(elements(flat, dtype), most)
     return square / count, low, high, smallest

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.codec import BLOCK, Coded, Scales, context, decode_into, encode
+from noworse.codec import BLOCK, Coded, Scales, _native, context, decode_into, encode
 from noworse.errors import CorruptFile
 from noworse.format import limits
 from noworse.format.index import Stream
@@ -52,6 +52,13 @@ def encode_matrix(codes: NDArray[np.int32], columns: int) -> list[Chunk]:
     """Return codes of a matrix (0 columns: of none) as one chunk, or behind those of the scales of rows and columns."""
     encoded = encode(codes, columns)
     return [*map(encode_codes, encoded.scales or ()), Chunk(encoded.table, encoded.blocks)]
+
+
+def estimate_matrix(codes: NDArray[np.int32], columns: int) -> Stream:
+    """Return a stream of about the bytes that ``encode_matrix`` needs, found from entropies alone."""
+    count = -(-codes.size // BLOCK)
+    share = round(_native.estimated_bytes(codes, columns) / count)
+    return Stream(0, (share,) * count, tuple(range(count)))
 
 
 def encode_in_context(codes: NDArray[np.int32], shapes: Sequence[tuple[int, ...]], free: int = 0) -> Chunk:

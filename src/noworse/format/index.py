@@ -14,10 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from noworse.codec import fingerprint
 from noworse.errors import BadInput
 from noworse.format import limits
 from noworse.representation import KINDS, Representation, Signature, find_dtype
@@ -130,19 +126,15 @@ def deflater() -> zlib._Compress:
     return zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
 
 
-def digested(
-    name: str, dtype: str, shape: tuple[int, ...], content: NDArray[Any] | str, known: int | None = None
-) -> bytes:
+def digested(name: str, dtype: str, shape: tuple[int, ...], content: int | str | None) -> bytes:
     """Return what a tensor adds to the digest of a file (docs/format.md, section 6), a blake2b hash.
 
-    ``content`` are its stored elements, or its target's name where it is tied, ``known`` their fingerprint if it is.
+    ``content`` is the fingerprint of its elements, its target's name where it is tied, None where it has no elements.
     """
     data = _text(name) + _text(dtype) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
     if isinstance(content, str):
         return data + _text(content)
-    if content.size and known is None:
-        known = fingerprint(np.ascontiguousarray(content).reshape(-1).view(np.uint8))
-    return data + struct.pack("<Q", known) if content.size else data
+    return data if content is None else data + struct.pack("<Q", content)
 
 
 def _text(text: str) -> bytes:

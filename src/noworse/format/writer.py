@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from noworse.errors import BadInput
 from noworse.format import limits
-from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix
+from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix, estimate_matrix
 from noworse.format.documents import dump
 from noworse.format.groups import group
 from noworse.format.index import CLASSES, DIGEST_BYTES, HEADER, OWN, SHARED, Entry, Index, Stream, digested, finish
@@ -60,10 +60,22 @@ def packed_size(items: Items, settings: Json, verdict: Json | None, coder: str =
     return _Writer(_Counter(), coder, digest=False).write(items, settings, verdict)
 
 
+def estimated_size(items: Items, settings: Json) -> int:
+    """Return about ``len(pack(...))``: nothing large is coded."""
+    return _Writer(_Counter(), "fast", digest=False, estimate=True).write(items, settings, None)
+
+
 def write(path: str | Path, items: Items, settings: Json, verdict: Json | None = None, coder: str = "fast") -> int:
     """Write a file whole or not at all and return its bytes; BadInput where the path cannot be written."""
     with atomic_file(path) as out:
-        return _Writer(out, coder).write(items, settings, verdict)
+        return overwrite(out, items, settings, verdict, coder)
+
+
+def overwrite(out: BinaryIO, items: Items, settings: Json, verdict: Json | None = None, coder: str = "fast") -> int:
+    """Write what ``write`` does over all that an open file holds."""
+    out.seek(0)
+    out.truncate()
+    return _Writer(out, coder).write(items, settings, verdict)
 
 
 def restamp(path: str | Path, verdict: Json | None) -> int:
@@ -89,6 +101,7 @@ class _Writer:
     out: BinaryIO
     coder: str
     digest: bool = True
+    estimate: bool = False  # of the bytes of large tensors of codes
     entries: list[Entry] = field(default_factory=list)
     own: list[Stream] = field(default_factory=list)
     shared: list[Stream] = field(default_factory=list)
@@ -111,7 +124,7 @@ class _Writer:
             _check_name(name)
             self.entries.append(self._entry(name, item, numbers))
             if self.digest:
-                content = str(item.others[0]) if item.refers else item.storage()
+                content = str(item.others[0]) if item.refers else item.fingerprint() if item.size else None
                 digest.update(digested(name, item.dtype, item.shape, content))
         for entry in self.entries:
             self._check_tie(entry)
@@ -146,6 +159,10 @@ class _Writer:
                 return OWN
             in_context = self.coder == "max"
             columns = item.signature.columns
+            if self.estimate:
+                self.own.append(estimate_matrix(codes, columns))
+                self.written += self.own[-1].nbytes
+                return OWN
             chunks = [encode_in_context(codes, [item.shape])] if in_context else encode_matrix(codes, columns)
             self.own += map(self._emit, chunks)
             return CLASSES if len(chunks) > 1 else OWN

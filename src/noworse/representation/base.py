@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.codec import fingerprint
 from noworse.errors import BadInput
 from noworse.representation.columns import Cursor
 from noworse.representation.dtypes import DTYPES, DType, find_dtype, to_numpy
@@ -154,6 +155,10 @@ class Representation(Described, ABC):
 
         The array is read-only where its memory is the tensor's own.
         """
+
+    def fingerprint(self) -> int:
+        """Return what tells the elements from others (docs/format.md, section 6)."""
+        return fingerprint(np.ascontiguousarray(self.storage()).reshape(-1).view(np.uint8))
 
     def decode(self) -> NDArray[Any]:
         """Return the tensor, writable; bfloat16 and float8 come as float32 holding exactly the same values."""

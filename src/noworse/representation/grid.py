@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.codec import _native
 from noworse.errors import BadInput
 from noworse.representation.base import Arrays, Signature, TensorOfCodes, register
 from noworse.representation.columns import MAX_STEP, Cursor, unpack_step
@@ -25,6 +26,7 @@ from noworse.representation.dtypes import PIECE, find_dtype, from_float32
 EDGE_UNITS = 64  # edges count in 1/64 of a step
 MAX_EDGE = 255
 MAX_CODE = 1 << 30
+AT_ONCE = 1 << 20  # elements that threads share
 
 
 def check_scale(step: int, edge: int) -> None:
@@ -106,6 +108,8 @@ class Grid(TensorOfCodes):
         """Return the reconstruction points of all codes."""
         if not self.size:
             return np.zeros(self.shape, find_dtype(self.dtype).storage)
+        if self.form == PLAIN:
+            return self._plain().reshape(self.shape)
         low, high = int(self.codes.min()), int(self.codes.max())
         wide = high - low > max(self.size // 8, 1 << 10)  # a table of all codes would take as much memory as the tensor
         table = None if wide else self._units(np.arange(low, high + 1, dtype=np.int32))
@@ -117,6 +121,23 @@ class Grid(TensorOfCodes):
                 values = (units * self._steps(start, codes.size)).astype(np.float32)
             out[start : start + PIECE] = from_float32(values, self.dtype)
         return out.reshape(self.shape)
+
+    def _plain(self) -> NDArray[Any]:
+        """The points of a grid without a form, flat."""
+        out = np.empty(self.size, find_dtype(self.dtype).storage)
+        for start in range(0, self.size, AT_ONCE):
+            codes, part = self.codes[start : start + AT_ONCE], out[start : start + AT_ONCE]
+            values = part if self.dtype == "float32" else np.empty(codes.size, np.float32)
+            _native.grid_values(codes, unpack_step(self.step), self.edge, values)
+            if values is not part:
+                part[:] = from_float32(values, self.dtype)
+        return out
+
+    def fingerprint(self) -> int:
+        """See ``Representation.fingerprint``; the values of codes are never held as a whole where they are float32."""
+        if self.line(self.fields) is None or self.dtype != "float32" or type(self) is not Grid:
+            return super().fingerprint()
+        return _native.grid_fingerprint(self.codes, unpack_step(self.step), self.edge)
 
     def _units(self, codes: NDArray[np.int32]) -> NDArray[np.float64]:
         """sign(k) (f(|k|) + r - 1/2), in steps."""
