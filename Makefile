@@ -1,5 +1,6 @@
-# make demo: set up and run the main job.   make test: set up and run all checks.
+# make demo: set up and run the main job.   make test: set up and run all checks but those of make sanitize.
 # make coverage: every branch of the file format is tested.   make fuzz CASES=10000000 SEED=0: damaged files.
+# make sanitize: native code compiled with sanitizers of addresses and undefined behaviour, minutes of compiling.
 # make forge CASES=200000 FIRST=0: forged files, through all readers, in pieces.   make oldest newest: other versions.
 # Needs Python >= 3.10, a C++ compiler and make; everything else goes into .venv.
 PYTHON ?= python3
@@ -17,7 +18,7 @@ NEWEST ?= python3.13
 LEAST := numpy==1.24.0 torch==2.1.0 scipy==1.10.0 rich==13.0.0 safetensors==0.4.0
 ELSEWHERE := tests/codec tests/representation tests/format tests/checkpoint tests/test_io.py
 
-.PHONY: demo test fuzz forge coverage oldest newest setup clean
+.PHONY: demo test sanitize fuzz forge coverage oldest newest setup clean
 
 setup:
 	@echo "== setting up $(VENV): pinned CPU torch, the native coder, the checks"
@@ -33,7 +34,11 @@ test: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@echo "== tests"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not sanitize" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# apart from the other tests: most of its time goes into compiling, and only changes of native code need it
+sanitize: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m sanitize -n 2 --dist loadfile tests/native
 
 fuzz: setup
 	@$(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)

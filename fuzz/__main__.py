@@ -42,7 +42,7 @@ def main() -> int:
     if arguments.save:
         Path(arguments.save).write_bytes(data)
     print(f"{len(data)} bytes, checksums {'repaired' if repaired else 'not repaired'}: {data[:400]!r}")
-    limit_memory()
+    limit_memory(0)  # seeds are small: no case may take more than a small file
     print(timed(data, repaired, frozenset(file.data for file in files)))
     return 0
 
@@ -52,7 +52,7 @@ def many(seed: int, cases: int, first: int = 0) -> int:
     files = seeds()
     honest = frozenset(file.data for file in files)
     print(f"seed {seed}, {cases:,} cases on {', '.join(file.name for file in files)}", flush=True)
-    limit_memory()
+    limit_memory(0)  # seeds are small: no case may take more than a small file
 
     def one(number: int) -> str:
         data, repaired = case(files, seed, number)
@@ -70,8 +70,9 @@ def forged(arguments: argparse.Namespace) -> int:
         warm_up(Path(folder))
 
         def one(number: int) -> str:
-            limit_memory()  # of one case: threads that come and go leave address space behind
-            return read_all(invent(random.Random(f"{seed}:{number}")), Path(folder), number)
+            data = invent(random.Random(f"{seed}:{number}"))
+            limit_memory(len(data))  # of one case: threads that come and go leave address space behind
+            return read_all(data, Path(folder), number)
 
         if number is None:
             print(f"seed {seed}, {arguments.cases:,} forged files", flush=True)

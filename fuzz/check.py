@@ -15,6 +15,7 @@ from noworse.format import File
 
 MAX_BYTES = 16 << 20  # decoded; what a reader of the small files is told to accept
 MEMORY = 192 << 20  # address space beyond that of the process: what MAX_BYTES may cost, and the reader's own 64 MiB
+SMALL, LITTLE_MEMORY = 4096, 128_000_000  # bytes of a file, below which all of it must do with this
 SECONDS = 1.0  # of processor time
 
 
@@ -48,8 +49,8 @@ def timed(data: bytes, repaired: bool, honest: frozenset[bytes]) -> str:
     return outcome
 
 
-def limit_memory() -> None:
-    """Let the process allocate no more than MEMORY from now on: more is a MemoryError, which is a finding."""
+def limit_memory(size: int) -> None:
+    """Let the process allocate no more from now on than a file of ``size`` bytes may cost: more is a MemoryError."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    limit = pages * resource.getpagesize() + MEMORY
+    limit = pages * resource.getpagesize() + (LITTLE_MEMORY if size < SMALL else MEMORY)
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))

@@ -61,7 +61,7 @@ def test_torch_tensors_come_back_bit_for_bit(tmp_path, dtype, shape):
         same_bits(file.get_tensor("t"), tensor)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     npst.arrays(
         st.sampled_from([">f4", "<f8", "f2", "i1", ">i8", "u4", "?", "c8", "c16"]),

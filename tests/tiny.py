@@ -51,6 +51,27 @@ class ConvNet(nn.Module):
         return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
 
 
+class Attention(nn.Module):
+    """Attention (8 wide, 2 heads, batch first) of four linear layers with the weights of torch's."""
+
+    def __init__(self, source: nn.MultiheadAttention) -> None:
+        super().__init__()
+        shared: Any = source.in_proj_weight
+        names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
+        weights = shared.chunk(3) if shared is not None else [getattr(source, name) for name in names]
+        for name, weight, bias in zip("qkv", weights, source.in_proj_bias.chunk(3), strict=True):
+            layer = nn.Linear(weight.shape[1], 8)
+            layer.weight, layer.bias = nn.Parameter(weight.detach().clone()), nn.Parameter(bias.detach().clone())
+            setattr(self, name, layer)
+        self.out = nn.Linear(8, 8)
+        self.out.load_state_dict(source.out_proj.state_dict())
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        heads = [x.unflatten(-1, (2, 4)).transpose(1, 2) for x in (self.q(query), self.k(key), self.v(value))]
+        scores = heads[0] @ heads[1].transpose(2, 3) / 2
+        return self.out((scores.softmax(-1) @ heads[2]).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
 class Language(nn.Module):
     """Token ids (B, T) as keyword arguments to logits (B, T, 40) in a mapping; tied embeddings and a layer norm."""
 

@@ -49,7 +49,7 @@ def middle(choices: Choices, share: float) -> int:
     return int(low + share * (high - low))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(layers=st.integers(1, 8), options=st.integers(1, 4), seed=st.integers(0, 999), share=st.floats(0, 1))
 def test_the_solver_equals_dynamic_programming_and_brute_force(
     layers: int, options: int, seed: int, share: float

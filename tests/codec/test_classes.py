@@ -50,7 +50,7 @@ def test_classes_pay_and_round_trip(rows: int, columns: int, scale: float, outli
 
 
 @given(st.integers(2, 40), st.integers(2, 40), st.floats(0.05, 30), st.integers(0, 3), st.integers(0, 2**31))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_matrix_round_trips(rows: int, columns: int, scale: float, outliers: int, seed: int) -> None:
     codes = uneven(rows, columns, scale, outliers, seed)
     encoded = encode(codes, columns)

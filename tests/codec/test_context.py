@@ -28,7 +28,7 @@ def models(draw):
     return shapes, np.concatenate([np.zeros(0, np.int32), *parts])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(models())
 def test_codes_survive_and_the_second_decoder_agrees(model):
     shapes, codes = model
@@ -101,7 +101,7 @@ def test_geometries():
     ]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=60), st.lists(st.sampled_from(SHAPES), max_size=4))
 def test_any_bytes_decode_or_are_refused(data, shapes):
     count = sum(int(np.prod(shape)) for shape in shapes)

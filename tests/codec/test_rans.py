@@ -43,20 +43,20 @@ two = st.tuples(st.integers(-FAR, FAR), st.integers(-FAR, FAR), st.lists(st.bool
 
 
 @given(wild)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_integers_round_trip(values: list[int]) -> None:
     assert_round_trip(np.array(values, np.int32))
 
 
 @given(two)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_two_values_round_trip(case: tuple[int, int, list[bool]]) -> None:
     a, b, choice = case
     assert_round_trip(np.where(np.array(choice), a, b).astype(np.int32))
 
 
 @given(st.integers(1, 3000), st.floats(0.05, 1000), st.integers(0, 2**31), st.integers(0, 5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_laplacian_with_outliers_round_trips(n: int, scale: float, seed: int, outliers: int) -> None:
     codes = laplacian(n, scale, seed)
     rng = np.random.default_rng(seed)

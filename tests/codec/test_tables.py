@@ -23,7 +23,7 @@ levels = st.lists(st.one_of(st.integers(0, 3), st.integers(0, 200), st.integers(
 
 
 @given(levels, st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_any_levels_survive_and_the_reference_agrees(values: list[int], data: st.DataObject) -> None:
     values[0], values[-1] = max(1, values[0]), max(1, values[-1])
     below = data.draw(st.integers(0, len(values) - 1))
@@ -53,7 +53,7 @@ def test_any_levels_survive_and_the_reference_agrees(values: list[int], data: st
 
 
 @given(st.lists(st.integers(1, 300), min_size=2, max_size=16), st.data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_several_tables_survive_in_order(peaks: list[int], data: st.DataObject) -> None:
     tables = [Levels(i, 1, (peak, peak + 1)) for i, peak in enumerate(peaks)]
     widths = data.draw(st.lists(st.integers(1, 4), min_size=len(peaks) - 1, max_size=len(peaks) - 1))
@@ -80,7 +80,7 @@ weights = st.lists(st.one_of(st.just(0), st.integers(1, 5), st.integers(1, 1 << 
 
 
 @given(weights.filter(any), st.sampled_from([12, 14]))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_frequencies_sum_to_the_total_and_follow_the_specification(values: list[int], bits: int) -> None:
     f = _native.normalise(np.array(values, np.uint64), bits)
     assert int(f.sum()) == 1 << bits
@@ -89,7 +89,7 @@ def test_frequencies_sum_to_the_total_and_follow_the_specification(values: list[
 
 
 @given(st.integers(2, 400), st.integers(0, 2**31))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_frequencies_are_nearly_optimal(n: int, seed: int) -> None:
     w = (np.random.default_rng(seed).pareto(0.7, n) * 3).astype(np.uint64) + np.uint64(1)
     f = _native.normalise(w, 12).astype(np.float64)

@@ -73,7 +73,7 @@ arrays = npst.arrays(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=9), arrays, max_size=5))
 def test_any_file_survives_there_and_back(tmp_path, tensors):
     save_file(tensors, tmp_path / "in.safetensors")

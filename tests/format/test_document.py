@@ -36,13 +36,13 @@ def test_a_small_model_reads_alike(coder):
     agree(small_model(), coder)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(models())
 def test_any_model_reads_alike(items):
     agree(items)
 
 
-@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 @given(models(most=700))
 def test_any_context_coded_model_reads_alike(items):
     agree(items, "max")

@@ -83,7 +83,7 @@ def bits(tensor: Tensor | NDArray[Any]) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
-@settings(deadline=None, max_examples=FILES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=FILES, suppress_health_check=list(HealthCheck))
 @given(st.binary(min_size=5 * TENSORS, max_size=5 * TENSORS))
 @example(bytes(i * j % 251 for i in range(TENSORS) for j in (1, 3, 7, 11, 13)))
 def test_tensors_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, choices: bytes) -> None:

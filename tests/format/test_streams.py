@@ -8,7 +8,7 @@ from noworse.format.streams import BLOCK, Arena
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=40), st.integers(0, 10_000))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_arrays_begin_on_cache_lines_and_do_not_overlap(sizes: list[int], total: int) -> None:
     arena = Arena(total)  # whatever was announced
     arrays = [arena.take(size) for size in sizes]

@@ -18,7 +18,7 @@ ONE = Constant(bytes(4), (), "float32")
 
 
 @pytest.mark.parametrize("coder", CODERS)
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(items=models())
 def test_any_model_round_trips(coder, items):
     data = pack(items, {"seed": 0}, {"verdict": "no worse"}, coder)

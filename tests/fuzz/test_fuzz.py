@@ -23,8 +23,8 @@ import fuzz.__main__ as fuzz
 import fuzz.check as check
 from noworse.format import File, parse
 
-def limited(limit=fuzz.limit_memory):
-    limit()
+def limited(size, limit=fuzz.limit_memory):
+    limit(size)
     {fault}
 
 fuzz.limit_memory = limited

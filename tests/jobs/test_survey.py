@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from noworse.errors import BadInput
 from noworse.io import load_file
 from noworse.jobs.lesson import Lesson
 from noworse.jobs.survey import Survey, curvature, survey
+from noworse.propose.grids.compensated import signed_codes
 from noworse.run.processes import ALONE
 from noworse.survey.subject import Subject
 from noworse.tune.options import Options
-from tests.tiny import mlp, run, task
+from tests.tiny import Attention, mlp, run, task
 
 
 def surveyed(model: nn.Module, known: Survey, **options: object) -> tuple[Survey, nn.Module]:
@@ -50,6 +52,41 @@ def test_recurrent_weights_have_moments_too() -> None:
     found, student = surveyed(Reader().eval(), Survey())
     assert set(found.layers.left) == {name for name, p in student.named_parameters() if p.dim() == 2}
     assert found.layers.held["rnn.weight_hh_l0_reverse"].shape == (18, 6)
+
+
+class Reader(nn.Module):
+    """Two words of the inputs (B, 20) ask three, whose columns have much in common, the later ones with more energy."""
+
+    def __init__(self, attend: nn.Module) -> None:
+        super().__init__()
+        self.attend, self.head = attend, nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        words = (x.unfold(1, 8, 6) + 2 * x[:, None, :1]) * torch.logspace(-0.3, 0.3, 8)
+        asked = self.attend(words[:, :2] - words[:, 2:], words, 2 * words.flip(1))
+        return self.head((asked[0] if isinstance(asked, tuple) else asked).flatten(1))  # type: ignore[no-any-return]
+
+
+def test_weights_of_attention_are_rounded_as_those_of_linear_layers_are() -> None:
+    torch.manual_seed(0)
+    model = Reader(nn.MultiheadAttention(8, 2, batch_first=True)).eval()
+    same = Reader(Attention(model.attend)).eval()
+    same.head.load_state_dict(model.head.state_dict())
+    (found, student), (expected, _) = (surveyed(net, Survey(), damping=0.01) for net in (model, same))
+    assert set(found.layers) == {name for name, p in student.named_parameters() if p.dim() == 2}
+    weight = student.attend.in_proj_weight.detach()
+    whole = found.layers["attend.in_proj_weight"].compensated(weight, 0.2, 0.6)
+    changed = 0
+    for rows, moved, name in zip(weight.chunk(3), whole.chunk(3), "qkv", strict=True):
+        alone = expected.layers[f"attend.{name}.weight"].compensated(rows, 0.2, 0.6)
+        assert torch.equal(signed_codes(moved, 0.2, 0.6), signed_codes(alone, 0.2, 0.6))
+        changed += int((signed_codes(alone, 0.2, 0.6) != signed_codes(rows, 0.2, 0.6)).sum())
+    assert changed > 10
+    thirds = [expected.layers[f"attend.{name}.weight"] for name in "qkv"]
+    left = math.prod(layer.curvature() * layer.energy for layer in thirds) ** (1 / 3)
+    curvature = found.layers["attend.in_proj_weight"].curvature()
+    assert curvature == pytest.approx(left / (sum(layer.energy for layer in thirds) / 3), rel=1e-4)
+    assert curvature < 0.5
 
 
 def test_what_is_known_is_taken_over() -> None:

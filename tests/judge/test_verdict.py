@@ -107,7 +107,6 @@ def test_bounds_move_and_scale_with_the_data(sample: Array, scale: float, shift:
     assert upper_bound(scale * sample + shift, ALPHA) == pytest.approx(expected, rel=1e-6, abs=1e-6 * (1 + scale))
 
 
-@settings(deadline=None)
 @given(samples_of, st.floats(0.001, 0.2))
 def test_bound_is_never_below_student(sample: Array, alpha: float) -> None:
     student = sample.mean() + stats.t.ppf(1 - alpha, len(sample) - 1) * stats.sem(sample)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.sanitize
 ROOT = Path(__file__).parents[2]
 SANITIZE = "-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
 # an editable install answers imports of the package before PYTHONPATH does
@@ -29,7 +30,6 @@ def build(folder: Path) -> None:
     subprocess.run(install, env=given, check=True, timeout=900)
 
 
-@pytest.mark.slow
 def test_the_bindings_do_nothing_undefined(compile_native: Callable[..., Path], tmp_path: Path) -> None:
     names = ("libasan.so", "libstdc++.so.6")  # the latter so that the former finds what it stands before
     finds = [["c++", f"-print-file-name={name}"] for name in names] if shutil.which("c++") else []

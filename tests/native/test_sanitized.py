@@ -20,6 +20,7 @@ from noworse.codec._native import Tables
 from noworse.errors import CorruptFile
 from tests.codec.streams import decode
 
+pytestmark = pytest.mark.sanitize
 COUNTS = {
     "tiny": 40,
     "small": 900,

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from noworse.survey.capture import COLUMNS
 from noworse.survey.moments import blocks, input_moments, widest
+from tests.tiny import Attention
 
 
 def output_energy(layer: nn.Module, change: Tensor, inputs: Tensor) -> float:
@@ -120,6 +121,49 @@ def test_a_cell_has_moments_of_its_input_and_of_its_hidden_state() -> None:
     found = input_moments(cell, weights, [partial(cell, x, h), partial(cell, x)])  # no hidden state is one of zeros
     torch.testing.assert_close(found["ih"][0], x.T @ x / 6)
     torch.testing.assert_close(found["hh"][0], h.T @ h / 12)
+
+
+@pytest.mark.parametrize("widths", [(8, 8, 8), (8, 6, 10)])
+@pytest.mark.parametrize("alone", [False, True])
+def test_attention_has_the_moments_of_four_linear_layers(widths: tuple[int, ...], alone: bool) -> None:
+    torch.manual_seed(0)
+    source = nn.MultiheadAttention(8, 2, kdim=widths[1], vdim=widths[2], batch_first=True).eval()
+    inputs = [torch.randn(3, length, width) for length, width in zip((5, 7, 7), widths, strict=True)]
+    module, plain = nn.ModuleDict({"attend": source}), Attention(source).double()
+    weights = {name: p for name, p in module.named_parameters() if p.dim() > 1 and not (alone and "out" in name)}
+    found = input_moments(module, weights, [partial(source, *inputs)])
+    doubles = [x.double() for x in inputs]
+    linear = {name: p for name, p in plain.named_parameters() if p.dim() > 1}
+    expected = input_moments(plain, linear, [partial(plain, *doubles)])
+    if widths[1] == 8:
+        whole = torch.cat([expected[f"{name}.weight"] for name in "qkv"])
+        names = {"attend.in_proj_weight": whole, "attend.out_proj.weight": expected["out.weight"]}
+    else:
+        names = {f"attend.{name}_proj_weight": expected[f"{name}.weight"] for name in "qkv"}
+        names["attend.out_proj.weight"] = expected["out.weight"]
+    assert not found.missed
+    assert found.keys() == weights.keys() == names.keys() - ({"attend.out_proj.weight"} if alone else set())
+    for name, moments in found.items():
+        torch.testing.assert_close(moments.double(), names[name], rtol=1e-5, atol=1e-6)
+    assert "forward" not in vars(source)
+    assert source._qkv_same_embed_dim == (widths[1] == 8)
+
+
+def test_attention_to_itself_has_one_matrix_of_moments_also_where_layers_would_take_their_fast_path() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True).eval(), torch.randn(6, 5, 8)
+    found = input_moments(layer, {"w": layer.self_attn.in_proj_weight}, [partial(layer, x)])
+    rows = x.double().flatten(0, 1)
+    assert found["w"].shape == (1, 8, 8)
+    torch.testing.assert_close(found["w"][0].double(), rows.T @ rows / 30, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_of_other_classes_is_left_out() -> None:
+    layer = nn.MultiheadAttention(8, 2, add_bias_kv=True, batch_first=True)
+    weights = {"in": layer.in_proj_weight, "out": layer.out_proj.weight}
+    found = input_moments(layer, weights, [partial(layer, *[torch.randn(3, 5, 8)] * 3)])
+    assert not found
+    assert list(found.missed) == ["out_proj"]
 
 
 def test_hooks_go_even_where_the_model_fails() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -207,7 +207,6 @@ def test_what_judges_shares_nothing_with_what_chooses() -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 40), st.integers(1, 5))
-@settings(deadline=None)
 def test_first_samples_come_in_order_and_few_at_a_time(sizes: list[int], count: int, most: int) -> None:
     batches = list(torch.arange(sum(sizes)).split(sizes))
     found = list(data.first_samples(batches, count, most))

@@ -56,10 +56,12 @@ def test_accuracy_of_the_log_on_2000_images(name: str) -> None:
 @pytest.mark.parametrize("name", EITHER)
 def test_accuracy_and_loss_of_the_log_on_the_whole_test_set(name: str) -> None:
     task = load_task(f"{FILE}:{name}")
-    with torch.no_grad():
-        losses = torch.cat([task.loss(task.model, batch) for batch in task.verify])
+    with torch.no_grad():  # one pass gives both
+        logits = [(task.model(images), labels) for images, labels in task.verify]
+    given = torch.nn.Identity()
+    losses = torch.cat([task.loss(given, batch) for batch in logits])
     # other kernels may decide one of 10,000 images differently, and the log is rounded
-    assert task.metric(task.model, task.verify) == pytest.approx(record(name)["test_accuracy"], abs=0.021)
+    assert task.metric(given, logits) == pytest.approx(record(name)["test_accuracy"], abs=0.021)
     assert losses.double().mean().item() == pytest.approx(record(name)["test_loss"], abs=2e-5)
 
 

@@ -58,7 +58,7 @@ def slow_average_precision(scores: list[float], hits: list[bool], objects: int) 
     return area
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(0, 20), st.randoms(use_true_random=False))
 def test_average_precision_against_its_definition(hits: list[bool], missed: int, random: object) -> None:
     scores = [i / 100 for i in range(len(hits))]

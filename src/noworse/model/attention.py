@@ -1,6 +1,8 @@
 """Multi-head attention whose projections are layers of their own, so that each can be replaced."""
 
 import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -13,11 +15,12 @@ class Attention(nn.Module):
 
     Takes and returns what ``nn.MultiheadAttention`` does, nested tensors (of padded sequences, from
     ``nn.TransformerEncoder``) too. What transformer layers ask it for is there; their own fast path is declined.
+    Weights and biases are copies; with ``share`` they are those of the source, and ``out`` is its last layer.
     """
 
     _qkv_same_embed_dim = False
 
-    def __init__(self, source: nn.MultiheadAttention) -> None:
+    def __init__(self, source: nn.MultiheadAttention, share: bool = False) -> None:
         super().__init__()
         self.num_heads, self.batch_first, self.dropout = source.num_heads, source.batch_first, source.dropout
         self.embed_dim = source.embed_dim
@@ -26,8 +29,8 @@ class Attention(nn.Module):
         else:
             weights = tuple(w.detach() for w in (source.q_proj_weight, source.k_proj_weight, source.v_proj_weight))
         biases = (None,) * 3 if source.in_proj_bias is None else source.in_proj_bias.detach().chunk(3)
-        self.q, self.k, self.v = (linear(w, b) for w, b in zip(weights, biases, strict=True))
-        self.out = linear(source.out_proj.weight.detach(), source.out_proj.bias)
+        self.q, self.k, self.v = (linear(w, b, share) for w, b in zip(weights, biases, strict=True))
+        self.out = source.out_proj if share else linear(source.out_proj.weight, source.out_proj.bias)
         self.train(source.training)
 
     def forward(
@@ -108,12 +111,12 @@ def _additive(mask: Tensor, like: Tensor) -> Tensor:
     return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(mask, -math.inf)
 
 
-def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """Return a linear layer with copies of this weight and bias."""
+def linear(weight: Tensor, bias: Tensor | None, share: bool = False) -> nn.Linear:
+    """Return a linear layer with copies of this weight and bias, or in their memory."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    layer.weight = nn.Parameter(weight.detach().clone())
+    layer.weight = nn.Parameter(weight.detach() if share else weight.detach().clone())
     if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone())
+        layer.bias = nn.Parameter(bias.detach() if share else bias.detach().clone())
     return layer
 
 
@@ -122,3 +125,27 @@ def openable(layer: nn.Module) -> bool:
     if type(layer) is not nn.MultiheadAttention or "forward" in vars(layer):
         return False
     return layer.bias_k is None and layer.bias_v is None and not layer.add_zero_attn
+
+
+@contextmanager
+def opened(module: nn.Module) -> Iterator[dict[str, list[nn.Linear]]]:
+    """In the block, attention in ``module`` runs as ``Attention``, and calls its ``out_proj``.
+
+    Yield the other projections by the names of their weights: of queries, keys and values those that share one.
+    """
+    found: dict[str, list[nn.Linear]] = {}
+    with ExitStack() as stack:
+        for name, layer in module.named_modules():
+            if not isinstance(layer, nn.MultiheadAttention) or not openable(layer):
+                continue
+            inside = Attention(layer, share=True)
+            layer.forward = inside.forward  # type: ignore[method-assign]
+            stack.callback(delattr, layer, "forward")
+            prefix, projections = f"{name}.".lstrip("."), [inside.q, inside.k, inside.v]
+            if layer._qkv_same_embed_dim:
+                found[f"{prefix}in_proj_weight"] = projections
+                layer._qkv_same_embed_dim = False  # transformer layers take their fast path past it otherwise
+                stack.callback(setattr, layer, "_qkv_same_embed_dim", True)
+            else:
+                found |= {f"{prefix}{which}_proj_weight": [p] for which, p in zip("qkv", projections, strict=True)}
+        yield found

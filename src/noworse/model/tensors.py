@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -108,6 +109,7 @@ def kept_tensors(entries: Sequence[StateTensor], patterns: Iterable[str]) -> set
     return {entry.name for entry in entries if (entry.tied_to or entry.name) in homes}
 
 
+PLAIN, FILLED = (bool, int, float, str, type(None)), (dict, OrderedDict, set)
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -120,7 +122,10 @@ def twin(module: M, known: Mapping[int, object] | None = None) -> M:
     """
     memo = dict(known or {})
     for owner in module.modules():
-        for leaf in pytree.tree_leaves(vars(owner)):
+        values = [value for value in vars(owner).values() if type(value) not in PLAIN]
+        empty = [value for value in values if type(value) in FILLED and not value]  # of hooks: slow to copy
+        memo |= {id(value): type(value)() for value in empty}
+        for leaf in pytree.tree_leaves([value for value in values if id(value) not in memo]):
             if isinstance(leaf, Tensor) and not leaf.is_leaf:
                 memo[id(leaf)] = leaf.detach().clone()
     homes: dict[tuple[object, ...], Tensor] = {}

@@ -4,9 +4,9 @@ Layers are called by keyword, without a batch dimension, with no rows at all (an
 nested or sparse tensors, several times, never. A caller of ``capture`` writes one function of one ``Call``. What cannot
 be seen raises ``Unseen`` there, which ends nothing: the layer is listed with the reason in ``Seen.missed``.
 
-Hooks cannot see a layer whose weight is read by other code. ``nn.MultiheadAttention`` does so with its ``out_proj``,
+Hooks cannot see a layer whose weight is read by other code. ``nn.MultiheadAttention`` does so with all of its weights,
 and the fast paths of transformer layers with all of theirs, but these are not taken while hooks are registered.
-Recurrent layers do so with all of theirs, and are seen while they are ``opened`` (model/recurrent.py).
+Recurrent layers do so, too. Both are seen while they are ``opened`` (model/recurrent.py, model/attention.py).
 """
 
 import math

@@ -3,15 +3,18 @@
 A convolution is a linear layer on its patches, one with groups is several of them. Where the moments of all layers
 would take too much memory, the widest layers are cut into blocks of input channels, and what is between blocks counts
 as zero: a layer is then several of them too, with a part of the inputs each. A recurrent layer is linear ones, those of
-hidden states fed at every step (model/recurrent.py).
+hidden states fed at every step (model/recurrent.py). So is attention, whose weight of queries, keys and values is three
+in one (model/attention.py).
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from noworse.model import attention
 from noworse.model.recurrent import opened
 from noworse.survey.capture import NO_ROWS, Call, Measured, capture, columns
 
@@ -57,30 +60,48 @@ def input_moments(
     rows, is left out and listed.
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
-    totals: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
-    widths: dict[str, int] = {}
+    totals: dict[tuple[str, int], Tensor] = {}  # by name, and which of the layers that divide its rows among them
+    counts = Counter[tuple[str, int]]()
+    widths: dict[tuple[str, int], int] = {}
 
     def see(call: Call) -> None:
-        layer = layers[call.name]
-        name, inputs = names[id(layer.weight)], columns(layer, call.input.detach())
+        layer, home = layers[call.name], homes[call.name]
+        inputs = columns(layer, call.input.detach())
         places, parts = inputs.shape[2], blocks(layer, width)
         if not places:
             return
-        counts[name], widths[name] = counts.get(name, 0) + places, inputs.shape[1] // parts
-        if own is None or name in own:
-            inputs = inputs.reshape(len(inputs) * parts, widths[name], places)
+        counts[home] += places
+        widths[home] = inputs.shape[1] // parts
+        if own is None or home[0] in own:
+            inputs = inputs.reshape(len(inputs) * parts, widths[home], places)
             moments = inputs @ inputs.transpose(1, 2)
-            totals[name] = totals[name].add_(moments) if name in totals else moments
+            totals[home] = totals[home].add_(moments) if home in totals else moments
 
-    with opened(module) as modules, torch.no_grad():
+    with opened(module) as modules, attention.opened(module) as projections, torch.no_grad():
         kinds = (nn.Linear, nn.Conv2d)
         layers = {n: m for n, m in modules.items() if isinstance(m, kinds) and id(m.weight) in names}
+        homes = {n: (names[id(layer.weight)], 0) for n, layer in layers.items()}
+        for weight, thirds in projections.items():
+            if name := names.get(id(module.get_parameter(weight))):
+                layers |= {f"{weight}[{k}]": layer for k, layer in enumerate(thirds)}
+                homes |= {f"{weight}[{k}]": (name, k) for k in range(len(thirds))}
         width = widest(list(layers.values()), limit)
         with capture(layers, see) as seen:
             for number, run in enumerate(runs, 1):
                 run()
-                if number >= least and all(count >= PLACES * widths[name] for name, count in counts.items()):
+                if number >= least and all(count >= PLACES * widths[home] for home, count in counts.items()):
                     break
-    empty = {n: NO_ROWS for n, layer in layers.items() if names[id(layer.weight)] not in counts}
-    return Measured({name: total.div_(counts[name]) for name, total in totals.items()}, empty | seen.missed)
+    empty = {n: NO_ROWS for n, home in homes.items() if home not in counts}
+    found = {home: total.div_(counts[home]) for home, total in totals.items()}
+    return Measured(_joined(found, dict.fromkeys(homes.values())), empty | seen.missed)
+
+
+def _joined(found: dict[tuple[str, int], Tensor], homes: Collection[tuple[str, int]]) -> dict[str, Tensor]:
+    """Moments by name of those of which each of ``homes`` is found; those of layers fed the same need only be one."""
+    joined: dict[str, Tensor] = {}
+    for name, count in Counter(name for name, _ in homes).items():
+        parts = [found.pop((name, k)) for k in range(count) if (name, k) in found]
+        if len(parts) == count:
+            alike = all(torch.equal(parts[0], part) for part in parts[1:])
+            joined[name] = parts[0] if alike else torch.cat(parts)
+    return joined

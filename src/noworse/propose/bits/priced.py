@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from noworse.model.tensors import twin
 from noworse.propose.bits.proposals import COSTS, FULL, TRUE, Proposal
 from noworse.propose.bits.sites import survey_inputs
 from noworse.propose.bits.strategy import PRESETS, BitStrategy, Clip, clip_range
-from noworse.propose.grids.means import Means, correct_biases, output_means, samples_of
+from noworse.propose.grids.means import WITH_BIAS, Means, correct_biases, output_means, samples_of
 from noworse.representation import Representation
 from noworse.run.named import DEFAULT, named
 from noworse.survey.capture import count_flops
@@ -152,10 +153,14 @@ class Priced:
     def _corrected(self, module: nn.Module) -> nn.Module:
         """The module with biases that bring means of outputs back, if on the samples of these it loses less."""
         batch, original, means = self._means
-        moved = twin(module)
-        outputs = correct_biases(moved, means, functools.partial(self.forward, moved, batch))
-        corrected = float(self.distance(outputs, original).double().mean())
-        return moved if corrected < self.mean_distance(module, [(batch, original)]) else module
+        before = self.mean_distance(module, [(batch, original)])
+        biases: list[Any] = [layer.bias for layer in module.modules() if isinstance(layer, WITH_BIAS)]
+        held = [(bias, bias.clone()) for bias in biases if bias is not None]
+        outputs = correct_biases(module, means, functools.partial(self.forward, module, batch))
+        if not float(self.distance(outputs, original).double().mean()) < before:
+            for bias, value in held:
+                bias.copy_(value)
+        return module
 
     @functools.cached_property
     def _means(self) -> tuple[Batch, Tensor, Means]:
