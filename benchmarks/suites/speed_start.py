@@ -117,7 +117,7 @@ def _free(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def stages(name: str, quick: bool, folder: str) -> dict[str, float]:
+def stages(name: str, quick: bool, iterations: int, folder: str) -> dict[str, float]:
     """Processor seconds of every stage of a compression with preset "fast", and of a pass before it."""
     from dataclasses import replace
 
@@ -131,7 +131,7 @@ def stages(name: str, quick: bool, folder: str) -> dict[str, float]:
 
     torch.set_num_threads(1)
     warm_up(folder)
-    task, options = task_of(name, quick), replace(PRESETS["fast"], iterations=ITERATIONS)
+    task, options = task_of(name, quick), replace(PRESETS["fast"], iterations=iterations)
     job = Job(task, None, options)
     plain = twin(task.model)
     for parameter in plain.parameters():
@@ -145,7 +145,7 @@ def stages(name: str, quick: bool, folder: str) -> dict[str, float]:
     draft.start(8 * AIM * size)
     draft.forget_start()
     marks.append(time.process_time())
-    draft.tuner.run(8 * AIM * size, ITERATIONS)
+    draft.tuner.run(8 * AIM * size, iterations)
     marks.append(time.process_time())
     items = land(draft, size)
     marks.append(time.process_time())
@@ -185,7 +185,8 @@ def rows(run: Run) -> Iterator[Row]:
     others = ["vit 5.7M"] if run.quick else ["resnet18", "resnet50", "vit 5.7M", "vit 22M"]
     found = {}
     for name in [*grown, *others]:
-        found[name] = once = run.case(f"start_{name}", stages, name, run.quick, folder, environment=ENVIRONMENT)
+        given = name, run.quick, ITERATIONS * (name in grown), folder  # only growth is of tuning, too
+        found[name] = once = run.case(f"start_{name}", stages, *given, environment=ENVIRONMENT)
         most = f"<= {PASSES[name.partition(' ')[0].rstrip('0123456789')]}" if not run.quick else ""
         yield Row(f"{name}: a pass", once["pass"], "s")
         yield Row(f"{name}: survey", once["survey"] / once["pass"], "passes")

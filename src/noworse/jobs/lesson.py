@@ -100,12 +100,12 @@ class Lesson:
 
         def own() -> Iterator[Batch]:
             for number, batch in enumerate(self.subject.samples(SURVEYED, min(AT_A_TIME, self.options.batch))):
-                found.append(torch.zeros(data.batch_size(batch)))
+                found.append(torch.zeros(data.batch_size(batch), dtype=torch.float32, device="cpu"))
                 if number % self.world.size == self.world.rank:
                     yield batch
 
         for batch, wanted in self.outputs(own()):
-            found[-1] += self.distance(self.subject.forward(student, batch), wanted)
+            found[-1] += self.distance(self.subject.forward(student, batch), wanted).cpu()
         return float(self.world.sum_(torch.cat(found)).mean())
 
     @torch.no_grad()

@@ -87,8 +87,9 @@ def tensor_sensitivity(
     samples = _sampled(parameters, outputs, distance, seed, add)
     squares.extend({} for _ in range(len(squares), len(samples)))
     table = [[count, *(row.get(name, 0.0) for name in parameters)] for count, row in zip(samples, squares, strict=True)]
-    total = torch.zeros(len(parameters) + 1, dtype=torch.float64)
-    for row in world.sum_(torch.tensor(table, dtype=torch.float64).view(len(table), -1)):
+    gathered = world.sum_(torch.tensor(table, dtype=torch.float64, device="cpu").view(len(table), -1))
+    total = torch.zeros_like(gathered[0])
+    for row in gathered:  # in the order of one process
         total += row
     return dict(zip(parameters, (total[1:] / total[0]).tolist(), strict=True))
 

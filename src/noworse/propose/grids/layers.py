@@ -53,8 +53,9 @@ class Layers:
 
         found = dict(each(made, list(moments)))
         ranked = _ranked(weights)
-        left = torch.tensor([found[name].curvature() if name in found else 0.0 for name in ranked], dtype=torch.float64)
-        for place, (name, value) in enumerate(zip(ranked, self.world.sum_(left).tolist(), strict=True)):
+        own = [found[name].curvature() if name in found else 0.0 for name in ranked]
+        left = self.world.sum_(torch.tensor(own, dtype=torch.float64, device="cpu"))
+        for place, (name, value) in enumerate(zip(ranked, left.tolist(), strict=True)):
             if value > 0:  # all but what is no layer, or was never called
                 self.left[name], self._homes[name] = value, place % self.world.size
         self.held |= found
