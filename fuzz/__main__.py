@@ -16,11 +16,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from fuzz.check import case, limit_memory, timed
+from fuzz.check import case, limit_memory, resident, timed
 from fuzz.invent import invent
 from fuzz.seeds import seeds
 
 MOST_FAILURES = 10
+WARM = 500  # cases, after which memory that is taken should be taken again
 
 
 def main() -> int:
@@ -89,8 +90,10 @@ def forged(arguments: argparse.Namespace) -> int:
 
 def run(one: Callable[[int], str], numbers: range, command: str) -> int:
     """Run numbered cases and print what became of them; 1 where one raised anything."""
-    outcomes, failures, start = Counter[str](), 0, time.monotonic()
+    outcomes, failures, start, held = Counter[str](), 0, time.monotonic(), resident()
     for done, number in enumerate(numbers):
+        if done == WARM:
+            held = resident()
         try:
             outcomes[one(number)] += 1
         except Exception:  # whatever is no CorruptFile: the very thing that is looked for
@@ -101,6 +104,7 @@ def run(one: Callable[[int], str], numbers: range, command: str) -> int:
         if done and done % max(10_000, len(numbers) // 100) == 0:
             print(f"{done:,} cases, {time.monotonic() - start:.0f} s, {failures} failures", file=sys.stderr, flush=True)
     print("; ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items())))
+    print(f"resident memory: {held:.1f} MiB at first, {resident():.1f} at the end")  # what leaks slowly shows here
     print(f"{failures} failures in {outcomes.total() + failures:,} cases, {time.monotonic() - start:.0f} s")
     return 1 if failures else 0
 

@@ -49,6 +49,11 @@ def timed(data: bytes, repaired: bool, honest: frozenset[bytes]) -> str:
     return outcome
 
 
+def resident() -> float:
+    """Return the process's resident memory, in MiB."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize() / (1 << 20)
+
+
 def limit_memory(size: int) -> None:
     """Let the process allocate no more from now on than a file of ``size`` bytes may cost: more is a MemoryError."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])

@@ -38,11 +38,11 @@ FAULTS = {
 }
 
 
-def test_twenty_thousand_damaged_files():
-    run = [sys.executable, "-m", "fuzz", "--cases", "20000", "--seed", "1"]
+def test_five_thousand_damaged_files():
+    run = [sys.executable, "-m", "fuzz", "--cases", "5000", "--seed", "1"]
     found = subprocess.run(run, capture_output=True, text=True, timeout=600)
     assert found.returncode == 0, found.stdout
-    assert "0 failures in 20,000 cases" in found.stdout
+    assert "0 failures in 5,000 cases" in found.stdout
 
 
 @pytest.mark.parametrize("fault", FAULTS)

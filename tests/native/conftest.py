@@ -28,7 +28,7 @@ def compile_native(tmp_path_factory: pytest.TempPathFactory) -> Compile:
         program = folder / f"{Path(source).stem}{''.join(flags)}{compiler or ''}"
         compiler = compiler or os.environ.get("CXX") or shutil.which("c++") or "g++"
         command = [compiler, *FLAGS, *(flags or SANITIZED), "-I", HEADERS, HERE / source, "-o", program]
-        subprocess.run(command, check=True, timeout=300)
+        subprocess.run(command, check=True, timeout=900)
         return program
 
     (folder / "slip.cpp").write_text(SLIP)

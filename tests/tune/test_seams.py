@@ -63,12 +63,11 @@ def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "plugins",
     [
-        *(pytest.param({"transform": name}, marks=pytest.mark.slow) for name in seams.NAMES["transform"]),
-        {"transform": "multiscale"},
+        *({"transform": name} for name in seams.NAMES["transform"]),
         {"transform": "log", "rate": {"name": "soft", "on_weights": True}},
         {"kernel": {"name": "triangle", "delta": 0.5}},
         {"kernel": {"name": "range", "of": "linear", "resolution": 64}},
-        pytest.param({"rate": "official"}, marks=pytest.mark.slow),
+        {"rate": "official"},
     ],
     ids=str,
 )

@@ -103,7 +103,7 @@ def test_precision_of_the_log(task: Task) -> None:
 @pytest.mark.slow
 def test_a_compression_from_task_to_verdict(task: Task, tmp_path: Path) -> None:
     small = replace(task, calib=task.calib[:1], verify=task.verify[:1])
-    options = nw.Options(iterations=10, batch=16, rounding="nearest")
+    options = nw.Options(iterations=4, batch=8, rounding="nearest")
     report = nw.compress_task(
         small, tmp_path / "detector.nwt", target=8, tolerance=None, options=options, progress=None
     )

@@ -73,7 +73,7 @@ def test_bits_per_character_of_the_log(task: Task) -> None:
 @pytest.mark.slow
 def test_a_compression_from_task_to_verdict(task: Task, tmp_path: Path) -> None:
     small = replace(task, calib=task.calib[:1], verify=task.verify[:1])
-    options = nw.Options(iterations=5, batch=8, rounding="nearest")
+    options = nw.Options(iterations=2, batch=8, rounding="nearest")
     report = nw.compress_task(small, tmp_path / "gpt.nwt", target=6, tolerance=None, options=options, progress=None)
     assert report.ratio >= 6
     assert 0 <= report.verdict.mean_difference < 0.5

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "../codec/clones.hpp"
+#include "../codec/crew.hpp"
 
 namespace noworse::adam {
 
@@ -67,5 +68,17 @@ struct Step {
         }
     }
 };
+
+// Moves all weights of a step.
+inline void move(const Step& all, unsigned threads, unsigned simd) {
+    constexpr std::size_t kPiece = std::size_t{1} << 17;  // a multiple of the blocks
+    parallel((all.n + kPiece - 1) / kPiece, threads, [&](std::size_t i) {
+        Step piece = all;
+        piece.weights += i * kPiece, piece.gradient += i * kPiece, piece.first += i * kPiece;
+        piece.second += i * kPiece / kTogether;
+        piece.n = std::min(kPiece, all.n - i * kPiece);
+        run_cloned(piece, simd);
+    });
+}
 
 }  // namespace noworse::adam

@@ -22,7 +22,7 @@ from noworse.rate.counter import Slopes, entropy_slopes, lay_out, locate
 from noworse.rate.soft import Cosine
 
 MODES = [(threads, simd) for threads in (1, 2, 5) for simd in range(_native.best_simd() + 1)]
-LARGE = 1 << 18  # more than one piece of work, and than one thread is given
+LARGE = 1 << 19  # several pieces of work, and thrice that enough for several threads
 
 # tensors as the number of their weights, their scale in steps, and half the zone in 64ths of a step
 tensor = st.tuples(st.integers(1, 700), st.sampled_from([0.0, 0.2, 1.0, 9.0, 900.0]), st.integers(26, 255))

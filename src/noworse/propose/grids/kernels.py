@@ -55,7 +55,7 @@ def quantise(latent: Tensor, placed: Placed, out: Tensor, kernel: Kernel | None)
     except ValueError as error:
         raise BadInput(f"{error}: expected less, or lower learning rates") from error
     bits, by_step, by_zone = torch.from_numpy(found)
-    return bits, Slopes(torch.zeros(0), by_step.float(), by_zone.float())
+    return bits, Slopes(bits.new_zeros(0), by_step.float(), by_zone.float())
 
 
 def gradients(latent: Tensor, placed: Placed, unit: Tensor, grad: Tensor) -> Sequence[Tensor]:
