@@ -12,13 +12,14 @@ TOLERANCE ?= 0.01
 CASES ?= 10000000
 SEED ?= 0
 FIRST ?= 0
+DEVICE ?= cuda
 OLDEST ?= python3.10
 NEWEST ?= python3.13
 # the least that pyproject.toml promises
 LEAST := numpy==1.24.0 torch==2.1.0 scipy==1.10.0 rich==13.0.0 safetensors==0.4.0
 ELSEWHERE := tests/codec tests/representation tests/format tests/checkpoint tests/test_io.py
 
-.PHONY: demo test sanitize fuzz forge coverage oldest newest setup clean
+.PHONY: demo test test-gpu sanitize fuzz forge coverage oldest newest setup clean
 
 setup:
 	@echo "== setting up $(VENV): pinned CPU torch, the native coder, the checks"
@@ -39,6 +40,10 @@ test: setup
 # apart from the other tests: most of its time goes into compiling, and only changes of native code need it
 sanitize: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m sanitize -n 2 --dist loadfile tests/native
+
+# with a torch that has CUDA, which setup does not install: make test-gpu PYTHON=python DEVICE=cuda
+test-gpu:
+	@NOWORSE_DEVICE=$(DEVICE) $(PYTHON) -m pytest -rs tests/devices
 
 fuzz: setup
 	@$(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)

@@ -29,7 +29,7 @@ from benchmarks.suites.codec_symbols import (
     minilm_path,
     minilm_weights,
 )
-from noworse.codec import Coded, CodedGrid, GridDecoding, decode_into, encode
+from noworse.codec import Coded, CodedGrid, Decoding, decode_into, encode
 from noworse.format import write
 from noworse.representation import Constant, Grid, Raw, pack_step
 
@@ -44,7 +44,7 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _decode_grids(grids: Sequence[CodedGrid], threads: int, simd: int = 2) -> object:
-    return GridDecoding(grids, threads, simd).results()
+    return Decoding(grids, threads, simd).results()
 
 
 def speed_rows(symbols: Symbols, count: int) -> Iterator[Row]:

@@ -1,7 +1,8 @@
-"""What transform and counter cost per weight, on one thread: all kernels, widths and transforms, nothing sampled.
+"""What transform and counter cost per weight in torch code, on one thread: all kernels, widths and transforms.
 
-Forward is ``quantise`` (values, hard bits, soft entropy), backward ``gradients`` (by
-weights, steps and zones). The official estimate and the transforms with curves are there for comparison.
+Nothing is sampled. Forward is ``quantise`` (values, hard bits, soft entropy), backward ``gradients`` (by weights, steps
+and zones). The official estimate and the transforms with curves are there for comparison; native code is measured by
+``benchmarks.speed``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def laplacian(rows: int, columns: int) -> torch.Tensor:
 
 def nanoseconds(grids: GridSet, step: float, kernel: Kernel, repeats: int) -> float:
     """Median processor time of forward and backward per weight; work of others on the machine does not count."""
+    grids.native = False
     grids.log_step.fill_(torch.tensor(step).log())
     grids.rebase()
     out, upstream = torch.empty(grids.count), torch.randn(grids.count)

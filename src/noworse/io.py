@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noworse.checkpoint.base import TO_SAFETENSORS
-from noworse.checkpoint.storage import as_tensor, dtype_name, import_torch, key, lossless, storage
+from noworse.checkpoint.storage import as_tensor, dtype_name, import_torch, key, lossless, storage, usable_device
 from noworse.errors import BadInput
 from noworse.format import METADATA, File, Lazy, pack, write
 from noworse.representation import Representation, Tied, to_numpy
@@ -173,12 +173,7 @@ def _converter(framework: str, device: Device) -> Callable[[NDArray[Any], str], 
         return to_numpy
     if framework not in TORCH:
         raise BadInput(f'framework {framework!r}, expected "pt" or "np"')
-    torch = import_torch()
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, TypeError, AssertionError) as error:  # assertions: of a torch built without the device
-        raise BadInput(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    torch, place = import_torch(), usable_device(device)
 
     def to_torch(stored: NDArray[Any], dtype: str) -> Tensor:
         if not hasattr(torch, dtype):

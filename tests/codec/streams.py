@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from noworse.codec import Coded, CodedGrid, Encoded, GridDecoding, Scales, decode_into
+from noworse.codec import Coded, CodedGrid, Decoding, Encoded, Scales, decode_into
 from noworse.errors import CorruptFile
 
 FAR = 1 << 30  # the largest code
@@ -38,7 +38,7 @@ def decode(
 def decode_grids(
     grids: Sequence[CodedGrid], threads: int = 0, simd: int = 2, digest: bool = False
 ) -> list[int | CorruptFile]:
-    return GridDecoding(grids, threads, simd, digest).results()
+    return Decoding(grids, threads, simd, digest).results()
 
 
 def decode_grid_into(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from noworse.codec import BLOCK, Coded, CodedGrid, GridDecoding, encode, fingerprint
+from noworse.codec import BLOCK, Coded, CodedGrid, Decoding, encode, fingerprint
 from noworse.errors import CorruptFile
 from tests.codec.streams import as_coded, decode, decode_grid_into, decode_grids, laplacian
 
@@ -58,8 +58,8 @@ def test_each_says_what_is_wrong_with_it_and_the_others_are_decoded() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_results_may_be_asked_for_twice_or_never(threads: int) -> None:
     for _ in range(20):
-        GridDecoding(grids(), threads)  # its helpers end before its memory does
-    decoding = GridDecoding(grids(), threads, digest=True)
+        Decoding(grids(), threads)  # its helpers end before its memory does
+    decoding = Decoding(grids(), threads, digest=True)
     assert decoding.results() == decoding.results() == decode_grids(grids(), digest=True)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from noworse import codec
-from noworse.codec import Coded, CodedGrid, GridDecoding, _native, context, decode_into, encode, fingerprint
+from noworse.codec import Coded, CodedGrid, Decoding, _native, context, decode_into, encode, fingerprint
 
 COUNT = 1 << 25
 
@@ -64,7 +64,7 @@ def works(codes):
         "decode": lambda: decode_into(stream, small, threads=1, simd=0),
         "decode with threads": lambda: decode_into(stream, small, threads=3, simd=0),
         "decode a constant": lambda: decode_into(empty, zeros, threads=1),
-        "grids": lambda: GridDecoding([CodedGrid(stream, out, 1.0, 32)], threads=2, simd=0).results(),
+        "grids": lambda: Decoding([CodedGrid(stream, out, 1.0, 32)], threads=2, simd=0).results(),
         "take a plane": lambda: [_native.take_plane(small, 8, p, True, zeros[: COUNT // 8]) for p in range(8)],
         "put planes": lambda: _native.put_planes([codes.view(np.uint8)] * 8, True, zeros),
         "fingerprint": lambda: fingerprint(untouched, threads=1),
@@ -96,7 +96,7 @@ def test_interrupted_work_has_no_results(codes):
     coded = encode(codes.view(np.uint8) % 8)
     stream = Coded(coded.table + b"".join(coded.blocks), len(coded.table), [len(block) for block in coded.blocks])
     out = np.full(COUNT, 7, np.float32)
-    decoding = GridDecoding([CodedGrid(stream, out, 1.0, 32)], threads=1, simd=0)
+    decoding = Decoding([CodedGrid(stream, out, 1.0, 32)], threads=1, simd=0)
 
     def stop():
         raise Stop

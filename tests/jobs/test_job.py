@@ -97,7 +97,7 @@ def test_a_run_leaves_the_callers_random_state_as_it_was() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    with run_of(job_of, "1%", Options(seed=1), 7, None) as job:
+    with run_of(job_of, "1%", seeded(Options(seed=1), 7), None) as job:
         assert job.options.seed == 7
         torch.rand(100)
     assert torch.equal(torch.rand(3), expected)

@@ -134,5 +134,5 @@ class Predictor:
         except Exception as error:  # anything may come out of the caller's code; the cause stays attached
             message = f"within a tolerance and with distill={task.distill!r}, the loss must work on calib: {error}"
             raise BadInput(message) from error
-        differences = torch.as_tensor(pair.compressed - pair.original)
+        differences = torch.from_numpy(pair.compressed - pair.original)
         return float(differences.mean()), float(differences.std())

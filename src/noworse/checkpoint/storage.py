@@ -33,6 +33,16 @@ def import_torch() -> Any:
     return torch
 
 
+def usable_device(device: Any) -> Any:
+    """Return a device of torch by its name, number or self; BadInput for one that is unknown or not there."""
+    torch = import_torch()
+    try:
+        place = torch.empty(0, device=device).device  # with its number
+    except (RuntimeError, TypeError, AssertionError) as error:  # assertions: of a torch built without the device
+        raise BadInput(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return place
+
+
 def dtype_name(tensor: Any) -> str:
     """Return the name of a tensor's dtype as in ``noworse.representation.DTYPES``."""
     return tensor.dtype.name if isinstance(tensor, np.ndarray) else str(tensor.dtype).removeprefix("torch.")

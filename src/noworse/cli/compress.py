@@ -8,7 +8,9 @@ from noworse.cli import tasks
 from noworse.errors import BadInput
 
 HELP = "compress the model of a task and judge it on held-out data, or a model file without any data"
-TASK_ONLY = ("tolerance", "no_gate", "work", "seed", "iterations", "coder", "preset", "keep", "options", "settings")
+TASK_ONLY = (
+    *("tolerance", "no_gate", "work", "device", "seed", "iterations", "coder", "preset", "keep", "options", "settings"),
+)
 FILE_ONLY = ("lossless", "max_error")
 
 

@@ -32,7 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser, preset: str) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="one advanced option"
     )
     parser.add_argument("--work", metavar="FOLDER", help="keep checkpoints there; the same command goes on from them")
+    add_device(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declare where models run."""
+    parser.add_argument("--device", metavar="NAME", help="cuda, mps, cpu: where model and batches go (as the task is)")
 
 
 def run(verb: Callable[..., Any], arguments: argparse.Namespace, options: Options, **asked: Any) -> int:
@@ -47,9 +53,9 @@ def run(verb: Callable[..., Any], arguments: argparse.Namespace, options: Option
     destination(arguments.out, arguments.task.rpartition(":")[0], *filter(None, [arguments.options]))
     task = load_task(arguments.task)
     task = replace(task, keep=[*task.keep, *arguments.keep])
-    progress = None if arguments.quiet else show_progress
+    asked |= {"device": arguments.device, "progress": None if arguments.quiet else show_progress}
     try:
-        report = verb(task, arguments.out, options=options, work=arguments.work, progress=progress, **asked)
+        report = verb(task, arguments.out, options=options, work=arguments.work, **asked)
     except TargetMissed as missed:
         if arguments.json and is_first():
             print(missed.report.to_json())

@@ -2,7 +2,7 @@
 
 import argparse
 
-from noworse.cli.tasks import ADDRESS, TOLERANCE
+from noworse.cli.tasks import ADDRESS, TOLERANCE, add_device
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import File, restamp
 from noworse.judge.verdict import Verdict
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--confidence", type=float, default=0.95, help="of the bounds, 0.5 to 1 (0.95)")
     parser.add_argument("--look", type=int, default=1, metavar="K", help="which look at these samples this is (1)")
     parser.add_argument("--looks", type=int, default=1, metavar="N", help="looks declared before the first (1)")
+    add_device(parser)
     parser.add_argument("--record", action="store_true", help="store the new verdict in the file")
 
 
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from noworse.judge.verify import verify_task
     from noworse.task.task import load_task
 
-    asked = {name: getattr(arguments, name) for name in ("tolerance", "confidence", "look", "looks")}
+    asked = {name: getattr(arguments, name) for name in ("tolerance", "confidence", "look", "looks", "device")}
     verdict = verify_task(arguments.file, load_task(arguments.task), **asked)
     if arguments.record:
         restamp(arguments.file, verdict.record())

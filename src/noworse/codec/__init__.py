@@ -5,6 +5,28 @@ import sys
 if sys.byteorder != "little":
     raise ImportError(f"noworse needs a little-endian machine, this one is {sys.byteorder}-endian")
 
-from noworse.codec.rans import BLOCK, Coded, CodedGrid, Encoded, GridDecoding, Scales, decode_into, encode, fingerprint
+from noworse.codec.rans import (
+    BLOCK,
+    Coded,
+    CodedGrid,
+    CodedPlanes,
+    Decoding,
+    Encoded,
+    Scales,
+    decode_into,
+    encode,
+    fingerprint,
+)
 
-__all__ = ["BLOCK", "Coded", "CodedGrid", "Encoded", "GridDecoding", "Scales", "decode_into", "encode", "fingerprint"]
+__all__ = [
+    "BLOCK",
+    "Coded",
+    "CodedGrid",
+    "CodedPlanes",
+    "Decoding",
+    "Encoded",
+    "Scales",
+    "decode_into",
+    "encode",
+    "fingerprint",
+]

@@ -7,7 +7,7 @@
 #include <chrono>
 
 #include "context_bindings.hpp"
-#include "grid_bindings.hpp"
+#include "decoding_bindings.hpp"
 #include "plan.hpp"
 
 using namespace nb::literals;
@@ -79,9 +79,9 @@ void look_for_signals() {
     next = Clock::now() + std::chrono::milliseconds(20);
 }
 
-std::uint32_t crc32(Bytes data) {
+std::uint32_t crc32(Bytes data, std::uint32_t before) {
     nb::gil_scoped_release release;
-    return noworse::crc32(0, data.data(), data.data() + data.size());
+    return noworse::crc32(before, data.data(), data.data() + data.size());
 }
 
 std::uint64_t fingerprint(Bytes data, unsigned threads) {
@@ -121,10 +121,10 @@ NB_MODULE(_native, m) {
     m.def("encode", &encode<std::int8_t>, codes, "columns"_a = 0, threads, simd);
     m.def("estimated_bytes", &estimated_bytes, codes, "columns"_a = 0, "About how many bytes encode takes.");
     m.def("normalise", &normalise, "weights"_a.noconvert(), "bits"_a, "Integer frequencies that sum to 1 << bits.");
-    m.def("crc32", &crc32, "data"_a.noconvert(), "The crc32 of zlib.");
+    m.def("crc32", &crc32, "data"_a.noconvert(), "before"_a = 0, "The crc32 of zlib, of what follows on other data.");
     m.def("fingerprint", &fingerprint, "data"_a.noconvert(), threads, "64 bits that depend on every byte.");
     m.def("best_simd", &noworse::best_simd, "0: portable code alone runs here, 1: AVX2 as well, 2: AVX-512 as well.");
-    noworse::bind_grids(m);
+    noworse::bind_decoding(m);
     noworse::context::bind(m);
     bind_nearest(m);
     bind_planes(m);

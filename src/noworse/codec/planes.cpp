@@ -24,13 +24,6 @@ void take(const std::uint8_t* data, std::size_t count, unsigned width, unsigned 
     else noworse::take_plane<std::uint64_t, Rotate>(data, count, plane, out);
 }
 
-template <bool Rotate>
-void put(const std::uint8_t* const* planes, std::size_t count, unsigned width, std::uint8_t* out) {
-    if (width == 2) noworse::put_planes<std::uint16_t, Rotate>(planes, count, out);
-    else if (width == 4) noworse::put_planes<std::uint32_t, Rotate>(planes, count, out);
-    else noworse::put_planes<std::uint64_t, Rotate>(planes, count, out);
-}
-
 void check_width(std::size_t width) {
     if (width != 2 && width != 4 && width != 8) throw std::invalid_argument("elements of 2, 4 or 8 bytes have planes");
 }
@@ -63,7 +56,7 @@ void put_planes(const std::vector<Bytes>& planes, bool rotate, Output out) {
     noworse::in_chunks(count, [&](std::size_t begin, std::size_t end) {
         const std::uint8_t* part[8];
         for (std::size_t p = 0; p < width; ++p) part[p] = from[p] + begin;
-        (rotate ? put<true> : put<false>)(part, end - begin, static_cast<unsigned>(width), to + begin * width);
+        noworse::join_planes(part, end - begin, width, rotate, to + begin * width);
     });
 }
 

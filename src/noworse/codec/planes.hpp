@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "clones.hpp"
+
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "noworse copies elements as little-endian bytes: it needs a little-endian machine"
 #endif
@@ -24,7 +26,7 @@ inline Word rotate_right(Word x) {
 
 // The loops are plain so that compilers turn them into shifts and packs of whole registers.
 template <class Word, bool Rotate>
-void take_plane(const std::uint8_t* data, std::size_t count, unsigned plane, std::uint8_t* out) {
+NOWORSE_INLINE void take_plane(const std::uint8_t* data, std::size_t count, unsigned plane, std::uint8_t* out) {
     for (std::size_t i = 0; i < count; ++i) {
         Word x;
         std::memcpy(&x, data + i * sizeof(Word), sizeof(Word));
@@ -34,7 +36,7 @@ void take_plane(const std::uint8_t* data, std::size_t count, unsigned plane, std
 }
 
 template <class Word, bool Rotate>
-void put_planes(const std::uint8_t* const* planes, std::size_t count, std::uint8_t* data) {
+NOWORSE_INLINE void put_planes(const std::uint8_t* const* planes, std::size_t count, std::uint8_t* data) {
     const std::uint8_t* p[sizeof(Word)];
     for (std::size_t b = 0; b < sizeof(Word); ++b) p[b] = planes[b];
     for (std::size_t i = 0; i < count; ++i) {
@@ -43,6 +45,27 @@ void put_planes(const std::uint8_t* const* planes, std::size_t count, std::uint8
         if (Rotate) x = rotate_right(x);
         std::memcpy(data + i * sizeof(Word), &x, sizeof(Word));
     }
+}
+
+template <class Word, bool Rotate>
+struct PutPlanes {
+    const std::uint8_t* const* planes;
+    std::size_t count;
+    std::uint8_t* data;
+    NOWORSE_INLINE void operator()() const { put_planes<Word, Rotate>(planes, count, data); }
+};
+
+// The elements of 2, 4 or 8 planes.
+inline void join_planes(const std::uint8_t* const* planes, std::size_t count, std::size_t width, bool rotate,
+                        std::uint8_t* data, unsigned simd = kAvx512) {
+    const auto join = [&](auto word) {
+        using Word = decltype(word);
+        if (rotate) run_cloned(PutPlanes<Word, true>{planes, count, data}, simd);
+        else run_cloned(PutPlanes<Word, false>{planes, count, data}, simd);
+    };
+    if (width == 2) join(std::uint16_t{});
+    else if (width == 4) join(std::uint32_t{});
+    else join(std::uint64_t{});
 }
 
 }  // namespace noworse

@@ -42,8 +42,8 @@ class Encoded:
 class Coded:
     """A coded stream as a reader meets it: tables, then blocks back to back, with the crc32 of each (or none)."""
 
-    data: bytes
-    table: int  # bytes
+    data: bytes | memoryview
+    table: int | None  # bytes; None: plain bytes follow
     blocks: Sequence[int]  # bytes
     checksums: Sequence[int] = ()  # the first one covers the tables as well
     scales: Scales | None = None
@@ -88,43 +88,66 @@ class CodedGrid:
     edge: int  # 1 to 255
 
 
-class GridDecoding:
-    """Arrays of several grids being filled by threads that share their blocks; arguments as those of ``decode_into``.
+@dataclass(frozen=True)
+class CodedPlanes:
+    """Streams of the byte planes of elements, lowest byte first, and where the elements go.
+
+    Elements have 2, 4 or 8 bytes; ``rotate``: they were turned left by one bit. A plane of ``table`` None is as it is.
+    """
+
+    planes: Sequence[Coded]
+    out: NDArray[np.uint8]  # (bytes of all elements,)
+    rotate: bool
+
+
+class Decoding:
+    """Arrays of several tensors being filled by threads that share blocks; arguments as those of ``decode_into``.
 
     Threads begin when it is made and need nothing of Python's; who asks for the results works with them.
     """
 
-    def __init__(self, grids: Sequence[CodedGrid], threads: int = 0, simd: int = 2, digest: bool = False) -> None:
-        self._parts = [_part(grid) for grid in grids]
+    def __init__(
+        self, tensors: Sequence[CodedGrid | CodedPlanes], threads: int = 0, simd: int = 2, digest: bool = False
+    ) -> None:
+        self._parts = [_part(tensor) for tensor in tensors]
         good = tuple(part for part in self._parts if not isinstance(part, CorruptFile))
-        self._native = _native.GridDecoding(good, threads, simd, digest)
+        self._native = _native.Decoding(good, threads, simd, digest)
 
     def results(self) -> list[int | CorruptFile]:
-        """Wait for the end; per grid its fingerprint (0 without ``digest``), or what is wrong with it."""
+        """Wait for the end; per tensor its fingerprint (0 without ``digest``), or what is wrong with it."""
         native = iter(self._native.results())
         results = [part if isinstance(part, CorruptFile) else next(native) for part in self._parts]
         return [CorruptFile(result) if isinstance(result, str) else result for result in results]
 
 
-def _part(grid: CodedGrid) -> _native.GridPart | CorruptFile:
+def _part(tensor: CodedGrid | CodedPlanes) -> _native.Part | CorruptFile:
     try:
-        return _native.GridPart(*_opened(grid.coded), grid.out, grid.step, grid.edge, grid.coded.scales)
+        if isinstance(tensor, CodedPlanes):
+            return _native.RawPart(tuple(map(_plane, tensor.planes)), tensor.out, tensor.rotate)
+        return _native.GridPart(*_opened(tensor.coded), tensor.out, tensor.step, tensor.edge, tensor.coded.scales)
     except ValueError as error:
         return CorruptFile(str(error))
 
 
+def _plane(coded: Coded) -> _native.PlanePart:
+    if coded.table is None:
+        lengths = _native.Lengths(list(coded.blocks), list(coded.checksums))
+        return _native.PlanePart(None, np.frombuffer(coded.data, np.uint8), lengths)
+    return _native.PlanePart(*_opened(coded))
+
+
 def _opened(coded: Coded) -> tuple[_native.Tables, NDArray[np.uint8], _native.Lengths]:
-    data, count = np.frombuffer(coded.data, np.uint8), len(coded.blocks)
-    if not 0 <= coded.table <= data.size:
-        raise ValueError(f"tables of {coded.table} bytes in a stream of {data.size}")
+    data, count, table = np.frombuffer(coded.data, np.uint8), len(coded.blocks), coded.table or 0
+    if not 0 <= table <= data.size:
+        raise ValueError(f"tables of {table} bytes in a stream of {data.size}")
     if coded.checksums:  # the first one covers the tables, so it is verified before they are read
         if not count:
             raise ValueError("checksums without blocks")
-        found, expected = _native.crc32(data[: coded.table + coded.blocks[0]]), coded.checksums[0]
+        found, expected = _native.crc32(data[: table + coded.blocks[0]]), coded.checksums[0]
         if found != expected:
             raise ValueError(f"block 0 of {count} is damaged: its crc32 is {found:08x}, expected {expected:08x}")
     lengths = _native.Lengths(list(coded.blocks), list(coded.checksums))
-    return _native.Tables(coded.data[: coded.table], coded.scales is not None), data[coded.table :], lengths
+    return _native.Tables(bytes(coded.data[:table]), coded.scales is not None), data[table:], lengths
 
 
 def fingerprint(data: NDArray[np.uint8], threads: int = 0) -> int:

@@ -83,10 +83,10 @@ def compress_file(
     """Compress a model file, tensor by tensor, in exactly one of three ways.
 
     ``source`` is a .safetensors file, the .index.json of a sharded one, a folder with either, or a state dict that
-    torch saved. ``lossless``: bit for bit. ``target``: at most this size and at least 99 % of it (a ratio, "400KB",
-    "4 bits" per element). ``max_error``: no element of any tensor is off by more, as a number (0.01) or relative to the
-    largest magnitude of its tensor, outliers left out ("1%"). The latter two need no data, and nothing is known of the
-    loss they cause.
+    torch saved. ``lossless``: bit for bit. ``target``: at most this size and at least 99 % of it, or 48 bytes less (a
+    ratio, "400KB", "4 bits" per element). ``max_error``: no element of any tensor is off by more, as a number (0.01)
+    or relative to the largest magnitude of its tensor, outliers left out ("1%"). The latter two need no data, and
+    nothing is known of the loss they cause.
 
     Raises BadInput for what cannot be read, written or asked for, TargetMissed for a size that cannot be reached.
     """

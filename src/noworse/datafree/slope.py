@@ -29,6 +29,7 @@ VECTOR_STEP = 1 / 64  # of the root mean square, at most: vectors are few, and a
 DIVISOR_STEP = 1 / 16  # of the smallest magnitude but 0, where all have one sign: variances are divided by
 AIM = 0.997  # of the target, in the middle of what is accepted
 LEAST = 0.99
+SLACK = 48  # bytes below the target that do as well: a small file has no steps for each of its sizes
 PASSES = 12  # over the whole model
 WIDEST = 8.0  # ln of the factor that the search gives up at
 Grids = dict[str, tuple[int, int]]  # packed step and edge by name; tensors that are not in it stay as they are
@@ -124,7 +125,8 @@ def choices_within(curves: Mapping[str, RateDistortion], budget: float) -> dict[
 def steps_for_size(
     curves: Mapping[str, RateDistortion], target: int, other: float, measure: Measure, estimate: Measure
 ) -> Grids:
-    """Return steps and edges for which ``measure``, the bytes of the file, is 99 to 100 % of ``target``.
+    """Return steps and edges for which ``measure``, the bytes of the file, is 99 to 100 % of ``target``,
+    or less by SLACK at most.
 
     They are those of its last call, so that it may write the file.
     ``other`` estimates the bytes of all else, ``estimate`` those that ``measure`` would return. A file below 99 % is
@@ -167,7 +169,7 @@ def _scaled(
 
 
 def _lands(size: int, target: int, grids: Grids) -> bool:
-    return size <= target and (size >= LEAST * target or not grids)
+    return size <= target and (size >= min(LEAST * target, target - SLACK) or not grids)
 
 
 def _packed(choices: Mapping[str, GridChoice]) -> Grids:

@@ -73,14 +73,14 @@ def _twin(weight: Tensor, placed: Iterable[Tensor]) -> bool:
 
 
 def _trace(quantised: Quantization, example: Tensor, fold: bool) -> bytes:
-    module = copy.deepcopy(quantised.module).eval()
+    module = copy.deepcopy(quantised.module).eval().cpu()
     add_rounding(module, activation_ranges(module), _traced)
     out: Any = io.BytesIO()  # a file object serves, whatever the exporter's annotation says
     free = {"input": {0: "batch"}, "output": {0: "batch"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about itself
         torch.onnx.export(
-            module, (example,), out, dynamo=False, opset_version=TRACED_OPSET, input_names=["input"],
+            module, (example.cpu(),), out, dynamo=False, opset_version=TRACED_OPSET, input_names=["input"],
             output_names=["output"], dynamic_axes=free,
             training=torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE,
         )  # fmt: skip

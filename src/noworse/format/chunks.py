@@ -39,7 +39,8 @@ class Chunk:
 
 def checksums(table: bytes, blocks: Sequence[bytes | memoryview]) -> tuple[int, ...]:
     """Return the crc32 of each block, the first one continued from the table."""
-    return tuple(zlib.crc32(block, zlib.crc32(table) if i == 0 else 0) for i, block in enumerate(blocks))
+    pieces = (np.frombuffer(block, np.uint8) for block in blocks)
+    return tuple(_native.crc32(piece, zlib.crc32(table) if i == 0 else 0) for i, piece in enumerate(pieces))
 
 
 def encode_codes(codes: NDArray[np.int32] | NDArray[np.uint8]) -> Chunk:
@@ -104,7 +105,11 @@ def entropy(counts: NDArray[Any]) -> float:
 
 
 def decode_chunk(
-    data: bytes, stream: Stream, is_bytes: bool, shapes: Sequence[tuple[int, ...]], scales: Scales | None = None
+    data: bytes | memoryview,
+    stream: Stream,
+    is_bytes: bool,
+    shapes: Sequence[tuple[int, ...]],
+    scales: Scales | None = None,
 ) -> NDArray[Any]:
     """Return the symbols of a stream, as int32 codes or as uint8; CorruptFile where a checksum differs.
 
@@ -122,6 +127,6 @@ def decode_chunk(
     return context.decode(blocks, shapes) if stream.in_context else np.frombuffer(data, np.uint8)
 
 
-def as_coded(data: bytes, stream: Stream, scales: Scales | None) -> Coded:
-    """Return a stream with a table as the coder takes it."""
-    return Coded(data, stream.table or 0, stream.blocks, stream.checksums, scales)
+def as_coded(data: bytes | memoryview, stream: Stream, scales: Scales | None) -> Coded:
+    """Return a stream as the coder takes it."""
+    return Coded(data, stream.table, stream.blocks, stream.checksums, scales)

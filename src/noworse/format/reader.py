@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.codec import CodedGrid, GridDecoding, fingerprint
+from noworse.codec import CodedGrid, CodedPlanes, Decoding, fingerprint
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
 from noworse.format.attribution import attribute
@@ -22,7 +22,7 @@ from noworse.format.index import DIGEST_BYTES, HEADER, Entry, digested
 from noworse.format.parse import parse
 from noworse.format.source import Source
 from noworse.format.streams import Arena, Streams
-from noworse.representation import Representation, from_float32, to_numpy
+from noworse.representation import Representation, find_dtype, from_float32, to_numpy
 
 TRAILER_BYTES = 12
 MAGIC_BYTES = 6
@@ -30,7 +30,7 @@ METADATA = "metadata"  # the setting that holds texts which came with the tensor
 BATCH = 1 << 22  # elements decoded at once, which threads share ..
 BATCH_TENSORS = 1 << 9  # .. in no more tensors than that, each of which takes some kilobytes beside its elements
 _Content = tuple[NDArray[Any], int | None]  # stored elements, and their fingerprint where decoding made one
-_Started = tuple[dict[int, CodedGrid], GridDecoding]  # tensors by number, and the threads that decode them
+_Started = tuple[dict[int, CodedGrid | CodedPlanes], Decoding]  # tensors by number, and the threads that decode them
 
 
 class File:
@@ -150,24 +150,30 @@ class File:
         return stored if stored.flags.writeable else stored.copy()
 
     def _start(self, numbers: list[int], arena: Arena | None = None) -> _Started:
-        grids = {}
+        tensors = {}
         for number in numbers:
             with self._naming(number):
-                grids[number] = self._streams.coded_grid(number, arena)
-        return grids, GridDecoding(list(grids.values()), digest=True)
+                tensors[number] = self._streams.coded(number, arena)
+        return tensors, Decoding(list(tensors.values()), digest=True)
 
     def _finish(self, started: _Started) -> dict[int, _Content]:
-        grids, decoding = started
+        tensors, decoding = started
         contents = {}
-        for (number, grid), result in zip(grids.items(), decoding.results(), strict=True):
+        for (number, tensor), result in zip(tensors.items(), decoding.results(), strict=True):
             with self._naming(number):
                 if isinstance(result, CorruptFile):
                     raise result
-                _, signature, fields, _, _ = self.index.entries[number]
-                content = from_float32(grid.out, signature.dtype).reshape(signature.shape)
-                changed = signature.kind.restore(content, fields) or signature.dtype != "float32"
-                contents[number] = content, None if changed else result
+                contents[number] = self._content(number, tensor, result)
         return contents
+
+    def _content(self, number: int, tensor: CodedGrid | CodedPlanes, known: int) -> _Content:
+        """The elements of a tensor that native code has decoded, and their fingerprint where it is ``known``."""
+        _, signature, fields, _, _ = self.index.entries[number]
+        if isinstance(tensor, CodedPlanes):
+            return tensor.out.view(find_dtype(signature.dtype).storage).reshape(signature.shape), known
+        content = from_float32(tensor.out, signature.dtype).reshape(signature.shape)
+        changed = signature.kind.restore(content, fields) or signature.dtype != "float32"
+        return content, None if changed else known
 
     @contextmanager
     def _naming(self, number: int) -> Iterator[None]:
@@ -191,7 +197,7 @@ class File:
         self._in.check_open()
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         fused = [number for number in self._numbers.values() if self._streams.is_fused(number)]
-        arena = Arena(sum(self.index.entries[number].signature.size for number in fused))
+        arena = Arena(sum(self._streams.words(number) for number in fused))
         decoded: dict[int, _Content] = {}
         batches = self._batches(fused)
         ahead = self._start(next(batches, []), arena)

@@ -51,6 +51,13 @@ class Source:
             raise CorruptFile(f"{len(data)} bytes at offset {start}, expected {count}: the file is truncated")
         return data
 
+    def view(self, start: int, count: int) -> bytes | memoryview:
+        """Return what ``read`` does, without a copy of what is in memory."""
+        if self._data is None:
+            return self.read(start, count)
+        data = memoryview(self._data)[start : start + count]
+        return data if len(data) == count else self.read(start, count)
+
     def check_open(self) -> None:
         """Raise BadInput after ``close``."""
         if self._data is None and self._file is None:

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noworse.codec import CodedGrid, Scales
+from noworse.codec import CodedGrid, CodedPlanes, Scales
 from noworse.format.attribution import split_shared
 from noworse.format.chunks import as_coded, decode_chunk
 from noworse.format.index import HEADER, Index
 from noworse.format.parse import Span, Use
 from noworse.format.source import Source
-from noworse.representation import unpack_step
+from noworse.representation import find_dtype, unpack_step
 from noworse.representation.grid import check_scale
+from noworse.representation.raw import MACHINE_WORDS
 
 BLOCK = 1 << 25  # bytes
 PAGE = 1 << 21  # bytes of a huge page, where blocks begin
@@ -72,21 +73,33 @@ class Streams:
         return [self._symbols(stream, scales)[span.start : span.start + signature.size] for stream in streams]
 
     def is_fused(self, tensor: int) -> bool:
-        """Tell whether the codes of a tensor are decoded straight to its values (``coded_grid``)."""
+        """Tell whether native code decodes a tensor straight to its elements (``coded``)."""
         signature, span = self._index.entries[tensor].signature, self._spans[tensor]
-        if not signature.streams or signature.kind.line(self._index.entries[tensor].fields) is None:
+        if not signature.streams or self.uses[span.first].shared:
             return False
-        return not self.uses[span.first].shared and not self._index.streams[span.first].in_context
+        if signature.kind.planes:
+            return signature.streams in MACHINE_WORDS
+        line = signature.kind.line(self._index.entries[tensor].fields)
+        return line is not None and not self._index.streams[span.first].in_context
 
-    def coded_grid(self, tensor: int, arena: Arena | None) -> CodedGrid:
-        """Return what native code needs to decode a tensor's codes straight to values, with room for the values."""
+    def words(self, tensor: int) -> int:
+        """Return how many float32 numbers have room for what native code decodes of a tensor."""
+        signature = self._index.entries[tensor].signature
+        return -(-signature.nbytes // 4) if signature.kind.planes else signature.size
+
+    def coded(self, tensor: int, arena: Arena | None) -> CodedGrid | CodedPlanes:
+        """Return what native code needs to decode a tensor straight to its elements, with room for them."""
         entry, span = self._index.entries[tensor], self._spans[tensor]
-        step, edge = entry.signature.kind.line(entry.fields) or (0, 0)
+        signature, streams = entry.signature, range(span.first, span.first + entry.signature.streams)
+        words = self.words(tensor)
+        out = np.empty(words, np.float32) if arena is None else arena.take(words)
+        planes = [as_coded(self._data(i), self._index.streams[i], self._scales(span)) for i in streams]
+        if signature.kind.planes:
+            room = out.view(np.uint8)[: signature.nbytes]
+            return CodedPlanes(planes, room, find_dtype(signature.dtype).kind == "float")
+        step, edge = signature.kind.line(entry.fields) or (0, 0)
         check_scale(step, edge)
-        coded = as_coded(self._data(span.first), self._index.streams[span.first], self._scales(span))
-        size = entry.signature.size
-        out = np.empty(size, np.float32) if arena is None else arena.take(size)
-        return CodedGrid(coded, out, unpack_step(step), edge)
+        return CodedGrid(planes[0], out, unpack_step(step), edge)
 
     def nbytes(self, tensor: int) -> int:
         """Return the bytes of its tables and blocks; those of shared streams are split by ideal code length."""
@@ -115,8 +128,8 @@ class Streams:
             self._cache[stream] = symbols
         return symbols
 
-    def _data(self, stream: int) -> bytes:
-        return self._source.read(self._offsets[stream], self._index.streams[stream].nbytes)
+    def _data(self, stream: int) -> bytes | memoryview:
+        return self._source.view(self._offsets[stream], self._index.streams[stream].nbytes)
 
     def _scales(self, span: Span) -> Scales | None:
         """The scales of the rows and of the columns of a tensor with classes."""

@@ -25,6 +25,7 @@ from noworse.jobs.job import Job, Output, isolated, seeded
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Report
 from noworse.judge.verdict import Verdict
+from noworse.model.device import home, own_random
 from noworse.model.load import load_model
 from noworse.model.tensors import twin
 from noworse.run.processes import ALONE, together
@@ -60,6 +61,7 @@ def compress(
     seed: int | None = None,
     work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
+    device: str | torch.device | None = None,
     **extras: Unpack[Extras],
 ) -> Report:
     """Compress ``model`` into the .nwt file ``out`` and judge the decoded file on ``verify``.
@@ -69,15 +71,16 @@ def compress(
     difference to stay under, in the loss's unit or "1%" of the original's mean loss (the default), and what decides
     the size where there is no target; with None a file of the target size is written whatever the verdict.
     ``preset`` names settings (tune/options.py) where ``options`` are not given; ``seed`` replaces theirs. ``work`` is a
-    folder for checkpoints: the same call goes on there after it was interrupted, to the same file. ``extras`` are
-    further fields of ``Task``: metric, forward, distill, augment, keep, name.
+    folder for checkpoints: the same call goes on there after it was interrupted, to the same file. ``device`` ("cuda",
+    "mps", "cpu") is where copies of model and batches are worked on, that of the model if None. ``extras`` are further
+    fields of ``Task``: metric, forward, distill, augment, keep, name.
 
     Raises BadInput for anything that cannot be used, and TargetMissed (with the best report) where target or tolerance
     could not be met. Source: L², Shi et al., ICCV 2023.
     """
     task = Task(model=model, loss=loss, calib=calib, verify=verify, **extras)
     asked: dict[str, Any] = {"target": target, "tolerance": tolerance, "options": options, "preset": preset}
-    return compress_task(task, out, **asked, seed=seed, work=work, progress=progress)
+    return compress_task(task, out, **asked, seed=seed, work=work, progress=progress, device=device)
 
 
 def compress_task(
@@ -91,17 +94,17 @@ def compress_task(
     seed: int | None = None,
     work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
+    device: str | torch.device | None = None,
 ) -> Report:
     """Compress the model of a task, as ``compress`` does."""
     begin, options = time.monotonic(), seeded(choose(options, preset), seed)
     if target is None and tolerance is None:
         raise BadInput("neither target nor tolerance was given: expected one that decides the size of the file")
     world_of = together() if options.parallel else nullcontext(ALONE)
-    with world_of as world, Output(out, world) as output, isolated():
-        job = Job(task, tolerance, options, world, progress)
+    with world_of as world, Output(out, world) as output, isolated(task, device, options) as moved:
+        job = Job(moved, tolerance, options, world, progress)
         job.begin(work, {"options": options.to_json(), "target": target})
-        with torch.random.fork_rng(devices=[]):  # augment may draw from torch's generator; the caller's stays
-            torch.default_generator.manual_seed(options.seed)
+        with own_random(home(moved.model), options.seed):  # augment may draw from torch's generators; they stay
             draft, verdict = _story(job, output, target)
             report = _report(job, output, draft, verdict, begin)
         return job.finish(report, out, lambda *_: output.publish(), output.content)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from noworse.allocate.search import Bisection, Predictor, look, within
@@ -21,7 +22,7 @@ from noworse.errors import BadInput, CorruptFile, MismatchedModule
 from noworse.format import File, write
 from noworse.format.source import destination
 from noworse.io import Lossless, load_file
-from noworse.jobs.job import STANDARD, Job, run_of
+from noworse.jobs.job import DEFAULTS, STANDARD, Job, run_of, seeded
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
@@ -119,6 +120,7 @@ def decompose(
     seed: int | None = None,
     work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
+    device: str | torch.device | None = None,
     **extras: Unpack[Extras],
 ) -> Decomposition:
     """Return a copy of ``model`` whose layers are low-rank factors of as few parameters as ``tolerance`` allows.
@@ -134,7 +136,7 @@ def decompose(
     """
     task = Task(model=model, loss=loss, calib=calib, verify=verify, **extras)
     asked: dict[str, Any] = {"drop": drop, "only": only, "tolerance": tolerance, "options": options}
-    return decompose_task(task, out, **asked, preset=preset, seed=seed, work=work, progress=progress)
+    return decompose_task(task, out, **asked, preset=preset, seed=seed, work=work, progress=progress, device=device)
 
 
 def decompose_task(
@@ -149,14 +151,15 @@ def decompose_task(
     seed: int | None = None,
     work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
+    device: str | torch.device | None = None,
 ) -> Decomposition:
     """Decompose the model of a task, as ``decompose`` does."""
     if drop is not None and not (isinstance(drop, (int, float)) and 0 < drop < 1):
         raise BadInput(f"drop is {drop!r}: expected a share of the parameters between 0 and 1")
     if out is not None:
         destination(out)
-    with run_of(task, tolerance, options, seed, progress) as job:
-        factoring = _factoring(Subject(task, job.calib, HELD_BACK, job.options.seed), only, preset)
+    with run_of(task, tolerance, seeded(options or DEFAULTS, seed), progress, device) as job:
+        factoring = _factoring(Subject(job.task, job.calib, HELD_BACK, job.options.seed), only, preset)
         asked = {"verb": "decompose", "drop": drop, "preset": preset, "only": sorted(factoring.sizes)}
         job.begin(work, {**asked, "options": job.options.to_json()})
         factoring.subject.work = job.work
@@ -249,10 +252,11 @@ def finished(model: nn.Module, trial: nn.Module, chosen: Chosen) -> nn.Module:
     return module
 
 
-def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
+def load_decomposed(module: nn.Module, path: str | Path, device: object = None) -> nn.Module:
     """Load a file of ``Decomposition.save`` into ``module``, in place, and return it: layers become factors first.
 
-    MismatchedModule where the file's factors are not of layers of this module, CorruptFile for a damaged file.
+    The module is moved to ``device`` where one is given. MismatchedModule where the file's factors are not of layers of
+    this module, CorruptFile for a damaged file.
     """
     with File(path) as file:
         ways = file.settings.get("factors", {})
@@ -269,7 +273,7 @@ def load_decomposed(module: nn.Module, path: str | Path) -> nn.Module:
             replace(inner, layer, _in_factors(layer, way, parts))
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise MismatchedModule(f"{path} has factors of {name!r}, which the module cannot have: {error}") from error
-    return load_model(module, path)
+    return load_model(module, path, device=device)
 
 
 def _in_factors(layer: nn.Module, way: str, parts: list[Tensor]) -> Factorised:

@@ -18,6 +18,7 @@ from noworse.errors import BadInput
 from noworse.format import Lazy, packed_size
 from noworse.jobs.lesson import Lesson
 from noworse.jobs.survey import Survey, curvature, survey
+from noworse.model.device import own_random
 from noworse.model.tensors import state_tensors
 from noworse.propose.grids.compensated import equal_slope_steps
 from noworse.propose.grids.grid import GridSet
@@ -155,7 +156,7 @@ class Draft:
         """Return the bytes that the file costs even with every weight pruned that calib reaches."""
         steps = self.grids.log_step.clone()
         fixed = equal_slope_steps(self.grids, self.survey.sensitivity, 1.0).log()
-        beyond = torch.tensor(self.grids.largest).log().clamp(min=56.0) + 4.0  # all weights
+        beyond = torch.tensor(self.grids.largest, device="cpu").log().clamp(min=56.0) + 4.0  # all weights
         self.grids.log_step.copy_(torch.where(self.grids.tuned, beyond, fixed))
         size = self.file_size()
         self.grids.log_step.copy_(steps)
@@ -218,7 +219,7 @@ def allocated(dense: Draft, budget: float, note: str) -> Draft:
     def tuned(plan: Plans, share: float) -> float:
         trial = Draft(dense.subject, terms.trial(), Plan(survey.analyses, plan), survey)
         trial.start(budget)
-        with torch.random.fork_rng(devices=[]):  # all plans, and the run itself, see the same augmented batches
+        with own_random(dense.lesson.device):  # all plans, and the run itself, see the same augmented batches
             trial.tuner.run(budget, int(share * terms.options.iterations), note)
         return trial.loss()
 

@@ -21,6 +21,7 @@ from noworse.jobs.report import Judged
 from noworse.judge.original import Original
 from noworse.judge.verdict import Verdict, parse_tolerance
 from noworse.judge.verify import verify_module
+from noworse.model.device import home, own_random, room, steady
 from noworse.model.tensors import state_tensors
 from noworse.model.wrapped import eager
 from noworse.representation import Representation
@@ -85,6 +86,7 @@ class Job:
             return
         task = self.task
         given = {"the model": module_digest(task.model), "calib": batches_digest(self.calib)}
+        given["the kind of device"] = home(task.model).type
         given |= {name: str(value) for name, value in asked.items()} | {"tolerance": str(self.tolerance)}
         given |= {"distill": str(task.distill), "keep": str(list(task.keep))}
         self.world.require_same(given)
@@ -138,20 +140,26 @@ class Job:
 
 @contextmanager
 def run_of(
-    task: Task, tolerance: float | str | None, options: Options | None, seed: int | None, progress: Progress | None
+    task: Task, tolerance: float | str | None, options: Options, progress: Progress | None, device: Any = None
 ) -> Iterator[Job]:
     """Yield the job of a verb that runs in one process; the caller's random state is the same after it."""
-    settings = seeded(options or DEFAULTS, seed)
-    with isolated(), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(settings.seed)
-        yield Job(task, tolerance, settings, ALONE, progress)
+    with isolated(task, device, options) as moved, own_random(home(moved.model), options.seed):
+        yield Job(moved, tolerance, options, ALONE, progress)
 
 
 @contextmanager
-def isolated() -> Iterator[None]:
-    """Allow gradients, compile nothing and make tensors in float32 in a block, whatever the caller has set."""
+def isolated(task: Task, device: Any, options: Options) -> Iterator[Task]:
+    """Allow gradients, compile nothing and make tensors in float32 in a block, whatever the caller has set.
+
+    Yield the task with its model on a ``device``. BadInput where memory runs out there, after which a run with
+    checkpoints can go on.
+    """
+    expected = f"a smaller Options.batch ({options.batch}), smaller batches of calib and verify, or checkpointing"
+    again = "; with a work folder the same call goes on from its last checkpoint, once there is room"
     with torch.inference_mode(False), torch.enable_grad(), eager(), default_dtype(torch.float32):
-        yield
+        moved = task.on(device)
+        with steady(home(moved.model)), room(lambda: expected + again):
+            yield moved
 
 
 @contextmanager

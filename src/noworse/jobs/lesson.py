@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.model.device import home
 from noworse.model.tensors import twin
 from noworse.run.precision import Precision
 from noworse.run.processes import World
@@ -35,7 +36,8 @@ class Lesson:
         if subject.task.augment is not None and subject.channels_last:  # it runs in every iteration: worth a copy
             self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sampler = Sampler(subject.shown, options.batch, options.seed)
-        self.precision = Precision(options.precision, data.leaves(subject.probe)[0].device.type)
+        self.device = home(subject.teacher)
+        self.precision = Precision(options.precision, self.device.type)
         self.names = choose_features(student, subject.on_probe, options.features) if options.features else ()
         self.objective = self._objective(self.names)
         self.outputs = Outputs(self.original)
@@ -76,7 +78,7 @@ class Lesson:
                 raise BadInput(f"augment made {data.batch_size(batch)} samples of {whole}: expected as many")
         rows = self.world.rows(whole)
         if rows.start == rows.stop:
-            return data.select(batch, rows), Response(torch.empty(0))
+            return data.select(batch, rows), Response(torch.empty(0, device=self.device))
         if rows != slice(0, whole):
             batch, outputs = data.select(batch, rows), None if outputs is None else outputs[rows]
         if outputs is not None:

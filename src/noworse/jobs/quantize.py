@@ -25,7 +25,7 @@ from noworse.errors import BadInput
 from noworse.format import File, write
 from noworse.format.source import destination
 from noworse.io import Lossless
-from noworse.jobs.job import STANDARD, Job, run_of
+from noworse.jobs.job import DEFAULTS, STANDARD, Job, run_of, seeded
 from noworse.jobs.progress import show_progress
 from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
@@ -117,6 +117,7 @@ def quantize(
     seed: int | None = None,
     work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
+    device: str | torch.device | None = None,
     **extras: Unpack[Extras],
 ) -> Quantization:
     """Return a copy of ``model`` whose weights and layer inputs are rounded to integers of few bits, and the verdict.
@@ -131,7 +132,7 @@ def quantize(
     """
     task = Task(model=model, loss=loss, calib=calib, verify=verify, **extras)
     asked: dict[str, Any] = {"bits": bits, "activations": activations, "tolerance": tolerance, "options": options}
-    return quantize_task(task, out, **asked, preset=preset, seed=seed, work=work, progress=progress)
+    return quantize_task(task, out, **asked, preset=preset, seed=seed, work=work, progress=progress, device=device)
 
 
 def quantize_task(
@@ -147,15 +148,16 @@ def quantize_task(
     seed: int | None = None,
     work: str | os.PathLike[str] | None = None,
     progress: Progress | None = show_progress,
+    device: str | torch.device | None = None,
 ) -> Quantization:
     """Quantise the model of a task, as ``quantize`` does; ``cost``: "loss", or as others allocate, see ``COSTS``."""
     rounded = _activation_bits(activations)
     if out is not None:
         destination(out)
-    with run_of(task, tolerance, options, seed, progress) as job:
+    with run_of(task, tolerance, seeded(options or DEFAULTS, seed), progress, device) as job:
         asked = {"verb": "quantize", "bits": bits, "activations": rounded, "preset": preset, "cost": cost}
         job.begin(work, {**asked, "options": job.options.to_json()})
-        subject = Subject(task, job.calib, HELD_BACK, job.options.seed)
+        subject = Subject(job.task, job.calib, HELD_BACK, job.options.seed)
         subject.work = job.work
         return job.finish(story(job, Priced(subject, rounded, preset, cost), bits), out, Quantization.save)
 
@@ -200,11 +202,14 @@ def _search(job: Job, net: Priced) -> Iterator[list[Proposal]]:
     yield from map(net.pick, net.larger(best, BACK_OFF))
 
 
-def load_quantized(module: nn.Module, path: str | Path) -> nn.Module:
-    """Load a file of ``Quantization.save`` into ``module``, in place, and return it, with hooks that round inputs."""
+def load_quantized(module: nn.Module, path: str | Path, device: object = None) -> nn.Module:
+    """Load a file of ``Quantization.save`` into ``module``, in place, and return it, with hooks that round inputs.
+
+    The module is moved to ``device`` where one is given.
+    """
     with File(path) as file:
         ranges = from_settings(file.settings.get("activations", {}))
-    inner = add_rounding(unwrapped(load_model(module, path).eval()), ranges)
+    inner = add_rounding(unwrapped(load_model(module, path, device=device).eval()), ranges)
     if inner is not module:
         torch.compiler.reset()  # what was compiled for modules of this class knows nothing of the hooks
     return module

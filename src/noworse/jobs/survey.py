@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.jobs.lesson import AT_A_TIME, COMPARED, SURVEYED, Lesson
+from noworse.model.device import seeded
 from noworse.model.hooks import thawed
 from noworse.propose.grids.layers import Layers
 from noworse.propose.ranks.candidates import Analysis
@@ -115,6 +115,6 @@ def _hard(
 
 def curvature(lesson: Lesson, student: nn.Module) -> dict[str, Analysis]:
     """Return the curvature of the layers of ``student`` that may be worth factors, the largest first."""
-    generator = torch.Generator().manual_seed(lesson.options.seed)
+    generator = seeded(lesson.device, lesson.options.seed)
     runs = lesson.subject.sized_runs(student, SURVEYED, min(AT_A_TIME, lesson.options.batch))
     return analyse(student, lesson.subject.kept, runs, lambda outputs: lesson.distance.probe(outputs, generator))

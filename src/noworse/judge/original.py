@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.model.device import double, home, out_of_memory
 from noworse.model.tensors import twin, version_of
 from noworse.run.processes import ALONE, World
 from noworse.survey.capture import capture
@@ -65,8 +66,7 @@ class Observer:
 
     def __call__(self, index: int, batch: Batch) -> LossesAndLogits:
         """Return losses (B,) and logits on batch number ``index``; BadInput that names it where losses are unusable."""
-        device = next((tensor.device for tensor in (*self.model.parameters(), *self.model.buffers())), "cpu")
-        copied = functools.partial(data.apply, batch, lambda tensor: tensor.to(device, copy=True))
+        copied = functools.partial(data.copied, batch, home(self.model))
         calls: list[Any] = []
         what = f"loss of {self.what} fails in batch {index}, {described(batch)},"
         with told(what, lambda: EXPECTED), capture({"": self.model}, lambda call: calls.append(call.result)):
@@ -83,7 +83,7 @@ class Observer:
             try:
                 calls = [(self.forward or data.forward)(self.model, batch)]
             except (TypeError, RuntimeError) as error:  # also NotImplementedError
-                if self.forward is not None:
+                if self.forward is not None or out_of_memory(error):
                     raise
                 raise BadInput(
                     "the loss does not call the model exactly once, and the model cannot be called on its inputs "
@@ -157,10 +157,10 @@ def gathered(
     Ranks take the batches in turn, and all get the same; with ``spare`` the last of several takes none.
     """
     workers = world.size - (spare and world.size > 1)
-    parts = [torch.zeros(0, columns, dtype=torch.float64)]
+    parts = [torch.zeros(0, columns, dtype=torch.float64, device="cpu")]
     for number, batch in enumerate(batches):
         own = number % workers == world.rank
-        parts.append(look(number, batch).double().cpu() if own else parts[0].new_zeros(data.batch_size(batch), columns))
+        parts.append(double(look(number, batch)).cpu() if own else parts[0].new_zeros(data.batch_size(batch), columns))
     return world.sum_(torch.cat(parts))
 
 
@@ -170,16 +170,16 @@ def require_argument(task: Task, batch: Batch) -> None:
     Such as ``loss=lambda _, batch: cross_entropy(model(batch[0]), batch[1])``, with the caller's ``model``: whatever
     they were given would be no worse.
     """
-    tensors = (*task.model.parameters(), *task.model.buffers())
+    tensors, device = (*task.model.parameters(), *task.model.buffers()), home(task.model)
     other = twin(task.model, {id(tensor): tensor for tensor in tensors})
-    parts = {f"own {name}": part for name, part in task.model.named_modules()}
+    parts = {f"own {k} {name}": part for k, m in enumerate((task.own, task.model)) for name, part in m.named_modules()}
     parts |= {f"given {name}": part for name, part in other.named_modules()}
-    for what, function, given in (("loss", task.loss, batch), ("metric", task.metric, Copies([batch]))):
+    for what, function, given in (("loss", task.loss, batch), ("metric", task.metric, Copies([batch], device))):
         if function is None:
             continue
-        with evaluating(task.model, other), capture(parts) as seen:
+        with evaluating(task.own, task.model, other), capture(parts) as seen:
             try:
-                function(other, data.copied(batch) if given is batch else given)
+                function(other, data.copied(batch, device) if given is batch else given)
             except Exception:  # one batch may be too few for a metric
                 continue
         called = {name.startswith("own ") for name, count in seen.calls.items() if count}
@@ -197,8 +197,10 @@ def metric_of(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float |
         return None
     try:
         with evaluating(model):
-            value: Any = task.metric(model, Copies(batches))
+            value: Any = task.metric(model, Copies(batches, home(model)))
     except Exception as error:  # anything may come out of the caller's code; the cause stays attached
+        if out_of_memory(error):
+            raise
         raise BadInput(f"metric fails with {type(error).__name__}: {error}") from error
     try:
         number = float(value)
@@ -208,17 +210,18 @@ def metric_of(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float |
 
 
 class Copies(Sequence[Batch]):
-    """Batches as copies, made when one is asked for: whoever writes into one leaves the caller's as they are."""
+    """Batches as copies on a device, made when one is asked for: whoever writes into one leaves the caller's as is."""
 
-    def __init__(self, batches: Iterable[Batch]) -> None:
+    def __init__(self, batches: Iterable[Batch], device: torch.device) -> None:
         self._batches: Any = batches
+        self._device = device
 
     def __iter__(self) -> Iterator[Batch]:
-        return (data.copied(batch) for batch in self._batches)
+        return (data.copied(batch, self._device) for batch in self._batches)
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, index: Any) -> Any:
         found = self._batches[index]
-        return Copies(found) if isinstance(index, slice) else data.copied(found)
+        return Copies(found, self._device) if isinstance(index, slice) else data.copied(found, self._device)

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from noworse.errors import BadInput
 from noworse.judge.original import LossesAndLogits, Observer, Original, evaluating, gathered, metric_of
 from noworse.judge.verdict import MINIMUM_SAMPLES, Verdict, judge, parse_tolerance
+from noworse.model.device import double, home, room, steady
 from noworse.model.load import load_model
 from noworse.model.tensors import twin
 from noworse.run.processes import ALONE, World
@@ -84,7 +85,7 @@ def paired(
     def look(index: int, batch: Batch) -> Tensor:
         """Both losses, changed predictions, divergence, and whether the latter two are known: (B, 5)."""
         (first, logits), (second, other) = original(index, batch), candidate(index, batch)
-        rows = torch.zeros(len(first), 5, dtype=torch.float64)
+        rows = torch.zeros(len(first), 5, dtype=torch.float64, device="cpu")
         rows[:, 0], rows[:, 1] = first, second
         if logits is not None and other is not None and logits.shape == other.shape:
             rows[:, 2], rows[:, 3] = contrast(logits, other)
@@ -104,10 +105,10 @@ def contrast(original: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
     rows = max(1, CHUNK // original[0].numel())
     changed, divergence = [], []
     for a, b in zip(torch.split(original, rows), torch.split(candidate, rows), strict=True):
-        log_p, log_q = F.log_softmax(a.double(), -1), F.log_softmax(b.double(), -1)
+        log_p, log_q = F.log_softmax(double(a), -1), F.log_softmax(double(b), -1)
         terms = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0)  # masked classes count nothing
         kl = terms.sum(-1).clamp_min(0.0)  # rounding alone makes it negative
-        changed.append((a.argmax(-1) != b.argmax(-1)).double().reshape(len(a), -1).mean(1))
+        changed.append(double(a.argmax(-1) != b.argmax(-1)).reshape(len(a), -1).mean(1))
         divergence.append(kl.reshape(len(a), -1).mean(1))
     return torch.cat(changed), torch.cat(divergence)
 
@@ -118,6 +119,7 @@ class VerifyExtras(Extras, total=False):
     confidence: float  # of the bounds: 0.95 where it is not given
     look: int  # number of this look at the samples: 1
     looks: int  # that were declared before the first: 1
+    device: str | torch.device | None  # where model and batches are moved: where the model is
 
 
 def verify(
@@ -132,11 +134,11 @@ def verify(
     """Judge the .nwt file at ``path`` against the original ``model`` on held-out ``data`` of at least 30 samples.
 
     ``loss(model, batch)`` returns one loss per sample, (B,); ``tolerance`` is in its unit, or "1%" of the original's
-    mean loss. ``extras`` are ``confidence``, ``look`` and ``looks`` (see ``verify_task``) and further fields of
-    ``Task``: metric, forward, distill. Raises what ``verify_task`` does.
+    mean loss. ``extras`` are ``confidence``, ``look``, ``looks`` and ``device`` (see ``verify_task``) and further
+    fields of ``Task``: metric, forward, distill. Raises what ``verify_task`` does.
     """
     given: dict[str, Any] = dict(extras)
-    asked = {name: given.pop(name) for name in ("confidence", "look", "looks") if name in given}
+    asked = {name: given.pop(name) for name in ("confidence", "look", "looks", "device") if name in given}
     return verify_task(path, Task(model=model, loss=loss, calib=(), verify=data, **given), tolerance=tolerance, **asked)
 
 
@@ -148,17 +150,21 @@ def verify_task(
     confidence: float = 0.95,
     look: int = 1,
     looks: int = 1,
+    device: str | torch.device | None = None,
 ) -> Verdict:
     """Judge the .nwt file at ``path`` against the model of a task on its ``verify``, as ``verify`` does.
 
     This is number ``look`` of the ``looks`` at these samples that were declared before the first; they share the
-    chance of error, 1 − ``confidence``. Samples are taken to be independent; batches are read one at a time. Raises
-    BadInput for data or losses that cannot be used, CorruptFile, MismatchedModule.
+    chance of error, 1 − ``confidence``. Samples are taken to be independent; batches are read one at a time. Both
+    models run on ``device``, or where the task's is. Raises BadInput for data, losses or a device that cannot be used,
+    CorruptFile, MismatchedModule.
     """
+    task = task.on(device)
     # read twice for a metric: an iterator would be empty the second time
     batches = list(task.verify) if task.metric is not None and isinstance(task.verify, Iterator) else task.verify
-    candidate, original = load_model(twin(task.model), path), Original(task, batches, limit=0)
-    return verify_module(candidate, original, tolerance=tolerance, confidence=confidence, look=look, looks=looks)
+    with steady(home(task.model)), room(lambda: "smaller batches of verify"):
+        candidate, original = load_model(twin(task.model), path), Original(task, batches, limit=0)
+        return verify_module(candidate, original, tolerance=tolerance, confidence=confidence, look=look, looks=looks)
 
 
 def verify_module(candidate: nn.Module, original: Original, *, tolerance: float | str = "1%", **asked: Any) -> Verdict:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from noworse.checkpoint.storage import as_tensor
+from noworse.checkpoint.storage import as_tensor, usable_device
 from noworse.errors import MismatchedModule
 from noworse.format import File
 from noworse.io import load_file
@@ -17,16 +17,20 @@ from noworse.representation import Product
 WAYS = {split: way for way, split in SPLITS.items()}
 
 
-def load_model(module: nn.Module, path: str | Path, factorised: bool = False, strict: bool = True) -> nn.Module:
+def load_model(
+    module: nn.Module, path: str | Path, factorised: bool = False, strict: bool = True, device: object = None
+) -> nn.Module:
     """Load a file into ``module``, in place, and return it; parameters take the dtypes of the file, with a warning.
 
     Tensors of low rank are multiplied out, except where a layer of the module is in factors already (``decompose``);
     with ``factorised`` layers whose weight is of low rank in the file are replaced by factors first. Ties are those of
     the module itself: one of tied tensors in the file is enough. What torch.compile or DataParallel puts before names
-    is ignored. MismatchedModule, before anything is changed, names every unfitting tensor, and with ``strict`` every
-    missing or unexpected one; BadInput for a module without tensors; CorruptFile for a damaged file.
+    is ignored. The module is moved to ``device`` where one is given. MismatchedModule, before anything is changed,
+    names every unfitting tensor, and with ``strict`` every missing or unexpected one; BadInput for a module without
+    tensors, or a device that cannot be used; CorruptFile for a damaged file.
     """
     require_numbers(module, "the module to load into")
+    place = None if device is None else usable_device(device)
     inner = unwrapped(module)
     state = {name: value for name, value in inner.state_dict().items() if hasattr(value, "shape")}
     tensors = into_factors(inner, path, without_prefix(load_file(path), state), factorised)
@@ -34,6 +38,8 @@ def load_model(module: nn.Module, path: str | Path, factorised: bool = False, st
     own: dict[str, Tensor] = dict(inner.named_parameters(remove_duplicate=False))
     own.update(inner.named_buffers(remove_duplicate=False))
     _check_fit(state, own, tensors, str(path), strict)
+    if place is not None:
+        inner.to(place)
     fitting = {name: tensor for name, tensor in tensors.items() if name in state}
     changed = set()
     for name, tensor in fitting.items():

@@ -91,9 +91,10 @@ def _refuse_overlap(
 
 def _places(tensor: Tensor) -> Tensor:
     """The offsets in its storage of all elements of a tensor, in bytes."""
-    places = torch.full(tuple(tensor.shape), int(tensor.storage_offset()), dtype=torch.int64)
+    places = torch.full(tuple(tensor.shape), int(tensor.storage_offset()), dtype=torch.int64, device="cpu")
     for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
-        places += (torch.arange(size) * stride).reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
+        ends = torch.arange(size, device="cpu") * stride
+        places += ends.reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
     return places.flatten() * tensor.element_size()
 
 

@@ -6,6 +6,8 @@ exact, since cells per code are a power of two; relaxed ones are those of weight
 serve for gradients alone.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,7 +25,7 @@ def segment_entropy(counts: Tensor, owner: Tensor) -> Tensor:
 
     ``owner`` (M,) int64, the source of each symbol, is sorted and names every source at least once.
     """
-    zeros = torch.zeros(int(owner[-1]) + 1, dtype=torch.float64)
+    zeros = torch.zeros(int(owner[-1]) + 1, dtype=torch.float64, device=counts.device)
     totals = zeros.index_add(0, owner, counts.double())
     parts = zeros.index_add(0, owner, torch.xlogy(counts.double(), counts.double()))
     return (torch.xlogy(totals, totals) - parts).clamp_(min=0) / math.log(2)
@@ -31,12 +33,10 @@ def segment_entropy(counts: Tensor, owner: Tensor) -> Tensor:
 
 def code_bits(codes: Tensor) -> float:
     """Return the ideal order-0 code length n·H in bits of whole numbers of any shape and dtype."""
-    low, high = codes.min(), codes.max()
-    few = float(high) - float(low) < DENSE
-    counts = (
-        torch.bincount((codes.flatten().double() - low).long()) if few else torch.unique(codes, return_counts=True)[1]
-    )
-    return float(segment_entropy(counts, torch.zeros(len(counts), dtype=torch.long)))
+    low, high = int(codes.min()), int(codes.max())
+    few = high - low < DENSE
+    counts = torch.bincount(codes.flatten().long() - low) if few else torch.unique(codes, return_counts=True)[1]
+    return float(segment_entropy(counts.cpu(), torch.zeros(len(counts), dtype=torch.long, device="cpu")))
 
 
 CELLS = 32  # per code unit
@@ -56,6 +56,13 @@ class Cells:
     total: int
     resolution: Tensor  # (K,) cells per code unit
     bins: Tensor  # (K,) bins of one sign besides the zero bin, the empty outermost one included
+
+    def to(self, device: torch.device) -> Cells:
+        """Return the same cells with their numbers on a device."""
+        base, width, zero, resolution, bins = (
+            each.to(device) for each in (self.base, self.width, self.zero, self.resolution, self.bins)
+        )
+        return Cells(base, width, zero, self.total, resolution, bins)
 
 
 def lay_out(reach: Tensor, zones: Tensor, finest: int = CELLS) -> Cells:
@@ -89,9 +96,9 @@ class Bins:
 
 def locate(cells: Cells, zones: Tensor) -> Bins:
     """Return where every cell lies, for zero bins of half widths ``zones`` (K,)."""
-    tensors = torch.arange(len(zones))
+    tensors = torch.arange(len(zones), device=zones.device)
     tensor = torch.repeat_interleave(tensors, 2 * cells.width)
-    place = torch.arange(cells.total) - cells.base[tensor]
+    place = torch.arange(cells.total, device=zones.device) - cells.base[tensor]
     width = cells.width[tensor]
     negative = place >= width
     place -= negative * width + cells.zero[tensor]
@@ -106,7 +113,7 @@ def locate(cells: Cells, zones: Tensor) -> Bins:
 
 def hard_bits(counts: Tensor, bins: Bins) -> Tensor:
     """Return the ideal code length n·H in bits (K,), float64, of the hard codes, from counts per cell (M,)."""
-    hard = torch.zeros(len(bins.owner), dtype=torch.float64).index_add_(0, bins.bin, counts.double())
+    hard = torch.zeros_like(bins.owner, dtype=torch.float64).index_add_(0, bins.bin, counts.double())
     return segment_entropy(hard, bins.owner)
 
 
@@ -165,7 +172,7 @@ def _near(counts: Tensor, bins: Bins, r: Tensor, kernel: Kernel, delta: Tensor |
 
 def _extents(counts: Tensor, bins: Bins, codes: Tensor) -> Tensor:
     """Largest less smallest code of each tensor (K,), to half a cell."""
-    seen, zeros = counts > 0, torch.zeros(int(bins.tensor[-1]) + 1)
+    seen, zeros = counts > 0, counts.new_zeros(int(bins.tensor[-1]) + 1)
     ends = (zeros.scatter_reduce(0, bins.tensor[seen], codes[seen], e, include_self=False) for e in ("amax", "amin"))
     return torch.sub(*ends)
 
@@ -176,7 +183,7 @@ def _far(counts: Tensor, bins: Bins, codes: Tensor, kernel: Kernel, delta: Tenso
     """
     tensors = int(bins.tensor[-1]) + 1
     places = bins.bin + 2 * reach * bins.tensor + reach  # every tensor's bins get a margin
-    soft = torch.zeros(len(bins.owner) + 2 * reach * tensors)
+    soft = counts.new_zeros(len(bins.owner) + 2 * reach * tensors)
     lower = (bins.sign * bins.q - 0.5 - codes) / delta  # of the code's own bin, from the code, in δ
     below = kernel.step(lower - reach / delta)
     for offset in range(-reach, reach + 1):

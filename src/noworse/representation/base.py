@@ -76,6 +76,7 @@ class Representation(Described, ABC):
     dtypes: ClassVar[Collection[str]] = tuple(DTYPES)  # that it can stand for
     holds: ClassVar[str] = NOTHING  # in its streams
     column: ClassVar[str] = ""  # the category under which the bytes of its header fields are counted
+    planes: ClassVar[bool] = False  # its bytes are those of elements, as raw.py has them: native code joins them
     refers: ClassVar[bool] = False  # to another tensor of the file, by name
     factors: ClassVar[int] = 0  # nameless tensors that it is made of
 

@@ -27,7 +27,7 @@ MACHINE_WORDS = (2, 4, 8)  # bytes of an element that native code handles
 class Raw(Representation):
     """The elements as they are: ``data`` holds them little-endian in C order."""
 
-    number, label, holds = 1, "raw", BYTES
+    number, label, holds, planes = 1, "raw", BYTES, True
 
     data: bytes | memoryview = field(repr=False)
     shape: tuple[int, ...]

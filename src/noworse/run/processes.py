@@ -68,7 +68,7 @@ class World:
         """Return one rank's ``content``; what the others pass is not looked at."""
         if self.size == 1:
             return content
-        length = torch.tensor([len(content)])
+        length = torch.tensor([len(content)], device="cpu")
         self.copy_([length], rank)
         held = bytearray(content if self.rank == rank else bytes(int(length)))
         if held:

@@ -196,7 +196,7 @@ class Work:
 
     def number(self, name: str, action: Callable[[], float]) -> float:
         """Return the number that an action makes, kept as ``keep`` does."""
-        return float(self.keep(name, lambda: [torch.tensor(action(), dtype=torch.float64)])[0])
+        return float(self.keep(name, lambda: [torch.tensor(action(), dtype=torch.float64, device="cpu")])[0])
 
     def read_into(self, tensors: Mapping[str, Tensor]) -> None:
         """Fill tensors of every rank from the checkpoint on disk, which is then behind this run."""

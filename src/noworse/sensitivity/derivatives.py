@@ -20,18 +20,17 @@ from noworse.model.hooks import Functions
 T = TypeVar("T")
 
 
-def along(function: Callable[[Tensor], T], dtype: torch.dtype) -> T:
-    """Return d/dt, at 0, of everything that ``function(t)`` returns; BadInput where torch has no such derivative."""
-    return _differentiated(function, dtype, 1)
+def along(function: Callable[[Tensor], T], zero: Tensor) -> T:
+    """Return d/dt, at t = ``zero`` (), of all that ``function(t)`` returns; BadInput where torch has no derivative."""
+    return _differentiated(function, zero, 1)
 
 
-def second_along(function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
-    """Return d²/dt², at 0, of the values of ``function(t)``, any shape; BadInput as ``along``."""
-    return _differentiated(function, dtype, 2)
+def second_along(function: Callable[[Tensor], Tensor], zero: Tensor) -> Tensor:
+    """Return d²/dt², at ``zero``, of the values of ``function(t)``, any shape; BadInput as ``along``."""
+    return _differentiated(function, zero, 2)
 
 
-def _differentiated(function: Callable[[Tensor], T], dtype: torch.dtype, order: int) -> T:
-    zero = torch.zeros((), dtype=dtype)
+def _differentiated(function: Callable[[Tensor], T], zero: Tensor, order: int) -> T:
     forward, backward = function, function
     for _ in range(order):
         forward, backward = _forward(forward), _backward(backward)
@@ -41,7 +40,7 @@ def _differentiated(function: Callable[[Tensor], T], dtype: torch.dtype, order: 
         with suppress(RuntimeError):
             return forward(zero)
         try:
-            return pytree.tree_map(torch.Tensor.detach, backward(zero.requires_grad_()))  # type: ignore[no-any-return]
+            return pytree.tree_map(torch.Tensor.detach, backward(zero.clone().requires_grad_()))  # type: ignore[no-any-return]
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:200]
             message = f"no derivatives of the model: {reason}; expected kind='divergence', 'fisher' or 'loss'"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.model.device import double, seeded
 from noworse.sensitivity.derivatives import along, second_along
 from noworse.sensitivity.shifted import Error, Move, Shift, ShiftedModel, error_of
 from noworse.task import data
@@ -47,6 +48,7 @@ class Settings(TypedDict, total=False):
     forward: Forward | None
     distill: str  # "kl"
     seed: int  # 0; of sampled labels
+    device: str | torch.device | None  # where model and batches are moved: where the model is
 
 
 def measure(
@@ -75,7 +77,7 @@ def measure(
         samples = data.batch_size(visit.batch)
         sizes += [float(samples)] if fisher else [1.0] * samples
         for label, value in _fisher(runs, visit) if fisher else visit.values(VALUES[kind]):
-            values[label].append(value.double().cpu().reshape(-1))
+            values[label].append(double(value).cpu().reshape(-1))
     counts = np.array(sizes)
     return {label: estimate(torch.cat(parts).numpy(), counts) for label, parts in values.items()}
 
@@ -114,11 +116,11 @@ class Visit:
 
     def tangents(self, move: Move) -> tuple[Tensor, list[Tensor]]:
         """Return derivatives along a move of the losses and of the outputs."""
-        return along(lambda t: self.model.at(self.batch, move, t), self.model.dtype)
+        return along(lambda t: self.model.at(self.batch, move, t), self.model.zero)
 
     def second(self, move: Move) -> Tensor:
         """Return ½ (δ, ε)ᵀ H (δ, ε) of a move, with all of the Hessian."""
-        return second_along(lambda t: self.model.at(self.batch, move, t)[0], self.model.dtype) / 2
+        return second_along(lambda t: self.model.at(self.batch, move, t)[0], self.model.zero) / 2
 
     @torch.no_grad()
     def changes(self, move: Move) -> list[Tensor]:
@@ -128,11 +130,11 @@ class Visit:
 
     def slope(self, changes: list[Tensor]) -> Tensor:
         """Return (∂ℓ/∂z)ᵀ dz of changes dz of the outputs."""
-        return along(self._replayed(changes), self.model.dtype)
+        return along(self._replayed(changes), self.model.zero)
 
     def curvature(self, changes: list[Tensor]) -> Tensor:
         """Return ½ dzᵀ (∂²ℓ/∂z²) dz of changes dz of the outputs, the Gauss-Newton form."""
-        return second_along(self._replayed(changes), self.model.dtype) / 2
+        return second_along(self._replayed(changes), self.model.zero) / 2
 
     def _replayed(self, changes: list[Tensor]) -> Callable[[Tensor], Tensor]:
         pairs = list(zip(self.outputs, changes, strict=True))
@@ -184,14 +186,15 @@ class Runs:
             raise BadInput(f"errors is {type(errors).__name__}: expected a mapping from names to errors, not empty")
         self.shifts = {n: dict(e) if isinstance(e, Mapping) else {n: e} for n, e in errors.items()}
         self.forward = settings.get("forward") or data.forward
-        self.model = ShiftedModel(model, loss or self._distil, settings.get("dtype", torch.float32))
+        dtype, device = settings.get("dtype", torch.float32), settings.get("device")
+        self.model = ShiftedModel(model, loss or self._distil, dtype, device)
         for label, shift in self.shifts.items():
             self.model.check(shift, label)
         self.batches = [self.model.batch(batch) for batch in data.materialise(batches, "data", 1)]
-        self.generator = torch.Generator().manual_seed(settings.get("seed", 0))
+        self.generator = seeded(self.model.zero.device, settings.get("seed", 0))
         self.distill = settings.get("distill", "kl")
         self._distils = loss is None
-        self._target = torch.empty(0)  # the unmoved model's outputs on the batch that is visited
+        self._target = self.model.zero  # the unmoved model's outputs on the batch that is visited
 
     @functools.cached_property
     def distance(self) -> Distance:
@@ -238,7 +241,7 @@ def _fisher(runs: Runs, visit: Visit) -> Iterator[tuple[str, Tensor]]:
     probe = runs.distance.probe
     for label, products in _products(visit, lambda model, batch: probe(runs.forward(model, batch), runs.generator)):
         terms = (product.square().sum() for product in products)
-        yield label, sum(terms, torch.zeros(())) / (2 * data.batch_size(visit.batch))
+        yield label, sum(terms, visit.model.zero) / (2 * data.batch_size(visit.batch))
 
 
 def _products(visit: Visit, scalar: Loss) -> Iterator[tuple[str, list[Tensor]]]:

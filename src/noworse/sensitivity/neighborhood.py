@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.model.device import CPU, double, home, placed, seeded
 from noworse.sensitivity.curves import (
     ACTIVATIONS,
     ALL,
@@ -70,6 +71,7 @@ class NeighborhoodSettings:
     forward: Forward | None = None  # this and the next as in ``noworse.sensitivity.measure``
     distill: str = "kl"
     seed: int = 0
+    device: str | torch.device | None = None  # where model and batches are moved; None: where the model is
 
     def __post_init__(self) -> None:
         if self.curvature not in CURVATURES:
@@ -97,12 +99,13 @@ def neighborhood(
     settings = replace(settings or NeighborhoodSettings(), **fields)
     batches = batches_of.materialise(data, "data", 2)
 
-    def run(errors: Mapping[str, Shift]) -> Runs:
-        return Runs(
-            model, loss, batches, errors, dtype=settings.dtype, forward=settings.forward, distill=settings.distill
-        )
+    model = placed(model, settings.device)
+    common: dict[str, Any] = {name: getattr(settings, name) for name in ("dtype", "forward", "distill")}
 
-    seen = coverage(model, loss or settings.forward or batches_of.forward, batches[0])
+    def run(errors: Mapping[str, Shift]) -> Runs:
+        return Runs(model, loss, batches, errors, **common)
+
+    seen = coverage(model, loss or settings.forward or batches_of.forward, batches_of.copied(batches[0], home(model)))
     matrices = [name for name, parameter in model.named_parameters() if parameter.ndim > 1 and parameter.numel()]
     weights = matrices if settings.weights is None else list(settings.weights)
     inputs, skipped = _layers(model, seen, settings.layers)
@@ -159,9 +162,8 @@ def _errors(
 
 
 def _noise(tensor: Tensor, seed: int) -> Tensor:
-    """Uniform noise in ±1, the same for a tensor whenever it is moved and whatever else is measured."""
-    generator = torch.Generator().manual_seed(seed)
-    return 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
+    """Uniform noise in ±1, the same for a tensor whenever it is moved, on whatever device, and whatever else is."""
+    return 2 * torch.rand(tensor.shape, generator=seeded(CPU, seed), dtype=torch.float64, device="cpu") - 1
 
 
 def _cases(errors: Errors, weights: Sequence[str], sizes: Sequence[float], alone: bool) -> list[_Case]:
@@ -186,19 +188,19 @@ def _add(case: _Case, visit: Visit, label: str, curvature: str) -> None:
     case.first.append(slope)
     case.second.append(visit.second(move) if curvature == "hessian" else visit.curvature(tangents))
     pairs = [pair for name, errors in move.items() for pair in zip(errors, visit.seen[name], strict=True)]
-    case.error_square += sum(error.double().square().sum().item() for error, _ in pairs)
-    case.tensor_square += sum(tensor.double().square().sum().item() for _, tensor in pairs)
+    case.error_square += sum(double(error).square().sum().item() for error, _ in pairs)
+    case.tensor_square += sum(double(tensor).square().sum().item() for _, tensor in pairs)
     case.elements += sum(tensor.numel() for _, tensor in pairs)
 
 
 def _points(case: _Case) -> list[Point]:
     """One point for each size."""
-    first, second = torch.cat(case.first).double(), torch.cat(case.second).double()
+    first, second = double(torch.cat(case.first)), double(torch.cat(case.second))
     root = math.sqrt(case.error_square / max(case.elements, 1))
     relative = math.sqrt(case.error_square / case.tensor_square) if case.tensor_square else math.inf
     points = []
     for index, size in enumerate(case.sizes):
-        actual = torch.cat([batch[index] for batch in case.actual]).double()
+        actual = double(torch.cat([batch[index] for batch in case.actual]))
         one, two = size * first, size * first + size**2 * second  # predictions
         points.append(
             Point(

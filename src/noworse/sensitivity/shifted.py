@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from noworse.errors import BadInput
+from noworse.model.device import home, placed
 from noworse.model.hooks import floating
 from noworse.model.quantized import WAYS
 from noworse.model.tensors import dense_gradients, twin
@@ -30,10 +31,13 @@ Move: TypeAlias = Mapping[str, list[Tensor]]  # errors by place: one of a parame
 class ShiftedModel:
     """A copy of a model in eval mode, with its per-sample loss; the caller's model is not touched."""
 
-    def __init__(self, model: nn.Module, loss: Loss, dtype: torch.dtype = torch.float32) -> None:
-        self.model = twin(model).eval().requires_grad_(False).to(dtype)
+    def __init__(
+        self, model: nn.Module, loss: Loss, dtype: torch.dtype = torch.float32, device: object = None
+    ) -> None:
+        self.model = twin(placed(model, device)).eval().requires_grad_(False).to(dtype)
         dense_gradients(self.model)
         self.loss, self.dtype = loss, dtype
+        self.zero = torch.zeros((), dtype=dtype, device=home(self.model))  # nothing is moved
         self.parameters = dict(self.model.named_parameters(remove_duplicate=False))
         self.layers = dict(self.model.named_modules(remove_duplicate=False))
         self._whole = _Whole(self.model)
@@ -41,7 +45,7 @@ class ShiftedModel:
 
     def batch(self, batch: Batch) -> Batch:
         """Return the batch in the model's floating-point type and on its device."""
-        device = next((p.device for p in self.parameters.values()), torch.device("cpu"))
+        device = self.zero.device
         return data.apply(batch, lambda x: x.to(device, self.dtype) if x.is_floating_point() else x.to(device))
 
     def check(self, shift: Shift, label: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from noworse.model.device import double, seeded, wide
 from noworse.model.hooks import floating
 from noworse.run.processes import ALONE, World
 from noworse.survey.capture import NO_ROWS, Call, Measured, Unseen, capture, columns, gradients, rows
@@ -38,12 +39,13 @@ def _sampled(
 
     What is drawn for a batch depends on its number alone.
     """
-    generator, samples, number = torch.Generator(), [], 0
+    samples: list[int] = []
+    number = 0
     leaves = list(parameters.values())
     with gradients(parameters, lambda name, gradient: see(number, name, gradient)):
         for number, batch in enumerate(outputs):
             samples.append(batch[1] if batch else 0)
-            probe = distance.probe(batch[0], generator.manual_seed(seed + number)) if batch else None
+            probe = distance.probe(batch[0], seeded(batch[0].device, seed + number)) if batch else None
             if probe is not None and probe.requires_grad:  # the outputs are not detached
                 probe.backward(inputs=leaves)  # type: ignore[no-untyped-call]
     return samples
@@ -81,7 +83,7 @@ def tensor_sensitivity(
 
     def add(number: int, name: str, gradient: Tensor) -> None:
         squares.extend({} for _ in range(len(squares), number + 1))
-        norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+        norm = float(torch.linalg.vector_norm(gradient.to(wide(gradient.device)), dtype=torch.float64))
         squares[number][name] = norm**2 / gradient.numel()
 
     samples = _sampled(parameters, outputs, distance, seed, add)
@@ -131,7 +133,7 @@ class Curvature:
 
 def fresh(layer: Decomposable) -> Curvature:
     """Return zeros of the right shapes for one layer."""
-    zeros = functools.partial(torch.zeros, dtype=torch.float64)
+    zeros = functools.partial(torch.zeros, dtype=torch.float64, device=wide(layer.weight.device))
     if isinstance(layer, nn.Embedding):
         return Curvature(
             zeros(layer.num_embeddings), zeros(0), zeros(0), zeros(layer.embedding_dim, layer.embedding_dim)
@@ -147,7 +149,7 @@ def _add_inputs(curvature: Curvature, layer: Decomposable, inputs: Tensor) -> No
         return
     if inputs.is_floating_point() or inputs.is_nested:
         raise Unseen(f"it is fed {inputs.dtype}{' of several lengths' * inputs.is_nested}: expected indices (B, ...)")
-    curvature.inputs += torch.bincount(inputs.flatten(), minlength=layer.num_embeddings)
+    curvature.inputs += torch.bincount(inputs.flatten(), minlength=layer.num_embeddings).to(curvature.inputs)
     curvature.places += inputs.numel()
 
 
@@ -155,8 +157,8 @@ def _add_inputs(curvature: Curvature, layer: Decomposable, inputs: Tensor) -> No
 def add_columns(curvature: Curvature, inputs: Tensor) -> None:
     """Add inputs (I, N) of a layer, in place."""
     curvature.inputs += _gram(inputs)
-    curvature.sums += inputs.sum(1).double()
-    curvature.magnitudes += inputs.abs().sum(1).double()
+    curvature.sums += double(inputs.sum(1))
+    curvature.magnitudes += double(inputs.abs().sum(1))
     curvature.places += inputs.shape[1]
 
 
@@ -210,7 +212,7 @@ def _gram(flat: Tensor) -> Tensor:
     """X Xᵀ in float64: multiplied in float32, which is faster, and scaled where squares would leave its range."""
     largest = float(flat.abs().max()) if flat.numel() else 0.0
     if largest == 0 or SMALLEST < largest < LARGEST:
-        return (flat @ flat.T).double()
+        return double(flat @ flat.T)
     scale = 2.0 ** math.frexp(largest)[1]  # a power of two: not a bit is lost
-    flat = (flat.double() / scale).to(flat.dtype)
-    return (flat @ flat.T).double() * scale**2
+    flat = (double(flat) / scale).to(flat)
+    return double(flat @ flat.T) * scale**2

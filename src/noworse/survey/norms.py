@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from noworse.model.device import double
 from noworse.model.tensors import twin
 from noworse.survey.capture import Call, capture
 
@@ -59,8 +60,8 @@ def _folds(module: nn.Module, run: Callable[[nn.Module], Tensor]) -> list[list[s
 
 def _neutralise(norm: Any) -> None:
     """Rewrite a batch norm's running statistics as 0 and 1 − ε, moving them into its own scale and shift."""
-    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    norm.bias.copy_(norm.bias.double() - norm.running_mean.double() * scale)
+    scale = double(norm.weight) / (double(norm.running_var) + norm.eps).sqrt()
+    norm.bias.copy_(double(norm.bias) - double(norm.running_mean) * scale)
     norm.weight.copy_(scale)
     norm.running_mean.zero_()
     norm.running_var.fill_(1 - norm.eps)
@@ -68,21 +69,21 @@ def _neutralise(norm: Any) -> None:
 
 def _scale(norm: Any, layer: Any) -> Tensor:
     """What a norm multiplies the weight of a neighbour by, in float64."""
-    scale: Tensor = norm.weight.detach().double()
+    scale: Tensor = double(norm.weight.detach())
     return scale.reshape(-1, *[1] * (layer.weight.dim() - 1)) if isinstance(norm, _BatchNorm) else scale
 
 
 def _fold(norm: Any, layers: Sequence[Any]) -> None:
     """Move a norm's scale, and where it can be its shift, into its neighbours, in place."""
     for layer in layers:
-        weight = layer.weight.double()
+        weight = double(layer.weight)
         layer.weight.copy_(weight * _scale(norm, layer))
         if isinstance(norm, _BatchNorm):
             if layer.bias is not None:
-                norm.bias.add_(layer.bias.double().mul(norm.weight.double()).to(norm.bias))
+                norm.bias.add_(double(layer.bias).mul(double(norm.weight)).to(norm.bias))
                 layer.bias.zero_()
         elif norm.bias is not None:
-            layer.bias.add_((weight @ norm.bias.double()).to(layer.bias))
+            layer.bias.add_((weight @ double(norm.bias)).to(layer.bias))
     norm.weight.fill_(1)
     if isinstance(norm, nn.LayerNorm) and norm.bias is not None:
         norm.bias.zero_()

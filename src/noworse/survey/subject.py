@@ -47,7 +47,7 @@ class Subject:
         self.originals = {entry.name: entry.tensor.detach() for entry in entries}
         self.kept = kept_tensors(entries, task.keep)
         self.teacher = float32_copy(task.model, share=True)
-        self.probe = data.select(self.shown[0], torch.arange(min(PROBE, data.batch_size(self.shown[0]))))
+        self.probe = data.select(self.shown[0], slice(0, PROBE))
         before = self._versions()
         with first_call(task.model, self.probe, task.forward):
             self.original(self.probe)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput, NoWorseError
+from noworse.model.device import home, out_of_memory
 from noworse.task import data
 from noworse.task.data import Batch
 
@@ -21,6 +22,8 @@ def told(what: str, expected: Callable[[], str]) -> Iterator[None]:
     except NoWorseError:
         raise
     except Exception as error:  # anything may come out of the caller's code; the cause stays attached
+        if out_of_memory(error):
+            raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise BadInput(f"{what} with {reason}: expected {expected()}") from error
 
@@ -60,7 +63,7 @@ def _runs(model: nn.Module, batch: Batch, forward: Forward) -> bool:
         return False
     try:
         with torch.no_grad():
-            forward(model, data.copied(batch))
+            forward(model, data.copied(batch, home(model)))
     except Exception:  # then the call itself may be wrong, whatever it was
         return False
     return True

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.model.device import CPU, seeded
 
 Batch: TypeAlias = Tensor | tuple[Tensor, ...] | list[Tensor] | Mapping[str, Tensor]
 
@@ -88,9 +89,9 @@ def select(batch: Batch, rows: Tensor | slice) -> Batch:
     return apply(batch, lambda tensor: tensor[rows])
 
 
-def copied(batch: Batch) -> Batch:
-    """Return the batch with a copy of every tensor, for whoever may write into it."""
-    return apply(batch, torch.clone)
+def copied(batch: Batch, device: torch.device | None = None) -> Batch:
+    """Return the batch with a copy of every tensor, on a ``device``, for whoever may write into it."""
+    return apply(batch, lambda tensor: tensor.to(device or tensor.device, copy=True))
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
@@ -100,7 +101,8 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
     for index, batch in enumerate(batches):
         _check_like(batch, batches[0], f"batch {index}")
     try:
-        return _rebuilt(batches[0], [torch.cat(column) for column in zip(*map(leaves, batches), strict=True)])
+        columns = zip(*map(leaves, batches), strict=True)
+        return _rebuilt(batches[0], [torch.cat([t.to(column[0].device) for t in column]) for column in columns])
     except RuntimeError as error:
         raise BadInput(f"batches of different shapes cannot become one batch: {error}") from error
 
@@ -111,17 +113,19 @@ def joinable(batches: Sequence[Batch]) -> bool:
     return bool(forms) and all(form == forms[0] for form in forms)
 
 
-def to_float32(batch: Batch, channels_last: bool = True) -> Batch:
-    """Return the batch with every floating-point tensor in float32, images with channels last where that is asked for.
+def to_float32(batch: Batch, channels_last: bool = True, device: torch.device | None = None) -> Batch:
+    """Return the batch, on a ``device``, with every floating-point tensor in float32.
 
+    Images have channels last where that is asked for.
     Its tensors are nowhere the caller's own: a forward may write into what it is given.
     """
 
     def convert(tensor: Tensor) -> Tensor:
+        place = device or tensor.device
         if not tensor.is_floating_point():
-            return tensor.clone()
+            return tensor.to(place, copy=True)
         layout = torch.channels_last if channels_last and tensor.ndim == 4 else torch.preserve_format
-        return tensor.to(torch.float32, memory_format=layout, copy=True)
+        return tensor.to(place, torch.float32, memory_format=layout, copy=True)
 
     return apply(batch, convert)
 
@@ -136,7 +140,7 @@ def split(batches: Sequence[Batch], share: float, seed: int) -> tuple[list[Batch
     count = len(batches) if whole is None else batch_size(whole)
     if count < 2:
         raise BadInput(f"{count} sample or batch cannot be split in two: expected at least two")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(count, generator=seeded(CPU, seed), device="cpu")
     second = min(max(round(share * count), 1), count - 1)
     parts = order[second:], order[:second]
     if whole is None:
@@ -223,7 +227,7 @@ def first_samples(batches: Iterable[Batch], count: int, at_a_time: int) -> Itera
     """Yield the first ``count`` samples of ``batches`` or a few more, at most ``at_a_time`` together."""
     seen = 0
     for batch in batches:
-        for rows in torch.split(torch.arange(batch_size(batch)), at_a_time):
+        for rows in torch.split(torch.arange(batch_size(batch), device="cpu"), at_a_time):
             if seen >= count:
                 return
             yield select(batch, rows)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
+from noworse.model.device import double
 
 CERTAIN = 1e-4  # how near to 1 sums of probabilities are, in half precision too
 PART = re.compile(r"([^:+]+):([1-9]\d{0,8})")
@@ -63,7 +64,8 @@ class Distance:
         Gaussian noise is drawn on the features; samples are independent, so that cross terms vanish on average.
         """
         features = self.features(outputs)
-        return (torch.randn(features.shape, generator=generator).to(features) * features).sum()
+        noise = torch.randn(features.shape, generator=generator, device=generator.device)
+        return (noise.to(features) * features).sum()
 
     def curved(self, outputs: Tensor, change: Tensor) -> Tensor:
         """Return u (B, n) with uᵀu = dzᵀ A dz for each sample, for outputs z and their changes dz (B, ..., K).
@@ -188,4 +190,4 @@ def _require_logits(kind: str, outputs: Tensor) -> None:
 
 
 def _variance(original: Tensor) -> float:
-    return float(original.double().var(0).mean()) if len(original) > 1 else 1.0
+    return float(double(original).var(0).mean()) if len(original) > 1 else 1.0

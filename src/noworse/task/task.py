@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput, NoWorseError
+from noworse.model.device import double, home, out_of_memory, placed
 from noworse.model.tensors import float32_copy
 from noworse.model.wrapped import require_whole, unwrapped
 from noworse.task import data
@@ -68,10 +69,12 @@ class Task:
     keep: Sequence[str] = ()  # patterns of tensors that are stored losslessly, such as "head.*"
     name: str = ""
     default_dtype: torch.dtype = field(default_factory=torch.get_default_dtype, init=False, repr=False)  # the caller's
+    own: nn.Module = field(init=False, repr=False)  # the caller's, where ``model`` is a copy of it on another device
 
     def __post_init__(self) -> None:
         require_whole(self.model, "the model of a task")
         object.__setattr__(self, "model", unwrapped(self.model))
+        object.__setattr__(self, "own", self.model)
         for name in ("loss", "metric", "forward", "augment"):
             value = getattr(self, name)
             if not callable(value) and (value is not None or name == "loss"):
@@ -83,16 +86,26 @@ class Task:
         if isinstance(self.keep, str) or not all(isinstance(pattern, str) for pattern in self.keep):
             raise BadInput(f"keep of a task is {self.keep!r}: expected a list of patterns such as 'head.*'")
 
+    def on(self, device: object = None) -> Task:
+        """Return the task with its model on a ``device``, in a copy where it is elsewhere; batches follow when used.
+
+        BadInput for a device that cannot be used and, without one, for a model on several.
+        """
+        moved = replace(self, model=placed(self.model, device))
+        object.__setattr__(moved, "own", self.own)
+        object.__setattr__(moved, "default_dtype", self.default_dtype)
+        return moved
+
     def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return outputs (B, ..., K) of a model on a batch in float32, by ``forward`` where there is one."""
         return (self.forward or data.forward)(module, self.prepared(batch))
 
     def prepared(self, batch: Batch) -> Batch:
-        """Return a batch as models are fed it while they are compressed: float32, images in the layout that is faster.
+        """Return a batch as models are fed it while they are compressed: where the model is, in float32.
 
-        Which layout the model takes is tried on the first batch that is asked for.
+        Images have the layout that is faster. Which layout the model takes is tried on the first batch.
         """
-        return data.to_float32(batch, self.channels_last(batch))
+        return data.to_float32(batch, self.channels_last(batch), home(self.model))
 
     def channels_last(self, batch: Batch) -> bool:
         """Return whether images and kernels are laid out with channels last (task/task.py)."""
@@ -113,6 +126,8 @@ class Task:
         try:
             return self.prepared_loss(module, batch)
         except Exception as error:  # anything may come out of the caller's code; the cause stays attached
+            if out_of_memory(error):
+                raise
             raise BadInput(f"{what} needs calib with labels: the loss fails on it: {error}") from error
 
 
@@ -220,16 +235,16 @@ def takes_channels_last(model: nn.Module, batch: Batch, forward: Callable[[nn.Mo
     It does not where a forward calls ``view`` on what a convolution returns, as many do before their first linear
     layer. Models without images and without kernels of convolutions may as well be told that they do.
     """
-    tensors = [*leaves(batch), *model.parameters()]
+    tensors, device = [*leaves(batch), *model.parameters()], home(model)
     if not any(tensor.ndim == 4 and tensor.is_floating_point() for tensor in tensors):
         return True
     with torch.no_grad():
         plain = float32_copy(model, share=True)
-        expected = forward(plain, to_float32(batch, channels_last=False))  # where this fails, the model is at fault
+        expected = forward(plain, to_float32(batch, False, device))  # where this fails, the model is at fault
         moved: Any = float32_copy(model)
         try:
-            found = forward(moved.to(memory_format=torch.channels_last), to_float32(batch))
+            found = forward(moved.to(memory_format=torch.channels_last), to_float32(batch, True, device))
         except RuntimeError:  # torch's, of a view that is none in this layout
             return False
-    apart = (found.double() - expected.double()).abs().max() if found.numel() else torch.zeros(())
-    return bool(apart <= CLOSE * expected.double().abs().max())
+    apart = float((double(found) - double(expected)).abs().max()) if found.numel() else 0.0
+    return apart <= CLOSE * float(expected.abs().max())

@@ -44,7 +44,7 @@ class Adam:
         large = leaf.numel() >= LARGE
         first = torch.zeros_like(leaf, dtype=torch.bfloat16 if large else leaf.dtype)
         second = leaf.new_zeros(-(-leaf.numel() // TOGETHER)) if large else torch.zeros_like(leaf)
-        self.state[leaf] = {"step": torch.zeros(()), "exp_avg": first, "exp_avg_sq": second}
+        self.state[leaf] = {"step": leaf.new_zeros(()), "exp_avg": first, "exp_avg_sq": second}
         return self.state[leaf]
 
     @torch.no_grad()

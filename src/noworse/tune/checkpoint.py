@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
+from noworse.model.device import random_states, set_random_states
 from noworse.run.resume import alike, damaged
 from noworse.tune.control import RateController
 
@@ -20,7 +20,7 @@ def _state(tuner: Tuner) -> dict[str, Tensor]:
     for j, optimiser in enumerate(tuner.adams):
         for k, leaf in enumerate(optimiser.leaves()):
             tensors |= {f"{name} {j}.{k}": moment for name, moment in optimiser.state.get(leaf, {}).items()}
-    return {**tensors, "random": torch.get_rng_state()}
+    return tensors | random_states(tuner.grids.device)
 
 
 def checkpoint(tuner: Tuner, at: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -53,6 +53,6 @@ def resume(tuner: Tuner) -> tuple[int, float, float]:
             optimiser.begin(leaf)
     state = _state(tuner)
     tuner.hooks.work.read_into(state)
-    torch.set_rng_state(state["random"])
+    set_random_states(tuner.grids.device, state)
     tuner.grids.quantise(tuner.values)
     return position["iteration"], position["start"], position["running"]

@@ -52,7 +52,7 @@ class BitLimits:
 
     def __init__(self, layer_bits: Mapping[str, tuple[float, float]], grids: GridSet) -> None:
         names = [spec.name for spec in grids.specs]
-        self.sizes = torch.tensor(grids.sizes, dtype=torch.float64)
+        self.sizes = torch.tensor(grids.sizes, dtype=torch.float64, device="cpu")
         self.low, self.high = torch.zeros_like(self.sizes), torch.full_like(self.sizes, math.inf)
         for pattern, (low, high) in layer_bits.items():
             for name in matching([pattern], names, "no quantised tensor for layer_bits"):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
+from noworse.model.device import double
 from noworse.model.tensors import matching
 from noworse.survey.capture import Call, capture, watching
 from noworse.task import data
@@ -95,7 +96,7 @@ def _spread(candidates: Mapping[int, str]) -> list[str]:
 
 def variances(tensors: Sequence[Tensor]) -> list[float]:
     """Return the variance of each feature (B, ...) over samples, averaged over its elements; 1 where that is 0."""
-    found = [float(t.double().var(0).mean()) if len(t) > 1 else 1.0 for t in tensors]
+    found = [float(double(t).var(0).mean()) if len(t) > 1 else 1.0 for t in tensors]
     return [value if value > 0 else 1.0 for value in found]
 
 

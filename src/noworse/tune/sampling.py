@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from noworse.model.device import CPU, seeded
 from noworse.task import data
 from noworse.task.data import Batch
 
@@ -21,11 +22,11 @@ class Sampler:
 
     def __init__(self, batches: Sequence[Batch], size: int, seed: int) -> None:
         self.batches = list(batches)
-        self.seed, self.generator = seed, torch.Generator().manual_seed(seed)
+        self.seed, self.generator = seed, seeded(CPU, seed)
         self.outputs: list[Tensor] = []
         self.joined = data.joinable(self.batches)
         self._sizes = list(map(data.batch_size, self.batches))
-        self._ends = torch.tensor(self._sizes).cumsum(0)
+        self._ends = torch.tensor(self._sizes, device="cpu").cumsum(0)
         self.count = sum(self._sizes) if self.joined else len(self.batches)
         self.size = min(size, self.count) if self.joined else 1
 
@@ -38,7 +39,7 @@ class Sampler:
     def remember(self, run: Callable[[Batch], Tensor]) -> None:
         """Store the outputs of ``run`` for every sample."""
         for number, whole in enumerate([self.count] if self.joined else self._sizes):
-            rows = torch.split(torch.arange(whole), self.at_a_time())
+            rows = torch.split(torch.arange(whole, device="cpu"), self.at_a_time())
             parts = (self.pick(part) if self.joined else data.select(self.batches[number], part) for part in rows)
             self.outputs.append(torch.cat([run(part) for part in parts]))
 
@@ -56,7 +57,7 @@ class Sampler:
         """Return the first samples, up to ``count``, as one batch; where batches cannot be joined, of the first one."""
         if not self.joined:
             return data.select(self.batches[0], slice(0, count))
-        return self.pick(torch.arange(min(count, self.count)))
+        return self.pick(torch.arange(min(count, self.count), device="cpu"))
 
     def __iter__(self) -> Iterator[tuple[Batch, Tensor | None]]:
         return self._draw(0)
@@ -68,7 +69,7 @@ class Sampler:
 
     def _rows(self) -> Iterator[Tensor]:
         while True:
-            order = torch.randperm(self.count, generator=self.generator)
+            order = torch.randperm(self.count, generator=self.generator, device="cpu")
             yield from torch.split(order[: self.count - self.count % self.size], self.size)
 
     def _draw(self, skipped: int) -> Iterator[tuple[Batch, Tensor | None]]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from noworse.errors import BadInput
@@ -105,8 +104,8 @@ class Tuner:
         self.optimiser.state.clear()
         self.optimiser.param_groups.clear()
         for parameter in self.student.parameters():
-            parameter.data, parameter.grad = torch.empty(0), None
-        self.values = self.gradient = self.grids.latent = torch.empty(0)
+            parameter.data, parameter.grad = parameter.data.new_empty(0), None
+        self.values = self.gradient = self.grids.latent = self.values.new_empty(0)
 
     def _set_pace(self, pace: Sequence[float]) -> None:
         factors = dict(zip(("lr_weights", "lr_steps", "lr_zones"), pace, strict=True))
@@ -220,7 +219,7 @@ class Tuner:
         self.given.clear()
         if self.gradient is not self.values:
             self.gradient.zero_()
-        total = torch.zeros(())
+        total = self.values.new_zeros(())
         if own:
             loss = self.objective(self.student, batch, original).mean() * (own / whole)
             (loss * self.scaler.scale).backward()  # type: ignore[no-untyped-call]

@@ -37,7 +37,7 @@ def official_start(grids: GridSet) -> None:
     rows = [grids.weights(k) for k in range(len(grids.specs))]
     steps = torch.stack([(w.max() - w.min()) / LEVELS for w in rows])
     grids.log_step.copy_(steps.clamp(min=SMALLEST).log())
-    zones = torch.tensor([1.0 if len(spec.shape) > 1 else 0.5 for spec in grids.specs])
+    zones = torch.tensor([1.0 if len(spec.shape) > 1 else 0.5 for spec in grids.specs], device="cpu")
     grids.log_zone.copy_((zones - ZONE_MIN).log())
     grids.rebase()
 
@@ -62,7 +62,7 @@ class AlternatingTuner(Tuner):
             return
         grids = self.grids
         self.both = self.objective.weights  # of outputs, features and labels, while weights learn
-        self.matrices = torch.tensor([len(spec.shape) > 1 for spec in grids.specs])
+        self.matrices = torch.tensor([len(spec.shape) > 1 for spec in grids.specs], device="cpu")
         self.step, self.weight = grids.steps(), torch.cat([grids.weights(k) for k in range(len(grids.specs))])
         self.edge = self.step * grids.zones()
         faster = max(1.0, PUBLISHED / max(iterations, 1))

@@ -98,7 +98,7 @@ class Official(Rate):
         """Return R of codes (N,), differentiable, with samples from torch's own generator."""
         total = len(codes)
         if self.sampled and total > LARGEST_WHOLE:
-            codes = codes[torch.randint(total, (total // SHARE,))]
+            codes = codes[torch.randint(total, (total // SHARE,), device=codes.device)]
         extent = float(codes.detach().max() - codes.detach().min())
         if extent == 0:
             return 0.0 * codes.sum()  # one symbol costs nothing

@@ -17,6 +17,7 @@ import torch
 from scipy.special import lambertw
 from torch import Tensor, nn
 
+from noworse.model.device import home, seeded
 from noworse.model.quantized import Range
 from noworse.propose.bits.priced import Priced
 from noworse.propose.bits.proposals import Proposal, propose
@@ -85,7 +86,8 @@ class Published(BitStrategy):
 
 def gradient_sums(model: nn.Module, layers: Iterable[str], losses: Losses) -> dict[str, float]:
     """Return the mean over samples of the summed gradient ⟨∂ℓ/∂h, 1⟩ at the input h of each layer (Eq. 7)."""
-    shifts = {name: torch.zeros((), requires_grad=True) for name in layers}
+    device = home(model)
+    shifts = {name: torch.zeros((), requires_grad=True, device=device) for name in layers}
     with feeding({name: model.get_submodule(name) for name in shifts}, lambda name, h: shifts[name] + h):
         found = torch.autograd.grad(losses().mean(), list(shifts.values()), allow_unused=True)
     return {name: 0.0 if g is None else float(g) for name, g in zip(shifts, found, strict=True)}
@@ -98,11 +100,11 @@ def slope_cost(
     """Return P of Algorithm 1 for a weight and the input of its layer at one bit-width."""
     if not isinstance(proposal.written, Rounded):
         return 0.0
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(home(model), 0)
     before = float(losses().mean())
 
     def probe(like: Tensor, step: float) -> Tensor:
-        return (torch.rand(like.shape, generator=generator) < 0.5).to(like) * step
+        return (torch.rand(like.shape, generator=generator, device=like.device) < 0.5).to(like) * step
 
     total = 0.0
     if values is not None and inputs is not None:
@@ -120,7 +122,7 @@ def slope_cost(
         weight.copy_(original)
     if change < LEAST_CHANGE:
         return total
-    return total + change / step * _rms(proposal.decode() - original)
+    return total + change / step * _rms(proposal.decode().to(original) - original)
 
 
 def _rms(error: Tensor) -> float:

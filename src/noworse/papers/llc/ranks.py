@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from noworse.model.device import double, wide
 from noworse.model.factorised import FLAT
 from noworse.model.tensors import twin
 from noworse.propose.ranks.build import put
@@ -26,12 +27,12 @@ def mean_gradient(module: nn.Module, layer: nn.Module, losses: Losses) -> Tensor
     """Return the gradient of the mean loss in the layer's weight, in its shape, float64."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
     weight.requires_grad_(True)
-    total, samples = torch.zeros_like(weight, dtype=torch.float64), 0
+    total, samples = torch.zeros_like(weight, dtype=torch.float64, device=wide(weight.device)), 0
     for batch in losses(module):
         (gradient,) = torch.autograd.grad(batch.sum(), [weight], allow_unused=True)
         samples += len(batch)
         if gradient is not None:
-            total += gradient.double()
+            total += double(gradient)
     weight.requires_grad_(False)
     return total / samples
 
@@ -39,7 +40,7 @@ def mean_gradient(module: nn.Module, layer: nn.Module, losses: Losses) -> Tensor
 @torch.no_grad()
 def mean_loss(module: nn.Module, losses: Losses) -> float:
     """Return the mean loss over all samples."""
-    return float(torch.cat([batch.double() for batch in losses(module)]).mean())
+    return float(torch.cat([double(batch) for batch in losses(module)]).mean())
 
 
 def search(original: nn.Module, layers: Mapping[str, Decomposable], losses: Losses) -> Found:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from noworse.allocate.knapsack import Choices, allocate, back_off, settle
 from noworse.errors import BadInput
+from noworse.model.device import double
 from noworse.model.quantized import OUTPUT, Range, add_rounding
 from noworse.model.tensors import twin
 from noworse.propose.bits.proposals import COSTS, FULL, TRUE, Proposal
@@ -88,7 +89,7 @@ class Priced:
     def mean_distance(self, module: nn.Module, pairs: Iterable[tuple[Batch, Tensor]]) -> float:
         """Return the mean distillation loss of ``module`` on batches with the original's outputs on them."""
         losses = [self.distance(self.forward(module, batch), original) for batch, original in pairs]
-        return float(torch.cat(losses).double().mean())
+        return float(double(torch.cat(losses)).mean())
 
     def unseen(self, most: int) -> list[Batch]:
         """Return at most so many samples that nothing is fitted to; ``FEWEST`` though, where calib is small."""
@@ -112,7 +113,7 @@ class Priced:
         for weight in weights.values():
             weight.requires_grad_(True)
         outputs = ((run(), size) for run, size in self.subject.sized_runs(self.teacher, COST_SAMPLES))
-        found = sums_of_squares(weights, outputs, self.distance, self.subject.seed, lambda g: g.double().square())
+        found = sums_of_squares(weights, outputs, self.distance, self.subject.seed, lambda g: double(g).square())
         self.teacher.requires_grad_(False)
         return found
 
@@ -157,7 +158,7 @@ class Priced:
         biases: list[Any] = [layer.bias for layer in module.modules() if isinstance(layer, WITH_BIAS)]
         held = [(bias, bias.clone()) for bias in biases if bias is not None]
         outputs = correct_biases(module, means, functools.partial(self.forward, module, batch))
-        if not float(self.distance(outputs, original).double().mean()) < before:
+        if not float(double(self.distance(outputs, original)).mean()) < before:
             for bias, value in held:
                 bias.copy_(value)
         return module

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from noworse.model.device import double, seeded
 from noworse.propose.bits.rounding import Reach, Rounded, fit_steps, round_weights
 from noworse.propose.bits.sites import Site
 from noworse.propose.grids.compensated import Layer
@@ -94,8 +95,9 @@ def simple_costs(
     def cost(proposal: Proposal) -> float:
         if proposal.written is None:
             return 0.0
-        square = (proposal.decode() - sites[proposal.name].weight.detach()).double().square()
-        diagonal = torch.ones(()) if kind == "mse" else diagonals.get(proposal.name, torch.zeros(()))
+        weight = sites[proposal.name].weight.detach()
+        square = double(proposal.decode().to(weight) - weight).square()
+        diagonal = square.new_ones(()) if kind == "mse" else diagonals.get(proposal.name, square.new_zeros(()))
         diagonal = diagonal.mean() if kind == "trace" else diagonal
         return 0.5 * float((diagonal * square).sum(dtype=torch.float64))
 
@@ -130,8 +132,8 @@ def true_costs(
         finally:
             site.weight.copy_(before)
         pieces = [_folded(distance.curved(z, out - z)).flatten() for out, z in pairs]
-        mean = torch.cat([distance(out, z) for out, z in pairs]).double().mean()
-        return [mean, torch.cat(pieces).float() / samples**0.5]
+        mean = double(torch.cat([distance(out, z) for out, z in pairs])).mean()
+        return [mean.cpu(), torch.cat(pieces).float().cpu() / samples**0.5]
 
     costs, changes = [0.0] * len(proposals), dict[int, Tensor]()
     for k, proposal in enumerate(proposals):
@@ -151,7 +153,7 @@ def _folded(vectors: Tensor) -> Tensor:
     most = max(1, SKETCH // len(vectors))
     if vectors.shape[1] <= most:
         return vectors
-    generator = torch.Generator().manual_seed(vectors.shape[1])
-    place = torch.randint(most, (vectors.shape[1],), generator=generator)
-    signs = torch.randint(2, (vectors.shape[1],), generator=generator).mul_(2).sub_(1)
-    return torch.zeros(len(vectors), most).index_add_(1, place, vectors * signs)
+    generator = seeded(vectors.device, vectors.shape[1])
+    draw = functools.partial(torch.randint, size=(vectors.shape[1],), generator=generator, device=vectors.device)
+    place, signs = draw(most), draw(2).mul_(2).sub_(1)
+    return torch.zeros(len(vectors), most, device=vectors.device).index_add_(1, place, vectors * signs)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from noworse.errors import BadInput
+from noworse.model.device import double
 from noworse.propose.grids.compensated import Layer
 from noworse.representation import Form, Grid, pack_step
 from noworse.representation.columns import MAX_STEP
@@ -33,7 +34,7 @@ def largest_code(bits: int) -> int:
 
 def _values(numbers: Tensor) -> Tensor:
     """Steps of packed numbers, float64."""
-    raw = numbers.clamp(1, MAX_STEP).numpy().astype(np.uint32) << np.uint32(15)
+    raw = numbers.clamp(1, MAX_STEP).cpu().numpy().astype(np.uint32) << np.uint32(15)
     return torch.from_numpy(raw.view(np.float32).astype(np.float64))
 
 
@@ -46,7 +47,7 @@ class Steps:
 
     def values(self) -> Tensor:
         """Return the steps (R,), or (1,) where all rows share one; float64, exactly what a file holds."""
-        return _values(self.number + CHANNEL_UNITS * torch.tensor(self.rows or (0,)))
+        return _values(self.number + CHANNEL_UNITS * torch.tensor(self.rows or (0,), device="cpu"))
 
 
 def fit_steps(
@@ -56,19 +57,19 @@ def fit_steps(
 
     Errors count by the inputs' ``energy`` (1, I) or (R, I).
     """
-    wide = rows.detach().double()
-    weight = torch.ones_like(wide[:1]) if energy is None else energy.double()
+    wide = double(rows.detach())
+    weight = torch.ones_like(wide[:1]) if energy is None else double(energy)
     if not per_channel:
         wide, weight = wide.reshape(1, -1), weight.expand(rows.shape).reshape(1, -1)
     most = largest_code(bits)
     numbers = _numbers((wide.abs().amax(1) if reach is None else reach(wide, bits)).div(most))
     base = int(numbers.median())
     start = ((numbers - base).double() / CHANNEL_UNITS).round().clamp(-REACH, REACH).long()
-    offsets, best = start, torch.full((len(wide),), torch.inf, dtype=torch.float64)
+    offsets, best = start, torch.full_like(start, torch.inf, dtype=torch.float64)
     for k in range(-1, FINER) if reach is None else ():
         tried = (start - k).clamp(-REACH, REACH)
-        steps = _values(base + CHANNEL_UNITS * tried)[:, None]
-        errors = ((wide / steps).round().clamp_(-most, most) * steps - wide).square_().mul_(weight).sum(1)
+        steps = _values(base + CHANNEL_UNITS * tried)[:, None].to(wide.device)
+        errors = ((wide / steps).round().clamp_(-most, most) * steps - wide).square_().mul_(weight).sum(1).cpu()
         better = errors < best
         offsets, best = torch.where(better, tried, offsets), torch.where(better, errors, best)
     if not per_channel:
@@ -81,12 +82,16 @@ def _numbers(steps: Tensor) -> Tensor:
     positive = steps[steps > 0]
     floor = float(positive.min()) if len(positive) else 1.0
     lowest = REACH * CHANNEL_UNITS  # leaves room for every row
-    return torch.tensor([min(max(pack_step(float(s)), lowest), MAX_STEP - lowest) for s in steps.clamp(min=floor)])
+    found = [min(max(pack_step(s), lowest), MAX_STEP - lowest) for s in steps.clamp(min=floor).tolist()]
+    return torch.tensor(found, device="cpu")
 
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """Weights as integer ``codes`` (R, I) of ``bits`` bits times ``steps``; ``decode`` has the weights' own shape."""
+    """Weights as integer ``codes`` (R, I) of ``bits`` bits times ``steps``; ``decode`` has the weights' own shape.
+
+    Both are on the processor, wherever the weights are.
+    """
 
     codes: Tensor
     steps: Steps
@@ -111,8 +116,9 @@ def round_weights(weights: Tensor, bits: int, steps: Steps, layer: Layer | None 
     See propose/grids/compensated.py.
     """
     most = largest_code(bits)
-    scaled = weights.detach().double().flatten(1) / steps.values()[:, None]
+    scaled = double(weights.detach()).flatten(1)
+    scaled = scaled / steps.values()[:, None].to(scaled.device)
     if layer is not None:  # rows are independent: a row divided by its step is rounded with step 1
-        scaled = layer.compensated(scaled.reshape(weights.shape), 1.0, 0.5, most=most).double().flatten(1)
-    codes = scaled.round().clamp_(-most, most).to(torch.int8 if bits <= 8 else torch.int16)
+        scaled = double(layer.compensated(scaled.reshape(weights.shape), 1.0, 0.5, most=most)).flatten(1)
+    codes = scaled.round().clamp_(-most, most).to("cpu", torch.int8 if bits <= 8 else torch.int16)
     return Rounded(codes, steps, bits, "nearest" if layer is None else "adaptive", tuple(weights.shape))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noworse.errors import BadInput
+from noworse.model.device import double
 from noworse.model.quantized import add_rounding
 from noworse.model.tensors import twin
 from noworse.propose.bits.proposals import TRUE, Proposal, propose, simple_costs, true_costs
@@ -34,7 +35,7 @@ def clip_range(seen: Values, bits: int, clip: Clip) -> tuple[float, float]:
     if not (math.isfinite(seen.low) and math.isfinite(seen.high)):
         raise BadInput(f"values from {seen.low} to {seen.high} have no range: expected finite ones")
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    return (low, high) if low == high else clip(seen.sample.double(), bits, low, high)
+    return (low, high) if low == high else clip(double(seen.sample), bits, low, high)
 
 
 def covering(flat: Tensor, bits: int, low: float, high: float) -> tuple[float, float]:

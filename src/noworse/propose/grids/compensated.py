@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from noworse.datafree.outliers import LARGEST_CODE
+from noworse.model.device import wide
 from noworse.propose.grids.grid import GridSet
 from noworse.propose.grids.transform import magnitude
 
@@ -45,7 +46,7 @@ def equal_slope_steps(
         most = (coarsest if spec.tuned else HARD if spec.hard else UNUSED) * grids.rms[k]
         wanted = scale / math.sqrt(sensitivity[spec.name]) if spec.tuned else most
         steps.append(min(max(wanted, grids.largest[k] / LARGEST_CODE), most))
-    return torch.tensor(steps).clamp(grids.finest, grids.coarsest)
+    return torch.tensor(steps, device="cpu").clamp(grids.finest, grids.coarsest)
 
 
 @torch.no_grad()
@@ -127,7 +128,7 @@ class Layer:
     """
 
     def __init__(self, shape: Sequence[int], moments: Tensor, damping: float = DAMPING) -> None:
-        self.shape = tuple(shape)
+        self.shape, moments = tuple(shape), moments.to(wide(moments.device))
         self.blocks = math.prod(self.shape[1:]) // moments.shape[1]
         energy = moments.diagonal(dim1=1, dim2=2)  # (G·B, I/B)
         self.used, self.energy = energy > 0, float(energy.mean())
@@ -148,7 +149,7 @@ class Layer:
         Equal slopes of loss against rate need it: a step s costs ½ F·s²/12 per weight times this share.
         """
         size = self.order.shape[1]
-        diagonal = self._upper[:, torch.eye(size, dtype=torch.bool)[_triangle(size)]]
+        diagonal = self._upper[:, torch.eye(size, dtype=torch.bool, device="cpu")[_triangle(size)]]
         pivots = diagonal[torch.take_along_dim(self.used, self.order, 1)]
         return float(pivots.double().log().mean().mul(-2).exp()) / self.energy if len(pivots) else 1.0
 
@@ -161,7 +162,7 @@ class Layer:
         """
         round_ = functools.partial(nearest, step=step, zone=zone, most=most)
         count, size = self.order.shape
-        rows, absent = self._rows(weights), None if gone is None else self._rows(gone)
+        rows, absent = self._rows(weights), None if gone is None else self._rows(gone)  # where there is float64
         moved = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
         height = max(1, AT_ONCE // size)  # rows in float64 at a time, of one block or of several
         together = max(1, min(height // rows.shape[1], FACTORED // size**2))
@@ -191,13 +192,13 @@ class Layer:
     def _rows(self, weights: Tensor) -> Tensor:
         """Weights (O, ...) as blocks of columns of groups of rows, (G·B, O/G, I/B)."""
         count, size = self.order.shape
-        split = weights.reshape(count // self.blocks, -1, self.blocks, size)
+        split = weights.to(self.order.device).reshape(count // self.blocks, -1, self.blocks, size)
         return split.transpose(1, 2).flatten(0, 1)
 
 
 def _triangle(size: int) -> Tensor:
     """Where an upper triangular matrix is not zero, (I, I)."""
-    return torch.ones(size, size, dtype=torch.bool).triu_()
+    return torch.ones(size, size, dtype=torch.bool, device="cpu").triu_()
 
 
 def _factor(moments: Tensor, damping: float) -> Tensor:

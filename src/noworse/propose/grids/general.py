@@ -33,7 +33,7 @@ class GeneralGrids(GridSet):
         vectors = transform if transform.straight else Uniform()
         self.transforms = [transform if len(spec.shape) > 1 else vectors for spec in specs]
         self.straight, self.rate = transform.straight, rate
-        self.trained = torch.tensor([value for t in self.transforms for value in t.start])
+        self.trained = torch.tensor([value for t in self.transforms for value in t.start], device="cpu")
         self._trained_at = [slice(*ends) for ends in pairwise([0, *accumulate(len(t.start) for t in self.transforms)])]
         self._kernel: Kernel = Cosine()
 
@@ -49,7 +49,7 @@ class GeneralGrids(GridSet):
 
     def _leaves_of(self, k: int) -> list[Tensor]:
         """Weights (n,) and parameters of the curve (P_k,)."""
-        return [self.weights(k), self.trained[self._trained_at[k]]]
+        return [self.weights(k), self.trained[self._trained_at[k]].to(self.device)]
 
     def _parts(self, k: int, leaves: list[Tensor], step: Tensor, zone: Tensor) -> tuple[Tensor, Tensor]:
         """ŵ, straight through its rounding, and signed codes c (n,) of tensor k, differentiable by ``leaves``."""
@@ -74,7 +74,7 @@ class GeneralGrids(GridSet):
     def quantise(self, out: Tensor, kernel: Kernel | None = None, on_weights: bool = True) -> None:
         """Write ŵ (N,) into ``out`` and refresh ``bits``; the gradient is left to ``gradients``."""
         self._kernel = kernel or self._kernel
-        for k, (step, zone) in enumerate(zip(self.steps(), self.zones(), strict=True)):
+        for k, (step, zone) in enumerate(zip(self.steps().to(self.device), self.zones().to(self.device), strict=True)):
             out[self.rows[k]], codes = self._parts(k, self._leaves_of(k), step, zone)
             self.bits[k] = code_bits(codes.round())
         self.put_outliers(out)
@@ -84,9 +84,9 @@ class GeneralGrids(GridSet):
         found = [torch.zeros_like(leaf) for leaf in (self.latent, self.log_step, self.log_zone, self.trained)]
         by_weight, by_step, by_zone, by_trained = found
         grad[self._fixed] = 0
-        steps, zones = self.steps(), self.zones()
+        steps, zones = self.steps().to(self.device), self.zones().to(self.device)
         for k, rows in enumerate(self.rows):
-            log_step, zone = torch.zeros(()).requires_grad_(), zones[k].clone().requires_grad_()
+            log_step, zone = torch.zeros_like(zones[k], requires_grad=True), zones[k].clone().requires_grad_()
             leaves = [leaf.clone().requires_grad_() for leaf in self._leaves_of(k)]
             own, codes = self._parts(k, leaves, steps[k] * log_step.exp(), zone)
             inputs = [*leaves, log_step, zone]
@@ -106,6 +106,7 @@ class GeneralGrids(GridSet):
     @torch.no_grad()
     def _representation(self, k: int, step: Tensor, zone: Tensor, shift: float) -> Grid:
         transform, leaves = self.transforms[k], self._leaves_of(k)
+        step, zone = step.to(self.device), zone.to(self.device)
         codes = self._parts(k, leaves, step, zone)[1]
         shape = transform.shape(leaves[1], step, self.largest[k])
         form = Form(transform.curve, tuple(pack_step(float(x)) for x in shape))

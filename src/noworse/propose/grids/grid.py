@@ -1,7 +1,8 @@
 """All dead-zone grids of a model on one flat vector: latent weights, steps and zones, and their gradients.
 
 Latent weights are in code units, v = w/s₀ with s₀ the step at the start, so that one learning rate fits all tensors.
-Work is done in chunks that stay in the cache: several small tensors together, or a part of a large one.
+Work is done in chunks that stay in the cache: several small tensors together, or a part of a large one. Weights are on
+any device, with larger chunks there; what each tensor has one of, as its step and its zone, is on the processor.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import Lazy
+from noworse.model.device import double
 from noworse.propose.grids import kernels
 from noworse.propose.grids.histogram import Histogram
 from noworse.propose.grids.transform import decode, magnitude, stored_steps
@@ -27,8 +29,8 @@ from noworse.rate.soft import Kernel
 from noworse.representation import EDGE_UNITS, MAX_EDGE, PLAIN, Form, Grid, Outliers, pack_step, to_numpy
 from noworse.run.threads import each
 
-CHUNK = 1 << 16  # weights processed at a time
-SMALL = 1 << 13  # tensors below this size are processed together
+CHUNK, SMALL = 1 << 16, 1 << 13  # weights processed at a time; tensors below this size are processed together
+AFAR = 1 << 24, 1 << 20  # the same on other devices, where starting to work is what takes time
 EDGE_MIN = 26  # in 1/64 of a step
 ZONE_MIN = 0.4
 SMALLEST = 1e-37  # step that all machines compute with alike
@@ -43,7 +45,7 @@ class _Chunk:
     owner: Tensor | None  # (n,) int64 index of each weight's tensor; None where there is only one
 
     def pick(self, values: Tensor) -> Tensor:
-        """One value of a (K,) vector per weight, or a single one that broadcasts."""
+        """One value of a (K,) vector, where the weights are, per weight, or a single one that broadcasts."""
         return values[self.tensors] if self.owner is None else values[self.owner]
 
 
@@ -56,7 +58,7 @@ class Outlying:
 
     def mask(self, shape: Sequence[int]) -> Tensor:
         """Return where they are, in a tensor of this shape."""
-        found = torch.zeros(tuple(shape), dtype=torch.bool)
+        found = torch.zeros(tuple(shape), dtype=torch.bool, device="cpu")
         found.view(-1)[torch.from_numpy(self.places)] = True
         return found
 
@@ -96,14 +98,14 @@ class GridSpec:
 
     def grid(self, codes: Tensor, step: Tensor, zone: Tensor, form: Form = PLAIN) -> Grid:
         """Return what the file holds of codes (n,) in a row, with a step, a half zone in steps and a curve."""
-        whole = self.unflatten(codes.int()).reshape(-1).numpy()
+        whole = self.unflatten(codes.int()).reshape(-1).cpu().numpy()
         grid = Grid(whole, pack_step(float(step)), round(float(zone) * EDGE_UNITS), self.shape, self.dtype, form)
         return Outliers.beside(grid, self.outliers.places, self.outliers.values)
 
     def fixed(self) -> tuple[Tensor, Tensor]:
         """Return the places (n,) of outliers in the row, ascending, and their values (n,) in float32."""
-        numbers = torch.full(self.shape, -1)
-        numbers.view(-1)[torch.from_numpy(self.outliers.places)] = torch.arange(len(self.outliers.places))
+        numbers = torch.full(self.shape, -1, device="cpu")
+        numbers.view(-1)[torch.from_numpy(self.outliers.places)] = torch.arange(len(self.outliers.places), device="cpu")
         row = self.flatten(numbers)
         at = (row >= 0).nonzero()[:, 0]
         values = to_numpy(self.outliers.values, self.dtype).astype(np.float32)
@@ -130,27 +132,30 @@ class GridSet:
         self.count = self.offsets[-1]
         self.rows = [slice(*ends) for ends in itertools.pairwise(self.offsets)]
         self.largest, self.rms = [], []
-        self.latent = torch.empty(self.count)
-        fixed = [(torch.zeros(0, dtype=torch.int64), torch.zeros(0))]
+        self.device = weights[specs[0].name].device
+        new: Callable[..., Tensor] = functools.partial(torch.tensor, device="cpu")
+        self.latent = torch.empty(self.count, device=self.device)
+        fixed = [(new([], dtype=torch.int64), new([]))]
         for k, spec in enumerate(specs):  # one copy of one tensor at a time: large models barely fit twice
             flat = spec.flatten(weights[spec.name].detach()).float()
             if len(spec.outliers.places):  # grids are those of the others
                 at, values = spec.fixed()
-                flat = flat.index_fill(0, at, 0)
+                flat = flat.index_fill(0, at.to(self.device), 0)
                 fixed.append((at + self.offsets[k], values))
             self.largest.append(float(flat.abs().max()))
-            self.rms.append(float(flat.double().square().mean().sqrt()))
+            self.rms.append(float(double(flat).square().mean().sqrt()))
             torch.div(flat, self.largest[k], out=self.latent[self.rows[k]])
-        self._fixed, self._values = map(torch.cat, zip(*fixed, strict=True))  # places and values of outliers
-        self.unit = torch.tensor(self.largest)  # until rebase()
+        places, values = map(torch.cat, zip(*fixed, strict=True))
+        self._fixed, self._values = places.to(self.device), values.to(self.device)  # of outliers
+        self.unit = new(self.largest)  # until rebase()
         self.log_step = self.unit.log()
-        zones = torch.tensor([zone if tunes_zones and len(s.shape) > 1 else 0.5 for s in specs])
+        zones = new([zone if tunes_zones and len(s.shape) > 1 else 0.5 for s in specs])
         self.log_zone = (zones - ZONE_MIN).log()
-        self.tuned = torch.tensor([s.tuned for s in specs])
-        self.finest, self.coarsest = torch.zeros(len(specs)), torch.full((len(specs),), torch.inf)  # steps at the start
-        self.bits = torch.zeros(len(specs), dtype=torch.float64)
+        self.tuned = new([s.tuned for s in specs])
+        self.finest, self.coarsest = (torch.full_like(self.unit, end) for end in (0, torch.inf))  # steps at the start
+        self.bits = torch.zeros_like(self.unit, dtype=torch.float64)
         self._chunks = list(self._cut())
-        self._slopes = Slopes(torch.zeros(0), torch.zeros(len(specs)), torch.zeros(len(specs)))
+        self._slopes = Slopes(new([]), torch.zeros_like(self.unit), torch.zeros_like(self.unit))
         self._cells: Cells | None = None
         self._ends = np.array(self.offsets[1:], np.int64)
         self._quantised = self._placed()  # of the last quantise()
@@ -161,23 +166,24 @@ class GridSet:
         return [("lr_weights", self.latent), ("lr_steps", self.log_step), ("lr_zones", self.log_zone)]
 
     def _cut(self) -> Iterator[_Chunk]:
-        first = 0
+        first, (most, small) = 0, (CHUNK, SMALL) if self.device.type == "cpu" else AFAR
         while first < len(self.sizes):
             last = first + 1
-            while last < len(self.sizes) and max(self.sizes[first : last + 1]) < SMALL:
+            while last < len(self.sizes) and max(self.sizes[first : last + 1]) < small:
                 last += 1
             begin, end = self.offsets[first], self.offsets[last]
-            size, owner = CHUNK, None
+            size, owner = most, None
             if last - first > 1:
-                owner = torch.repeat_interleave(torch.arange(first, last), torch.tensor(self.sizes[first:last]))
-                size = end - begin
+                numbers, sizes = (torch.tensor(n, device="cpu") for n in (range(first, last), self.sizes[first:last]))
+                owner, size = torch.repeat_interleave(numbers, sizes).to(self.device), end - begin
             for a in range(begin, end, size):
                 yield _Chunk(slice(a, min(a + size, end)), slice(first, last), owner)
             first = last
 
     def steps(self) -> Tensor:
         """Return step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
-        return stored_steps(self.log_step.exp().maximum(torch.tensor(self.largest) / LARGEST_CODE).clamp(min=SMALLEST))
+        least = torch.tensor(self.largest, device="cpu") / LARGEST_CODE
+        return stored_steps(self.log_step.exp().maximum(least).clamp(min=SMALLEST))
 
     def _placed(self) -> kernels.Placed:
         steps = self.steps()
@@ -243,23 +249,26 @@ class GridSet:
             if kernel:
                 self._cells, self._slopes = None, slopes
             return self.put_outliers(out)
-        _, ratio, steps, zones = placed
-        reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))) * ratio
-        cells = lay_out(reach, zones, CELLS if kernel else 1)
-        counts = torch.zeros(cells.total)
+        reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))).cpu()
+        reach *= placed.ratio
+        if not bool((reach < kernels.MOST_STEPS).all()):
+            raise kernels.too_large("weights are not finite, or beyond 2**20 steps")
+        cells = lay_out(reach, placed.zones, CELLS if kernel else 1)
+        counts, own = torch.zeros(cells.total, device=self.device), cells.to(self.device)
+        ratio, steps, zones = (each.to(self.device) for each in placed[1:])
         for chunk in self._chunks:
             scaled, excess, r = self._scaled(chunk, ratio, zones)
             _decoded(chunk, scaled, excess, steps, r, out[chunk.rows])
             first = int(cells.base[chunk.tensors.start])
-            found = torch.bincount(_cell(chunk, cells, scaled, excess))
+            found = torch.bincount(_cell(chunk, own, first, scaled, excess))
             counts[first : first + len(found)] += found
         self.put_outliers(out)
-        bins = locate(cells, zones)
+        counts, bins = counts.cpu(), locate(cells, placed.zones)
         self.bits = hard_bits(counts, bins)
         if kernel:
-            self._cells, self._slopes = cells, entropy_slopes(counts, bins, zones, kernel)
+            self._cells, self._slopes = cells, entropy_slopes(counts, bins, placed.zones, kernel)
             if not on_weights:
-                self._cells, self._slopes = None, self._slopes._replace(code=torch.zeros(0))
+                self._cells, self._slopes = None, self._slopes._replace(code=counts[:0])
 
     def meter(self, scratch: Tensor) -> Callable[[], Tensor]:
         """Return a function that tells ``bits`` at the steps and zones of its moment, of the weights as they are now.
@@ -270,7 +279,8 @@ class GridSet:
 
         def measure() -> Tensor:
             settings = zip(known, units, self.steps().tolist(), self.zones().tolist(), strict=True)
-            return torch.tensor([h.bits(step / unit, zone) for h, unit, step, zone in settings], dtype=torch.float64)
+            found = [histogram.bits(step / unit, zone) for histogram, unit, step, zone in settings]
+            return torch.tensor(found, dtype=torch.float64, device="cpu")
 
         return measure
 
@@ -281,17 +291,16 @@ class GridSet:
         ``values`` (N,) are ŵ as ``quantise`` wrote them and ``grad`` (N,) is ∂L/∂ŵ there, which is overwritten: it
         becomes the gradient of the latents. Where both are one vector, it holds the latter, and ŵ is made again.
         """
-        zones = self.zones()
-        ratio = self.unit / self.steps()
+        zones, ratio, units = (each.to(self.device) for each in (self.zones(), self.unit / self.steps(), self.unit))
         grad[self._fixed] = 0
-        step_grad, zone_grad = multiplier * self._slopes.log_step, multiplier * self._slopes.zone
+        step_grad, zone_grad = (multiplier * each.to(self.device) for each in self._slopes[1:])
         native = self.native and not on_weights and kernels.take(self.latent, grad)
         if native:
             moved, at_zero = kernels.gradients(self.latent, self._quantised, self.unit, grad)
             step_grad += moved
             zone_grad += at_zero / zones
         for chunk in () if native else self._chunks:
-            g, unit = grad[chunk.rows], chunk.pick(self.unit)
+            g, unit = grad[chunk.rows], chunk.pick(units)
             quantised = values[chunk.rows] if grad is not values else self._again(chunk)
             error = (quantised - self.latent[chunk.rows] * unit).mul_(g)  # g·(ŵ − w)
             g.mul_(unit)
@@ -301,8 +310,8 @@ class GridSet:
                 g += self._rate_slope(chunk, zones, ratio).mul_(multiplier)
         grad[self._fixed] = 0
         self.latent.grad = grad
-        self.log_step.grad = step_grad * self.tuned
-        self.log_zone.grad = zone_grad * self.log_zone.exp() * (self.tuned & self.tunes_zones)
+        self.log_step.grad = step_grad.cpu() * self.tuned
+        self.log_zone.grad = zone_grad.cpu() * self.log_zone.exp() * (self.tuned & self.tunes_zones)
 
     def _scaled(self, chunk: _Chunk, ratio: Tensor, zones: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """w/s, |w|/s − r and r of a chunk, whose steps are in ``ratio`` (K,) to the units of the latents."""
@@ -311,7 +320,7 @@ class GridSet:
 
     def _again(self, chunk: _Chunk) -> Tensor:
         """ŵ of a chunk as the last ``quantise`` wrote it."""
-        _, ratio, steps, zones = self._quantised
+        ratio, steps, zones = (each.to(self.device) for each in self._quantised[1:])
         scaled, excess, r = self._scaled(chunk, ratio, zones)
         return _decoded(chunk, scaled, excess, steps, r, excess)
 
@@ -320,8 +329,8 @@ class GridSet:
         assert self._cells is not None, "quantise() comes first, and keeps what is asked for here"
         scaled, excess, r = self._scaled(chunk, ratio, zones)
         outer = torch.where(excess >= 0, 1.0, 0.5 / r) * chunk.pick(ratio)
-        first = int(self._cells.base[chunk.tensors.start])
-        slope = self._slopes.code[_cell(chunk, self._cells, scaled, excess).add_(first)].mul_(outer)
+        slopes, first = self._slopes.code.to(self.device), int(self._cells.base[chunk.tensors.start])
+        slope = slopes[_cell(chunk, self._cells.to(self.device), first, scaled, excess).add_(first)].mul_(outer)
         return torch.copysign(slope, slope * scaled)
 
     def representations(self, shift: float = 0.0, log_scale: float = 0.0) -> Mapping[str, Grid]:
@@ -359,10 +368,10 @@ def _decoded(chunk: _Chunk, scaled: Tensor, excess: Tensor, steps: Tensor, r: Te
     return torch.copysign(values, scaled, out=out)
 
 
-def _cell(chunk: _Chunk, cells: Cells, scaled: Tensor, excess: Tensor) -> Tensor:
-    """Cell of each weight of a chunk (int64), counted from the first of the chunk; ``excess`` is overwritten."""
+def _cell(chunk: _Chunk, cells: Cells, first: int, scaled: Tensor, excess: Tensor) -> Tensor:
+    """Cell of each weight of a chunk (int64), counted from the ``first`` of the chunk; ``excess`` is overwritten."""
     cell = excess.mul_(chunk.pick(cells.resolution)).floor_().long()
-    cell += chunk.pick(cells.base + cells.zero) - int(cells.base[chunk.tensors.start])
+    cell += chunk.pick(cells.base + cells.zero) - first
     cell += (scaled < 0) * chunk.pick(cells.width)
     return cell
 

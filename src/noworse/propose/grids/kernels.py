@@ -33,6 +33,14 @@ class Placed(NamedTuple):
         return self.ends, self.ratio.numpy(), self.steps.numpy(), self.zones.numpy()
 
 
+MOST_STEPS = 2**20  # of a weight: cells of more would not be counted
+
+
+def too_large(what: object) -> BadInput:
+    """Return the error for weights that are not finite, or are too many steps large."""
+    return BadInput(f"{what}: expected less, or lower learning rates")
+
+
 def take(*vectors: Tensor) -> bool:
     """Whether native code takes these flat vectors."""
     return all(v.device.type == "cpu" and v.dtype == torch.float32 and v.is_contiguous() for v in vectors)
@@ -53,7 +61,7 @@ def quantise(latent: Tensor, placed: Placed, out: Tensor, kernel: Kernel | None)
     try:
         _native.quantise(latent.numpy(), *placed.arrays, out.numpy(), delta, found, torch.get_num_threads())
     except ValueError as error:
-        raise BadInput(f"{error}: expected less, or lower learning rates") from error
+        raise too_large(error) from error
     bits, by_step, by_zone = torch.from_numpy(found)
     return bits, Slopes(bits.new_zeros(0), by_step.float(), by_zone.float())
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from noworse.model.device import double
 from noworse.propose.grids.compensated import nearest
 from noworse.propose.grids.grid import GridSet
 from noworse.propose.grids.untuned import Untuned
@@ -42,7 +43,7 @@ def _channel(module: nn.Module, output: Tensor) -> int:
 def channel_means(module: nn.Module, output: Tensor) -> Tensor:
     """Return the means (C,), float64, of a layer's output over all samples and places."""
     channel = _channel(module, output)
-    return output.double().mean([d for d in range(output.dim()) if d != channel])
+    return double(output).mean([d for d in range(output.dim()) if d != channel])
 
 
 def _watch(module: nn.Module, names: Collection[str], see: Callable[[Call], Tensor | None], run: Callable[[], T]) -> T:
@@ -124,7 +125,7 @@ def correct_means(
         nonlocal moved
         k = numbers[f"{call.name}.bias"]
         held = values[grids.rows[k]]
-        before, wanted = held.clone(), held + missing.float()
+        before, wanted = held.clone(), held + missing.to(held)
         held.copy_(nearest(wanted, steps[k], zones[k]))
         grids.put_outliers(values)
         shift = held - before

@@ -54,7 +54,7 @@ def _too_large(tensor: Tensor, original: Tensor) -> bool:
 
 def _largest(tensor: Tensor, original: Tensor) -> float:
     """The largest magnitude but outliers."""
-    flat: NDArray[np.float32] = tensor.detach().reshape(-1).numpy()
+    flat: NDArray[np.float32] = tensor.detach().reshape(-1).cpu().numpy()
     return largest_of_others(parts(flat, "float32"), flat.size, 8 * original.element_size())
 
 
@@ -64,7 +64,7 @@ def outlying(tensor: Tensor, original: Tensor) -> Outlying:
     places = (tensor.detach().reshape(-1).abs() > largest).nonzero()[:, 0]
     if not len(places):
         return NONE
-    return Outlying(places.numpy(), storage(as_stored(tensor, original).reshape(-1)[places]))
+    return Outlying(places.cpu().numpy(), storage(as_stored(tensor, original).reshape(-1)[places]))
 
 
 def grid_specs(
@@ -108,7 +108,7 @@ def fixed_items(
 
 def as_stored(own: Tensor, original: Tensor, kept: bool = False) -> Tensor:
     """Return a student's tensor as the file has it: the ``original`` where folding did not change it, or it is kept."""
-    given = kept or _same_bits(own.detach(), original.to(own.dtype))
+    given = kept or _same_bits(own.detach(), original.to(own))
     return original if given else own.detach().to(original.dtype)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from noworse.model.device import double
 from noworse.propose.grids.grid import GridSet
 
 
@@ -32,7 +33,7 @@ class Untuned:
         """Latent weights (n,) of tensor k by its source."""
         tensor, factors = self._sources[k]
         for factor in factors:
-            tensor = (tensor.double() * factor).to(tensor.dtype)
+            tensor = (double(tensor) * factor).to(tensor)
         return self.grids.normal(k, tensor)
 
     def latent(self, k: int) -> Tensor:

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from noworse.model import attention, recurrent
 from noworse.model.attention import Attention
+from noworse.model.device import double
 from noworse.model.factorised import DENSE, TUCKER, Factorised, factorised, replace, replaceable
 from noworse.model.recurrent import Recurrent
 from noworse.model.tensors import twin
 from noworse.propose.ranks.candidates import Analysis, Candidate
-from noworse.propose.ranks.spectrum import DAMPING
+from noworse.propose.ranks.spectrum import DAMPING, identity
 from noworse.run.resume import NOWHERE, Work
 from noworse.survey.capture import capture, columns
 from noworse.survey.curvature import Decomposable, add_columns, fresh
@@ -149,8 +150,8 @@ def refreshed(original: nn.Module, module: nn.Module, name: str, before: Analysi
         if x.shape != moved.shape:  # experts are chosen by what the layers before return
             return before
         add_columns(inputs, moved)
-        cross += (x @ moved.T).double()
-        sums += x.sum(1).double()
+        cross += double(x @ moved.T)
+        sums += double(x.sum(1))
     if not inputs.places:
         return before
     now = changed(inputs, gradients=before.known.gradients, samples=before.known.samples)
@@ -158,9 +159,9 @@ def refreshed(original: nn.Module, module: nn.Module, name: str, before: Analysi
     if before.centred:
         second = second - torch.outer(now.mean, now.mean)
         cross = cross - torch.outer(mean, now.mean)
-    ridge = DAMPING * second.diagonal().mean().clamp(min=1e-30) * torch.eye(len(sums), dtype=torch.float64)
+    ridge = DAMPING * second.diagonal().mean().clamp(min=1e-30) * identity(second)
     shift = torch.linalg.solve(second + ridge, (cross - second).T).T
-    weight = before.layer.weight.detach().double()
+    weight = double(before.layer.weight.detach())
     target = (weight.flatten(1) + weight.flatten(1) @ shift).reshape(weight.shape)
     return Analysis(before.layer, now, before.weighting, before.spread, target=target, mean=mean)
 

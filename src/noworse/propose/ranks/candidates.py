@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noworse.model.device import double
 from noworse.model.factorised import FLAT, SPATIAL, TUCKER, product, shaped
-from noworse.propose.ranks.spectrum import KRONECKER, PLAIN, Spectrum, metrics, root
+from noworse.propose.ranks.spectrum import KRONECKER, PLAIN, Spectrum, identity, metrics, root
 from noworse.survey.curvature import Curvature, Decomposable
 
 MOST = 48  # ranks of a layer that are offered
@@ -41,7 +42,7 @@ class Analysis:
     @property
     def weight(self) -> Tensor:
         """The weight that factors are to approximate, float64."""
-        return (self.layer.weight if self.target is None else self.target).detach().double()
+        return double((self.layer.weight if self.target is None else self.target).detach())
 
     @property
     def centred(self) -> bool:
@@ -58,7 +59,7 @@ class Analysis:
         """Return the row metric on outputs and the column metric on inputs; with ``spread`` outputs differ less."""
         rows, columns = metrics(self.weighting, self.known, self.centred)
         if rows is not None and self.spread:
-            rows = rows + self.spread * rows.diagonal().mean() * torch.eye(len(rows), dtype=rows.dtype)
+            rows = rows + self.spread * rows.diagonal().mean() * identity(rows)
         return rows, columns
 
     def spectrum(self, way: str) -> Spectrum:
@@ -84,7 +85,7 @@ class Analysis:
             return None
         layer: Any = self.layer
         mean = self.known.mean if self.mean is None else self.mean
-        outputs = layer.bias.detach().double() + layer.weight.detach().double().flatten(1) @ mean
+        outputs = double(layer.bias.detach()) + double(layer.weight.detach()).flatten(1) @ mean
         moved: Tensor = outputs - product(way, factors).flatten(1) @ self.known.mean
         return moved
 
@@ -167,10 +168,10 @@ def _spatial_metrics(shape: Sequence[int], rows: Tensor | None, columns: Tensor 
     """Metrics over (o, x) and (c, y), taking that of the patches for a product of one over x and one over (c, y)."""
     o, c, h, w = shape
     if columns is None:
-        return (None if rows is None else torch.kron(_full(rows), torch.eye(w, dtype=rows.dtype))), None
+        return (None if rows is None else torch.kron(_full(rows), identity(rows, w))), None
     patch = _full(columns).reshape(c * h, w, c * h, w)
     along = torch.einsum("ixiz->xz", patch)
     across = torch.einsum("ixjx->ij", patch)
     along = along / along.diagonal().mean().clamp(min=1e-30)
-    outer = torch.eye(o, dtype=patch.dtype) if rows is None else _full(rows)
+    outer = identity(patch, o) if rows is None else _full(rows)
     return torch.kron(outer, along), across / w

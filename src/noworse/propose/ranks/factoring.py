@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from noworse.allocate.search import Bisection
 from noworse.errors import BadInput
+from noworse.model.device import home, seeded
 from noworse.propose.ranks.build import Filter, Sites, build, find_sites, open_fused
 from noworse.propose.ranks.candidates import Analysis, Candidate
 from noworse.propose.ranks.spectrum import FISHER, KRONECKER, PLAIN, SCALED, WHITENED
@@ -98,7 +99,7 @@ class Factoring:
         self.method: RankStrategy = named("preset", PRESETS, preset, RankStrategy)
         open_fused(self.teacher)
         self.spreads = self.method.spreads
-        self.generator = torch.Generator().manual_seed(subject.seed)
+        self.generator = seeded(home(self.teacher), subject.seed)
         self.sites: Sites = find_sites(self.teacher, only)
         if not self.sites.layers:
             raise BadInput(f"no layer can be decomposed: {self.sites.alone or 'none is linear or convolutional'}")

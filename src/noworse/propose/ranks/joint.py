@@ -54,7 +54,7 @@ Table = Mapping[str, Sequence[RankProposal]]
 def proposals(analysis: Analysis) -> list[RankProposal]:
     """Return all that is proposed for one layer; each choice also with no bits at all: so there is one for any size."""
     shape = analysis.weight.shape
-    nothing = analysis.lost(torch.zeros(shape, dtype=torch.float64))
+    nothing = analysis.lost(torch.zeros_like(analysis.weight))
     found = []
     for choice, parts in _splits(analysis):
         found.append(RankProposal(choice, 0.0, nothing))

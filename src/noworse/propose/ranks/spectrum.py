@@ -56,7 +56,12 @@ def root(metric: Tensor | None, damping: float = DAMPING) -> Root:
         return Root()
     if metric.dim() == 1:
         return Root((metric + damping * mean).sqrt())
-    return Root(torch.linalg.cholesky(metric + damping * mean * torch.eye(len(metric), dtype=metric.dtype)))
+    return Root(torch.linalg.cholesky(metric + damping * mean * identity(metric)))
+
+
+def identity(like: Tensor, size: int | None = None) -> Tensor:
+    """Return the identity of a size, or of as many rows as ``like`` has, of its dtype and on its device."""
+    return torch.eye(size or len(like), dtype=like.dtype, device=like.device)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,261 @@
+// Tensors that are decoded together: what each of them is given, and its pieces, which threads share.
+#pragma once
+
+#include <memory>
+
+#include "fingerprint.hpp"
+#include "planes.hpp"
+#include "stream_bindings.hpp"
+
+namespace noworse {
+
+// One tensor being decoded, piece by piece in any order.
+class Job {
+  public:
+    virtual ~Job() = default;
+    virtual std::size_t pieces() const = 0;
+    virtual void run(std::size_t piece) = 0;
+    // 0 where none was asked for.
+    virtual std::uint64_t fingerprint() const = 0;
+};
+
+// What a tensor is decoded from, and where to; keeps what it is given alive.
+class Part {
+  public:
+    virtual ~Part() = default;
+    virtual std::unique_ptr<Job> job(unsigned simd, bool digest) const = 0;
+};
+
+// The fingerprint of a tensor, block by block while each is still in the cache.
+class Digest {
+  public:
+    Digest(const void* data, std::size_t size, std::size_t blocks, std::size_t block)
+        : data_(static_cast<const std::uint8_t*>(data)), size_(size), block_(block), sums_(blocks, 0) {}
+
+    void add(std::size_t i) {
+        if (i >= sums_.size()) return;
+        const std::size_t begin = i * block_, end = std::min(size_, begin + block_);
+        sums_[i] = fingerprint_of_part(data_ + begin, begin, end);
+    }
+    std::uint64_t value() const { return std::accumulate(sums_.begin(), sums_.end(), std::uint64_t{0}); }
+
+  private:
+    const std::uint8_t* data_;
+    std::size_t size_, block_;  // bytes
+    std::vector<std::uint64_t> sums_;
+};
+
+// A stream of codes, where their values go, and step and edge of the grid.
+class GridPart final : public Part {
+  public:
+    GridPart(const Tables& tables, Bytes data, const Lengths& lengths, Output<float> out, double step, int edge,
+             Scales scales)
+        : tables(tables), data(data), lengths(lengths), out(out), scale{step / 64, edge}, scales(std::move(scales)) {}
+    std::unique_ptr<Job> job(unsigned simd, bool digest) const override;
+
+    const Tables& tables;
+    Bytes data;
+    Lengths lengths;
+    Output<float> out;
+    GridScale scale;
+    Scales scales;
+};
+
+class GridJob final : public Job {
+  public:
+    GridJob(const GridPart& part, unsigned simd, bool digest)
+        : tables_(part.tables),
+          count_(part.out.size()),
+          simd_(simd),
+          blocks_(blocks_of(part.data, part.lengths, count_)),
+          sink_(part.out.data(), tables_.low(), tables_.high() + 1, part.scale, simd),
+          digest_(part.out.data(), count_ * sizeof(float), digest ? blocks_.size() : 0, kBlock * sizeof(float)) {
+        if (!tables_.constant()) classes_ = class_map(part.scales, tables_.parsed().of, count_);
+    }
+    std::size_t pieces() const override { return tables_.constant() ? 1 : blocks_.size(); }
+    void run(std::size_t i) override {
+        if (!tables_.constant()) {
+            StreamJob{tables_.parsed().model, tables_.slots(), classes_, blocks_, count_, sink_, simd_}.decode(i);
+            return digest_.add(i);
+        }
+        decode_constant(blocks_, count_, sink_);
+        for (std::size_t k = 0; k < blocks_.size(); ++k) digest_.add(k);
+    }
+    std::uint64_t fingerprint() const override { return digest_.value(); }
+
+  private:
+    const Tables& tables_;
+    std::size_t count_;
+    unsigned simd_;
+    Blocks blocks_;
+    ClassMap classes_;
+    FloatSink sink_;
+    Digest digest_;
+};
+
+inline std::unique_ptr<Job> GridPart::job(unsigned simd, bool digest) const {
+    return std::make_unique<GridJob>(*this, simd, digest);
+}
+
+// One plane of a raw tensor: without tables its bytes are as they are, and the first checksum was not verified yet.
+struct PlanePart {
+    const Tables* tables;
+    Bytes data;
+    Lengths lengths;
+};
+
+// The byte planes of a tensor of elements of 2, 4 or 8 bytes, lowest first, and where the elements go.
+class RawPart final : public Part {
+  public:
+    RawPart(const std::vector<const PlanePart*>& planes, Output<std::uint8_t> out, bool rotate)
+        : planes(planes), out(out), rotate(rotate) {
+        const std::size_t width = planes.size();
+        if (width != 2 && width != 4 && width != 8) throw std::invalid_argument("elements of 2, 4 or 8 bytes have planes");
+        if (out.size() % width) throw std::invalid_argument("sizes do not fit");
+    }
+    std::unique_ptr<Job> job(unsigned simd, bool digest) const override;
+
+    std::vector<const PlanePart*> planes;
+    Output<std::uint8_t> out;
+    bool rotate;
+};
+
+// Takes the bytes of one plane, and puts the elements together as soon as it has some.
+class PlaneSink final : public Sink {
+  public:
+    // `planes` begin at symbol `first`; that of number `own` is what comes.
+    PlaneSink(const std::uint8_t* const* planes, unsigned width, unsigned own, bool rotate, std::size_t first,
+              std::uint8_t* out, const Tables& tables, unsigned simd)
+        : bytes_(buffer_, tables.low(), tables.high() + 1, simd),
+          first_(first),
+          width_(width),
+          own_(own),
+          rotate_(rotate),
+          out_(out) {
+        std::copy_n(planes, width, planes_);
+    }
+    void put(std::size_t i, const std::uint32_t* k, std::size_t n) override {
+        for (std::size_t done = 0; done < n; done += kSome) some(i + done, k + done, std::min(kSome, n - done));
+    }
+    char* at(std::size_t i) override { return reinterpret_cast<char*>(out_ + i * width_); }
+    std::size_t width() const override { return width_; }
+    Emission emission(std::uint32_t) const override { return {}; }
+    void set(std::size_t i, std::int32_t value) override {
+        bytes_.set(0, value);
+        const std::uint8_t* one[8];
+        for (unsigned p = 0; p < width_; ++p) one[p] = p == own_ ? buffer_ : planes_[p] + (i - first_);
+        join_planes(one, 1, width_, rotate_, out_ + i * width_);
+    }
+
+  private:
+    static constexpr std::size_t kSome = 2048;
+    void some(std::size_t i, const std::uint32_t* k, std::size_t n) {
+        bytes_.put(0, k, n);
+        const std::uint8_t* from[8];
+        for (unsigned p = 0; p < width_; ++p) from[p] = p == own_ ? buffer_ : planes_[p] + (i - first_);
+        join_planes(from, n, width_, rotate_, out_ + i * width_);
+    }
+
+    std::uint8_t buffer_[kSome];
+    CodeSink<std::uint8_t> bytes_;
+    std::size_t first_;
+    unsigned width_, own_;
+    bool rotate_;
+    std::uint8_t* out_;
+    const std::uint8_t* planes_[8];
+};
+
+class RawJob final : public Job {
+  public:
+    RawJob(const RawPart& part, unsigned simd, bool digest)
+        : part_(part),
+          width_(static_cast<unsigned>(part.planes.size())),
+          count_(part.out.size() / width_),
+          simd_(simd),
+          digest_(part.out.data(), part.out.size(), digest ? (count_ + kBlock - 1) / kBlock : 0, kBlock * width_) {
+        for (const PlanePart* plane : part.planes) {
+            blocks_.push_back(blocks_of(plane->data, plane->lengths, count_));
+            if (plane->tables) CodeSink<std::uint8_t>(nullptr, plane->tables->low(), plane->tables->high() + 1, simd);
+            else check_plain(blocks_.back());
+        }
+    }
+    std::size_t pieces() const override { return blocks_[0].size(); }
+    void run(std::size_t i) override {
+        const std::size_t first = i * kBlock, n = std::min(kBlock, count_ - first);
+        const std::uint8_t* planes[8] = {};
+        std::vector<std::uint8_t> decoded;
+        const unsigned last = last_coded();
+        unsigned coded = 0;
+        for (unsigned p = 0; p < width_; ++p) coded += part_.planes[p]->tables && p != last;
+        decoded.resize(coded * n);
+        for (unsigned p = 0, slot = 0; p < width_; ++p) {
+            if (p == last) continue;
+            if (part_.planes[p]->tables) planes[p] = plane(p, i, n, decoded.data() + n * slot++);
+            else planes[p] = plain(p, i);
+        }
+        std::uint8_t* const out = part_.out.data();
+        if (last == width_) {
+            join_planes(planes, n, width_, part_.rotate, out + first * width_);
+        } else {
+            PlaneSink sink(planes, width_, last, part_.rotate, first, out, *part_.planes[last]->tables, simd_);
+            decode(last, i, first, n, sink);
+        }
+        digest_.add(i);
+    }
+    std::uint64_t fingerprint() const override { return digest_.value(); }
+
+  private:
+    void check_plain(const Blocks& blocks) const {
+        for (std::size_t i = 0; i < blocks.size(); ++i)
+            if (blocks.starts[i + 1] - blocks.starts[i] != std::min(kBlock, count_ - i * kBlock))
+                throw std::domain_error("a block of plain bytes has another length than it has symbols");
+    }
+    unsigned last_coded() const {
+        for (unsigned p = width_; p-- > 0;)
+            if (part_.planes[p]->tables) return p;
+        return width_;
+    }
+    const std::uint8_t* plain(unsigned p, std::size_t i) const {
+        const Blocks& blocks = blocks_[p];
+        const std::uint8_t *begin = blocks.data + blocks.starts[i], *end = blocks.data + blocks.starts[i + 1];
+        if (blocks.checksums.empty()) return begin;
+        const std::uint32_t found = crc32(0, begin, end), expected = blocks.checksums[i];
+        if (found != expected)
+            throw std::domain_error(
+                damaged(i, blocks.size(), "its crc32 is " + hex(found) + ", expected " + hex(expected)));
+        return begin;
+    }
+    const std::uint8_t* plane(unsigned p, std::size_t i, std::size_t n, std::uint8_t* out) const {
+        const Tables& tables = *part_.planes[p]->tables;
+        CodeSink<std::uint8_t> sink(out, tables.low(), tables.high() + 1, simd_);
+        decode(p, i, 0, n, sink);
+        return out;
+    }
+    // Symbols i kBlock .. of plane p to elements `first` .. of a sink.
+    void decode(unsigned p, std::size_t i, std::size_t first, std::size_t n, Sink& sink) const {
+        const Tables& tables = *part_.planes[p]->tables;
+        try {
+            const Reader in = blocks_[p].open(i);
+            if (!tables.constant())
+                return decode_block(tables.parsed().model, tables.slots(), ClassMap(), in, first, n, sink, simd_);
+            expect(in.left() == 0, "a constant stream has a block with bytes, expected none");
+            const std::vector<std::uint32_t> none(std::min<std::size_t>(n, 4096), 0);  // the alphabet has one symbol
+            for (std::size_t k = 0; k < n; k += none.size()) sink.put(first + k, none.data(), std::min(none.size(), n - k));
+        } catch (const std::domain_error& error) {
+            throw std::domain_error(damaged(i, blocks_[p].size(), error.what()));
+        }
+    }
+
+    const RawPart& part_;
+    unsigned width_;
+    std::size_t count_;
+    unsigned simd_;
+    std::vector<Blocks> blocks_;
+    Digest digest_;
+};
+
+inline std::unique_ptr<Job> RawPart::job(unsigned simd, bool digest) const {
+    return std::make_unique<RawJob>(*this, simd, digest);
+}
+
+}  // namespace noworse
