@@ -85,6 +85,11 @@ def tuning(rows: Rows) -> str:
     return all_rows([row for row in rows if row.section in ("kernels", "iteration")])
 
 
+def files(rows: Rows) -> str:
+    """What files cost."""
+    return all_rows([row for row in rows if row.section == "files"])
+
+
 TABLES: Tables = {
     "l2: models": table("model", COMPRESSED, main_case),
     "l2: 30x and 50x": table("model", FAR),
@@ -95,6 +100,7 @@ TABLES: Tables = {
     "codec: symbols": table("symbols", CODED),
     "codec: load": loading,
     "speed: kernels": tuning,
+    "speed: files": files,
     "lossless": table("type and coder", LOSSLESS),
     **{
         f"datafree: {what}": table("net", {f"balance {b:g}": f", balance {b:g}: {end}" for b in BALANCES})

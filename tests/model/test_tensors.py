@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from noworse.errors import BadInput
-from noworse.model.tensors import float32_copy, matching, state_tensors, twin
+from noworse.model.tensors import check_float32, float32_copy, matching, state_tensors, twin
 
 
 class Tied(nn.Module):
@@ -175,3 +175,12 @@ def test_a_pattern_without_a_match_names_what_is_close() -> None:
         matching(["head.*", "haed.weight"], NAMES, "no tensor for keep")
     with pytest.raises(BadInput, match=r"matches 'zzz': expected a name such as head.weight, head.bias"):
         matching(["zzz"], NAMES, "no tensor")
+
+
+def test_numbers_that_float32_has_not_are_named() -> None:
+    layer = nn.Linear(2, 2).double()
+    layer.register_buffer("scale", torch.tensor([1.0, float("inf"), 3e38], dtype=torch.float64))
+    check_float32(layer)
+    layer.register_buffer("mask", torch.tensor([0.0, -1e300], dtype=torch.float64))
+    with pytest.raises(BadInput, match=r"'mask' holds -1e[+]300 in float64: expected numbers that float32 has"):
+        check_float32(layer)

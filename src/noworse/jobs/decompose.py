@@ -28,7 +28,7 @@ from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.factorised import DENSE, TUCKER, WAYS, Factorised, copied, factorised, product, replace, replaceable
 from noworse.model.load import load_model
-from noworse.model.tensors import matching, twin
+from noworse.model.tensors import check_float32, matching, twin
 from noworse.model.wrapped import require_numbers, unwrapped
 from noworse.propose.ranks.build import Filter, open_fused
 from noworse.propose.ranks.factoring import Chosen, Factoring, dropped
@@ -158,6 +158,7 @@ def decompose_task(
         raise BadInput(f"drop is {drop!r}: expected a share of the parameters between 0 and 1")
     if out is not None:
         destination(out)
+    check_float32(task.model)
     with run_of(task, tolerance, seeded(options or DEFAULTS, seed), progress, device) as job:
         factoring = _factoring(Subject(job.task, job.calib, HELD_BACK, job.options.seed), only, preset)
         asked = {"verb": "decompose", "drop": drop, "preset": preset, "only": sorted(factoring.sizes)}

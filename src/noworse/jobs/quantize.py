@@ -31,6 +31,7 @@ from noworse.jobs.report import Judged
 from noworse.judge.verdict import Verdict
 from noworse.model.load import load_model
 from noworse.model.quantized import activation_ranges, add_rounding, from_settings, to_settings
+from noworse.model.tensors import check_float32
 from noworse.model.wrapped import unwrapped
 from noworse.propose.bits.priced import Bits, LayerBits, Priced
 from noworse.propose.bits.proposals import FULL, TRUE, Proposal
@@ -154,6 +155,7 @@ def quantize_task(
     rounded = _activation_bits(activations)
     if out is not None:
         destination(out)
+    check_float32(task.model)
     with run_of(task, tolerance, seeded(options or DEFAULTS, seed), progress, device) as job:
         asked = {"verb": "quantize", "bits": bits, "activations": rounded, "preset": preset, "cost": cost}
         job.begin(work, {**asked, "options": job.options.to_json()})

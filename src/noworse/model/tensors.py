@@ -162,6 +162,16 @@ def float32_copy(module: nn.Module, share: bool = False) -> nn.Module:
     return copied
 
 
+def check_float32(module: nn.Module) -> None:
+    """Raise BadInput where a finite number of a module has none in float32, in which a result is to be returned."""
+    for name, tensor in module.state_dict().items():
+        if isinstance(tensor, Tensor) and tensor.dtype == torch.float64:
+            lost = torch.isfinite(tensor) & ~torch.isfinite(tensor.float())
+            if lost.any():
+                value = float(tensor[lost][0])
+                raise BadInput(f"{name!r} holds {value:g} in float64: expected numbers that float32 has, as results do")
+
+
 def dense_gradients(module: nn.Module) -> None:
     """Let embeddings, in place, have gradients that are ordinary tensors, not sparse ones."""
     for layer in module.modules():

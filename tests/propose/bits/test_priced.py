@@ -10,6 +10,7 @@ import torch
 from noworse.errors import BadInput
 from noworse.jobs.quantize import HELD_BACK
 from noworse.model.quantized import activation_ranges
+from noworse.model.tensors import twin
 from noworse.propose.bits.priced import Priced
 from noworse.propose.bits.proposals import FULL, Proposal
 from noworse.propose.bits.strategy import BitStrategy
@@ -40,6 +41,19 @@ def test_what_is_built_has_the_chosen_weights_and_ranges(net: Priced) -> None:
     assert np.array_equal(module.get_parameter("0.weight").detach().numpy(), chosen[0].representation.decode())
     assert torch.equal(module.get_parameter("2.weight"), net.teacher.get_parameter("2.weight"))
     assert set(activation_ranges(module)) == {"0", "2"}
+
+
+@torch.no_grad()
+def test_biases_move_only_where_that_loses_less(net: Priced, monkeypatch: pytest.MonkeyPatch) -> None:
+    shifted, before = twin(net.teacher), dict(net.teacher.named_parameters())
+    shifted.get_parameter("0.bias").add_(0.5)
+    for name, bias in net._corrected(shifted).named_parameters():
+        torch.testing.assert_close(bias, before[name], rtol=1e-4, atol=1e-5)
+    batch, original, means = net._means
+    wrong = {name: [mean + 3 for mean in each] for name, each in means.items()}
+    monkeypatch.setitem(vars(net), "_means", (batch, original, wrong))
+    kept = net._corrected(twin(net.teacher))
+    assert all(torch.equal(parameter, before[name]) for name, parameter in kept.named_parameters())
 
 
 def test_fisher_diagonals_are_kept_and_of_the_weights_shape(net: Priced) -> None:
