@@ -21,6 +21,8 @@ from noworse.run import resume as work
 from noworse.task.task import Task
 from tests.tiny import mlp, task
 
+UNTUNED = Options(iterations=0, batch=7, bias_correction=True)
+
 
 def jitter(batch: Tensor) -> Tensor:
     """Noise of torch's global generator, as an augmentation draws it."""
@@ -77,7 +79,7 @@ def outcome(name: str, folder: Path, rank: int) -> dict[str, Any]:
     out = folder / f"{name}.nwt"
     try:
         folder_for_work = folder / "work" if name in ("stopped", "resumed") else None
-        options = Options(iterations=40, batch=1 if name == "single" else 30)
+        options = UNTUNED if name == "untuned" else Options(iterations=40, batch=1 if name == "single" else 30)
         report = compress_task(
             job(name.split("-")[0], rank),
             out,

@@ -24,7 +24,7 @@ from noworse.model.load import load_model
 from noworse.task import data
 from noworse.task.task import Task
 from noworse.tune.options import Options
-from noworse.tune.tuner import ProgressLine
+from noworse.tune.progress import ProgressLine
 from tests.tiny import loss, mlp, run, task
 
 

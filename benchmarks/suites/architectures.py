@@ -140,6 +140,7 @@ def run_compress(name: str, quick: bool, folder: str) -> dict[str, Any]:
         progress=lambda step: stamps.append((step.stage, time.monotonic())),
     )
     seconds, most = time.monotonic() - begin, peak()
+    tuned = next(when for stage, when in stamps if stage.startswith(("tune", "write")))
     opened = time.monotonic()
     loaded = nw.load_model(build(name), path)
     load_seconds = time.monotonic() - opened
@@ -151,7 +152,7 @@ def run_compress(name: str, quick: bool, folder: str) -> dict[str, Any]:
         rest = abs(sum(file.attribution().values()) - report.size)
     return {
         "size": report.size, "original": report.original_size, "seconds": seconds, "load": load_seconds,
-        "start": stamps[0][1] - begin - sum(report.spent.values()), "spent": report.spent, "deviation": deviation,
+        "start": tuned - begin - sum(report.spent.values()), "spent": report.spent, "deviation": deviation,
         "attribution": rest, "peak": most - before, "iterations": options.iterations,
     }  # fmt: skip
 

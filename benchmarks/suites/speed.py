@@ -7,11 +7,12 @@ Everything is a ratio or a time per weight, of rounds that take turns within one
 from __future__ import annotations
 
 from benchmarks.harness import Section, Suite, main
-from benchmarks.suites import speed_files, speed_kernels
+from benchmarks.suites import speed_files, speed_kernels, speed_start
 
 SECTIONS: dict[str, Section] = {
     "kernels": speed_kernels.per_weight,
     "iteration": speed_kernels.iteration,
+    "start": speed_start.rows,
     "files": speed_files.rows,
 }
 SUITE = Suite("speed", __doc__, SECTIONS)

@@ -59,7 +59,7 @@ def test_a_plan_with_factors_shares_the_survey_of_all_that_it_leaves_alone() -> 
     dense = draft(model.eval(), methods="auto")
     assert list(dense.survey.analyses) == ["2"]
     planned = Draft(dense.subject, dense.terms, Plan(dense.survey.analyses, {"2": ("flat", 12)}), dense.survey)
-    assert planned.survey.layers["0.weight"] is dense.survey.layers["0.weight"], "moments are not taken again"
+    assert planned.survey.layers.held["0.weight"] is dense.survey.layers.held["0.weight"], "moments are not taken again"
     assert set(planned.survey.sensitivity) - set(dense.survey.sensitivity) == {"2.0.weight", "2.1.weight", "2.1.bias"}
     assert planned.survey.sensitivity["2.1.bias"] == dense.survey.sensitivity["2.bias"]
     assert set(planned.items()) == set(model.state_dict()), "the file knows no factors by name"

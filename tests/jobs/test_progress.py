@@ -5,7 +5,7 @@ import io
 import pytest
 
 from noworse.jobs.progress import show_progress
-from noworse.tune.tuner import ProgressLine
+from noworse.tune.progress import ProgressLine, stage
 
 SHOW_CURSOR = "\x1b[?25h"
 
@@ -34,6 +34,16 @@ def test_a_log_gets_few_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = [step(i) for i in range(25, 451, 25)]
     lines = shown(io.StringIO(), monkeypatch, *steps, LAST_STAGE).splitlines()
     assert lines == [*(LINE.format(i) for i in (100, 200, 300, 400, 450)), "write and verify"]
+
+
+def test_a_stage_without_a_size_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [stage("survey"), *(stage("start", done, 230) for done in range(1, 231))]
+    lines = shown(io.StringIO(), monkeypatch, *steps).splitlines()
+    assert lines == ["survey", "start 100/230", "start 200/230", "start 230/230"]
+    monkeypatch.setenv("TERM", "xterm")
+    text = shown(Terminal(), monkeypatch, *steps)
+    assert "start 7/230" in text
+    assert text.count("\n") == 2
 
 
 def test_a_terminal_gets_a_live_line(monkeypatch: pytest.MonkeyPatch) -> None:

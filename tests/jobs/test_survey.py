@@ -31,10 +31,10 @@ def test_every_tensor_has_a_sensitivity_and_every_layer_its_moments() -> None:
     found, _ = surveyed(mlp(), Survey())
     assert list(found.sensitivity) == ["0.weight", "0.bias", "2.weight", "2.bias"]
     assert min(found.sensitivity.values()) > 0
-    assert set(found.layers) == {"0.weight", "2.weight"}
+    assert set(found.layers.left) == {"0.weight", "2.weight"}
     assert found.unused == []
     nearest, _ = surveyed(mlp(), Survey(), rounding="nearest")
-    assert nearest.layers == {}
+    assert not nearest.layers
 
 
 def test_recurrent_weights_have_moments_too() -> None:
@@ -50,8 +50,8 @@ def test_recurrent_weights_have_moments_too() -> None:
 
     torch.manual_seed(0)
     found, student = surveyed(Reader().eval(), Survey())
-    assert set(found.layers) == {name for name, p in student.named_parameters() if p.dim() == 2}
-    assert found.layers["rnn.weight_hh_l0_reverse"].shape == (18, 6)
+    assert set(found.layers.left) == {name for name, p in student.named_parameters() if p.dim() == 2}
+    assert found.layers.held["rnn.weight_hh_l0_reverse"].shape == (18, 6)
 
 
 class Reader(nn.Module):
@@ -73,18 +73,18 @@ def test_weights_of_attention_are_rounded_as_those_of_linear_layers_are() -> Non
     same = Reader(Attention(model.attend)).eval()
     same.head.load_state_dict(model.head.state_dict())
     (found, student), (expected, _) = (surveyed(net, Survey(), damping=0.01) for net in (model, same))
-    assert set(found.layers) == {name for name, p in student.named_parameters() if p.dim() == 2}
+    assert set(found.layers.left) == {name for name, p in student.named_parameters() if p.dim() == 2}
     weight = student.attend.in_proj_weight.detach()
-    whole = found.layers["attend.in_proj_weight"].compensated(weight, 0.2, 0.6)
+    whole = found.layers.held["attend.in_proj_weight"].compensated(weight, 0.2, 0.6)
     changed = 0
     for rows, moved, name in zip(weight.chunk(3), whole.chunk(3), "qkv", strict=True):
-        alone = expected.layers[f"attend.{name}.weight"].compensated(rows, 0.2, 0.6)
+        alone = expected.layers.held[f"attend.{name}.weight"].compensated(rows, 0.2, 0.6)
         assert torch.equal(signed_codes(moved, 0.2, 0.6), signed_codes(alone, 0.2, 0.6))
         changed += int((signed_codes(alone, 0.2, 0.6) != signed_codes(rows, 0.2, 0.6)).sum())
     assert changed > 10
-    thirds = [expected.layers[f"attend.{name}.weight"] for name in "qkv"]
+    thirds = [expected.layers.held[f"attend.{name}.weight"] for name in "qkv"]
     left = math.prod(layer.curvature() * layer.energy for layer in thirds) ** (1 / 3)
-    curvature = found.layers["attend.in_proj_weight"].curvature()
+    curvature = found.layers.held["attend.in_proj_weight"].curvature()
     assert curvature == pytest.approx(left / (sum(layer.energy for layer in thirds) / 3), rel=1e-4)
     assert curvature < 0.5
 
@@ -94,7 +94,7 @@ def test_what_is_known_is_taken_over() -> None:
     marked = Survey({**first.sensitivity, "0.weight": 123.0}, first.layers)
     again, _ = surveyed(mlp(), marked)
     assert again.sensitivity == marked.sensitivity
-    assert again.layers["2.weight"] is first.layers["2.weight"]
+    assert again.layers.held["2.weight"] is first.layers.held["2.weight"]
     partly, _ = surveyed(mlp(), Survey({"0.weight": 123.0}))
     assert partly.sensitivity == pytest.approx({**first.sensitivity, "0.weight": 123.0})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -12,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from noworse.jobs.compress import compress_task
 from noworse.run.processes import World
-from tests.rank_worker import job
+from tests.rank_worker import UNTUNED, job
 from tests.tiny import run
 
 CASES = (
-    "plain", "plain-again", "jitter", "single", "whole", "stopped", "resumed", "other data",
+    "plain", "plain-again", "jitter", "single", "untuned", "whole", "stopped", "resumed", "other data",
     "other images", "refuse", "crash", "die",
 )
 ROOT = Path(__file__).parents[2]
@@ -66,6 +69,17 @@ def test_two_ranks_do_what_one_process_does(outcomes: Outcomes, name: str, tmp_p
     assert two["metric_original"] == one.metric_original  # by the last rank, of all samples
     assert (two["metric_compressed"] is None) == (name == "plain")
     assert two["changed"] == pytest.approx(one.changed, abs=0.02)
+
+
+def test_survey_and_start_of_two_ranks_give_the_bytes_of_one_process(outcomes: Outcomes, tmp_path: Path) -> None:
+    """Batches and layers are divided, and what comes of them is put together in the order of one process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        compress_task(job("untuned", 0), tmp_path / "x.nwt", target=14, tolerance=None, options=UNTUNED, progress=None)
+    finally:
+        torch.set_num_threads(threads)
+    assert outcomes[0]["untuned"]["digest"] == hashlib.sha256((tmp_path / "x.nwt").read_bytes()).hexdigest()
 
 
 def test_repeats_are_identical_and_ranks_report_the_same(outcomes: Outcomes) -> None:

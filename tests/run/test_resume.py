@@ -35,7 +35,7 @@ from noworse.run.resume import (
     write_checkpoint,
 )
 from noworse.task.task import Task
-from noworse.tune.tuner import ProgressLine
+from noworse.tune.progress import ProgressLine
 from tests.tiny import loss, mlp, task
 
 
@@ -165,7 +165,8 @@ def test_looks_that_failed_are_not_repeated(tmp_path: Path) -> None:
         fail("x", stop="tune, look 2")
     again, stages = fail("x")
     assert again == whole
-    assert set(stages) == {"tune, look 2", "write and verify"}
+    tuned = {name for name in stages if name.startswith(("tune", "search", "write"))}
+    assert tuned == {"tune, look 2", "write and verify"}
     assert not (tmp_path / "x work").exists()
 
 

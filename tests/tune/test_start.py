@@ -10,6 +10,8 @@ import torch
 
 from noworse.errors import BadInput
 from noworse.propose.grids.compensated import Layer
+from noworse.propose.grids.layers import Layers
+from noworse.propose.grids.untuned import Untuned
 from noworse.tune.options import Options
 from noworse.tune.start import AHEAD, COMPENSATED, NEAREST, Ground, refine, start, turn
 from noworse.tune.tuner import Tuner
@@ -24,9 +26,9 @@ def started(rounding: str, losses: list[float], straight: bool = True, bits: flo
     grids.straight = straight
     size = lambda: SIDE + math.ceil(float(grids.meter(tuner.values)().sum()) / 8)  # noqa: E731
     tuner.hooks = replace(tuner.hooks, file_size=size)
-    layers = {"0.weight": Layer((64, 20), correlated(20, 3)[None]), "2.weight": Layer((4, 64), correlated(64, 4)[None])}
+    held = {"0.weight": Layer((64, 20), correlated(20, 3)[None]), "2.weight": Layer((4, 64), correlated(64, 4)[None])}
     sensitivity = {spec.name: 1.0 for spec in grids.specs}
-    ground = Ground(grids.state(), sensitivity, layers, lambda: losses.pop(0), lambda: SIDE)
+    ground = Ground(Untuned(grids), sensitivity, Layers(held=held), lambda: losses.pop(0), lambda: SIDE)
     wanted = bits * grids.count
     start(tuner, ground, wanted + 8 * SIDE)
     assert not losses
@@ -61,18 +63,19 @@ def test_the_rounding_of_less_loss_or_the_one_asked_for(
 
 
 def test_what_a_further_start_needs_can_be_freed() -> None:
-    ground = Ground((torch.zeros(3),), {}, {"a": Layer((2, 2), correlated(2, 1)[None])}, lambda: 0.0, lambda: 0)
+    untuned, layers = Untuned(make(Options()).grids), Layers(held={"a": Layer((2, 2), correlated(2, 1)[None])})
+    ground = Ground(untuned, {}, layers, lambda: 0.0, lambda: 0)
     ground.forget(untuned=False)
-    assert len(ground.untuned) == 1
+    assert ground.untuned is untuned
     assert not ground.layers
     ground.forget(untuned=True)
-    assert ground.untuned == ()
+    assert ground.untuned is None
 
 
 def rounded(losses: list[float], correct: bool = True) -> tuple[Tuner, Ground]:
     """A tuner at its start, and a ground on which it loses what is listed, one after the other."""
     tuner = make(Options(bias_correction=correct))
-    ground = Ground(tuner.grids.state(), {}, {}, lambda: losses.pop(0), lambda: 100)
+    ground = Ground(Untuned(tuner.grids), {}, Layers(), lambda: losses.pop(0), lambda: 100)
     begin(tuner, 2000.0)
     return tuner, ground
 

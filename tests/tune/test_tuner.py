@@ -14,8 +14,9 @@ from noworse.task.distances import KL
 from noworse.tune import attach as memory
 from noworse.tune.objective import Objective, Response
 from noworse.tune.options import Options
+from noworse.tune.progress import ProgressLine
 from noworse.tune.sampling import Sampler
-from noworse.tune.tuner import FINAL_RATE, MEASURE_EVERY, Hooks, ProgressLine, Tuner
+from noworse.tune.tuner import FINAL_RATE, MEASURE_EVERY, Hooks, Tuner
 from tests.tiny import mlp
 
 SIDE = 100  # bytes that the file costs besides its codes

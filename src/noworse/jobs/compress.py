@@ -35,7 +35,7 @@ from noworse.task.data import Batch
 from noworse.task.target import parse_target
 from noworse.task.task import Task
 from noworse.tune.options import Options, choose
-from noworse.tune.tuner import Progress
+from noworse.tune.progress import Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

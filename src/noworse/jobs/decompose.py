@@ -39,7 +39,7 @@ from noworse.task import data
 from noworse.task.data import Batch
 from noworse.task.task import Task
 from noworse.tune.options import Options
-from noworse.tune.tuner import Progress
+from noworse.tune.progress import Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from noworse.errors import BadInput
 from noworse.format import Lazy, packed_size
@@ -22,7 +22,9 @@ from noworse.model.device import own_random
 from noworse.model.tensors import state_tensors
 from noworse.propose.grids.compensated import equal_slope_steps
 from noworse.propose.grids.grid import GridSet
+from noworse.propose.grids.layers import Layers
 from noworse.propose.grids.specs import fixed_items, grid_set, grid_specs, gridded
+from noworse.propose.grids.untuned import Untuned
 from noworse.propose.ranks.candidates import Analysis, as_matrix
 from noworse.propose.ranks.joint import Plans, climb
 from noworse.propose.ranks.student import GRIDS_ALONE, Plan, factor
@@ -32,8 +34,9 @@ from noworse.run.processes import ALONE, World
 from noworse.run.resume import NOWHERE, Work, alike
 from noworse.survey.subject import Subject
 from noworse.tune.options import Options
+from noworse.tune.progress import Progress, stage
 from noworse.tune.start import Ground, refine, turn
-from noworse.tune.tuner import Hooks, Progress, Tuner
+from noworse.tune.tuner import Hooks, Tuner
 
 FLOOR_MARGIN = 1.02
 NOTHING = Survey()
@@ -65,7 +68,8 @@ class Draft:
 
     def __init__(self, subject: Subject, terms: Terms, plan: Plan = GRIDS_ALONE, known: Survey = NOTHING) -> None:
         self.subject, self.terms, options = subject, terms, terms.options
-        self.student, self.folded = subject.folded()
+        scales: dict[str, list[Tensor]] = {}
+        self.student, self.folded = subject.folded(scales)
         if options.checkpointing:
             recompute_blocks(self.student)
         self.lesson = Lesson(subject, self.student, options, terms.world)
@@ -82,7 +86,7 @@ class Draft:
         self.survey.analyses = analyses
         self.plan = Plan(analyses, plan.chosen)
         self.settings = self._settings(options)
-        self._prepare(options)
+        self._prepare(options, scales)
 
     def _propose(self, known: Survey) -> tuple[GridSet, dict[str, Representation]]:
         """A grid for every parameter that can have one, by what the survey says; all other tensors as they are."""
@@ -91,7 +95,7 @@ class Draft:
         chosen = gridded(entries, parameters, self.originals, kept)
         if not chosen:
             raise BadInput(f"keep={list(self.subject.task.keep)!r} leaves no parameter to compress")
-        self.survey = survey(self.lesson, self.student, chosen, known)
+        self.survey = survey(self.lesson, self.student, chosen, known, self._tell)
         self.order = [entry.name for entry in entries]
         factors = {part for pair in self.factored.products.values() for part in (pair.left, pair.right)}
         found = self.survey
@@ -102,6 +106,9 @@ class Draft:
         fixed = fixed_items(entries, self.originals, kept, chosen)
         return grid_set(transform, rate, specs, chosen, self.terms.options.zone), fixed
 
+    def _tell(self, what: str) -> None:
+        self.terms.progress(stage(what))
+
     def _settings(self, options: Options) -> dict[str, Any]:
         """What the file tells of how it was made."""
         task = self.subject.task
@@ -111,15 +118,18 @@ class Draft:
         settings |= {"keep": list(task.keep)} if task.keep else {}
         return settings | ({"features": list(self.lesson.names)} if self.lesson.names else {})
 
-    def _prepare(self, options: Options) -> None:
+    def _prepare(self, options: Options, scales: Mapping[str, Sequence[Tensor]]) -> None:
         """Put the student on its grids, ready to start."""
         terms, lesson = self.terms, self.lesson
         hooks = Hooks(lesson.teach, self.file_size, terms.progress, terms.world, terms.work)
+        teacher = self.subject.teacher.named_parameters(remove_duplicate=False)
+        sources = {name: (p.detach(), scales.get(name.removesuffix(".weight"), ())) for name, p in teacher}
+        untuned = Untuned(self.grids, sources)
         parts = self.student, self.grids, lesson.sampler, lesson.objective, options, hooks
         self.tuner: Tuner = options.plugin("tuner", *parts)
         trim()  # the student's own weights
         known = self.survey
-        self.ground = Ground(self.grids.state(), known.sensitivity, known.layers, self.distortion, self.floor)
+        self.ground = Ground(untuned, known.sensitivity, known.layers, self.distortion, self.floor)
         lesson.require(self.student)
 
     def start(self, budget: float) -> None:
@@ -183,13 +193,13 @@ class Draft:
 
     def forget_start(self) -> None:
         """Free the memory that a further ``start`` would need."""
-        self.survey.layers = {}
+        self.survey.layers = Layers()
         self.ground.forget(untuned=not self.terms.options.bias_correction)
         trim()
 
     def release(self) -> None:
         """Free the memory of everything that is tuned; what reports need stays."""
-        self.survey.layers = {}
+        self.survey.layers = Layers()
         self.ground.forget(untuned=True)
         self.tuner.release()
         self.student = nn.Module()

@@ -31,7 +31,7 @@ from noworse.task import data
 from noworse.task.distances import are_logits
 from noworse.task.task import Task
 from noworse.tune.options import Options
-from noworse.tune.tuner import Progress, ProgressLine
+from noworse.tune.progress import Progress, ProgressLine, stage
 
 DEFAULTS = Options()
 STANDARD = "1%"  # the tolerance where none is asked for
@@ -108,9 +108,9 @@ class Job:
         with default_dtype(self.task.default_dtype):
             return verify_module(candidate, self.original, tolerance=self.limit, **asked)
 
-    def tell(self, stage: str) -> None:
+    def tell(self, name: str) -> None:
         """Report a stage that has no iterations."""
-        self.progress(ProgressLine(stage, 0, 1, 0, 0, 0, 0))
+        self.progress(stage(name))
 
     def finish(
         self,

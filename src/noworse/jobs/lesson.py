@@ -1,6 +1,6 @@
 """What a student is taught while it is tuned: calibration batches, with what the original makes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -94,9 +94,21 @@ class Lesson:
 
     @torch.no_grad()
     def distortion(self, student: nn.Module) -> float:
-        """Return the mean distance of a student's outputs from the original's, on the samples of a survey."""
-        pairs = self.outputs(self.subject.samples(SURVEYED, min(AT_A_TIME, self.options.batch)))
-        return float(torch.cat([self.distance(self.subject.forward(student, b), wanted) for b, wanted in pairs]).mean())
+        """Return the mean distance of a student's outputs from the original's, on the samples of a survey.
+
+        Each rank looks at some of them, and all return the same.
+        """
+        found: list[Tensor] = []  # of all samples
+
+        def own() -> Iterator[Batch]:
+            for number, batch in enumerate(self.subject.samples(SURVEYED, min(AT_A_TIME, self.options.batch))):
+                found.append(torch.zeros(data.batch_size(batch), dtype=torch.float32, device="cpu"))
+                if number % self.world.size == self.world.rank:
+                    yield batch
+
+        for batch, wanted in self.outputs(own()):
+            found[-1] += self.distance(self.subject.forward(student, batch), wanted).cpu()
+        return float(self.world.sum_(torch.cat(found)).mean())
 
     @torch.no_grad()
     def loss(self, student: nn.Module) -> float:

@@ -6,7 +6,7 @@ import sys
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from noworse.tune.tuner import ProgressLine
+from noworse.tune.progress import ProgressLine
 
 EVERY = 100  # iterations between plain lines
 
@@ -14,7 +14,7 @@ EVERY = 100  # iterations between plain lines
 def describe(step: ProgressLine) -> str:
     """Return stage, iteration, bytes now against the budget, distillation loss and seconds left, on one line."""
     if not step.budget:
-        return step.stage
+        return step.stage if step.iterations == 1 else f"{step.stage} {step.iteration}/{step.iterations}"
     line = f"{step.stage} {step.iteration}/{step.iterations}  {step.size:,.0f} of {step.budget:,.0f} bytes"
     return line + f"  loss {step.loss:.5f}  {step.seconds_left:.0f} s left"
 
@@ -32,7 +32,7 @@ class Display:
         """Show one step."""
         if sys.stderr.isatty():
             self._live(step)
-        elif not step.budget or step.iteration % EVERY == 0 or step.iteration == step.iterations:
+        elif step.iteration % EVERY == 0 or step.iteration == step.iterations:
             print(describe(step), file=sys.stderr, flush=True)
 
     def _live(self, step: ProgressLine) -> None:
@@ -44,7 +44,7 @@ class Display:
             self._stage = step.stage
             self._bar.start()
         self._bar.update(self._task, completed=step.iteration, description=describe(step), refresh=True)
-        if step.iteration == step.iterations or not step.budget:
+        if step.iteration == step.iterations or step.iterations == 1:
             self._stop()
 
     def _stop(self) -> None:

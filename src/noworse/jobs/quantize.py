@@ -41,7 +41,7 @@ from noworse.survey.subject import Subject
 from noworse.task.data import Batch
 from noworse.task.task import Task
 from noworse.tune.options import Options
-from noworse.tune.tuner import Progress
+from noworse.tune.progress import Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -17,11 +17,38 @@ from torch import Tensor, nn
 
 from noworse.model.device import double, seeded, wide
 from noworse.model.hooks import floating
+from noworse.run.processes import ALONE, World
 from noworse.survey.capture import NO_ROWS, Call, Measured, Unseen, capture, columns, gradients, rows
 from noworse.task.distances import Distance
 
 T = TypeVar("T")
 SMALLEST, LARGEST = 1e-12, 1e12  # of numbers whose sums of squares float32 holds to its precision
+
+
+Probes = Iterable[tuple[Tensor, int] | None]  # of batch after batch; None is one that another rank looks at
+
+
+def _sampled(
+    parameters: Mapping[str, nn.Parameter],
+    outputs: Probes,
+    distance: Distance,
+    seed: int,
+    see: Callable[[int, str, Tensor], None],
+) -> list[int]:
+    """Call ``see`` with each batch's number and the name and gradient of each parameter; return the batches' samples.
+
+    What is drawn for a batch depends on its number alone.
+    """
+    samples: list[int] = []
+    number = 0
+    leaves = list(parameters.values())
+    with gradients(parameters, lambda name, gradient: see(number, name, gradient)):
+        for number, batch in enumerate(outputs):
+            samples.append(batch[1] if batch else 0)
+            probe = distance.probe(batch[0], seeded(batch[0].device, seed + number)) if batch else None
+            if probe is not None and probe.requires_grad:  # the outputs are not detached
+                probe.backward(inputs=leaves)  # type: ignore[no-untyped-call]
+    return samples
 
 
 def sums_of_squares(
@@ -35,38 +62,38 @@ def sums_of_squares(
 
     ``outputs`` yields the model's outputs (B, ..., K) with their graph, one batch after the other, and B.
     """
-    generator: torch.Generator | None = None
     totals: dict[str, Any] = {}
-    samples = 0
 
-    def add(name: str, gradient: Tensor) -> None:
+    def add(number: int, name: str, gradient: Tensor) -> None:
         totals[name] = totals.get(name, 0.0) + square(gradient)
 
-    leaves = list(parameters.values())
-    with gradients(parameters, add):
-        for batch_outputs, size in outputs:
-            samples += size
-            generator = generator or seeded(batch_outputs.device, seed)
-            probe = distance.probe(batch_outputs, generator)
-            if probe.requires_grad:  # the outputs are not detached
-                probe.backward(inputs=leaves)  # type: ignore[no-untyped-call]
+    samples = sum(_sampled(parameters, outputs, distance, seed, add))
     return {name: total / samples for name, total in totals.items()}
 
 
 def tensor_sensitivity(
-    parameters: Mapping[str, nn.Parameter], outputs: Iterable[tuple[Tensor, int]], distance: Distance, seed: int
+    parameters: Mapping[str, nn.Parameter], outputs: Probes, distance: Distance, seed: int, world: World = ALONE
 ) -> dict[str, float]:
     """Return by name the mean over each tensor's elements of F = E[(∂ℓ/∂w)²], in loss units per squared weight.
 
-    Arguments are those of ``sums_of_squares``. The expected distillation loss of an error ε is about ½ Σ F ε². Tensors
-    without a gradient get 0.
+    Arguments are those of ``sums_of_squares``; each rank of ``world`` may look at other batches. The expected
+    distillation loss of an error ε is about ½ Σ F ε². Tensors without a gradient get 0.
     """
+    squares: list[dict[str, float]] = []
 
-    def mean_square(gradient: Tensor) -> float:
-        norm = torch.linalg.vector_norm(gradient.to(wide(gradient.device)), dtype=torch.float64)
-        return float(norm) ** 2 / gradient.numel()
+    def add(number: int, name: str, gradient: Tensor) -> None:
+        squares.extend({} for _ in range(len(squares), number + 1))
+        norm = float(torch.linalg.vector_norm(gradient.to(wide(gradient.device)), dtype=torch.float64))
+        squares[number][name] = norm**2 / gradient.numel()
 
-    return dict.fromkeys(parameters, 0.0) | sums_of_squares(parameters, outputs, distance, seed, mean_square)
+    samples = _sampled(parameters, outputs, distance, seed, add)
+    squares.extend({} for _ in range(len(squares), len(samples)))
+    table = [[count, *(row.get(name, 0.0) for name in parameters)] for count, row in zip(samples, squares, strict=True)]
+    gathered = world.sum_(torch.tensor(table, dtype=torch.float64, device="cpu").view(len(table), -1))
+    total = torch.zeros_like(gathered[0])
+    for row in gathered:  # in the order of one process
+        total += row
+    return dict(zip(parameters, (total[1:] / total[0]).tolist(), strict=True))
 
 
 Decomposable = nn.Linear | nn.Conv2d | nn.Embedding

@@ -49,27 +49,33 @@ def input_moments(
     runs: Iterable[Callable[[], object]],
     limit: float = math.inf,
     least: int = 0,
+    own: Collection[str] | None = None,
 ) -> Measured[Tensor]:
     """Return X = E[x xᵀ] (G·B, I/B, I/B) float32 of each of ``parameters`` that is the weight of a layer, by name.
 
     G groups with I inputs each are cut into B blocks so that all X together take about ``limit`` bytes. Each of
     ``runs`` calls the module on some data, until after ``least`` of them every layer has seen five inputs for each
-    weight of a row. A layer used several times is measured over all of its uses; one that is never called, or with no
+    weight of a row. Moments are taken of those of the names ``own`` alone, where these are given: all else is as if of
+    all. A layer used several times is measured over all of its uses; one that is never called, or with no
     rows, is left out and listed.
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
     totals: dict[tuple[str, int], Tensor] = {}  # by name, and which of the layers that divide its rows among them
     counts = Counter[tuple[str, int]]()
+    widths: dict[tuple[str, int], int] = {}
 
     def see(call: Call) -> None:
         layer, home = layers[call.name], homes[call.name]
         inputs = columns(layer, call.input.detach())
         places, parts = inputs.shape[2], blocks(layer, width)
-        if places:
-            inputs = inputs.reshape(len(inputs) * parts, inputs.shape[1] // parts, places)
+        if not places:
+            return
+        counts[home] += places
+        widths[home] = inputs.shape[1] // parts
+        if own is None or home[0] in own:
+            inputs = inputs.reshape(len(inputs) * parts, widths[home], places)
             moments = inputs @ inputs.transpose(1, 2)
             totals[home] = totals[home].add_(moments) if home in totals else moments
-            counts[home] += places
 
     with opened(module) as modules, attention.opened(module) as projections, torch.no_grad():
         kinds = (nn.Linear, nn.Conv2d)
@@ -83,9 +89,9 @@ def input_moments(
         with capture(layers, see) as seen:
             for number, run in enumerate(runs, 1):
                 run()
-                if number >= least and all(counts[home] >= PLACES * len(total[0]) for home, total in totals.items()):
+                if number >= least and all(count >= PLACES * widths[home] for home, count in counts.items()):
                     break
-    empty = {n: NO_ROWS for n, home in homes.items() if home not in totals}
+    empty = {n: NO_ROWS for n, home in homes.items() if home not in counts}
     found = {home: total.div_(counts[home]) for home, total in totals.items()}
     return Measured(_joined(found, dict.fromkeys(homes.values())), empty | seen.missed)
 

@@ -67,20 +67,23 @@ def _neutralise(norm: Any) -> None:
     norm.running_var.fill_(1 - norm.eps)
 
 
+def _scale(norm: Any, layer: Any) -> Tensor:
+    """What a norm multiplies the weight of a neighbour by, in float64."""
+    scale: Tensor = double(norm.weight.detach())
+    return scale.reshape(-1, *[1] * (layer.weight.dim() - 1)) if isinstance(norm, _BatchNorm) else scale
+
+
 def _fold(norm: Any, layers: Sequence[Any]) -> None:
     """Move a norm's scale, and where it can be its shift, into its neighbours, in place."""
     for layer in layers:
         weight = double(layer.weight)
+        layer.weight.copy_(weight * _scale(norm, layer))
         if isinstance(norm, _BatchNorm):
-            scale = double(norm.weight)
-            layer.weight.copy_(weight * scale.reshape(-1, *[1] * (weight.dim() - 1)))
             if layer.bias is not None:
-                norm.bias.add_(double(layer.bias).mul(scale).to(norm.bias))
+                norm.bias.add_(double(layer.bias).mul(double(norm.weight)).to(norm.bias))
                 layer.bias.zero_()
-        else:
-            if norm.bias is not None:
-                layer.bias.add_((weight @ double(norm.bias)).to(layer.bias))
-            layer.weight.copy_(weight * double(norm.weight))
+        elif norm.bias is not None:
+            layer.bias.add_((weight @ double(norm.bias)).to(layer.bias))
     norm.weight.fill_(1)
     if isinstance(norm, nn.LayerNorm) and norm.bias is not None:
         norm.bias.zero_()
@@ -88,12 +91,16 @@ def _fold(norm: Any, layers: Sequence[Any]) -> None:
 
 @torch.no_grad()
 def fold_norms(
-    module: nn.Module, run: Callable[[nn.Module], Tensor], fixed: Collection[str] = ()
+    module: nn.Module,
+    run: Callable[[nn.Module], Tensor],
+    fixed: Collection[str] = (),
+    scales: dict[str, list[Tensor]] | None = None,
 ) -> tuple[nn.Module, Sequence[str]]:
     """Return a copy of ``module`` (in eval mode) with norms folded where exact, and the names of the folded norms.
 
     ``run(module)`` computes outputs on a few calibration samples; a fold that changes them by more than 1e-4 of the
-    largest output is undone. Tensors of the names ``fixed`` stay as they are.
+    largest output is undone. Tensors of the names ``fixed`` stay as they are. ``scales`` gets by layer what its weight
+    was multiplied by, one after the other.
     """
     reference = run(module)
     closest = TOLERANCE * reference.abs().max().clamp(min=1e-12)
@@ -102,10 +109,17 @@ def fold_norms(
         return bool((run(candidate) - reference).abs().max() <= closest)
 
     def folded(base: nn.Module, folds: Iterable[Sequence[str]]) -> nn.Module | None:
-        trial = twin(base)
-        for norm, *layers in folds:
-            _fold(trial.get_submodule(norm), [trial.get_submodule(name) for name in layers])
-        return trial if agrees(trial) else None
+        trial, factors = twin(base), []
+        for norm, *names in folds:
+            own, layers = trial.get_submodule(norm), [trial.get_submodule(name) for name in names]
+            factors += [(name, _scale(own, layer)) for name, layer in zip(names, layers, strict=True)]
+            _fold(own, layers)
+        if not agrees(trial):
+            return None
+        if scales is not None:
+            for name, factor in factors:
+                scales.setdefault(name, []).append(factor)
+        return trial
 
     current = twin(module)
     homes = {name.rpartition(".")[0] for name in fixed}  # modules that take no part

@@ -87,9 +87,12 @@ class Subject:
         """Return outputs (B, ..., K) of ``module`` on a few samples."""
         return self.forward(module, self.probe)
 
-    def folded(self) -> tuple[nn.Module, Sequence[str]]:
-        """Return a copy of the teacher whose norms are folded into their neighbours, and the names of these norms."""
-        return fold_norms(self.teacher, self.on_probe, self.kept)
+    def folded(self, scales: dict[str, list[Tensor]] | None = None) -> tuple[nn.Module, Sequence[str]]:
+        """Return a copy of the teacher whose norms are folded into their neighbours, and the names of these norms.
+
+        ``scales`` gets by layer what its weight was multiplied by.
+        """
+        return fold_norms(self.teacher, self.on_probe, self.kept, scales)
 
     def fold(self) -> None:
         """Make the teacher the copy whose norms are folded, so that all that is built from it has them folded."""

@@ -16,11 +16,14 @@ def attach(student: nn.Module, grids: GridSet, given: set[int] | None = None) ->
     With ``given`` the two are one: each tensor gives way to its gradient when a backward pass is done with it, and its
     number is added to ``given``.
     """
-    values = torch.zeros_like(grids.latent)
-    gradient = torch.zeros_like(grids.latent) if given is None else values
     parameters = dict(student.named_parameters(remove_duplicate=False))
     homes = {_memory(parameters[spec.name]): k for k, spec in enumerate(grids.specs)}
-    for parameter, k in [(p, homes.get(_memory(p))) for p in student.parameters()]:  # all places before any moves
+    placed = [(p, homes.get(_memory(p))) for p in student.parameters()]  # all places before any moves
+    for parameter, k in placed:  # their own memory goes before there is other
+        parameter.data = parameter.data if k is None else parameter.data.new_empty(0)
+    values = torch.zeros_like(grids.latent)
+    gradient = torch.zeros_like(grids.latent) if given is None else values
+    for parameter, k in placed:
         parameter.requires_grad_(k is not None)
         if k is not None:
             unflatten = grids.specs[k].unflatten

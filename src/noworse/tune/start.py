@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from noworse.propose.grids.compensated import Layer, Meter, start_at, start_compensated
+from noworse.propose.grids.compensated import Meter, start_at
+from noworse.propose.grids.layers import Layers, start_compensated
 from noworse.propose.grids.means import correct_means, samples_of
+from noworse.propose.grids.untuned import Untuned
+from noworse.tune.progress import stage
 
 if TYPE_CHECKING:
     from noworse.tune.tuner import Tuner
@@ -30,41 +31,51 @@ AHEAD = 1.3  # bits at the start from nearest rounding, as a multiple of the wan
 class Ground:
     """What was surveyed of a student's grids before any tuning, and how a rounding of them is judged."""
 
-    untuned: tuple[Tensor, ...]  # the state of the grids (``GridSet.state``)
+    untuned: Untuned | None  # the grids as they were, until that is forgotten
     sensitivity: Mapping[str, float]
-    layers: Mapping[str, Layer]  # moments of layers' inputs
+    layers: Layers  # moments of layers' inputs
     loss: Callable[[], float]  # mean distillation loss on calibration data of the weights as rounded now
     floor: Callable[[], int]  # bytes of a file without codes
 
+    @property
+    def before(self) -> Untuned:
+        """The grids as they were."""
+        assert self.untuned is not None, "nothing starts or is refined once it is forgotten"
+        return self.untuned
+
     def forget(self, untuned: bool) -> None:
         """Free the memory that a further start would need, that of the ``untuned`` weights only where asked for."""
-        self.layers = {}
+        self.layers = Layers()
         if untuned:
-            self.untuned = ()
+            self.untuned = None
 
 
 def start(tuner: Tuner, ground: Ground, budget: float) -> None:
     """Round the untuned weights to codes for a file of about ``budget`` bits, and reset the tuner there."""
     grids = tuner.grids
-    grids.restore(ground.untuned)
+    ground.before.restore()
     floor = 8 * ground.floor()
     wanted = max(tuner.options.start * budget - floor, 0.5 * budget)
     rounding, meter = tuner.options.rounding, grids.meter(tuner.values)
     if rounding == "nearest" or not grids.straight or not _start_compensated(tuner, ground, wanted, floor, meter):
-        grids.restore(ground.untuned)
+        ground.before.restore()
         tuner.reset(start_at(grids, ground.sensitivity, AHEAD * wanted, meter), NEAREST)
 
 
 def _start_compensated(tuner: Tuner, ground: Ground, wanted: float, floor: float, meter: Meter) -> bool:
     """Start from compensated rounding; False where "auto" prefers nearest rounding, as it loses less or is cheaper."""
-    known = tuner.grids, ground.sensitivity
-    auto, nearest = tuner.options.rounding == "auto", math.inf
+    auto, nearest, hooks = tuner.options.rounding == "auto", math.inf, tuner.hooks
     if auto:
-        start_at(*known, wanted, meter)
+        start_at(tuner.grids, ground.sensitivity, wanted, meter)
         nearest = ground.loss()
-    multiplier, found = start_compensated(
-        *known, ground.layers, wanted, meter, lambda: 8 * tuner.hooks.file_size() - floor, ground.untuned
-    )
+
+    def cost() -> float:
+        return 8 * hooks.file_size() - floor
+
+    def tell(done: int, of: int) -> None:
+        hooks.progress(stage("start", done, of))
+
+    multiplier, found = start_compensated(ground.before, ground.layers, ground.sensitivity, wanted, meter, cost, tell)
     taken = not (auto and (found > FITS * wanted or nearest < ground.loss()))
     if taken:
         tuner.reset(multiplier, COMPENSATED)
@@ -76,13 +87,15 @@ def refine(tuner: Tuner, ground: Ground, low: int, high: int) -> None:
     if not tuner.options.bias_correction:
         return
     grids = tuner.grids
-    before, loss = grids.state(), ground.loss()
+    vectors = [k for k, spec in enumerate(grids.specs) if len(spec.shape) == 1]
+    before, loss = [grids.latent[grids.rows[k]].clone() for k in vectors], ground.loss()
     batch = tuner.sampler.first(samples_of(tuner.sampler.batches[0]))
     run = functools.partial(tuner.objective.forward, tuner.student, batch)
-    correct_means(tuner.student, grids, tuner.values, ground.untuned, run)
+    correct_means(tuner.student, grids, tuner.values, ground.before, run)
     better = ground.loss() < loss and low <= tuner.hooks.file_size() <= high
     if not tuner.hooks.world.agree(better):
-        grids.restore(before)
+        for k, latent in zip(vectors, before, strict=True):
+            grids.latent[grids.rows[k]] = latent
     grids.quantise(tuner.values)
 
 

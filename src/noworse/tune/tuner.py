@@ -24,6 +24,7 @@ from noworse.tune.checkpoint import checkpoint, resume
 from noworse.tune.control import BitLimits, RateController, budget_at
 from noworse.tune.objective import Objective, Response
 from noworse.tune.options import Options
+from noworse.tune.progress import Progress, ProgressLine
 from noworse.tune.sampling import Sampler
 from noworse.tune.start import COMPENSATED, Ground, start
 
@@ -32,22 +33,6 @@ FINAL_RATE, FINAL_GRID_RATE = 0.02, 0.1  # of the learning rates of weights, and
 FEEDBACK, STEADY = 0.05, 0.85  # of ln(size/budget) on ln s in each iteration, up to this share of the iterations
 # most further iterations until the size is right (also as a multiple of those before), and their learning rates
 SETTLE, SETTLE_SHARE, SETTLE_RATE = 200, 10, 0.1
-
-
-@dataclass(frozen=True)
-class ProgressLine:
-    """One line of progress: what stage, how far, bytes now and wanted, and the loss of the last iterations."""
-
-    stage: str
-    iteration: int
-    iterations: int
-    size: float  # bytes
-    budget: float  # bytes
-    loss: float  # distillation loss, running mean
-    seconds_left: float
-
-
-Progress = Callable[[ProgressLine], None]
 
 
 @dataclass(frozen=True)

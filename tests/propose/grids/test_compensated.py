@@ -10,14 +10,12 @@ from noworse.datafree.outliers import LARGEST_CODE
 from noworse.propose.grids.compensated import (
     COARSEST,
     DAMPING,
-    SLACK,
     UNUSED,
     Layer,
     equal_slope_steps,
     nearest,
     signed_codes,
     start_at,
-    start_compensated,
 )
 from noworse.propose.grids.grid import GridSet, GridSpec
 
@@ -252,25 +250,3 @@ def test_weights_of_inputs_that_are_always_zero_become_zero() -> None:
 
 def test_an_idle_layer_is_zero_and_finite() -> None:
     assert not Layer((3, 5), torch.zeros(1, 5, 5)).compensated(torch.ones(3, 5), STEP, ZONE).any()
-
-
-def test_a_start_takes_the_bits_that_it_is_given() -> None:
-    """Compensated weights need more bits at the same steps: the steps are chosen after that."""
-    torch.manual_seed(2)
-    specs = [GridSpec("layer", (30, 40), "float32"), GridSpec("other", (500,), "float32")]
-    weights = {"layer": torch.randn(30, 40), "other": torch.randn(500)}
-    grids, scratch = GridSet(specs, weights, ZONE), torch.empty(1700)
-    sensitivity, bits = {"layer": 1.0, "other": 2.0}, 1.5 * 1700
-    start_at(grids, sensitivity, bits, grids.meter(scratch))
-    uncompensated = grids.steps()
-    layers = {"layer": Layer((30, 40), correlated(40, 5)[None])}
-    state = grids.state()
-
-    def cost() -> float:
-        grids.quantise(scratch)
-        return float(grids.bits.sum())
-
-    _, found = start_compensated(grids, sensitivity, layers, bits, grids.meter(scratch), cost, state)
-    assert found == float(grids.bits.sum()) == pytest.approx(bits, rel=1.1 * SLACK)
-    assert grids.steps()[0] > uncompensated[0]
-    torch.testing.assert_close(grids.weights(1), weights["other"])  # no moments: not moved

@@ -33,7 +33,7 @@ def test_bits_are_those_of_the_codes(kind: str, zone: float) -> None:
     for count, close in ((7, 1e-6), (SORTED, 1e-6), (200_000, 5e-4), (2_000_000, 1e-4)):
         weights = shaped(kind, count)
         largest = float(weights.abs().max())
-        histogram = Histogram(weights, largest)
+        histogram = Histogram(weights)
         for step in STEPS if count < 1_000_000 else STEPS[2:4]:
             step = max(step, largest / LARGEST_CODE)
             wanted = code_bits(signed_codes(weights.double(), step, zone))
@@ -43,8 +43,8 @@ def test_bits_are_those_of_the_codes(kind: str, zone: float) -> None:
 def test_a_step_beyond_all_weights_leaves_nothing_to_tell() -> None:
     for count in (10, SORTED + 1):
         weights = torch.linspace(-1, 1, count)
-        assert Histogram(weights, 1.0).bits(1e30, 0.5) == 0
-        assert Histogram(weights, 1.0).bits(1.0, 0.4) > 0
+        assert Histogram(weights).bits(1e30, 0.5) == 0
+        assert Histogram(weights).bits(1.0, 0.4) > 0
 
 
 def test_two_values() -> None:
@@ -52,4 +52,4 @@ def test_two_values() -> None:
         weights = torch.ones(count)
         weights[: count // 4] = -1
         expected = count * (0.25 * 2 + 0.75 * math.log2(4 / 3))
-        assert Histogram(weights, 1.0).bits(0.01, 0.5) == pytest.approx(expected, rel=1e-6)
+        assert Histogram(weights).bits(0.01, 0.5) == pytest.approx(expected, rel=1e-6)

@@ -9,18 +9,19 @@ from torch import Tensor, nn
 
 from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.propose.grids.means import channel_means, correct_biases, correct_means, output_means, with_means
+from noworse.propose.grids.untuned import Untuned
 from noworse.tune.attach import attach
 from tests.tiny import ConvNet, mlp
 
 BIAS_STEP = 1 / 128
 
 
-def grids_on(model: nn.Module, step: float) -> tuple[GridSet, Tensor, tuple[Tensor, ...]]:
-    """Grids with steps of ``step`` (vectors: 1/128), the flat vector, and the state before rounding."""
+def grids_on(model: nn.Module, step: float) -> tuple[GridSet, Tensor, Untuned]:
+    """Grids with steps of ``step`` (vectors: 1/128), the flat vector, and weights before rounding."""
     weights = dict(model.named_parameters())
     specs = [GridSpec(name, tuple(weight.shape), "float32") for name, weight in weights.items()]
     grids = GridSet(specs, weights, 0.5)
-    untuned = grids.state()
+    untuned = Untuned(grids)
     grids.log_step.copy_(torch.tensor([BIAS_STEP if len(s.shape) == 1 else step for s in specs]).log())
     values, _ = attach(model, grids)
     grids.quantise(values)

@@ -52,7 +52,7 @@ class AlternatingTuner(Tuner):
 
     def start(self, ground: Ground, budget: float) -> None:
         """Start as the official code does, whatever the budget."""
-        self.grids.restore(ground.untuned)
+        ground.before.restore()
         official_start(self.grids)
         self.reset(PER_BIT * self.grids.count, NEAREST)
 

@@ -31,7 +31,6 @@ BLOCK = 32  # columns that are rounded one by one before others are corrected
 AT_ONCE = 1 << 20  # weights in float64 at a time
 FACTORED = 1 << 20  # elements of moments that are factored together
 Meter = Callable[[], Tensor]
-ATTEMPTS, SLACK = 8, 0.003  # at a start, and how far from its bits that may stay, as a logarithm
 
 
 def equal_slope_steps(
@@ -210,37 +209,3 @@ def _factor(moments: Tensor, damping: float) -> Tensor:
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
     factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
     return factor
-
-
-@torch.no_grad()
-def start_compensated(
-    grids: GridSet,
-    sensitivity: Mapping[str, float],
-    layers: Mapping[str, Layer],
-    bits: float,
-    meter: Meter,
-    cost: Callable[[], float],
-    originals: tuple[Tensor, ...],
-) -> tuple[float, float]:
-    """Set steps as ``start_at`` does, and move the weights of all ``layers`` to where rounding compensates itself.
-
-    ``originals`` is the state of the grids (``GridSet.state``) to start from, which ``meter`` measures; ``cost()``
-    tells the bits of the codes as they are written. Moved weights take more of them: it is tried again with larger
-    steps until codes take about ``bits`` bits. Return the multiplier λ, and the bits they take.
-    """
-    slopes = {name: f * (layers[name].curvature() if name in layers else 1.0) for name, f in sensitivity.items()}
-    asked = bits
-    for _ in range(ATTEMPTS):
-        grids.restore(originals)
-        multiplier = start_at(grids, slopes, asked, meter, LARGEST_STEP)
-        settings = zip(grids.specs, grids.steps().tolist(), grids.zones().tolist(), strict=True)
-        for k, (spec, step, zone) in enumerate(settings):
-            if spec.name in layers:
-                weights = spec.unflatten(grids.weights(k))
-                gone = spec.outliers.mask(spec.shape) if len(spec.outliers.places) else None
-                grids.set_weights(k, layers[spec.name].compensated(weights, step, zone, gone=gone))
-        found = cost()
-        if abs(math.log(found / bits)) <= SLACK:
-            break
-        asked *= bits / found
-    return multiplier, found

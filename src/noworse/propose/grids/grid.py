@@ -27,6 +27,7 @@ from noworse.propose.grids.transform import decode, magnitude, stored_steps
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
 from noworse.rate.soft import Kernel
 from noworse.representation import EDGE_UNITS, MAX_EDGE, PLAIN, Form, Grid, Outliers, pack_step, to_numpy
+from noworse.run.threads import each
 
 CHUNK, SMALL = 1 << 16, 1 << 13  # weights processed at a time; tensors below this size are processed together
 AFAR = 1 << 24, 1 << 20  # the same on other devices, where starting to work is what takes time
@@ -203,6 +204,12 @@ class GridSet:
         self.latent[self.rows[k]] = self.specs[k].flatten(tensor) / self.unit[k]
         self.latent[self._fixed] = 0
 
+    def normal(self, k: int, tensor: Tensor) -> Tensor:
+        """Return a tensor, of the shape of k and in weight units, as a row of latents before any ``rebase``."""
+        flat, spec = self.specs[k].flatten(tensor).float(), self.specs[k]
+        flat = flat.index_fill(0, spec.fixed()[0], 0) if len(spec.outliers.places) else flat
+        return flat / self.largest[k]
+
     def put_outliers(self, values: Tensor) -> None:
         """Put outliers in their places among weights (N,); their latent weights are 0, and so are their codes."""
         values[self._fixed] = self._values
@@ -268,12 +275,11 @@ class GridSet:
 
         ``scratch`` (N,) is for grids that have to round all weights for that.
         """
-        known = [(Histogram(self.latent[rows], float(self.latent[rows].abs().max())), unit)
-                 for rows, unit in zip(self.rows, self.unit.tolist(), strict=True)]
+        known, units = list(each(lambda rows: Histogram(self.latent[rows]), self.rows)), self.unit.tolist()
 
         def measure() -> Tensor:
-            settings = zip(known, self.steps().tolist(), self.zones().tolist(), strict=True)
-            found = [histogram.bits(step / unit, zone) for (histogram, unit), step, zone in settings]
+            settings = zip(known, units, self.steps().tolist(), self.zones().tolist(), strict=True)
+            found = [histogram.bits(step / unit, zone) for histogram, unit, step, zone in settings]
             return torch.tensor(found, dtype=torch.float64, device="cpu")
 
         return measure

@@ -14,19 +14,20 @@ PIECE = 1 << 16  # weights at a time: they stay in the cache
 
 
 class Histogram:
-    """The distribution of weights (n,) of magnitudes up to ``largest``, in any unit.
+    """The distribution of weights (n,), not all of them 0, in any unit.
 
     Large tensors are counted in equal bins, in which weights count as evenly spread: bits are right to about 1e-4.
     """
 
-    def __init__(self, weights: Tensor, largest: float) -> None:
-        self.size, self.largest = len(weights), largest
+    def __init__(self, weights: Tensor) -> None:
+        self.size, self.largest = len(weights), float(torch.linalg.vector_norm(weights, torch.inf))
         self._values: NDArray[np.float32] | None = None
         if self.size <= SORTED:
             self._values = weights.sort().values.cpu().numpy()
             return
         self._half = min(BINS, self.size // WEIGHTS) // 2
-        scale, total = self._half / largest, torch.zeros(2 * self._half + 1, dtype=torch.int64, device=weights.device)
+        scale = self._half / self.largest
+        total = torch.zeros(2 * self._half + 1, dtype=torch.int64, device=weights.device)
         for piece in torch.split(weights, PIECE):
             places = (piece * scale).add_(self._half).clamp_(0, 2 * self._half - 1).int()
             total[1:] += torch.bincount(places, minlength=2 * self._half)

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from noworse.model.device import double
 from noworse.propose.grids.compensated import nearest
 from noworse.propose.grids.grid import GridSet
+from noworse.propose.grids.untuned import Untuned
 from noworse.survey.capture import Call, capture
 from noworse.task import data
 from noworse.task.data import Batch
@@ -103,21 +104,18 @@ def correct_biases(module: nn.Module, wanted: Means, run: Callable[[], T]) -> T:
 
 @torch.no_grad()
 def correct_means(
-    student: nn.Module, grids: GridSet, values: Tensor, untuned: tuple[Tensor, ...], run: Callable[[], object]
+    student: nn.Module, grids: GridSet, values: Tensor, untuned: Untuned, run: Callable[[], object]
 ) -> int:
-    """Move biases on grids, in place, towards the layers' means with the weights ``untuned`` (``GridSet.state``).
+    """Move biases on grids, in place, towards the layers' means with the weights ``untuned``.
 
     Biases stay on their grids. ``values`` (N,) is what the student's parameters are views of; ``run()`` calls the
     student on all samples at once. Return how many biases moved.
     """
     numbers = {spec.name: k for k, spec in enumerate(grids.specs) if spec.tuned and len(spec.shape) == 1}
     names = {name.removesuffix(".bias") for name in numbers if name.endswith(".bias")}
-    tuned = grids.state()
-    grids.restore(untuned)
     for k, rows in enumerate(grids.rows):
-        values[rows] = grids.weights(k)
+        values[rows] = untuned.weights(k)
     grids.put_outliers(values)
-    grids.restore(tuned)
     _, means = output_means(student, names, run)
     grids.quantise(values)
     steps, zones = grids.steps().tolist(), grids.zones().tolist()
