@@ -27,11 +27,11 @@ COUNTING = {MINILM: "<= 40"}  # per cent of tuning that is not the net's passes
 def compress_case(table: str, name: str, quick: bool, folder: str) -> dict[str, Any]:
     """Compress one case in this process and return what was measured."""
     import noworse as nw
-    from noworse.tune.options import PRESETS
+    from noworse.tune.options import choose
 
     case = TABLES[table][name]
     task = nw.load_task(case.task)
-    base = PRESETS[case.preset]
+    base = choose(None, case.preset)
     options = replace(base, **{**case.options, **(QUICK if quick and base.iterations else {})})
     begin = time.monotonic()
     path = Path(folder) / f"{name.replace(' ', '_')}.nwt"

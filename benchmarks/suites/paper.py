@@ -46,13 +46,13 @@ CASES = {
 def compress_case(name: str, preset: str, ratio: float, quick: bool, folder: str) -> dict[str, Any]:
     """One compression, in this process."""
     import noworse as nw
-    from noworse.tune.options import PRESETS
+    from noworse.tune.options import choose
     from zoo import fashion_mnist
 
     case = CASES[name]
     task = fashion_mnist.build(case.net, "development" if quick else "test")
     iterations = case.iterations // (10 if quick else 1)
-    settings = replace(PRESETS[preset], iterations=iterations, batch=PRESETS["default"].batch)
+    settings = replace(choose(None, preset), iterations=iterations, batch=choose(None, "default").batch)
     path = Path(folder) / f"{case.net}_{preset}_{ratio:.1f}.nwt"
     return json.loads(nw.compress_task(task, path, target=ratio, tolerance=None, options=settings).to_json())  # type: ignore[no-any-return]
 

@@ -97,12 +97,12 @@ def run_ours(preset: str, ratio: float, seed: int, before: bool, quick: bool, fo
     """Bytes and outcome of a file of ours."""
     import noworse as nw
     from noworse.survey import moments
-    from noworse.tune.options import PRESETS
+    from noworse.tune.options import choose
     from zoo import vowels
 
     if before:
         moments.opened = closed  # type: ignore[attr-defined]
-    base = PRESETS[preset]
+    base = choose(None, preset)
     options = replace(base, iterations=5) if quick and base.iterations else base
     path = Path(folder) / f"{preset}_{ratio:g}_{seed}{'_before' * before}.nwt"
     task = vowels.dev_task()

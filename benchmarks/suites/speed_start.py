@@ -127,11 +127,11 @@ def stages(name: str, quick: bool, iterations: int, folder: str) -> dict[str, fl
     from noworse.model.load import load_model
     from noworse.model.tensors import twin
     from noworse.survey.subject import Subject
-    from noworse.tune.options import PRESETS
+    from noworse.tune.options import choose
 
     torch.set_num_threads(1)
     warm_up(folder)
-    task, options = task_of(name, quick), replace(PRESETS["fast"], iterations=iterations)
+    task, options = task_of(name, quick), replace(choose(None, "fast"), iterations=iterations)
     job = Job(task, None, options)
     plain = twin(task.model)
     for parameter in plain.parameters():
@@ -161,7 +161,7 @@ def memory(name: str, quick: bool, folder: str) -> dict[str, float]:
     from dataclasses import replace
 
     import noworse as nw
-    from noworse.tune.options import PRESETS
+    from noworse.tune.options import choose
 
     torch.set_num_threads(1)
     warm_up(folder)
@@ -172,7 +172,7 @@ def memory(name: str, quick: bool, folder: str) -> dict[str, float]:
     activations = peak() - before
     for handle in handles:
         handle.remove()
-    before, options = resident(), replace(PRESETS["fast"], iterations=2, batch=BATCH)
+    before, options = resident(), replace(choose(None, "fast"), iterations=2, batch=BATCH)
     settings: dict[str, Any] = {"target": RATIO, "tolerance": None, "options": options, "progress": None}
     report = nw.compress_task(task, Path(folder) / "net.nwt", **settings)
     return {"activations": activations, "peak": peak() - before, "model": report.original_size}

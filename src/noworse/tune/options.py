@@ -172,11 +172,11 @@ Options.__signature__ = signature(partial(Options.__init__, Options()))
 
 # the official code of L², as a yardstick: its schedule, start, rate estimate and losses, and static tables of codes
 _L2: dict[str, Any] = {"distill": "mse", "features": ("auto",), "plugins": {"tuner": "alternating", "rate": "official"}}
-PRESETS: dict[str, Options] = {
-    "default": Options(),
+PRESETS: dict[str, dict[str, Any]] = {  # settings: options import the plug-ins that they name
+    "default": {},
     # rounding alone, without training: seconds; compensation may move weights further where no tuning follows
-    "fast": Options(iterations=0, bias_correction=True, damping=0.03),
-    "paper": Options(iterations=3900, batch=16, rounding="nearest", coder="fast", **_L2),
+    "fast": {"iterations": 0, "bias_correction": True, "damping": 0.03},
+    "paper": {"iterations": 3900, "batch": 16, "rounding": "nearest", "coder": "fast", **_L2},
 }
 
 
@@ -186,4 +186,4 @@ def choose(options: Options | None, preset: str) -> Options:
         raise BadInput(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)}")
     if options is not None and preset != "default":
         raise BadInput(f"options and preset {preset!r} were given: expected one of them")
-    return options or PRESETS[preset]
+    return options or Options(**PRESETS[preset])
