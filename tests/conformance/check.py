@@ -29,7 +29,7 @@ from tests.conformance.tasks import fields_of, forward
 
 OPTIONS = nw.Options(iterations=2, warm_up=0, rounding="compensated")
 # how often is tried again what is right the first time, to come nearer to a size or to lose a little less
-FEW = {"tune.tuner.SETTLE": 5, "propose.grids.compensated.ATTEMPTS": 2, "propose.bits.priced.TRIES": 2}
+FEW = {"tune.tuner.SETTLE": 5, "propose.grids.layers.ATTEMPTS": 2, "propose.bits.priced.TRIES": 2}
 FINE = "0.5%"  # of a tensor's largest: the error that files without data may have
 FOLDED = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)  # whose numbers may move into their neighbours
 FAR = 1.0  # relative change of outputs by factors: weights that are drawn at random have no low rank

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,15 @@ from noworse.errors import BadInput
 from tests.devices import simulated
 
 REAL = os.environ.get("NOWORSE_DEVICE")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Beside others, leave these to test_apart.py: torch learns of a device before its first backward, and for good."""
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    beside = len(here) < len(items)
+    out = [item for item in here if (item.path.name == "test_apart.py") != beside]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
 
 
 @pytest.fixture(scope="session")

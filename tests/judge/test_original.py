@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from noworse.errors import BadInput
 from noworse.judge.original import Copies, Observer, Original, evaluating, gathered, metric_of
+from noworse.model.device import CPU
 from noworse.run.processes import World
 from noworse.task.task import Task
 
@@ -73,7 +74,7 @@ def test_beyond_its_limit_it_is_computed_again(task: Task) -> None:
 def test_a_forward_that_writes_into_its_input_changes_nobodys_batches(task: Task) -> None:
     before = [x.clone() for x, _ in task.verify]
     original = Original(task, task.verify)
-    assert original.metric == pytest.approx(accuracy(task.model, Copies(task.verify)))
+    assert original.metric == pytest.approx(accuracy(task.model, Copies(task.verify, CPU)))
     observer = Observer(task.model, task.loss)
     for k, batch in enumerate(task.verify):
         assert torch.equal(observer(k, batch)[0], original(k, batch)[0])
@@ -81,7 +82,7 @@ def test_a_forward_that_writes_into_its_input_changes_nobodys_batches(task: Task
 
 
 def test_copies_are_a_sequence(task: Task) -> None:
-    copies = Copies(task.verify)
+    copies = Copies(task.verify, CPU)
     assert len(copies) == 4
     assert torch.equal(copies[0][0], task.verify[0][0])  # type: ignore[index]
     assert copies[0][0] is not task.verify[0][0]  # type: ignore[index]

@@ -37,7 +37,7 @@ def usable_device(device: Any) -> Any:
     """Return a device of torch by its name, number or self; BadInput for one that is unknown or not there."""
     torch = import_torch()
     try:
-        place = torch.empty(0, device=device).device  # with its number
+        place = torch.empty(0, device=torch.device(device)).device  # with its number
     except (RuntimeError, TypeError, AssertionError) as error:  # assertions: of a torch built without the device
         raise BadInput(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
     return place
