@@ -10,8 +10,9 @@ from attacks.forge import forge, small_model
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import CODERS, File, Lazy, limits, pack, packed_size, restamp, write
 from noworse.format.index import HEADER
+from noworse.format.writer import estimated_size
 from noworse.representation import Constant, Grid, Raw, Tied
-from noworse.representation.columns import varints
+from noworse.representation.columns import pack_step, varints
 from tests.format.nwt_files import models
 
 ONE = Constant(bytes(4), (), "float32")
@@ -223,3 +224,15 @@ def test_values_are_made_when_asked_for() -> None:
     assert made == ["a"]
     assert dict(lazy.items()) == {"b": "bb", "a": "aa"}
     assert made == ["a", "b", "a"]
+
+
+def test_an_estimated_size_is_close_to_that_of_the_file():
+    rng = np.random.default_rng(0)
+    codes = rng.laplace(0, 1.5, 3 * 160_000).reshape(3, -1)
+    rows = codes[1].reshape(400, 400) * rng.lognormal(0, 0.7, 400)[:, None]  # spread enough for classes
+    items = {
+        "vector": Grid(np.rint(codes[0]).astype(np.int32), pack_step(0.1), 40, (160_000,), "float32"),
+        "matrix": Grid(np.rint(rows).astype(np.int32).reshape(-1), pack_step(0.1), 40, (400, 400), "float32"),
+        "small": Grid(np.rint(codes[2, :300]).astype(np.int32), pack_step(0.1), 40, (300,), "float32"),
+    }
+    assert estimated_size(items, {"seed": 1}) == pytest.approx(packed_size(items, {"seed": 1}, None), rel=0.02)
