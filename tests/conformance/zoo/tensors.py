@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from tests.conformance.registry import Buffer, Net, case, normal, param
 
+FLOAT32 = "expected numbers that float32 has"
+
 
 def layers(**parts: Any) -> dict[str, Any]:
     return {"a": nn.Linear(12, 16), "b": nn.Linear(16, 16), "head": nn.Linear(16, 4), **parts}
@@ -123,7 +125,7 @@ def fake_quantised() -> Any:
     return net, normal(12)
 
 
-@case("float64 buffers of extreme numbers", "tensors")
+@case("float64 buffers of extreme numbers", "tensors", quantize=FLOAT32, decompose=FLOAT32)
 def extreme_buffers() -> Any:
     numbers = torch.tensor([1e300, 1e-300, 0.1, 1 / 3], dtype=torch.float64)
     net = Net(lambda s, x: plain(s, x) * (s.numbers[0] > 2) + s.numbers[3].float(), **layers(numbers=Buffer(numbers)))

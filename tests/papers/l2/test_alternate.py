@@ -16,7 +16,7 @@ from noworse.jobs.draft import Draft, Terms
 from noworse.papers.l2 import alternate
 from noworse.papers.l2.alternate import AlternatingTuner
 from noworse.survey.subject import Subject
-from noworse.tune.options import PRESETS, Options
+from noworse.tune.options import Options, choose
 from tests.tiny import mlp, task
 
 ITERATIONS = 13
@@ -24,7 +24,7 @@ ITERATIONS = 13
 
 def draft(iterations: int = 39) -> Draft:
     given = task(mlp())
-    options = replace(PRESETS["paper"], iterations=iterations)
+    options = replace(choose(None, "paper"), iterations=iterations)
     made = Draft(Subject(given, list(given.calib)), Terms(options))
     made.start(1e9)
     return made
@@ -114,7 +114,7 @@ def test_lambda_is_switched_by_the_size(budget: float, factor: float) -> None:
 def test_a_compression_by_the_paper_preset(tmp_path: Path) -> None:
     from noworse import compress_task
 
-    options = replace(PRESETS["paper"], iterations=39)
+    options = replace(choose(None, "paper"), iterations=39)
     report = compress_task(
         task(mlp()), tmp_path / "m.nwt", target="5 bits", tolerance=None, options=options, progress=None
     )
@@ -137,7 +137,7 @@ class Killed(Exception):
 def test_a_killed_run_goes_on_to_the_same_file(tmp_path: Path) -> None:
     from noworse import compress_task
 
-    options = replace(PRESETS["paper"], iterations=60)
+    options = replace(choose(None, "paper"), iterations=60)
 
     def run(name: str, kill: bool = False, **given: Path) -> bytes:
         def progress(step: object) -> None:
