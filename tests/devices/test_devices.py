@@ -62,6 +62,18 @@ def test_compress_there_is_compress_here(name: str, device: torch.device, tmp_pa
     assert verdict.mean_difference == pytest.approx(there.verdict.mean_difference, rel=1e-4, abs=1e-7)
 
 
+def test_outliers_there(device: torch.device, tmp_path: Path) -> None:
+    """They are listed beside the grid, bit for bit, also where the original's weights are what a start goes back to."""
+    task = TASKS["mlp"]()
+    weight = next(w for w in task.model.parameters() if w.dim() == 2)
+    with torch.no_grad():
+        weight[1, 2] = 1e4
+    compress(task, tmp_path / "a.nwt", device=device)
+    with noworse.safe_open(tmp_path / "a.nwt", "pt") as file:
+        name = next(name for name, w in task.model.named_parameters() if w is weight)
+        assert file.get_tensor(name)[1, 2] == 1e4
+
+
 def test_where_the_model_is_there_it_is_done_whatever_the_batches(device: torch.device, tmp_path: Path) -> None:
     task, files = TASKS["cnn"](), []
     model = noworse.load_model(task.model, save(task.model, tmp_path), device=device)  # the task's own, which moves

@@ -101,6 +101,13 @@ def test_shares_are_all_samples_once(count: int, size: int) -> None:
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@given(st.integers(0, 100), st.integers(1, 9), st.booleans())
+def test_every_batch_is_taken_once(number: int, size: int, spare: bool) -> None:
+    takes = [World(rank, size).takes(number, spare) for rank in range(size)]
+    assert sum(takes) == 1
+    assert not (spare and size > 1 and takes[-1])
+
+
 @pytest.mark.parametrize(
     ("name", "error", "own", "other"),
     [

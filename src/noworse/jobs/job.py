@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -70,12 +71,16 @@ class Job:
         self.samples = sum(data.batch_size(batch) for batch in self.verify)
         self.original = Original(task, self.verify, world=world)
         if world.size > 1:  # which share what follows
-            world.require_same({"verify": batches_digest(self.verify)})
+            world.require_same({"verify": self._verify_digest})
         with default_dtype(task.default_dtype):
             self.original_loss = self.original.mean_loss
             _ = self.original.metric  # one that fails is better known before the work than after it
         self.limit = parse_tolerance(STANDARD if tolerance is None else tolerance, self.original_loss)
         self.work = Work(None, {}, world)
+
+    @functools.cached_property
+    def _verify_digest(self) -> str:
+        return batches_digest(self.verify)
 
     def begin(self, folder: str | os.PathLike[str] | None, asked: Mapping[str, Any]) -> None:
         """Make sure that all ranks were asked the same; keep checkpoints in ``folder``, and go on from one there.
@@ -90,7 +95,7 @@ class Job:
         given |= {name: str(value) for name, value in asked.items()} | {"tolerance": str(self.tolerance)}
         given |= {"distill": str(task.distill), "keep": str(list(task.keep))}
         self.world.require_same(given)
-        own = {"verify": batches_digest(self.verify), "the number of processes": self.world.size}
+        own = {"verify": self._verify_digest, "the number of processes": self.world.size}
         self.work = Work(folder, {**given, **own}, self.world)
 
     def expected(self, looks: int) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class Lesson:
         def own() -> Iterator[Batch]:
             for number, batch in enumerate(self.subject.samples(SURVEYED, min(AT_A_TIME, self.options.batch))):
                 found.append(torch.zeros(data.batch_size(batch), dtype=torch.float32, device="cpu"))
-                if number % self.world.size == self.world.rank:
+                if self.world.takes(number):
                     yield batch
 
         for batch, wanted in self.outputs(own()):

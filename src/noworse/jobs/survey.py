@@ -70,8 +70,7 @@ def survey(
     def probes(world: World) -> Iterator[tuple[Tensor, int] | None]:
         for number, batch in enumerate(subject.samples(SURVEYED, at_a_time)):
             size = data.batch_size(batch)
-            mine = number % world.size == world.rank
-            yield (usable(subject.forward(student, batch), size), size) if mine else None
+            yield (usable(subject.forward(student, batch), size), size) if world.takes(number) else None
 
     tell("survey: gradients")
     measured = tensor_sensitivity(new, probes(world), lesson.distance, options.seed, world) if new else {}

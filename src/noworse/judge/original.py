@@ -156,10 +156,9 @@ def gathered(
 
     Ranks take the batches in turn, and all get the same; with ``spare`` the last of several takes none.
     """
-    workers = world.size - (spare and world.size > 1)
     parts = [torch.zeros(0, columns, dtype=torch.float64, device="cpu")]
     for number, batch in enumerate(batches):
-        own = number % workers == world.rank
+        own = world.takes(number, spare)
         parts.append(double(look(number, batch)).cpu() if own else parts[0].new_zeros(data.batch_size(batch), columns))
     return world.sum_(torch.cat(parts))
 

@@ -7,6 +7,7 @@ by sample, over the same batches.
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -173,19 +174,21 @@ def verify_module(candidate: nn.Module, original: Original, *, tolerance: float 
     observer = Observer(candidate, task.loss, task.forward, are_logits(task.distill), "the compressed model")
     world = original.world
 
+    @functools.cache
     def metric() -> list[Any]:
         try:
             return [metric_of(task, candidate, batches), None]
         except BadInput as error:  # no file should be lost to it
             return [None, str(error)]
 
-    early = metric() if world.last and world.size > 1 else []  # while the others are at the losses
+    if world.last and world.size > 1:  # while the others are at the losses
+        metric()
     with evaluating(task.model):
         found = paired(original, observer, batches_of.checked(batches, "verify"), world, original.spare)
     batches_of.require(len(found.original), "verify", MINIMUM_SAMPLES)
     limit = parse_tolerance(tolerance, float(found.original.mean()))
     told: dict[str, Any] = {"metric_original": original.metric}
-    told["metric_compressed"], failed = world.agree(early or metric() if world.last else None, world.size - 1)
+    told["metric_compressed"], failed = world.agree(metric() if world.last else None, world.size - 1)
     if failed:
         warnings.warn(f"of the compressed model, which is judged without it, {failed}", stacklevel=2)
     for name, values in (("changed", found.changed), ("mean_kl", found.kl)):

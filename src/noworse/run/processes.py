@@ -53,6 +53,13 @@ class World:
         """Return this rank's share of ``count`` samples: a part of them in their order, which may be empty."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
+    def takes(self, number: int, spare: bool = False) -> bool:
+        """Return whether batch ``number`` is this rank's, of those that ranks take in turn.
+
+        With ``spare`` the last of several takes none.
+        """
+        return number % (self.size - (spare and self.size > 1)) == self.rank
+
     def sum_(self, tensor: Tensor) -> Tensor:
         """Replace ``tensor`` by its sum over all ranks, the same bits on each."""
         if self.size > 1:

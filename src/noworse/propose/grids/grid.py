@@ -102,6 +102,11 @@ class GridSpec:
         grid = Grid(whole, pack_step(float(step)), round(float(zone) * EDGE_UNITS), self.shape, self.dtype, form)
         return Outliers.beside(grid, self.outliers.places, self.outliers.values)
 
+    def others(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of this shape as a row (n,) in float32, outliers as 0: grids are those of the others."""
+        flat = self.flatten(tensor).float()
+        return flat.index_fill(0, self.fixed()[0].to(flat.device), 0) if len(self.outliers.places) else flat
+
     def fixed(self) -> tuple[Tensor, Tensor]:
         """Return the places (n,) of outliers in the row, ascending, and their values (n,) in float32."""
         numbers = torch.full(self.shape, -1, device="cpu")
@@ -137,10 +142,9 @@ class GridSet:
         self.latent = torch.empty(self.count, device=self.device)
         fixed = [(new([], dtype=torch.int64), new([]))]
         for k, spec in enumerate(specs):  # one copy of one tensor at a time: large models barely fit twice
-            flat = spec.flatten(weights[spec.name].detach()).float()
-            if len(spec.outliers.places):  # grids are those of the others
+            flat = spec.others(weights[spec.name].detach())
+            if len(spec.outliers.places):
                 at, values = spec.fixed()
-                flat = flat.index_fill(0, at.to(self.device), 0)
                 fixed.append((at + self.offsets[k], values))
             self.largest.append(float(flat.abs().max()))
             self.rms.append(float(double(flat).square().mean().sqrt()))
@@ -206,9 +210,7 @@ class GridSet:
 
     def normal(self, k: int, tensor: Tensor) -> Tensor:
         """Return a tensor, of the shape of k and in weight units, as a row of latents before any ``rebase``."""
-        flat, spec = self.specs[k].flatten(tensor).float(), self.specs[k]
-        flat = flat.index_fill(0, spec.fixed()[0], 0) if len(spec.outliers.places) else flat
-        return flat / self.largest[k]
+        return self.specs[k].others(tensor) / self.largest[k]
 
     def put_outliers(self, values: Tensor) -> None:
         """Put outliers in their places among weights (N,); their latent weights are 0, and so are their codes."""

@@ -22,8 +22,8 @@ class Untuned:
         self._small = [tensor.clone() for tensor in grids.tensors[1:]]
         self._copies: dict[int, Tensor] = {}
         for k, spec in enumerate(grids.specs):
-            if spec.name in (sources or {}):
-                self._sources[k] = (sources or {})[spec.name]
+            if sources and spec.name in sources:
+                self._sources[k] = sources[spec.name]
             if k not in self._sources or not torch.equal(self._made(k), grids.latent[grids.rows[k]]):
                 self._sources.pop(k, None)
                 self._copies[k] = grids.latent[grids.rows[k]].clone()
