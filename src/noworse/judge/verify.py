@@ -1,8 +1,8 @@
 """The judge: is the model decoded from a written file no worse than the original on held-out data?
 
 What is judged is the file, not the model in memory that it was made from. Loss alone can hide damage, so the share of
-changed predictions and the KL divergence to the original are reported beside it. Losses are compared in pairs, sample
-by sample, over the same batches.
+changed predictions, the KL divergence to the original and the expected acceptance rate are reported beside it. Losses
+are compared in pairs, sample by sample, over the same batches.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from noworse.errors import BadInput
 from noworse.judge.original import Observer, Original, Seen, evaluating, finite, gathered, metric_of
-from noworse.judge.verdict import MINIMUM_SAMPLES, Verdict, judge, parse_tolerance
+from noworse.judge.verdict import MINIMUM_SAMPLES, Verdict, judge, lower_bound, parse_tolerance
 from noworse.model.device import double, home, room, steady
 from noworse.model.load import load_model
 from noworse.model.tensors import twin
@@ -43,12 +43,13 @@ CHUNK = 1 << 22  # logits contrasted at a time: 32 MB each in float64
 
 @dataclass(frozen=True)
 class Comparison:
-    """Per-sample arrays (N,) over all batches; ``changed`` and ``kl`` are None where the outputs are no logits."""
+    """Per-sample arrays (N,) over all batches; those after the losses are None where the outputs are no logits."""
 
     original: NDArray[np.float64]  # losses of the original
     compressed: NDArray[np.float64]  # losses of the candidate
     changed: NDArray[np.float64] | None = None  # share of positions (1 for (B, K) logits) whose argmax differs
     kl: NDArray[np.float64] | None = None  # KL(original || candidate) in nats, mean over positions
+    ear: NDArray[np.float64] | None = None  # expected acceptance rate (see ``contrast``), mean over positions
     scores: NDArray[np.float64] | None = None  # (2, N) of original and candidate, where there are scores
 
 
@@ -86,37 +87,40 @@ def paired(
     """
 
     def look(index: int, batch: Batch) -> Tensor:
-        """Both losses, both scores, changed predictions, divergence, and whether these two are known: (B, 7)."""
+        """Both losses, both scores, what ``contrast`` finds, and whether that is known: (B, 8)."""
         first, second = original(index, batch), candidate(index, batch)
-        rows = torch.zeros(len(first.losses), 7, dtype=torch.float64, device="cpu")
+        rows = torch.zeros(len(first.losses), 8, dtype=torch.float64, device="cpu")
         rows[:, 0], rows[:, 1] = first.losses, second.losses
         if first.scores is not None and second.scores is not None:
             rows[:, 2], rows[:, 3] = first.scores, second.scores
         if first.logits is not None and second.logits is not None and first.logits.shape == second.logits.shape:
-            rows[:, 4], rows[:, 5] = contrast(first.logits, second.logits)
-            rows[:, 6] = 1
+            rows[:, 4:7] = torch.stack(contrast(first.logits, second.logits), 1)
+            rows[:, 7] = 1
         return rows
 
     with evaluating(candidate.model):
-        columns = gathered(batches, look, 7, world, spare).numpy().T.copy()
-    changed, kl = columns[4:6] if len(columns[6]) and columns[6].all() else (None, None)
-    return Comparison(columns[0], columns[1], changed, kl, None if candidate.score is None else columns[2:4])
+        columns = gathered(batches, look, 8, world, spare).numpy().T.copy()
+    changed, kl, ear = columns[4:7] if len(columns[7]) and columns[7].all() else (None, None, None)
+    return Comparison(columns[0], columns[1], changed, kl, ear, None if candidate.score is None else columns[2:4])
 
 
-def contrast(original: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
-    """Return share of positions with another argmax and mean KL(original || candidate) in nats, per sample: both (B,).
+def contrast(original: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return share of positions with another argmax, KL(original || candidate) in nats and acceptance rate, each (B,).
 
-    Logits are (B, ..., K).
+    Logits are (B, ..., K); the latter two are means over positions. The expected acceptance rate is Σ min(p, q) over
+    the classes, the share of draws from one model that can be draws from the other: 1 less their total variation
+    distance (Leviathan, Kalman and Matias, Fast inference from transformers via speculative decoding, 2023, section 3).
     """
     rows = max(1, CHUNK // original[0].numel())
-    changed, divergence = [], []
+    parts = []
     for a, b in zip(torch.split(original, rows), torch.split(candidate, rows), strict=True):
         log_p, log_q = F.log_softmax(double(a), -1), F.log_softmax(double(b), -1)
         terms = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0)  # masked classes count nothing
         kl = terms.sum(-1).clamp_min(0.0)  # rounding alone makes it negative
-        changed.append(double(a.argmax(-1) != b.argmax(-1)).reshape(len(a), -1).mean(1))
-        divergence.append(kl.reshape(len(a), -1).mean(1))
-    return torch.cat(changed), torch.cat(divergence)
+        accepted = torch.minimum(log_p, log_q).exp().sum(-1).clamp_max(1.0)
+        parts.append([x.reshape(len(a), -1).mean(1) for x in (double(a.argmax(-1) != b.argmax(-1)), kl, accepted)])
+    changed, divergence, acceptance = map(torch.cat, zip(*parts, strict=True))
+    return changed, divergence, acceptance
 
 
 class VerifyExtras(Extras, total=False):
@@ -200,7 +204,9 @@ def verify_module(candidate: nn.Module, original: Original, *, tolerance: float 
         told |= dict(zip(METRICS, (original.metric, own), strict=True))
     if failed:
         warnings.warn(f"of the compressed model, which is judged without it, {failed}", stacklevel=2)
-    for name, values in (("changed", found.changed), ("mean_kl", found.kl)):
+    for name, values in (("changed", found.changed), ("mean_kl", found.kl), ("ear", found.ear)):
         if values is not None and math.isfinite(values.mean()):
             told[name] = float(values.mean())
+    if found.ear is not None and "ear" in told:
+        told["ear_bound"] = max(0.0, lower_bound(found.ear, **asked))
     return replace(judge(found.original, found.compressed, limit, **asked), **told)
