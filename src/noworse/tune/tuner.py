@@ -87,7 +87,7 @@ class Tuner:
         start(self, ground, budget)
 
     def reset(self, multiplier: float, pace: Sequence[float] = COMPENSATED) -> None:
-        """Quantise, measure the file, and start the rate controller at ``multiplier`` (loss per bit per weight).
+        """Measure the file, and start the rate controller at ``multiplier`` (loss per bit per weight).
 
         ``pace`` multiplies the options' learning rates of weights, steps and zones.
         """
@@ -95,7 +95,6 @@ class Tuner:
         self._set_pace(pace)
         self.optimiser.state.clear()
         self.hooks.world.copy_(self.grids.tensors)
-        self.grids.quantise(self.values)
         self._measure()
         self.controller = RateController(multiplier)
 
@@ -115,6 +114,8 @@ class Tuner:
             group.update(peak=getattr(self.options, option) * factors[option], final=final)
 
     def _measure(self) -> None:
+        """Quantise, as codes and file are to be of the same weights, and see what the file takes beside its codes."""
+        self.grids.quantise(self.values)
         self.side_bits = 8 * self.hooks.file_size() - float(self.grids.bits.sum())
 
     def bits(self) -> float:
@@ -141,7 +142,6 @@ class Tuner:
                 )
             at = {"stage": stage, "iteration": iteration + 1, "start": start, "running": running}
             self.hooks.work.offer(functools.partial(checkpoint, self, at), iteration + 1 == iterations)
-        self.grids.quantise(self.values)
 
     def passed(self, stage: str | None = None) -> bool:
         """Whether the checkpoint that this run goes on from was made in a later stage, or in any if None."""
