@@ -101,8 +101,8 @@ class Job:
     def expected(self, looks: int) -> dict[str, Any]:
         """Return a record as long as that of any verdict on these samples, to measure files before there is one."""
         unknown = ["compressed_loss", "mean_difference", "upper_bound", "lower_bound"]
-        unknown += ["metric_original", "metric_compressed"] if self.task.metric is not None else []
-        unknown += ["changed", "mean_kl"] if are_logits(self.task.distill) else []
+        unknown += ["metric_original", "metric_compressed"] if self.task.metric or self.task.score else []
+        unknown += ["changed", "mean_kl", "ear", "ear_bound"] if are_logits(self.task.distill) else []
         digits = {name: (-1) ** k * (1.23457 + 0.10351 * k) * 1e-5 for k, name in enumerate(unknown)}
         known = {"original_loss": self.original_loss, "tolerance": self.limit, "confidence": self.confidence}
         return Verdict("inconclusive", self.samples, look=looks, looks=looks, **known, **digits).record()
