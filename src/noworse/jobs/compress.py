@@ -182,7 +182,7 @@ def _write(job: Job, output: Output, draft: Draft, size: int) -> None:
     """Write the draft to a file of at most ``size`` bytes that is not published yet."""
     items = land(draft, size)
     job.tell("write and verify")
-    job.world.lead(lambda: output.write(items, draft.settings, job.options.coder))
+    output.write(items, draft.settings, job.options.coder)
 
 
 def _judge(job: Job, output: Output, draft: Draft, number: int, looks: int) -> Verdict:
