@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.checkpoint.lattice import on_groups
 from noworse.errors import BadInput
 from noworse.format import packed_size
 from noworse.representation import DTYPES, Codebook, Constant, Raw, Representation, find_dtype
@@ -14,12 +15,17 @@ WORTH = 0.9  # of the bytes of a tensor, beyond which the list of its values is 
 
 
 def lossless(stored: NDArray[Any], dtype: str) -> Representation:
-    """Return C-contiguous stored elements bit for bit: as one value, as a few where that is smaller, or uncopied.
+    """Return C-contiguous stored elements bit for bit: as one value, as a few, on others' grid, or uncopied.
 
-    Whether a few are smaller is found by coding both, which takes time for such tensors alone.
+    Which of these is the smallest is found by coding them, which takes time for tensors alone that have a choice.
     """
     raw = Raw(stored.reshape(-1).view(np.uint8).data, stored.shape, dtype)
-    return (_constant(stored, dtype) or _codebook(stored, raw) or raw) if stored.size else raw
+    if not stored.size:
+        return raw
+    if (constant := _constant(stored, dtype)) is not None:
+        return constant
+    ways = [way for way in (_codebook(stored, raw), on_groups(stored, dtype)) if way is not None]
+    return min((*ways, raw), key=lambda item: packed_size({"": item}, {}, None)) if ways else raw
 
 
 def import_torch() -> Any:
@@ -104,7 +110,4 @@ def _codebook(stored: NDArray[Any], raw: Raw) -> Codebook | None:
         book = Codebook.from_values(stored, raw.dtype)
     except BadInput:  # too many values
         return None
-    if len(book.values) > WORTH * raw.nbytes:
-        return None
-    mine, other = (packed_size({"": item}, {}, None) for item in (book, raw))
-    return book if mine < other else None
+    return book if len(book.values) <= WORTH * raw.nbytes else None
