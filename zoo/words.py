@@ -5,8 +5,8 @@ is the first 129 tokens of an excerpt, of which the last 128 are predicted; its 
 the metric the perplexity over all of them. ``calib`` is from documents that the net was trained on. The weights are
 bfloat16 as shipped; the task widens them to float32, exactly, so that differences of losses are not those of rounding.
 
-``python -m zoo.words`` downloads the documents (npm), learns the vocabulary and trains the net again; it goes on
-where it was interrupted.
+``python -m zoo.words`` downloads the documents (npm), learns the vocabulary where its file is not there, and trains the
+net again; it goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def main() -> None:
     torch.set_num_threads(1)
     documents = excerpts.share(texts.named_documents(), "calib")
     text = "\n".join(documents.values()).translate(TYPOGRAPHY)
-    bpe.write(MERGES, bpe.learn(text, VOCABULARY))
+    if not MERGES.exists():
+        bpe.write(MERGES, bpe.learn(text, VOCABULARY))
     encoder = bpe.read(MERGES)
     model, log = train(encoder, text)
     model.bfloat16()
