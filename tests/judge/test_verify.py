@@ -273,6 +273,22 @@ def test_verdict_is_that_of_the_written_file(tmp_path: Path, batches: list[Any])
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
+def test_scores_give_the_metric_in_the_same_pass(tmp_path: Path, batches: list[Any]) -> None:
+    path, candidate = saved(tmp_path / "x.nwt", 0.05)
+    calls: list[int] = []
+
+    def counted(model: nn.Module, batch: Any) -> Tensor:
+        calls.append(1)
+        return loss(model, batch)
+
+    found = verify(
+        path, net().eval(), counted, iter(batches), score=lambda outputs, batch: (outputs.argmax(1) == batch[1]).float()
+    )
+    assert found.metric_original == pytest.approx(accuracy(net().eval(), batches))
+    assert found.metric_compressed == pytest.approx(accuracy(candidate.eval(), batches))
+    assert len(calls) == 2 * len(batches) + 1  # the first tells whether the loss calls what it is given
+
+
 def test_lossless_file_is_no_worse_and_noise_is_worse(tmp_path: Path, batches: list[Any]) -> None:
     same = verify(saved(tmp_path / "a.nwt", 0.0)[0], net(), loss, batches, tolerance=0)
     assert (same.verdict, same.mean_difference, same.changed, same.mean_kl) == ("no worse", 0.0, 0.0, 0.0)

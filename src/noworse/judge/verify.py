@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
-from noworse.judge.original import LossesAndLogits, Observer, Original, evaluating, gathered, metric_of
+from noworse.judge.original import Observer, Original, Seen, evaluating, finite, gathered, metric_of
 from noworse.judge.verdict import MINIMUM_SAMPLES, Verdict, judge, lower_bound, parse_tolerance
 from noworse.model.device import double, home, room, steady
 from noworse.model.load import load_model
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+METRICS = ("metric_original", "metric_compressed")
 CHUNK = 1 << 22  # logits contrasted at a time: 32 MB each in float64
 
 
@@ -49,6 +50,7 @@ class Comparison:
     changed: NDArray[np.float64] | None = None  # share of positions (1 for (B, K) logits) whose argmax differs
     kl: NDArray[np.float64] | None = None  # KL(original || candidate) in nats, mean over positions
     ear: NDArray[np.float64] | None = None  # expected acceptance rate (see ``contrast``), mean over positions
+    scores: NDArray[np.float64] | None = None  # (2, N) of original and candidate, where there are scores
 
 
 def compare(
@@ -73,7 +75,7 @@ def compare(
 
 
 def paired(
-    original: Callable[[int, Batch], LossesAndLogits],
+    original: Callable[[int, Batch], Seen],
     candidate: Observer,
     batches: Iterable[Batch],
     world: World = ALONE,
@@ -85,18 +87,21 @@ def paired(
     """
 
     def look(index: int, batch: Batch) -> Tensor:
-        """Both losses, what ``contrast`` finds, and whether that is known: (B, 6)."""
-        (first, logits), (second, other) = original(index, batch), candidate(index, batch)
-        rows = torch.zeros(len(first), 6, dtype=torch.float64, device="cpu")
-        rows[:, 0], rows[:, 1] = first, second
-        if logits is not None and other is not None and logits.shape == other.shape:
-            rows[:, 2:5] = torch.stack(contrast(logits, other), 1)
-            rows[:, 5] = 1
+        """Both losses, both scores, what ``contrast`` finds, and whether that is known: (B, 8)."""
+        first, second = original(index, batch), candidate(index, batch)
+        rows = torch.zeros(len(first.losses), 8, dtype=torch.float64, device="cpu")
+        rows[:, 0], rows[:, 1] = first.losses, second.losses
+        if first.scores is not None and second.scores is not None:
+            rows[:, 2], rows[:, 3] = first.scores, second.scores
+        if first.logits is not None and second.logits is not None and first.logits.shape == second.logits.shape:
+            rows[:, 4:7] = torch.stack(contrast(first.logits, second.logits), 1)
+            rows[:, 7] = 1
         return rows
 
     with evaluating(candidate.model):
-        *columns, known = gathered(batches, look, 6, world, spare).numpy().T.copy()
-    return Comparison(*(columns if len(known) and known.all() else columns[:2]))
+        columns = gathered(batches, look, 8, world, spare).numpy().T.copy()
+    changed, kl, ear = columns[4:7] if len(columns[7]) and columns[7].all() else (None, None, None)
+    return Comparison(columns[0], columns[1], changed, kl, ear, None if candidate.score is None else columns[2:4])
 
 
 def contrast(original: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,7 +145,7 @@ def verify(
 
     ``loss(model, batch)`` returns one loss per sample, (B,); ``tolerance`` is in its unit, or "1%" of the original's
     mean loss. ``extras`` are ``confidence``, ``look``, ``looks`` and ``device`` (see ``verify_task``) and further
-    fields of ``Task``: metric, forward, distill. Raises what ``verify_task`` does.
+    fields of ``Task``: metric or score, forward, distill. Raises what ``verify_task`` does.
     """
     given: dict[str, Any] = dict(extras)
     asked = {name: given.pop(name) for name in ("confidence", "look", "looks", "device") if name in given}
@@ -175,7 +180,7 @@ def verify_task(
 def verify_module(candidate: nn.Module, original: Original, *, tolerance: float | str = "1%", **asked: Any) -> Verdict:
     """Judge a module in memory against an ``original`` on its batches; ``asked``: confidence, look, looks."""
     task, batches = original.task, original.batches
-    observer = Observer(candidate, task.loss, task.forward, are_logits(task.distill), "the compressed model")
+    observer = Observer.of(task, candidate, "the compressed model")
     world = original.world
 
     @functools.cache
@@ -191,8 +196,12 @@ def verify_module(candidate: nn.Module, original: Original, *, tolerance: float 
         found = paired(original, observer, batches_of.checked(batches, "verify"), world, original.spare)
     batches_of.require(len(found.original), "verify", MINIMUM_SAMPLES)
     limit = parse_tolerance(tolerance, float(found.original.mean()))
-    told: dict[str, Any] = {"metric_original": original.metric}
-    told["metric_compressed"], failed = world.agree(metric() if world.last else None, world.size - 1)
+    told, failed = dict[str, Any](), None
+    if found.scores is not None:
+        told |= {name: finite(float(each.mean())) for name, each in zip(METRICS, found.scores, strict=True)}
+    elif task.metric is not None:
+        own, failed = world.agree(metric() if world.last else None, world.size - 1)
+        told |= dict(zip(METRICS, (original.metric, own), strict=True))
     if failed:
         warnings.warn(f"of the compressed model, which is judged without it, {failed}", stacklevel=2)
     for name, values in (("changed", found.changed), ("mean_kl", found.kl), ("ear", found.ear)):
