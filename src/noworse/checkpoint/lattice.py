@@ -18,7 +18,8 @@ from noworse.representation.groups import HALVES, Groups, restored
 
 SIZES = (256, 128, 64, 32, 16)  # of groups, besides a row
 LEAST = 256  # elements of a tensor worth a search
-TRIED = 32  # groups that tell most other tensors
+LONGEST = 1 << 14  # row that is taken as a group
+TRIED = 1 << 11  # elements that tell most other tensors
 AT_ONCE = 1 << 16  # elements that are looked at together
 LEVELS = 256
 GAPS = (1, 2, 3, 4)  # steps that the nearest two levels of a group may be apart
@@ -40,14 +41,34 @@ def on_groups(stored: NDArray[Any], dtype: str) -> Groups | None:
         return None
     row = stored.shape[-1]
     for size in dict.fromkeys((row, *SIZES)):
-        if size >= 4 and stored.size % size == 0 and row % size == 0:
+        if 4 <= size <= LONGEST and stored.size % size == 0 and row % size == 0:
             grouped = stored.reshape(-1, size)
-            few = grouped[:: max(1, len(grouped) // TRIED)][:TRIED]
-            for scale in HALVES:
-                for centred in (True, False):
-                    if fit(few, dtype, scale, centred) and (found := _whole(grouped, dtype, scale, centred)):
-                        return _made(found, stored.shape, dtype, scale)
+            count = max(2, TRIED // size)
+            few = grouped[:: max(1, len(grouped) // count)][:count]
+            for scale, centred in _ways(few, dtype):
+                if fit(few, dtype, scale, centred) and (found := _whole(grouped, dtype, scale, centred)):
+                    return _made(found, stored.shape, dtype, scale)
     return None
+
+
+def _ways(few: NDArray[Any], dtype: str) -> list[tuple[str, bool]]:
+    """Dtypes of scales, and whether levels are centred, that these groups (n, size) leave possible at a glance."""
+    values = to_numpy(few, dtype).astype(np.float64)
+    if not np.isfinite(values).all():
+        return []
+    ways = []
+    for centred in (True, False):
+        steps = values if centred else values - values.min(1, keepdims=True)
+        if (np.abs(steps).max(1) <= LEVELS * GAPS[-1] * _nearest(steps)).all():
+            ways += [(scale, centred) for scale in HALVES]
+    return ways
+
+
+def _nearest(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least distance (n,) of two different ones of (n, size) steps or of 0, infinite where all are 0."""
+    gaps = np.diff(np.sort(np.concatenate([steps, np.zeros((len(steps), 1))], 1), 1), axis=1)
+    found: NDArray[np.float64] = gaps.min(1, where=gaps > 0, initial=np.inf)
+    return found
 
 
 def _whole(grouped: NDArray[Any], dtype: str, scale: str, centred: bool) -> Lattice | None:
@@ -110,12 +131,8 @@ def _scales(steps: NDArray[np.float64], room: NDArray[np.float64], scale: str) -
 
     The level of the largest element follows from how many steps the nearest two levels are apart, or is tried.
     """
-    ordered = np.sort(np.concatenate([steps, np.zeros((len(steps), 1))], 1), 1)
-    gaps = np.diff(ordered, axis=1)
-    sizes = np.abs(steps)
-    nearest, largest = gaps.min(1, where=gaps > 0, initial=np.inf), sizes.max(1)
-    if (largest > LEVELS * GAPS[-1] * nearest).any():
-        return
+    sizes, nearest = np.abs(steps), _nearest(steps)
+    largest = sizes.max(1)
     fine = np.finfo(np.float32).eps
     tops = [np.maximum(np.rint(largest / nearest * gap), 1) for gap in GAPS if nearest.max() < np.inf]
     tops += [np.full(len(sizes), top) for top in TOPS if (room > fine * sizes).any()]  # gaps of few bits tell little

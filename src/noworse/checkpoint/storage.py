@@ -1,23 +1,24 @@
 """Tensors of numpy and torch as stored elements, and as the representation that keeps them bit for bit."""
 
+import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noworse.checkpoint.lattice import on_groups
+from noworse.codec import _native
 from noworse.errors import BadInput
-from noworse.format import packed_size
 from noworse.representation import DTYPES, Codebook, Constant, Raw, Representation, find_dtype
 
 GLANCE = 64  # elements that tell most tensors from constant ones
-WORTH = 0.9  # of the bytes of a tensor, beyond which the list of its values is no smaller with codes beside it
+STREAM_BYTES = 24  # checksum, lengths, and what an estimate of the table misses
 
 
 def lossless(stored: NDArray[Any], dtype: str) -> Representation:
     """Return C-contiguous stored elements bit for bit: as one value, as a few, on others' grid, or uncopied.
 
-    Which of these is the smallest is found by coding them, which takes time for tensors alone that have a choice.
+    Which of these is the smallest is estimated from entropies.
     """
     raw = Raw(stored.reshape(-1).view(np.uint8).data, stored.shape, dtype)
     if not stored.size:
@@ -25,7 +26,7 @@ def lossless(stored: NDArray[Any], dtype: str) -> Representation:
     if (constant := _constant(stored, dtype)) is not None:
         return constant
     ways = [way for way in (_codebook(stored, raw), on_groups(stored, dtype)) if way is not None]
-    return min((*ways, raw), key=lambda item: packed_size({"": item}, {}, None)) if ways else raw
+    return min((*ways, raw), key=_estimated) if ways else raw
 
 
 def import_torch() -> Any:
@@ -110,4 +111,12 @@ def _codebook(stored: NDArray[Any], raw: Raw) -> Codebook | None:
         book = Codebook.from_values(stored, raw.dtype)
     except BadInput:  # too many values
         return None
-    return book if len(book.values) <= WORTH * raw.nbytes else None
+    return book
+
+
+def _estimated(item: Representation) -> int:
+    """About the bytes that a tensor takes in a file."""
+    header, _ = item.pack([item.fields])
+    streams = sum(min(s.nbytes, int(_native.estimated_bytes(s))) + STREAM_BYTES for s in item.symbols())
+    parts = (part for part in item.others if isinstance(part, Representation))
+    return len(zlib.compress(header)) + streams + sum(map(_estimated, parts))

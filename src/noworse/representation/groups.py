@@ -44,6 +44,8 @@ class Groups(Representation):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check(self.signature, [part.signature for part in self.others])
+        if not all(np.isfinite(part).all() for part in self._scaling()):  # NaN differs between processors
+            raise BadInput("a scale or a shift of groups is not finite")
 
     @classmethod
     def of(cls, codes: NDArray[np.uint8], scales: Representation, shifts: Representation, dtype: str) -> Groups:
@@ -79,10 +81,8 @@ class Groups(Representation):
         return cls(codes, scales, shifts, signature.shape, signature.dtype)
 
     def storage(self) -> NDArray[Any]:
-        """Return the elements that codes, scales and shifts mean; BadInput for scales or shifts that are not finite."""
-        scales, shifts = (to_numpy(part.storage(), part.dtype).astype(np.float32) for part in self.others[1:])
-        if not (np.isfinite(scales).all() and np.isfinite(shifts).all()):  # NaN differs between processors
-            raise BadInput("a scale or a shift of groups is not finite")
+        """Return the elements that codes, scales and shifts mean."""
+        scales, shifts = self._scaling()
         codes = self.codes.storage().reshape(len(scales), -1)
         out = np.empty(codes.shape, find_dtype(self.dtype).storage)
         rows = max(1, PIECE // codes.shape[1])
@@ -93,13 +93,17 @@ class Groups(Representation):
                 out[part] = from_float32(values, self.dtype)
         return out.reshape(self.shape)
 
+    def _scaling(self) -> list[NDArray[np.float32]]:
+        """Scales and shifts."""
+        return [to_numpy(part.storage(), part.dtype).astype(np.float32) for part in self.others[1:]]
+
     @property
     def details(self) -> dict[str, Any]:
         """The elements of a group, and the dtypes of scales and shifts."""
         return {"group": self.size // self.scales.size, "scales": self.scales.dtype, "shifts": self.shifts.dtype}
 
     def __str__(self) -> str:
-        return f"groups of {self.size // self.scales.size}"
+        return "groups of {group}, scales {scales}, shifts {shifts}".format(**self.details)
 
 
 def restored(
