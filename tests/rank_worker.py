@@ -59,9 +59,24 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def in_survey(batches: int, action: Callable[[], Any]) -> Callable[[nn.Module, Any], Tensor]:
+    """A forward that acts in its own way after some batches with gradients: the first ones are the survey's."""
+    seen = []
+
+    def forward(model: nn.Module, batch: Any) -> Tensor:
+        seen.extend([1] * torch.is_grad_enabled())
+        if len(seen) > batches:
+            action()
+        return model(batch[0] if isinstance(batch, tuple) else batch)  # type: ignore[no-any-return]
+
+    return forward
+
+
 def job(name: str, rank: int) -> Task:
     """The task of a case, as rank 1 differs in it."""
     plain = task(mlp())
+    if name in ("rank 0 dies", "rank 1 dies"):
+        return dataclasses.replace(plain, forward=in_survey(3, die)) if str(rank) in name else plain
     if name in ("whole", "stopped", "resumed"):
         action: Callable[[], Any] = refuse if name == "stopped" and rank == 1 else int
         return dataclasses.replace(plain, augment=after(17, action))
@@ -78,7 +93,7 @@ def outcome(name: str, folder: Path, rank: int) -> dict[str, Any]:
     """The report of a case, or its error, with what is left in the folder."""
     out = folder / f"{name}.nwt"
     try:
-        folder_for_work = folder / "work" if name in ("stopped", "resumed") else None
+        folder_for_work = folder / "work" if name in ("stopped", "resumed", "rank 0 dies", "rank 1 dies") else None
         options = UNTUNED if name == "untuned" else Options(iterations=40, batch=1 if name == "single" else 30)
         report = compress_task(
             job(name.split("-")[0], rank),

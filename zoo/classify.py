@@ -1,10 +1,9 @@
-"""Loss and metric of image classifiers, on batches of images and labels."""
+"""Loss and accuracy of classifiers, on batches whose last part are labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,11 +16,7 @@ def loss(model: nn.Module, batch: Labelled) -> Tensor:
     return F.cross_entropy(model(images), labels, reduction="none")
 
 
-@torch.no_grad()
-def accuracy_percent(model: nn.Module, batches: Iterable[Labelled]) -> float:
-    """Share of images whose largest logit is that of their label, in per cent."""
-    right = total = 0
-    for images, labels in batches:
-        right += int((model(images).argmax(1) == labels).sum())
-        total += len(labels)
-    return 100 * right / total
+def accuracy_percent(outputs: Tensor, batch: Sequence[Tensor]) -> Tensor:
+    """Of every sample the share of labels that have the largest logit, in per cent: (B,), of logits (B, ..., K)."""
+    right = outputs.argmax(-1) == batch[-1]
+    return 100 * right.double().reshape(len(outputs), -1).mean(1)

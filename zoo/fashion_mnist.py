@@ -51,7 +51,7 @@ def build(name: str, split: str = "test") -> Task:
         loss=loss,
         calib=list(data.load("calib")[0].split(CALIB_BATCH)),
         verify=list(zip(images.split(VERIFY_BATCH), labels.split(VERIFY_BATCH), strict=True)),
-        metric=accuracy_percent,
+        score=accuracy_percent,
         augment=Blend(1.0 if name in FULL_BLENDS else 0.2),
         name=f"fashion_mnist:{name}" + ("" if split == "test" else f" ({split})"),
     )

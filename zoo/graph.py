@@ -88,7 +88,7 @@ def build(split: str = "verify") -> Task:
         loss=loss,
         calib=[torch.cat([nodes["labelled"], nodes["rest"]])],
         verify=[(nodes[split], labels[nodes[split]])],
-        metric=accuracy_percent,
+        score=accuracy_percent,
         name="gcn" + ("" if split == "verify" else f" ({split})"),
     )
 
@@ -110,8 +110,8 @@ def scores(model: nn.Module, split: str) -> dict[str, float]:
     nodes = parts()[split]
     batch = nodes, labels[nodes]
     name = "dev" if split == "development" else "test"
-    mean = loss(model, batch).double().mean().item()
-    return {f"{name}_loss": round(mean, 5), f"{name}_accuracy": round(accuracy_percent(model, [batch]), 2)}
+    mean, right = loss(model, batch).double().mean().item(), accuracy_percent(model(nodes), batch).mean().item()
+    return {f"{name}_loss": round(mean, 5), f"{name}_accuracy": round(right, 2)}
 
 
 def train(recipe: Recipe = RECIPE) -> tuple[nn.Module, list[dict[str, float]]]:

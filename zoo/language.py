@@ -11,8 +11,7 @@ of passages, ``calib`` all of the calibration passages in windows; the net was t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -69,16 +68,13 @@ def samples(symbols: Tensor) -> tuple[Tensor, Tensor]:
 
 def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Bits per character of every sample, (B,)."""
-    symbols, following = batch
-    nats = F.cross_entropy(model(symbols).transpose(1, 2), following, reduction="none")  # (B, T)
+    return bits_per_character(model(batch[0]), batch)
+
+
+def bits_per_character(outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean code length of the characters of every sample, (B,), of logits (B, T, K)."""
+    nats = F.cross_entropy(outputs.transpose(1, 2), batch[1], reduction="none")  # (B, T)
     return nats.mean(1) / math.log(2)
-
-
-@torch.no_grad()
-def bits_per_character(model: nn.Module, batches: Iterable[Any]) -> float:
-    """Mean code length over all characters predicted."""
-    losses = torch.cat([loss(model, batch) for batch in batches])
-    return losses.double().mean().item()
 
 
 def beginnings(pairs: Sequence[texts.Pair]) -> tuple[Tensor, Tensor]:
@@ -100,7 +96,7 @@ def build(split: str = "verify") -> Task:
         loss=loss,
         calib=list(windows(calib).split(BATCH)),
         verify=list(zip(symbols.split(BATCH), following.split(BATCH), strict=True)),
-        metric=bits_per_character,
+        score=bits_per_character,
         name="char_gpt" + ("" if split == "verify" else f" ({split})"),
     )
 
@@ -130,15 +126,21 @@ def train(documents: list[str], recipe: Recipe = RECIPE) -> tuple[nn.Module, lis
 
     model = CharGPT()
     log = fit(model, epoch, STEPS, lambda m, b: loss(m, b).mean(),
-              lambda m: {"dev_loss": bits_per_character(m, [held_out])}, recipe)
+              lambda m: {"dev_loss": mean_loss(m, held_out)}, recipe)
     return model, log
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> float:
+    """Bits per character of all samples together."""
+    return loss(model, batch).double().mean().item()
 
 
 def main() -> None:
     torch.set_num_threads(1)
     model, log = train(texts.documents())
     _, _, verify = texts.load()
-    save("char_gpt", model, RECIPE, log, {"test_loss": round(bits_per_character(model, [beginnings(verify)]), 5)})
+    save("char_gpt", model, RECIPE, log, {"test_loss": round(mean_loss(model, beginnings(verify)), 5)})
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ passages, ``calib`` windows of the calibration passages; the net was trained on 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 
 from noworse.task.task import Task
 from zoo import texts
+from zoo.classify import accuracy_percent
 from zoo.fitting import Recipe, fit, restore, save
 from zoo.language import TYPOGRAPHY
 
@@ -79,13 +79,6 @@ def loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
     return F.cross_entropy(forward(model, batch).transpose(1, 2), batch[2], reduction="none").mean(1) / math.log(2)
 
 
-@torch.no_grad()
-def accuracy_percent(model: nn.Module, batches: Iterable[Any]) -> float:
-    """Share of characters that are the likeliest, in per cent."""
-    right = [(forward(model, batch).argmax(2) == batch[2]).double().mean(1) for batch in batches]
-    return torch.cat(right).mean().item() * 100
-
-
 def beginnings(pairs: Sequence[texts.Pair]) -> tuple[Tensor, Tensor, Tensor]:
     """The first 64 characters of every pair of passages, as samples."""
     return samples(torch.stack([encode(f"{a} {b}"[:LENGTH]) for a, b in pairs]))
@@ -109,7 +102,7 @@ def build(split: str = "verify") -> Task:
         loss=loss,
         calib=batches(windows(calib)[:2]),
         verify=batches(beginnings(development if split == "development" else verify)),
-        metric=accuracy_percent,
+        score=accuracy_percent,
         forward=forward,
         name="vowels" + ("" if split == "verify" else f" ({split})"),
     )
@@ -130,7 +123,8 @@ def scores(model: nn.Module, pairs: Sequence[texts.Pair], name: str) -> dict[str
     """Mean loss and accuracy over the beginnings of pairs of passages."""
     batch = beginnings(pairs)
     mean = loss(model, batch).double().mean().item()
-    return {f"{name}_loss": round(mean, 5), f"{name}_accuracy": round(accuracy_percent(model, [batch]), 2)}
+    right = accuracy_percent(forward(model, batch), batch).mean().item()
+    return {f"{name}_loss": round(mean, 5), f"{name}_accuracy": round(right, 2)}
 
 
 def train(documents: list[str], recipe: Recipe = RECIPE) -> tuple[nn.Module, list[dict[str, float]]]:

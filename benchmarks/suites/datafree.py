@@ -22,6 +22,7 @@ import noworse as nw
 from benchmarks.harness import Row, Run, Suite, main
 from benchmarks.suites.codec_symbols import minilm_path
 from noworse.datafree import slope
+from noworse.judge.original import metric_of
 from noworse.judge.verify import compare
 from noworse.task.task import Task
 from zoo import fashion_mnist
@@ -66,10 +67,10 @@ def measure(name: str, task: Task, weights: Path, prefix: str, target: str) -> I
             model = decoded(task.model, out, prefix)
             with torch.no_grad():
                 found = compare(task.model, model, task.loss, task.verify, task.forward, task.distill)
-                metric = task.metric(model, task.verify) if task.metric else np.nan
+                metric = metric_of(task, model, task.verify)
             where = f"{name}, {target}, balance {balance:g}"
             yield Row(f"{where}: loss difference", float((found.compressed - found.original).mean()), "nats")
-            yield Row(f"{where}: metric", float(metric), "")
+            yield Row(f"{where}: metric", np.nan if metric is None else metric, "")
             if found.kl is not None:
                 yield Row(f"{where}: KL divergence to the original", float(found.kl.mean()), "nats")
             else:
@@ -79,8 +80,7 @@ def measure(name: str, task: Task, weights: Path, prefix: str, target: str) -> I
 def rows_of(name: str, run: Run) -> Iterator[Row]:
     """The rows of one net."""
     task, weights, prefix = task_of(name)
-    with torch.no_grad():
-        yield Row(f"{name}: metric of the original", float(task.metric(task.model, task.verify)), "")
+    yield Row(f"{name}: metric of the original", metric_of(task, task.model, task.verify) or np.nan, "")
     chosen = slope.BALANCE
     try:
         for target in TARGETS:

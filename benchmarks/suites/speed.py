@@ -13,6 +13,7 @@ SECTIONS: dict[str, Section] = {
     "kernels": speed_kernels.per_weight,
     "iteration": speed_kernels.iteration,
     "start": speed_start.rows,
+    "large": speed_start.large_rows,
     "files": speed_files.rows,
 }
 SUITE = Suite("speed", __doc__, SECTIONS)

@@ -24,6 +24,7 @@ from zoo.architectures.resnet import ResNet
 from zoo.architectures.vit import VisionTransformer
 
 SAMPLES, HELD_OUT, BATCH, ITERATIONS, RATIO = 16, 32, 4, 20, 10.0
+LARGEST = "llama 350M"
 PASSES = {"resnet": 20, "vit": 25, "llama": 25}  # most that survey and start may take
 MEMORY, LARGE = 3.0, 20e6  # most times the fp32 model, of nets from so many weights on
 EXPONENT = 1.1  # of growth
@@ -71,6 +72,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "llama 6M": lambda: Llama(4096, 288, 5, 6, 768),
     "llama 23M": lambda: Llama(8192, 384, 11, 6, 1024),
     "llama 135M": lambda: Llama(49152, 576, 30, 9, 1536),
+    "llama 350M": lambda: Llama(32768, 1152, 22, 18, 3072),
     "resnet18": lambda: ResNet((2, 2, 2, 2), bottleneck=False),
     "resnet50": lambda: ResNet((3, 4, 6, 3), bottleneck=True),
     "vit 5.7M": lambda: VisionTransformer(width=192, heads=3),
@@ -178,11 +180,26 @@ def memory(name: str, quick: bool, folder: str) -> dict[str, float]:
     return {"activations": activations, "peak": peak() - before, "model": report.original_size}
 
 
+def whole(name: str, quick: bool, folder: str) -> dict[str, float]:
+    """Processor seconds of one thread and bytes of memory, all in all, of a compression with preset "fast"."""
+    from dataclasses import replace
+
+    import noworse as nw
+    from noworse.tune.options import choose
+
+    torch.set_num_threads(1)
+    task, options = task_of(name, quick), replace(choose(None, "fast"), iterations=ITERATIONS, batch=BATCH)
+    begin = time.process_time()
+    settings: dict[str, Any] = {"target": RATIO, "tolerance": None, "options": options, "progress": None}
+    report = nw.compress_task(task, Path(folder) / "net.nwt", **settings)
+    return {"seconds": time.process_time() - begin, "peak": peak(), "weights": report.original_size / 4}
+
+
 def rows(run: Run) -> Iterator[Row]:
     """Rows of passes, of memory, and of growth."""
     folder = str(run.folder)
     grown = ["llama 0.4M", "llama 1.6M"] if run.quick else ["llama 0.4M", "llama 1.6M", "llama 6M", "llama 23M"]
-    others = ["vit 5.7M"] if run.quick else ["resnet18", "resnet50", "vit 5.7M", "vit 22M"]
+    others = ["vit 5.7M"] if run.quick else ["resnet18", "resnet50", "vit 5.7M", "vit 22M", "vit 87M", "llama 135M"]
     found = {}
     for name in [*grown, *others]:
         given = name, run.quick, ITERATIONS * (name in grown), folder  # only growth is of tuning, too
@@ -200,3 +217,12 @@ def rows(run: Run) -> Iterator[Row]:
         taken = run.case(f"memory_{name}", memory, name, run.quick, folder, environment=ENVIRONMENT)
         times = (taken["peak"] - taken["activations"]) / taken["model"]
         yield Row(f"{name}: peak memory without activations", times, "x fp32", "" if run.quick else f"<= {MEMORY}")
+
+
+def large_rows(run: Run) -> Iterator[Row]:
+    """Time and memory of a whole compression of 350M weights."""
+    name = "llama 6M" if run.quick else LARGEST
+    taken = run.case(f"large_{name}", whole, name, run.quick, str(run.folder), environment=ENVIRONMENT)
+    yield Row(f"{name}: weights", taken["weights"] / 1e6, "M")
+    yield Row(f"{name}: preset fast and 20 iterations", taken["seconds"] / 60, "min", "" if run.quick else "<= 40")
+    yield Row(f"{name}: peak memory of the process", taken["peak"] / 2**30, "GiB", "" if run.quick else "<= 8")

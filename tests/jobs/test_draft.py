@@ -12,6 +12,7 @@ from noworse.jobs.draft import LEAST, Draft, Terms, allocated, land
 from noworse.propose.ranks.student import Plan
 from noworse.survey.subject import Subject
 from noworse.tune.options import Options
+from noworse.tune.progress import ProgressLine
 from tests.tiny import ConvNet, Odd, mlp, task
 
 
@@ -31,6 +32,25 @@ def test_a_draft_measures_the_file_that_it_would_write(
     assert list(made.items()) == list(model.state_dict())
     loaded = nw.load_file(path)
     assert all(loaded[name].shape == value.shape for name, value in model.state_dict().items())
+
+
+def test_sizes_known_while_tuning_are_those_of_the_file() -> None:
+    """What the file takes beside its codes is measured of the same weights as these: in the next iteration it holds."""
+    sizes: list[tuple[float, int]] = []
+
+    def compare(line: ProgressLine) -> None:
+        made.grids.quantise(made.tuner.values)  # as that one does at its beginning
+        sizes.append((made.tuner.bits(), 8 * made.file_size()))
+
+    job = task(ConvNet(), 1, 12, 12)
+    made = Draft(Subject(job, list(job.calib)), Terms(Options()))
+    made.start(2.2 * made.grids.count)
+    object.__setattr__(made.tuner.hooks, "progress", compare)
+    made.tuner.run(2.0 * made.grids.count, 60)
+    made.tuner.settle(0, 1 << 20)
+    sizes.append((made.tuner.bits(), 8 * made.file_size()))
+    assert len(sizes) == 4
+    assert all(known == size for known, size in sizes)
 
 
 def test_nothing_smaller_than_the_floor_may_be_asked_for() -> None:

@@ -15,6 +15,7 @@ from noworse.jobs.job import Job, Output, run_of, seeded
 from noworse.judge.verdict import Verdict
 from noworse.representation import Raw
 from noworse.run.processes import ALONE
+from noworse.run.resume import State
 from noworse.tune.options import Options
 from tests.tiny import loss, mlp, task
 
@@ -76,7 +77,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     first = Job(task(mlp()), "1%")
     first.begin(tmp_path, {"target": 8})
     first.work.note("plan", lambda: 3)
-    first.work.offer(lambda: ({"w": torch.zeros(2)}, {"stage": "tune"}), now=True)
+    first.work.offer(lambda: State({"w": torch.zeros(2)}, {"stage": "tune"}), now=True)
     again = Job(task(mlp()), "1%")
     again.begin(tmp_path, {"target": 8})
     assert again.work.note("plan", lambda: 4) == 3

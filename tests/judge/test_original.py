@@ -55,11 +55,47 @@ def test_what_the_original_loses_is_computed_once(task: Task) -> None:
     for _ in range(2):
         assert original.mean_loss == pytest.approx(float(reference(task).mean()), rel=1e-6)
         seen = [original(k, batch) for k, batch in enumerate(task.verify)]
-    assert torch.cat([losses for losses, _ in seen]) == pytest.approx(reference(task))
-    assert all(logits is not None and logits.shape == (len(losses), 5) for losses, logits in seen)
+    assert torch.cat([each.losses for each in seen]) == pytest.approx(reference(task))
+    assert all(each.logits is not None and each.logits.shape == (len(each.losses), 5) for each in seen)
     assert task.model.calls == 4
     assert original.metric == original.metric
     assert task.model.calls == 8
+
+
+def hits(outputs: Tensor, batch: Any) -> Tensor:
+    return (outputs.argmax(1) == batch[1]).float()
+
+
+@pytest.mark.parametrize("distill", ["kl", "mse"])
+def test_scores_are_of_the_outputs_that_losses_are_of(task: Task, distill: str) -> None:
+    scored = dataclasses.replace(task, metric=None, score=hits, distill=distill)
+    original = Original(scored, scored.verify)
+    assert original.mean_loss == pytest.approx(float(reference(task).mean()), rel=1e-6)
+    assert task.model.calls == 4
+    assert original.metric == pytest.approx(accuracy(task.model, Copies(task.verify, CPU)))
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (
+            lambda outputs, batch: outputs,
+            r"returned shape \(16, 5\): expected score\(outputs, batch\) to return one number",
+        ),
+        (lambda outputs, batch: 1.0, "returned float: expected"),
+        (lambda outputs, batch: outputs["logits"], "score of the original model fails in batch 0 with"),
+    ],
+)
+def test_scores_that_cannot_be_used(task: Task, score: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        _ = Original(dataclasses.replace(task, metric=None, score=score), task.verify).mean_loss
+    with pytest.raises(BadInput, match="both metric and score"):
+        dataclasses.replace(task, score=score)
+
+
+def test_a_mean_score_that_is_not_finite_is_left_out(task: Task) -> None:
+    scored = dataclasses.replace(task, metric=None, score=lambda outputs, batch: outputs[:, 0] / 0)
+    assert Original(scored, task.verify).metric is None
 
 
 def test_beyond_its_limit_it_is_computed_again(task: Task) -> None:
@@ -127,7 +163,7 @@ def test_buffers_are_left_as_they_were() -> None:
 
 def test_an_observer_gives_double_precision_worthy_losses() -> None:
     model = nn.Linear(2, 3).half()
-    losses, logits = Observer(model, lambda m, b: m(b).float().sum(1))(0, torch.ones(4, 2).half())
+    losses, logits, _ = Observer(model, lambda m, b: m(b).float().sum(1))(0, torch.ones(4, 2).half())
     assert logits is not None
     assert logits.shape == (4, 3)
     assert math.isfinite(float(losses.sum()))
@@ -137,7 +173,7 @@ def test_outputs_of_a_call_of_our_own_are_of_the_batch_as_it_was_given(task: Tas
     """The loss has the model write into its copy; what ``forward`` is given has not been written into."""
     x, y = task.verify[0]  # type: ignore[index]
     observer = Observer(task.model, cross_entropy, forward=lambda model, batch: model(batch[0]))
-    _, logits = observer(0, (x, y))
+    logits = observer(0, (x, y)).logits
     linear: Any = task.model.linear
     torch.testing.assert_close(logits, linear(x + 1).detach(), rtol=1e-5, atol=1e-5, check_stride=False)
 

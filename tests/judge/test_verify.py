@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,16 +57,17 @@ def held_out() -> list[Any]:
 
 
 def reference(models: tuple[nn.Module, ...], held_out: list[Any]) -> tuple[Any, ...]:
-    """Losses, flips and divergences by NumPy and SciPy from logits in eval mode."""
+    """Losses, flips, divergences and acceptance by NumPy and SciPy from logits in eval mode."""
     x, y = (torch.cat(column) for column in zip(*held_out, strict=True))
     logits = [copy.deepcopy(model).eval()(x).detach().double().numpy() for model in models]
     p, q = (softmax(each, axis=-1) for each in logits)
     losses = [-np.log(each[np.arange(len(y)), y]) for each in (p, q)]
-    return losses[0], losses[1], logits[0].argmax(1) != logits[1].argmax(1), rel_entr(p, q).sum(1)
+    flips = logits[0].argmax(1) != logits[1].argmax(1)
+    return losses[0], losses[1], flips, rel_entr(p, q).sum(1), np.minimum(p, q).sum(1)
 
 
 def test_against_numpy_with_one_pass_per_model(pair: tuple[Counted, Counted], held_out: list[Any]) -> None:
-    original, candidate, flips, kl = reference(pair, held_out)
+    original, candidate, flips, kl, ear = reference(pair, held_out)
     before = copy.deepcopy(pair[0].state_dict())
     found = compare(*pair, cross_entropy, iter(held_out))
     np.testing.assert_allclose(found.original, original, rtol=1e-5)
@@ -74,6 +76,8 @@ def test_against_numpy_with_one_pass_per_model(pair: tuple[Counted, Counted], he
     assert found.kl is not None
     np.testing.assert_array_equal(found.changed, flips)
     np.testing.assert_allclose(found.kl, kl, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(found.ear, ear, rtol=1e-5)  # type: ignore[arg-type]
+    assert 0 < ear.min() < ear.max() < 1
     assert 0 < found.changed.mean() < 1
     for model in pair:
         assert model.calls == len(held_out)
@@ -113,6 +117,7 @@ def test_outputs_that_are_no_logits_are_left_out(pair: Any, held_out: list[Any],
     found = compare(*pair, cross_entropy, held_out, distill=distill)
     assert found.changed is None
     assert found.kl is None
+    assert found.ear is None
     assert pair[0].calls == len(held_out)
 
 
@@ -128,17 +133,32 @@ def test_positions_are_averaged() -> None:
     """(B, T, K) logits: shares of positions that changed, against a loop over positions."""
     torch.manual_seed(0)
     a, b = torch.randn(7, 4, 5), torch.randn(7, 4, 5)
-    changed, kl = contrast(a, b)
+    found = contrast(a, b)
     single = [contrast(a[:, t], b[:, t]) for t in range(4)]
-    torch.testing.assert_close(changed, sum(each[0] for each in single) / 4)
-    torch.testing.assert_close(kl, sum(each[1] for each in single) / 4)
+    for k in range(3):
+        torch.testing.assert_close(found[k], sum(each[k] for each in single) / 4)
+
+
+def test_acceptance_is_what_speculative_sampling_accepts() -> None:
+    """Against the sum over draws from one model of the chance that the other takes them, in plain floats."""
+    torch.manual_seed(0)
+    a, b = torch.randn(3, 2, 4), torch.randn(3, 2, 4)
+    expected = []
+    for sample in zip(a.double().tolist(), b.double().tolist(), strict=True):
+        accepted = 0.0
+        for logits in zip(*sample, strict=True):
+            p, q = ([math.exp(x) / math.fsum(map(math.exp, z)) for x in z] for z in logits)
+            accepted += sum(qk * min(1.0, pk / qk) for pk, qk in zip(p, q, strict=True))
+        expected.append(accepted / 2)
+    assert contrast(a, b)[2].tolist() == pytest.approx(expected, abs=1e-12)
 
 
 def test_masked_classes_and_equal_outputs_have_no_divergence() -> None:
     logits = torch.tensor([[0.5, -torch.inf, 2.0], [1e4, 0.0, -1e4]])
-    changed, kl = contrast(logits, logits.clone())
+    changed, kl, ear = contrast(logits, logits.clone())
     assert changed.tolist() == [0, 0]
     assert kl.tolist() == [0, 0]
+    assert ear.tolist() == pytest.approx([1, 1], abs=1e-15)
 
 
 def test_large_outputs_are_contrasted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,6 +262,10 @@ def test_verdict_is_that_of_the_written_file(tmp_path: Path, batches: list[Any])
     assert found.samples == 600
     assert found.changed == pytest.approx(pairs.changed.mean())  # type: ignore[union-attr]
     assert found.mean_kl == pytest.approx(pairs.kl.mean())  # type: ignore[union-attr]
+    assert found.ear == pytest.approx(pairs.ear.mean())  # type: ignore[union-attr]
+    # that of the losses' differences, had they been these
+    assert found.ear_bound == pytest.approx(judge(0 * pairs.ear, pairs.ear, 0, look=2, looks=2).lower_bound)  # type: ignore[operator,arg-type]
+    assert 0.5 < found.ear_bound < found.ear < 1  # type: ignore[operator]
     assert found.metric_original == accuracy(copy.deepcopy(model).eval(), batches)
     assert found.metric_compressed == accuracy(candidate.eval(), batches)
     assert found.metric_compressed != found.metric_original
@@ -249,9 +273,26 @@ def test_verdict_is_that_of_the_written_file(tmp_path: Path, batches: list[Any])
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
+def test_scores_give_the_metric_in_the_same_pass(tmp_path: Path, batches: list[Any]) -> None:
+    path, candidate = saved(tmp_path / "x.nwt", 0.05)
+    calls: list[int] = []
+
+    def counted(model: nn.Module, batch: Any) -> Tensor:
+        calls.append(1)
+        return loss(model, batch)
+
+    found = verify(
+        path, net().eval(), counted, iter(batches), score=lambda outputs, batch: (outputs.argmax(1) == batch[1]).float()
+    )
+    assert found.metric_original == pytest.approx(accuracy(net().eval(), batches))
+    assert found.metric_compressed == pytest.approx(accuracy(candidate.eval(), batches))
+    assert len(calls) == 2 * len(batches) + 1  # the first tells whether the loss calls what it is given
+
+
 def test_lossless_file_is_no_worse_and_noise_is_worse(tmp_path: Path, batches: list[Any]) -> None:
     same = verify(saved(tmp_path / "a.nwt", 0.0)[0], net(), loss, batches, tolerance=0)
     assert (same.verdict, same.mean_difference, same.changed, same.mean_kl) == ("no worse", 0.0, 0.0, 0.0)
+    assert (same.ear, same.ear_bound) == pytest.approx((1, 1), abs=1e-9)
     broken = verify(saved(tmp_path / "b.nwt", 1.0)[0], net(), loss, batches)
     assert broken.verdict == "worse"
     assert broken.tolerance == pytest.approx(0.01 * broken.original_loss)
@@ -266,7 +307,7 @@ def test_one_shot_data_and_a_task(tmp_path: Path, batches: list[Any]) -> None:
     task = Task(net(), loss, [], batches, metric=accuracy)
     assert verify_task(path, task) == listed
     plain = verify(path, net(), loss, iter(batches), distill="mse")
-    assert (plain.changed, plain.mean_kl, plain.metric_original) == (None, None, None)
+    assert (plain.changed, plain.mean_kl, plain.ear, plain.ear_bound, plain.metric_original) == (None,) * 5
     assert plain.upper_bound == listed.upper_bound
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noworse.jobs.compress import compress_task
+from noworse.propose.grids.shares import Shares
 from noworse.run.processes import World
-from tests.rank_worker import UNTUNED, job
+from tests.rank_worker import job, outcome
 from tests.tiny import run
 
 CASES = (
@@ -39,21 +40,31 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **changes}
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
-    """What came of every case on each of two ranks, which live through all of them but the last."""
-    folder, port = tmp_path_factory.mktemp("ranks"), free_port()
-    processes = []
-    for rank in ("0", "1"):
-        variables = environment(RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-        words = [sys.executable, "-m", "tests.rank_worker", str(folder), *CASES]
-        processes.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=variables, cwd=ROOT))
-    printed = [process.communicate(timeout=300)[0] for process in processes]
-    assert processes[0].returncode == 0
-    return [{found["name"]: found for found in map(json.loads, text.splitlines())} for text in printed]
-
-
 Outcomes = list[dict[str, dict[str, Any]]]
+
+
+def on_ranks(folder: Path, cases: Sequence[str], size: int = 2, timeout: float = 300) -> tuple[Outcomes, list[int]]:
+    """What came of every case on each rank, and how the ranks ended."""
+    port, processes = free_port(), []
+    for rank in range(size):
+        variables = environment(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        words = [sys.executable, "-m", "tests.rank_worker", str(folder), *cases]
+        processes.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=variables, cwd=ROOT))
+    try:
+        printed = [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    found = [{each["name"]: each for each in map(json.loads, text.splitlines())} for text in printed]
+    return found, [process.returncode for process in processes]
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """What came of every case on each of two ranks, which live through all of them but the last."""
+    found, ends = on_ranks(tmp_path_factory.mktemp("ranks"), CASES)
+    assert ends[0] == 0
+    return found
 
 
 @pytest.mark.parametrize("name", ["plain", "jitter"])
@@ -71,15 +82,26 @@ def test_two_ranks_do_what_one_process_does(outcomes: Outcomes, name: str, tmp_p
     assert two["changed"] == pytest.approx(one.changed, abs=0.02)
 
 
-def test_survey_and_start_of_two_ranks_give_the_bytes_of_one_process(outcomes: Outcomes, tmp_path: Path) -> None:
-    """Batches and layers are divided, and what comes of them is put together in the order of one process."""
+@pytest.mark.parametrize("name", ["untuned", "single"])
+def test_two_ranks_give_the_bytes_of_one_process(outcomes: Outcomes, name: str, tmp_path: Path) -> None:
+    """Batches, layers and tensors are divided, and what comes of them is put together in the order of one process.
+
+    Of batches of one sample one rank has all: no sum of tuning rounds otherwise.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        compress_task(job("untuned", 0), tmp_path / "x.nwt", target=14, tolerance=None, options=UNTUNED, progress=None)
+        alone = outcome(name, tmp_path, 0)
     finally:
         torch.set_num_threads(threads)
-    assert outcomes[0]["untuned"]["digest"] == hashlib.sha256((tmp_path / "x.nwt").read_bytes()).hexdigest()
+    assert outcomes[0][name]["digest"] == alone["digest"]
+
+
+def test_a_rank_without_a_tensor_takes_part(outcomes: Outcomes, tmp_path: Path) -> None:
+    assert len(Shares(World(2, 3), [4, 64, 256, 1280]).own) == 0  # as of the net in these cases
+    found, _ = on_ranks(tmp_path, ["untuned", "single"], size=3)
+    for name in ("untuned", "single"):
+        assert found[0][name]["digest"] == outcomes[0][name]["digest"]
 
 
 def test_repeats_are_identical_and_ranks_report_the_same(outcomes: Outcomes) -> None:
@@ -142,6 +164,22 @@ def test_a_rank_that_dies_is_named(outcomes: Outcomes) -> None:
     assert outcomes[0]["die"]["error"] == "RankFailed"
     assert outcomes[0]["die"]["message"].startswith("rank 1 of 2 was lost: ")
     assert not any("die" in name for name in outcomes[0]["die"]["left"]), "nothing half-written stays"
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_rank_that_dies_in_the_survey_ends_all_and_the_run_goes_on(
+    who: int, outcomes: Outcomes, tmp_path: Path
+) -> None:
+    name, other = f"rank {who} dies", 1 - who
+    found, ends = on_ranks(tmp_path, [name], timeout=120)
+    assert ends[who] == -signal.SIGKILL
+    assert ends[other] == 0
+    assert found[other][name]["error"] == "RankFailed"
+    assert found[other][name]["message"].startswith(f"rank {who} of 2 was lost: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+    assert not list((tmp_path / "work").iterdir())
+    resumed, _ = on_ranks(tmp_path, ["resumed"])
+    assert resumed[0]["resumed"]["digest"] == outcomes[0]["whole"]["digest"]
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from noworse.run import resume as work
 from noworse.run.resume import (
     NAME,
     RunCheckpoint,
+    State,
     Work,
     batches_digest,
     content,
@@ -237,7 +238,7 @@ def test_a_checkpoint_is_a_safetensors_file(tmp_path: Path) -> None:
 def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     found = Work(tmp_path, {})
-    found.offer(lambda: ({}, {"stage": "tune"}))
+    found.offer(lambda: State({}, {"stage": "tune"}))
     assert (tmp_path / NAME).exists()
     found.clean()
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

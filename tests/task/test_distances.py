@@ -16,6 +16,17 @@ def test_kl_against_torch_per_sample_and_over_positions() -> None:
     assert torch.allclose(KL()(p, p), torch.zeros(4), atol=1e-6)
 
 
+@pytest.mark.parametrize("piece", [1, 12, 1 << 18])
+def test_derivatives_of_kl_are_right_whatever_its_pieces(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr("noworse.task.distances.PIECE", piece)
+    p, q = (torch.randn(3, 5, 4, dtype=torch.float64).transpose(0, 1) for _ in range(2))
+    q.requires_grad_()
+    expected = F.kl_div(F.log_softmax(q / 2, -1), F.log_softmax(p / 2, -1), reduction="none", log_target=True)
+    torch.testing.assert_close(KL(temperature=2.0)(q, p), 4 * expected.sum(-1).mean(1))
+    assert torch.autograd.gradcheck(lambda z: KL(temperature=2.0)(z, p), q)
+    assert torch.autograd.gradgradcheck(lambda z: KL(temperature=2.0)(z, p), q)
+
+
 def test_kl_at_a_temperature() -> None:
     """At 3 it is that of a third of the logits, nine times; the hotter, the closer to the error of centred logits."""
     p, q = torch.randn(4, 7, 5, dtype=torch.float64), torch.randn(4, 7, 5, dtype=torch.float64)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from noworse.run.resume import State
 from noworse.tune.checkpoint import checkpoint, resume
 from noworse.tune.options import Options
 from noworse.tune.tuner import Tuner
@@ -17,13 +17,13 @@ from tests.tune.test_tuner import SIDE, begin, make
 class Stored:
     """A run's folder that holds one checkpoint."""
 
-    def __init__(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
-        self.tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-        self.position = copy.deepcopy(position)
+    def __init__(self, state: State) -> None:
+        self.tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
+        self.position = copy.deepcopy(state.position)
 
-    def read_into(self, tensors: dict[str, Tensor]) -> None:
-        assert tensors.keys() == self.tensors.keys()
-        for name, tensor in tensors.items():
+    def read_into(self, state: State) -> None:
+        assert state.tensors.keys() == self.tensors.keys()
+        for name, tensor in state.tensors.items():
             tensor.copy_(self.tensors[name])
 
     def offer(self, *_: object) -> None:
@@ -42,7 +42,7 @@ def test_the_next_iterations_are_the_same() -> None:
     begin(first, budget)
     go_on(first, budget)
     at = {"stage": "tune", "iteration": 5, "start": 1234.0, "running": 0.5}
-    object.__setattr__(second.hooks, "work", Stored(*checkpoint(first, at)))
+    object.__setattr__(second.hooks, "work", Stored(checkpoint(first, at)))
     expected = go_on(first, budget)
     assert resume(second) == (5, 1234.0, 0.5)
     assert second.drawn == 5

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from noworse.judge.original import metric_of
 from noworse.task.data import shared_samples
 from noworse.task.task import Task, TaskUnavailable, load_task
 from zoo import classify, efficientnet
@@ -58,7 +59,7 @@ def test_published_weights_know_eighteen_of_the_twenty_images(task: Task) -> Non
     files = efficientnet.image_files()
     images = torch.stack([efficientnet.crop(file, 256, None, flip=False) for file, _ in files])
     labels = torch.tensor([label for _, label in files])
-    assert classify.accuracy_percent(task.model, [(images, labels)]) == 90
+    assert classify.accuracy_percent(task.model(images), (images, labels)).mean() == 90
     losses = efficientnet.loss(task.model, (images, labels))
     assert losses.shape == (20,)
     assert losses.mean().item() == pytest.approx(0.628, abs=0.001)
@@ -81,7 +82,7 @@ def test_agreement_is_the_share_of_equal_answers(task: Task) -> None:
     metric = efficientnet.agreement_percent(original)
     assert metric(original, [(logits, torch.zeros(4))]) == 100
     assert metric(other, [(logits, torch.zeros(4))]) == 50
-    assert task.metric(task.model, task.verify[:1]) == 100
+    assert metric_of(task, task.model, task.verify[:1]) == 100
 
 
 def test_development_task_judges_none_of_the_other_images(task: Task) -> None:

@@ -73,7 +73,7 @@ def compress(
     ``preset`` names settings (tune/options.py) where ``options`` are not given; ``seed`` replaces theirs. ``work`` is a
     folder for checkpoints: the same call goes on there after it was interrupted, to the same file. ``device`` ("cuda",
     "mps", "cpu") is where copies of model and batches are worked on, that of the model if None. ``extras`` are further
-    fields of ``Task``: metric, forward, distill, augment, keep, name.
+    fields of ``Task``: metric or score, forward, distill, augment, keep, name.
 
     Raises BadInput for anything that cannot be used, and TargetMissed (with the best report) where target or tolerance
     could not be met. Source: L², Shi et al., ICCV 2023.
@@ -182,7 +182,7 @@ def _write(job: Job, output: Output, draft: Draft, size: int) -> None:
     """Write the draft to a file of at most ``size`` bytes that is not published yet."""
     items = land(draft, size)
     job.tell("write and verify")
-    job.world.lead(lambda: output.write(items, draft.settings, job.options.coder))
+    output.write(items, draft.settings, job.options.coder)
 
 
 def _judge(job: Job, output: Output, draft: Draft, number: int, looks: int) -> Verdict:

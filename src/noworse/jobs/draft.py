@@ -104,7 +104,7 @@ class Draft:
         )
         transform, rate = (self.terms.options.plugin(kind) for kind in ("transform", "rate"))
         fixed = fixed_items(entries, self.originals, kept, chosen)
-        return grid_set(transform, rate, specs, chosen, self.terms.options.zone), fixed
+        return grid_set(transform, rate, specs, chosen, self.terms.options.zone, self.terms.world), fixed
 
     def _tell(self, what: str) -> None:
         self.terms.progress(stage(what))

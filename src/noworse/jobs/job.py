@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from noworse.errors import BadInput, TargetMissed
-from noworse.format import write
+from noworse.format import packed_size, write
 from noworse.format.source import AnyPath, create_beside, destination, expanded
 from noworse.jobs.report import Judged
 from noworse.judge.original import Original
@@ -94,15 +94,15 @@ class Job:
         given["the kind of device"] = home(task.model).type
         given |= {name: str(value) for name, value in asked.items()} | {"tolerance": str(self.tolerance)}
         given |= {"distill": str(task.distill), "keep": str(list(task.keep))}
-        self.world.require_same(given)
+        self.world.require_same(given | {"the uses of a work folder": folder is not None})
         own = {"verify": self._verify_digest, "the number of processes": self.world.size}
         self.work = Work(folder, {**given, **own}, self.world)
 
     def expected(self, looks: int) -> dict[str, Any]:
         """Return a record as long as that of any verdict on these samples, to measure files before there is one."""
         unknown = ["compressed_loss", "mean_difference", "upper_bound", "lower_bound"]
-        unknown += ["metric_original", "metric_compressed"] if self.task.metric is not None else []
-        unknown += ["changed", "mean_kl"] if are_logits(self.task.distill) else []
+        unknown += ["metric_original", "metric_compressed"] if self.task.metric or self.task.score else []
+        unknown += ["changed", "mean_kl", "ear", "ear_bound"] if are_logits(self.task.distill) else []
         digits = {name: (-1) ** k * (1.23457 + 0.10351 * k) * 1e-5 for k, name in enumerate(unknown)}
         known = {"original_loss": self.original_loss, "tolerance": self.limit, "confidence": self.confidence}
         return Verdict("inconclusive", self.samples, look=looks, looks=looks, **known, **digits).record()
@@ -212,8 +212,14 @@ class Output:
             self._made.unlink(missing_ok=True)
 
     def write(self, items: Mapping[str, Representation], settings: Mapping[str, Any], coder: str) -> None:
-        """Write tensors and settings to the unpublished file; its verdict comes later."""
-        write(self.partial, items, dict(settings), coder=coder)
+        """Write tensors and settings to the unpublished file; its verdict comes later.
+
+        All ranks make the tensors, as each of them belongs to one (``GridSet.representations``).
+        """
+        if self.world.first:
+            write(self.partial, items, dict(settings), coder=coder)
+        else:
+            packed_size(items, dict(settings), None, coder)
 
     def content(self) -> bytes:
         """Return the bytes of the unpublished file, on every rank."""

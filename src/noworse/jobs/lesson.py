@@ -18,7 +18,7 @@ from noworse.tune.objective import Features, Objective, Response, Weights, choos
 from noworse.tune.options import Options
 from noworse.tune.sampling import Sampler
 
-CACHE_LIMIT = 1 << 26  # bytes of original outputs kept in memory, or half as many as the model has
+CACHE_LIMIT = 1 << 24  # bytes of original outputs kept in memory, or an eighth of what the model has
 SURVEYED, AT_A_TIME = 512, 16  # samples that a survey looks at, and together at most: no more than are tuned on
 COMPARED = 4096  # most samples that moments are taken from, and plans are compared on
 
@@ -53,7 +53,7 @@ class Lesson:
         batch, _ = next(iter(Sampler(self.sampler.batches, self.sampler.at_a_time(), options.seed)))
         outputs = self.original(batch)
         size = outputs[0].numel() * 4 * sum(data.batch_size(b) for b in self.sampler.batches)
-        limit = max(CACHE_LIMIT, self.subject.original_bytes // 2)
+        limit = max(CACHE_LIMIT, self.subject.original_bytes // 8)
         if task.augment is None and size <= limit and not names and options.iterations:
             self.sampler.remember(self.original)
         kind = None if options.distill == "task" else options.distill

@@ -6,8 +6,8 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,28 @@ from noworse.task import data
 from noworse.task.calls import described, told
 from noworse.task.data import Batch
 from noworse.task.distances import are_logits
-from noworse.task.task import Forward, Loss, Task, check_losses
+from noworse.task.task import Forward, Loss, Score, Task, check_losses
 
-LossesAndLogits: TypeAlias = tuple[Tensor, Tensor | None]  # losses (B,), and logits (B, ..., K) or None
 KEPT = 1 << 24  # bytes of logits that are kept of the original, or a quarter of its weights
 
 EXPECTED = "loss(model, batch) to call the model and return one loss per sample"
+
+
+class Seen(NamedTuple):
+    """What a model made of a batch."""
+
+    losses: Tensor  # (B,)
+    logits: Tensor | None = None  # (B, ..., K)
+    scores: Tensor | None = None  # (B,) of the task's ``score``
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all its tensors."""
+        return sum(tensor.nbytes for tensor in self if tensor is not None)
+
+    def kept(self) -> Seen:
+        """Return it with logits of its own: those of a model may be a view of more."""
+        return self._replace(logits=None if self.logits is None else self.logits.clone())
 
 
 @contextmanager
@@ -52,7 +68,7 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Observer:
-    """A model, how its losses are computed, and whether its logits are wanted; called on a batch it returns both.
+    """A model, how its losses and scores are computed, and whether its logits are wanted; called on a batch it tells.
 
     Models are given copies of batches: one that writes into its input changes neither the caller's data nor what the
     next model sees.
@@ -63,21 +79,41 @@ class Observer:
     forward: Forward | None = None
     wanted: bool = True
     what: str = "the model"
+    score: Score | None = None
 
-    def __call__(self, index: int, batch: Batch) -> LossesAndLogits:
-        """Return losses (B,) and logits on batch number ``index``; BadInput that names it where losses are unusable."""
+    @classmethod
+    def of(cls, task: Task, model: nn.Module, what: str) -> Observer:
+        """Return the observer of a model in the place of a task's own."""
+        return cls(model, task.loss, task.forward, are_logits(task.distill), what, task.score)
+
+    def __call__(self, index: int, batch: Batch) -> Seen:
+        """Return what is seen on batch number ``index``; BadInput that names it where losses are unusable."""
         copied = functools.partial(data.copied, batch, home(self.model))
         calls: list[Any] = []
         what = f"loss of {self.what} fails in batch {index}, {described(batch)},"
         with told(what, lambda: EXPECTED), capture({"": self.model}, lambda call: calls.append(call.result)):
             given = self.loss(self.model, copied())
         losses = check_losses(given, data.batch_size(batch), f"{self.what} in batch {index}")
-        if not self.wanted:
-            return losses, None
+        if not self.wanted and self.score is None:
+            return Seen(losses)
         called_once = self.forward is None and len(calls) == 1
-        return losses, self._logits(batch if called_once else copied(), calls)  # the loss may write into its own
+        outputs = self._outputs(batch if called_once else copied(), calls)  # the loss may write into its own
+        usable = outputs.is_floating_point() and outputs.ndim >= 2 and len(outputs) == len(losses)
+        logits = outputs if self.wanted and usable and outputs.shape[-1] >= 2 and outputs.numel() else None
+        return Seen(losses, logits, self._scores(index, outputs, copied()))
 
-    def _logits(self, batch: Batch, calls: list[Any]) -> Tensor | None:
+    def _scores(self, index: int, outputs: Tensor, batch: Batch) -> Tensor | None:
+        if self.score is None:
+            return None
+        expected = "score(outputs, batch) to return one number per sample"
+        with told(f"score of {self.what} fails in batch {index}", lambda: expected):
+            found: Any = self.score(outputs, batch)
+        if not isinstance(found, Tensor) or found.shape != (data.batch_size(batch),):
+            what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise BadInput(f"score of {self.what} in batch {index} returned {what}: expected {expected}")
+        return double(found)
+
+    def _outputs(self, batch: Batch, calls: list[Any]) -> Tensor:
         """What the loss has called the model for, if it did so once; else of a call of our own."""
         if self.forward is not None or len(calls) != 1:
             try:
@@ -89,13 +125,11 @@ class Observer:
                     "the loss does not call the model exactly once, and the model cannot be called on its inputs "
                     f"({error}): expected forward=, or distill='mse' where outputs are no logits"
                 ) from error
-        found, samples = data.output_tensor(calls[0]), data.batch_size(batch)
-        usable = found.is_floating_point() and found.ndim >= 2 and len(found) == samples and found.shape[-1] >= 2
-        return found if usable and found.numel() else None
+        return data.output_tensor(calls[0])
 
 
 class Original:
-    """The original model of a task on batches: losses, logits and metric, computed once and then kept as plain data.
+    """The original model of a task on batches: losses, logits, metric or scores, computed once and kept as plain data.
 
     Logits beyond ``limit`` bytes are computed again whenever they are needed. Ranks of a ``world`` share batches, but a
     metric sees all of them: it is left to the last rank, and the others share the batches.
@@ -106,34 +140,43 @@ class Original:
         self.spare = task.metric is not None
         weights = sum(p.numel() * p.element_size() for p in task.model.parameters())
         self._left = max(KEPT, weights // 4) if limit is None else limit
-        self._known: dict[int, LossesAndLogits] = {}
+        self._known: dict[int, Seen] = {}
         self._tried = False  # whether the task's functions call what they are given
-        self.observer = Observer(task.model, task.loss, task.forward, are_logits(task.distill), "the original model")
+        self.observer = Observer.of(task, task.model, "the original model")
 
-    def __call__(self, index: int, batch: Batch) -> LossesAndLogits:
-        """Return losses (B,) and logits on batch number ``index``, as ``Observer`` does."""
+    def __call__(self, index: int, batch: Batch) -> Seen:
+        """Return what is seen on batch number ``index``, as ``Observer`` does."""
         if index in self._known:
             return self._known[index]
-        losses, logits = seen = self.observer(index, batch)
+        seen = self.observer(index, batch)
         if not self._tried:
             self._tried = True
             require_argument(self.task, batch)
-        size = losses.nbytes + (0 if logits is None else logits.nbytes)
-        if size <= self._left:
-            self._left -= size
-            self._known[index] = (losses, None if logits is None else logits.clone())
+        if seen.nbytes <= self._left:
+            self._left -= seen.nbytes
+            self._known[index] = seen.kept()
         return seen
 
-    @functools.cached_property
+    @property
     def mean_loss(self) -> float:
         """The mean loss over all samples; BadInput where there are none."""
+        return self._means[0]
+
+    @functools.cached_property
+    def _means(self) -> tuple[float, float]:
+        """Of losses and scores."""
         if self.world.size > 1:
             _ = self._own_metric  # of the last rank, while the others are at the losses
+
+        def look(index: int, batch: Batch) -> Tensor:
+            seen = self(index, batch)
+            return torch.stack([double(seen.losses), double(seen.losses if seen.scores is None else seen.scores)], 1)
+
         with evaluating(self.task.model):
-            losses = gathered(self.batches, lambda *which: self(*which)[0][:, None], 1, self.world, self.spare)
-        if not len(losses):
+            found = gathered(self.batches, look, 2, self.world, self.spare)
+        if not len(found):
             raise BadInput("no batches to compute a mean loss on: expected at least one")
-        return float(losses.mean())
+        return float(found[:, 0].mean()), float(found[:, 1].mean())
 
     @functools.cached_property
     def _own_metric(self) -> float | None:
@@ -141,7 +184,9 @@ class Original:
 
     @property
     def metric(self) -> float | None:
-        """The task's metric of the original, None where there is none; BadInput where it fails."""
+        """The task's metric of the original, None where there is none or it is not finite; BadInput where it fails."""
+        if self.task.score is not None:
+            return finite(self._means[1])
         return self.world.agree(self._own_metric, self.world.size - 1)  # type: ignore[no-any-return]
 
 
@@ -188,10 +233,12 @@ def require_argument(task: Task, batch: Batch) -> None:
 
 
 def metric_of(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float | None:
-    """Return the task's metric of a model on batches, None where there is no metric or it is not finite.
+    """Return the task's metric, or mean score, of a model on batches; None where there is none or it is not finite.
 
     BadInput where the metric fails or returns something else than one number.
     """
+    if task.score is not None:
+        return Original(replace(task, model=model), batches, limit=0).metric
     if task.metric is None:
         return None
     try:
@@ -205,6 +252,11 @@ def metric_of(task: Task, model: nn.Module, batches: Iterable[Batch]) -> float |
         number = float(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"metric returned {type(value).__name__}: expected one number") from error
+    return finite(number)
+
+
+def finite(number: float) -> float | None:
+    """Return a number, or None in the place of what is none."""
     return number if math.isfinite(number) else None
 
 

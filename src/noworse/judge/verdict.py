@@ -56,6 +56,8 @@ class Verdict:
     metric_compressed: float | None = None
     changed: float | None = None  # share of predictions whose argmax changed
     mean_kl: float | None = None  # KL(original || compressed) in nats
+    ear: float | None = None  # expected acceptance rate: Σ min(p, q) of both models' probabilities
+    ear_bound: float | None = None  # which it is above, with the same confidence as the other bounds
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -117,6 +119,8 @@ class Verdict:
         if self.changed is not None:
             text += f" {100 * self.changed:.2f} % of the predictions changed"
             text += "." if self.mean_kl is None else f", mean KL to the original {self.mean_kl:.3g} nats."
+        if self.ear is not None and self.ear_bound is not None:
+            text += f" Expected acceptance rate {100 * self.ear:.2f} %, above {100 * self.ear_bound:.2f} %."
         if self.verdict == INCONCLUSIVE:
             needed = self.samples_needed
             would = "No number of samples" if needed is None else f"About {needed:,} samples"
@@ -144,6 +148,11 @@ def upper_bound(differences: NDArray[np.float64], alpha: float) -> float:
     return max(student, mean + (quantile + correction) * deviation / math.sqrt(len(values)))
 
 
+def lower_bound(values: NDArray[np.float64], confidence: float = 0.95, look: int = 1, looks: int = 1) -> float:
+    """Return a lower bound of the mean of (N,) values, N >= 30, that holds as the bounds of ``judge`` do."""
+    return -upper_bound(-values, chance_of_error(confidence, look, looks))
+
+
 def judge(
     original_losses: ArrayLike,
     compressed_losses: ArrayLike,
@@ -169,7 +178,7 @@ def judge(
         raise BadInput(f"confidence {confidence!r} cannot be used: expected a number between 0.5 and 1")
     differences = compressed - original
     alpha = chance_of_error(confidence, look, looks)
-    upper, lower = upper_bound(differences, alpha), -upper_bound(-differences, alpha)
+    upper, lower = upper_bound(differences, alpha), lower_bound(differences, confidence, look, looks)
     if not (math.isfinite(upper) and math.isfinite(lower)):
         raise BadInput(f"losses up to {np.abs(differences).max():.3g} overflow: expected losses of ordinary size")
     return Verdict(

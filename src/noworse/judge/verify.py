@@ -1,8 +1,8 @@
 """The judge: is the model decoded from a written file no worse than the original on held-out data?
 
 What is judged is the file, not the model in memory that it was made from. Loss alone can hide damage, so the share of
-changed predictions and the KL divergence to the original are reported beside it. Losses are compared in pairs, sample
-by sample, over the same batches.
+changed predictions, the KL divergence to the original and the expected acceptance rate are reported beside it. Losses
+are compared in pairs, sample by sample, over the same batches.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noworse.errors import BadInput
-from noworse.judge.original import LossesAndLogits, Observer, Original, evaluating, gathered, metric_of
-from noworse.judge.verdict import MINIMUM_SAMPLES, Verdict, judge, parse_tolerance
+from noworse.judge.original import Observer, Original, Seen, evaluating, finite, gathered, metric_of
+from noworse.judge.verdict import MINIMUM_SAMPLES, Verdict, judge, lower_bound, parse_tolerance
 from noworse.model.device import double, home, room, steady
 from noworse.model.load import load_model
 from noworse.model.tensors import twin
@@ -37,17 +37,20 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+METRICS = ("metric_original", "metric_compressed")
 CHUNK = 1 << 22  # logits contrasted at a time: 32 MB each in float64
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Per-sample arrays (N,) over all batches; ``changed`` and ``kl`` are None where the outputs are no logits."""
+    """Per-sample arrays (N,) over all batches; those after the losses are None where the outputs are no logits."""
 
     original: NDArray[np.float64]  # losses of the original
     compressed: NDArray[np.float64]  # losses of the candidate
     changed: NDArray[np.float64] | None = None  # share of positions (1 for (B, K) logits) whose argmax differs
     kl: NDArray[np.float64] | None = None  # KL(original || candidate) in nats, mean over positions
+    ear: NDArray[np.float64] | None = None  # expected acceptance rate (see ``contrast``), mean over positions
+    scores: NDArray[np.float64] | None = None  # (2, N) of original and candidate, where there are scores
 
 
 def compare(
@@ -72,7 +75,7 @@ def compare(
 
 
 def paired(
-    original: Callable[[int, Batch], LossesAndLogits],
+    original: Callable[[int, Batch], Seen],
     candidate: Observer,
     batches: Iterable[Batch],
     world: World = ALONE,
@@ -84,34 +87,40 @@ def paired(
     """
 
     def look(index: int, batch: Batch) -> Tensor:
-        """Both losses, changed predictions, divergence, and whether the latter two are known: (B, 5)."""
-        (first, logits), (second, other) = original(index, batch), candidate(index, batch)
-        rows = torch.zeros(len(first), 5, dtype=torch.float64, device="cpu")
-        rows[:, 0], rows[:, 1] = first, second
-        if logits is not None and other is not None and logits.shape == other.shape:
-            rows[:, 2], rows[:, 3] = contrast(logits, other)
-            rows[:, 4] = 1
+        """Both losses, both scores, what ``contrast`` finds, and whether that is known: (B, 8)."""
+        first, second = original(index, batch), candidate(index, batch)
+        rows = torch.zeros(len(first.losses), 8, dtype=torch.float64, device="cpu")
+        rows[:, 0], rows[:, 1] = first.losses, second.losses
+        if first.scores is not None and second.scores is not None:
+            rows[:, 2], rows[:, 3] = first.scores, second.scores
+        if first.logits is not None and second.logits is not None and first.logits.shape == second.logits.shape:
+            rows[:, 4:7] = torch.stack(contrast(first.logits, second.logits), 1)
+            rows[:, 7] = 1
         return rows
 
     with evaluating(candidate.model):
-        *columns, known = gathered(batches, look, 5, world, spare).numpy().T.copy()
-    return Comparison(*(columns if len(known) and known.all() else columns[:2]))
+        columns = gathered(batches, look, 8, world, spare).numpy().T.copy()
+    changed, kl, ear = columns[4:7] if len(columns[7]) and columns[7].all() else (None, None, None)
+    return Comparison(columns[0], columns[1], changed, kl, ear, None if candidate.score is None else columns[2:4])
 
 
-def contrast(original: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
-    """Return share of positions with another argmax and mean KL(original || candidate) in nats, per sample: both (B,).
+def contrast(original: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return share of positions with another argmax, KL(original || candidate) in nats and acceptance rate, each (B,).
 
-    Logits are (B, ..., K).
+    Logits are (B, ..., K); the latter two are means over positions. The expected acceptance rate is Σ min(p, q) over
+    the classes, the share of draws from one model that can be draws from the other: 1 less their total variation
+    distance (Leviathan, Kalman and Matias, Fast inference from transformers via speculative decoding, 2023, section 3).
     """
     rows = max(1, CHUNK // original[0].numel())
-    changed, divergence = [], []
+    parts = []
     for a, b in zip(torch.split(original, rows), torch.split(candidate, rows), strict=True):
         log_p, log_q = F.log_softmax(double(a), -1), F.log_softmax(double(b), -1)
         terms = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0)  # masked classes count nothing
         kl = terms.sum(-1).clamp_min(0.0)  # rounding alone makes it negative
-        changed.append(double(a.argmax(-1) != b.argmax(-1)).reshape(len(a), -1).mean(1))
-        divergence.append(kl.reshape(len(a), -1).mean(1))
-    return torch.cat(changed), torch.cat(divergence)
+        accepted = torch.minimum(log_p, log_q).exp().sum(-1).clamp_max(1.0)
+        parts.append([x.reshape(len(a), -1).mean(1) for x in (double(a.argmax(-1) != b.argmax(-1)), kl, accepted)])
+    changed, divergence, acceptance = map(torch.cat, zip(*parts, strict=True))
+    return changed, divergence, acceptance
 
 
 class VerifyExtras(Extras, total=False):
@@ -136,7 +145,7 @@ def verify(
 
     ``loss(model, batch)`` returns one loss per sample, (B,); ``tolerance`` is in its unit, or "1%" of the original's
     mean loss. ``extras`` are ``confidence``, ``look``, ``looks`` and ``device`` (see ``verify_task``) and further
-    fields of ``Task``: metric, forward, distill. Raises what ``verify_task`` does.
+    fields of ``Task``: metric or score, forward, distill. Raises what ``verify_task`` does.
     """
     given: dict[str, Any] = dict(extras)
     asked = {name: given.pop(name) for name in ("confidence", "look", "looks", "device") if name in given}
@@ -171,7 +180,7 @@ def verify_task(
 def verify_module(candidate: nn.Module, original: Original, *, tolerance: float | str = "1%", **asked: Any) -> Verdict:
     """Judge a module in memory against an ``original`` on its batches; ``asked``: confidence, look, looks."""
     task, batches = original.task, original.batches
-    observer = Observer(candidate, task.loss, task.forward, are_logits(task.distill), "the compressed model")
+    observer = Observer.of(task, candidate, "the compressed model")
     world = original.world
 
     @functools.cache
@@ -187,11 +196,17 @@ def verify_module(candidate: nn.Module, original: Original, *, tolerance: float 
         found = paired(original, observer, batches_of.checked(batches, "verify"), world, original.spare)
     batches_of.require(len(found.original), "verify", MINIMUM_SAMPLES)
     limit = parse_tolerance(tolerance, float(found.original.mean()))
-    told: dict[str, Any] = {"metric_original": original.metric}
-    told["metric_compressed"], failed = world.agree(metric() if world.last else None, world.size - 1)
+    told, failed = dict[str, Any](), None
+    if found.scores is not None:
+        told |= {name: finite(float(each.mean())) for name, each in zip(METRICS, found.scores, strict=True)}
+    elif task.metric is not None:
+        own, failed = world.agree(metric() if world.last else None, world.size - 1)
+        told |= dict(zip(METRICS, (original.metric, own), strict=True))
     if failed:
         warnings.warn(f"of the compressed model, which is judged without it, {failed}", stacklevel=2)
-    for name, values in (("changed", found.changed), ("mean_kl", found.kl)):
+    for name, values in (("changed", found.changed), ("mean_kl", found.kl), ("ear", found.ear)):
         if values is not None and math.isfinite(values.mean()):
             told[name] = float(values.mean())
+    if found.ear is not None and "ear" in told:
+        told["ear_bound"] = max(0.0, lower_bound(found.ear, **asked))
     return replace(judge(found.original, found.compressed, limit, **asked), **told)

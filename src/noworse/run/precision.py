@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from noworse.errors import BadInput
+from noworse.run.processes import ALONE, World
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FIRST_SCALE, SMALLEST_SCALE = 2.0**16, 2.0**-14
@@ -54,12 +55,16 @@ class LossScaler:
         self.since = 0  # iterations since the last change
         self.usable = True
 
-    def unscale_(self, gradient: Tensor) -> None:
-        """Divide by the scale, and choose the next one; BadInput where no scale keeps the gradient finite."""
+    def unscale_(self, gradient: Tensor, world: World = ALONE) -> None:
+        """Divide by the scale, and choose the next one; BadInput where no scale keeps the gradient finite.
+
+        Each rank of a ``world`` has a part of the gradient.
+        """
         if not self.active:
             return
         gradient /= self.scale
-        self.usable = bool(torch.isfinite(gradient).all())
+        beyond = world.sum_(torch.isfinite(gradient).logical_not().sum().cpu())
+        self.usable = not bool(beyond)
         self.since = self.since + 1 if self.usable else 0
         if not self.usable:
             self.scale /= 2

@@ -69,7 +69,19 @@ class World:
     def copy_(self, tensors: Sequence[Tensor], rank: int = 0) -> None:
         """Replace ``tensors`` by those of one rank, the first unless another is named."""
         for tensor in tensors if self.size > 1 else ():
-            self._exchange(functools.partial(dist.broadcast, tensor, rank, group=self._group))
+            if tensor.numel():
+                self._exchange(functools.partial(dist.broadcast, tensor, rank, group=self._group))
+
+    def reduce_(self, parts: Sequence[Tensor]) -> None:
+        """Replace each rank's one of the ``parts`` by its sum over all ranks; what others hold there is lost."""
+        for rank, part in enumerate(parts if self.size > 1 else ()):
+            if part.numel():
+                self._exchange(functools.partial(dist.reduce, part, rank, group=self._group))
+
+    def spread_(self, parts: Sequence[Tensor]) -> None:
+        """Replace each of the ``parts`` by that of the rank whose it is."""
+        for rank, part in enumerate(parts):
+            self.copy_([part], rank)
 
     def send(self, content: bytes, rank: int = 0) -> bytes:
         """Return one rank's ``content``; what the others pass is not looked at."""
@@ -78,7 +90,7 @@ class World:
         length = torch.tensor([len(content)], device="cpu")
         self.copy_([length], rank)
         held = bytearray(content if self.rank == rank else bytes(int(length)))
-        if held:
+        if held:  # of nothing torch makes no tensor
             self.copy_([torch.frombuffer(held, dtype=torch.uint8)], rank)
         return bytes(held)
 

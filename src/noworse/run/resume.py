@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,23 +51,36 @@ def batches_digest(batches: Iterable[Batch]) -> str:
 NAME = "run.safetensors"
 FORM: dict[str, Any] = {"given": {}, "notes": {}, "position": {}}
 EVERY, SHARE = 30.0, 0.05  # seconds between checkpoints at least, and the most of the time that they may take
+Tensors: TypeAlias = Iterable[tuple[str, Tensor]]
 TAGS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Write tensors and JSON values to ``path`` as one safetensors file, in place of what is there."""
-    text, end = json.dumps(values), 0
-    metadata = {"values": text, "digest": digest(sorted(tensors.items()), text)}
+def write_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any], fetched: Tensors | None = None
+) -> None:
+    """Write tensors and JSON values to ``path`` as one safetensors file, in place of what is there.
+
+    ``fetched`` yields the tensors in the order of their names, where ``tensors`` are but of their dtypes and shapes.
+    """
+    tensors, text, end = dict(sorted(tensors.items())), json.dumps(values), 0
+    metadata = {"values": text, "digest": digest([])}  # as long as the right one, which is known in the end
     header: dict[str, Any] = {"__metadata__": metadata}
     for name, tensor in tensors.items():
         begin, end = end, end + tensor.nbytes
         header[name] = {"dtype": TAGS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    head = json.dumps(header).encode()
-    head += b" " * (-len(head) % 8)
+    size = len(json.dumps(header))
+    size += -size % 8
     with atomic_file(path) as file:  # the library would hold all tensors twice
-        file.write(len(head).to_bytes(8, "little") + head)
-        for tensor in tensors.values():
-            file.write(content(tensor))
+
+        def written() -> Iterator[tuple[str, Tensor]]:
+            for name, tensor in tensors.items() if fetched is None else fetched:
+                file.write(content(tensor))
+                yield name, tensor
+
+        file.seek(8 + size)
+        metadata["digest"] = digest(written(), text)
+        file.seek(0)
+        file.write(size.to_bytes(8, "little") + json.dumps(header).encode().ljust(size))
 
 
 def damaged(path: Path | None) -> CorruptFile:
@@ -122,6 +135,25 @@ class RunCheckpoint:
         if held is None or held.dtype != tensor.dtype or held.shape != tensor.shape:
             raise damaged(self.path)
         tensor.copy_(held)
+
+
+class State(NamedTuple):
+    """What a run goes on from: tensors and JSON values by name; of ``parted`` tensors each rank has its own part."""
+
+    tensors: Mapping[str, Tensor]
+    position: Mapping[str, Any]
+    parted: Collection[str] = ()
+
+
+class _Part(NamedTuple):
+    """A tensor as it is in the file: ``held`` where this rank has it, else as many elements of what is like that."""
+
+    home: int | None  # the rank that has it; None: all of them
+    held: Tensor
+    shape: tuple[int, ...]
+
+    def room(self, rank: int) -> Tensor:
+        return self.held if self.home in (None, rank) else self.held.new_empty(self.shape)
 
 
 class Work:
@@ -188,7 +220,7 @@ class Work:
             made = list(action())
             self.notes[name] = len(made)
             self._kept |= {f"{name}, {k}": tensor for k, tensor in enumerate(made)}
-            self.offer(lambda: (self._kept, {"stage": name}))
+            self.offer(lambda: State(self._kept, {"stage": name}))
         try:
             return [self._kept[f"{name}, {k}"] for k in range(self.notes[name])]
         except (KeyError, TypeError) as error:
@@ -198,22 +230,48 @@ class Work:
         """Return the number that an action makes, kept as ``keep`` does."""
         return float(self.keep(name, lambda: [torch.tensor(action(), dtype=torch.float64, device="cpu")])[0])
 
-    def read_into(self, tensors: Mapping[str, Tensor]) -> None:
-        """Fill tensors of every rank from the checkpoint on disk, which is then behind this run."""
-        for name, tensor in tensors.items():
+    def _parts(self, state: State) -> dict[str, _Part]:
+        """The tensors of all ranks as they are in a file, by name, sorted."""
+        found = {}
+        for name, tensor in state.tensors.items():
+            if name not in state.parted or self.world.size == 1:
+                found[name] = _Part(None, tensor, tuple(tensor.shape))
+                continue
+            for rank in range(self.world.size):
+                found[f"{name} of rank {rank}"] = _Part(rank, tensor, tuple(self.world.agree(list(tensor.shape), rank)))
+        return dict(sorted(found.items()))
+
+    def read_into(self, state: State) -> None:
+        """Fill the tensors of every rank from the checkpoint on disk, which is then behind this run."""
+        for name, part in self._parts(state).items():
+            room = part.room(self.world.rank)
             if self._found is not None:
-                self._found.read_into(name, tensor)
-            self.world.copy_([tensor])
+                self._found.read_into(name, room)
+            self.world.copy_([room])
         self._found = self.position = None
 
-    def offer(self, state: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]], now: bool = False) -> None:
-        """Write a checkpoint of what ``state()`` gives, tensors and position, if it is time for one."""
-        if self.path is None or not self.world.first or not (now or time.monotonic() >= self._due):
+    def offer(self, make: Callable[[], State], now: bool = False) -> None:
+        """Write a checkpoint of the state that ``make`` gives, if it is time for one; all ranks ask."""
+        if self.path is None or not self.world.lead(lambda: now or time.monotonic() >= self._due):
             return
-        begin = time.monotonic()
-        tensors, position = state()
-        write_checkpoint(self.path, tensors, {"given": self.given, "notes": self.notes, "position": position})
+        begin, state = time.monotonic(), make()
+        parts = self._parts(state)
+        if self.world.first:
+            forms = {name: part.held.new_empty(part.shape, device="meta") for name, part in parts.items()}
+            values = {"given": self.given, "notes": self.notes, "position": state.position}
+            write_checkpoint(self.path, forms, values, self._gathered(parts))
+        else:
+            for _ in self._gathered(parts):
+                pass
         self._due = time.monotonic() + max(EVERY, (time.monotonic() - begin) / SHARE) * (EVERY > 0)
+
+    def _gathered(self, parts: Mapping[str, _Part]) -> Iterator[tuple[str, Tensor]]:
+        """The same tensors one by one, on the first rank."""
+        for name, part in parts.items():
+            room = part.room(self.world.rank)
+            if part.home:
+                self.world.copy_([room], part.home)
+            yield name, room
 
     def clean(self) -> None:
         """Remove the checkpoint, and the folder if nothing else is in it: the run is done."""

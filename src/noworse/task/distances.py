@@ -12,7 +12,7 @@ Outputs of several parts along their last dimension, as those of a detector, nam
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from noworse.errors import BadInput
 from noworse.model.device import double
 
+PIECE = 1 << 18  # logits that the divergence works on at a time
 CERTAIN = 1e-4  # how near to 1 sums of probabilities are, in half precision too
 PART = re.compile(r"([^:+]+):([1-9]\d{0,8})")
 
@@ -83,8 +84,8 @@ class KL(Distance):
 
     def __call__(self, outputs: Tensor, original: Tensor) -> Tensor:
         """Return the divergence in nats, its mean over positions: (B,)."""
-        log_p, log_q = (F.log_softmax(z / self.temperature, -1) for z in (original, outputs))
-        return per_sample((log_p.exp() * (log_p - log_q)).sum(-1) * self.temperature**2)
+        rows: Any = Divergence.apply(outputs, original.detach(), self.temperature)  # type: ignore[no-untyped-call]
+        return per_sample(rows * self.temperature**2)
 
     def probe(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Return the log-likelihood of labels drawn from the model itself: its gradient is a score, as in Fisher's."""
@@ -97,6 +98,44 @@ class KL(Distance):
         p = (outputs / self.temperature).softmax(-1)
         u = p.sqrt() * (change - (p * change).sum(-1, keepdim=True))
         return torch.div(u.flatten(1), positions(outputs) ** 0.5)
+
+
+class Divergence(torch.autograd.Function):
+    """KL(original || outputs) of softmax at a temperature, of logits (..., K): a function of torch that returns (...).
+
+    It works on pieces, and again for the gradient, so that nothing of the logits' size is kept: those of a language
+    model are larger than all that its layers keep. Its gradient can be differentiated, too.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, original: Tensor, temperature: float) -> Tensor:
+        """Return the divergences in nats."""
+        ctx.save_for_backward(outputs, original)
+        ctx.temperature = temperature
+        found = []
+        for z, o in _pieces(outputs, original):
+            log_p, log_q = (F.log_softmax(each / temperature, -1) for each in (o, z))
+            found.append((log_p.exp() * (log_p - log_q)).sum(-1))
+        return torch.cat(found).view(outputs.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, *above: Any) -> tuple[Tensor | None, ...]:
+        """Return the gradient in the outputs: the difference of the probabilities, divided by the temperature."""
+        outputs, original = ctx.saved_tensors
+        scaled = above[0][..., None] / ctx.temperature
+        if torch.is_grad_enabled():  # which is asked for a second derivative
+            gradient = ((outputs / ctx.temperature).softmax(-1) - (original / ctx.temperature).softmax(-1)) * scaled
+            return gradient, None, None
+        gradient = torch.empty_like(outputs, memory_format=torch.contiguous_format)
+        for into, z, o, factor in _pieces(gradient, outputs, original, scaled):
+            torch.sub((z / ctx.temperature).softmax(-1), (o / ctx.temperature).softmax(-1), out=into).mul_(factor)
+        return gradient, None, None
+
+
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Rows of tensors (..., K), a few at a time; of contiguous ones views."""
+    flat = [tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors]
+    return zip(*(torch.split(rows, max(1, PIECE // tensors[0].shape[-1])) for rows in flat), strict=True)
 
 
 class SquaredError(Distance):

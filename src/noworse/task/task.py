@@ -33,12 +33,14 @@ PROBE = 4  # samples on which the layout is tried
 LAYOUTS: WeakKeyDictionary[nn.Module, list[tuple[Forward | None, bool]]] = WeakKeyDictionary()  # as far as tried
 Loss = Callable[[nn.Module, Any], Tensor]
 Forward = Callable[[nn.Module, Any], Tensor]
+Score = Callable[[Tensor, Any], Tensor]
 
 
 class Extras(TypedDict, total=False):
     """Fields that a ``Task`` may have besides model, loss and data, as keyword arguments."""
 
     metric: Callable[[nn.Module, Iterable[Any]], float] | None
+    score: Callable[[Tensor, Any], Tensor] | None
     forward: Callable[[nn.Module, Any], Tensor] | None
     distill: str
     augment: Callable[[Any], Batch] | None
@@ -63,6 +65,7 @@ class Task:
     calib: Iterable[Batch]  # chooses: a few hundred samples or more, labels not needed
     verify: Iterable[Batch]  # judges: disjoint from calib
     metric: Callable[[nn.Module, Iterable[Any]], float] | None = None  # of model and batches: for reading only
+    score: Score | None = None  # instead of metric: of outputs and batch -> (B,), numbers whose mean is the metric
     forward: Callable[[nn.Module, Any], Tensor] | None = None  # of model and batch -> outputs to compare (B, ..., K)
     distill: str = "kl"  # "kl": logits of K >= 2 classes; "mse": numbers; "cosine"; or parts of K: "kl:11+mse:4"
     augment: Callable[[Any], Batch] | None = None  # of a batch of calib -> a random variation of it
@@ -75,10 +78,12 @@ class Task:
         require_whole(self.model, "the model of a task")
         object.__setattr__(self, "model", unwrapped(self.model))
         object.__setattr__(self, "own", self.model)
-        for name in ("loss", "metric", "forward", "augment"):
+        for name in ("loss", "metric", "score", "forward", "augment"):
             value = getattr(self, name)
             if not callable(value) and (value is not None or name == "loss"):
                 raise BadInput(f"{name} of a task is {type(value).__name__}: expected a function")
+        if self.metric is not None and self.score is not None:
+            raise BadInput("a task has both metric and score: expected one of them, as both give the metric")
         try:
             parts(self.distill)
         except BadInput as error:

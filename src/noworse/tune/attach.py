@@ -21,8 +21,8 @@ def attach(student: nn.Module, grids: GridSet, given: set[int] | None = None) ->
     placed = [(p, homes.get(_memory(p))) for p in student.parameters()]  # all places before any moves
     for parameter, k in placed:  # their own memory goes before there is other
         parameter.data = parameter.data if k is None else parameter.data.new_empty(0)
-    values = torch.zeros_like(grids.latent)
-    gradient = torch.zeros_like(grids.latent) if given is None else values
+    values = grids.latent.new_zeros(grids.count)
+    gradient = torch.zeros_like(values) if given is None else values
     for parameter, k in placed:
         parameter.requires_grad_(k is not None)
         if k is not None:

@@ -87,15 +87,15 @@ def refine(tuner: Tuner, ground: Ground, low: int, high: int) -> None:
     if not tuner.options.bias_correction:
         return
     grids = tuner.grids
-    vectors = [k for k, spec in enumerate(grids.specs) if len(spec.shape) == 1]
-    before, loss = [grids.latent[grids.rows[k]].clone() for k in vectors], ground.loss()
+    vectors = [place for k, place in grids.places.items() if len(grids.specs[k].shape) == 1]
+    before, loss = [grids.latent[place].clone() for place in vectors], ground.loss()
     batch = tuner.sampler.first(samples_of(tuner.sampler.batches[0]))
     run = functools.partial(tuner.objective.forward, tuner.student, batch)
     correct_means(tuner.student, grids, tuner.values, ground.before, run)
     better = ground.loss() < loss and low <= tuner.hooks.file_size() <= high
     if not tuner.hooks.world.agree(better):
-        for k, latent in zip(vectors, before, strict=True):
-            grids.latent[grids.rows[k]] = latent
+        for place, latent in zip(vectors, before, strict=True):
+            grids.latent[place] = latent
     grids.quantise(tuner.values)
 
 

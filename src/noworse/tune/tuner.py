@@ -53,8 +53,8 @@ class Hooks:
 class Tuner:
     """Tunes the grids of one student; ``run`` may be called several times with different budgets.
 
-    Other ones override ``start`` and ``turn``, and set what a checkpoint holds: ``adams``, whose moments it needs, and
-    ``beside``, what is tuned and is not in the grids.
+    Other ones override ``start`` and ``turn``, and set what a checkpoint holds: ``adams``, whose moments it needs,
+    ``beside``, what is tuned and is not in the grids, and ``parted``, of which each rank has only its part.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Tuner:
         self.optimiser = Adam({"params": [leaf], "option": option} for option, leaf in grids.leaves)
         self.adams: tuple[Adam, ...] = (self.optimiser,)
         self.beside: dict[str, Tensor] = {}
+        self.parted: tuple[Tensor, ...] = (grids.latent,)
         self._set_pace(COMPENSATED)
         self.kernel: Kernel = options.plugin("kernel")
         self.rate: Rate = options.plugin("rate")
@@ -87,15 +88,14 @@ class Tuner:
         start(self, ground, budget)
 
     def reset(self, multiplier: float, pace: Sequence[float] = COMPENSATED) -> None:
-        """Quantise, measure the file, and start the rate controller at ``multiplier`` (loss per bit per weight).
+        """Measure the file, and start the rate controller at ``multiplier`` (loss per bit per weight).
 
         ``pace`` multiplies the options' learning rates of weights, steps and zones.
         """
         multiplier, *pace = self.hooks.world.agree([multiplier, *pace])
         self._set_pace(pace)
         self.optimiser.state.clear()
-        self.hooks.world.copy_(self.grids.tensors)
-        self.grids.quantise(self.values)
+        self.hooks.world.copy_(self.grids.tensors[1:])
         self._measure()
         self.controller = RateController(multiplier)
 
@@ -115,6 +115,8 @@ class Tuner:
             group.update(peak=getattr(self.options, option) * factors[option], final=final)
 
     def _measure(self) -> None:
+        """Quantise, as codes and file are to be of the same weights, and see what the file takes beside its codes."""
+        self.grids.quantise(self.values)
         self.side_bits = 8 * self.hooks.file_size() - float(self.grids.bits.sum())
 
     def bits(self) -> float:
@@ -141,7 +143,6 @@ class Tuner:
                 )
             at = {"stage": stage, "iteration": iteration + 1, "start": start, "running": running}
             self.hooks.work.offer(functools.partial(checkpoint, self, at), iteration + 1 == iterations)
-        self.grids.quantise(self.values)
 
     def passed(self, stage: str | None = None) -> bool:
         """Whether the checkpoint that this run goes on from was made in a later stage, or in any if None."""
@@ -210,7 +211,7 @@ class Tuner:
         self.seconds[what] += time.perf_counter() - begin
 
     def learn(self) -> float:
-        """Return the mean loss of the next batch over all ranks, and leave its gradient in ``gradient``."""
+        """Return the mean loss of the next batch over all ranks, and leave its gradient in each rank's part."""
         batch, known = next(self.batches)
         self.drawn += 1
         whole = data.batch_size(batch)
@@ -227,6 +228,7 @@ class Tuner:
         if self.gradient is self.values:
             for k in set(range(len(self.grids.sizes))) - self.given:  # not used in this pass
                 self.values[self.grids.rows[k]] = 0
-        self.hooks.world.sum_(self.gradient)
-        self.scaler.unscale_(self.gradient)
-        return float(self.hooks.world.sum_(total))
+        world, shares = self.hooks.world, self.grids.shares
+        world.reduce_(shares.parts(self.gradient))
+        self.scaler.unscale_(self.gradient[shares.part], world)
+        return float(world.sum_(total))

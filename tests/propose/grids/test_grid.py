@@ -13,8 +13,9 @@ from torch import Tensor
 
 from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import packed_size
+from noworse.propose.grids.chunks import CHUNK, SMALL
 from noworse.propose.grids.general import GeneralGrids
-from noworse.propose.grids.grid import CHUNK, SMALL, ZONE_MIN, GridSet, GridSpec, stored_steps
+from noworse.propose.grids.grid import ZONE_MIN, GridSet, GridSpec, stored_steps
 from noworse.propose.grids.specs import grid_specs
 from noworse.propose.grids.transform import Deadzone, Transform
 from noworse.rate.counter import CELLS

@@ -34,8 +34,8 @@ SMALLEST = 1e-12
 @torch.no_grad()
 def official_start(grids: GridSet) -> None:
     """Set steps of a 256th of each tensor's range, and zero bins as wide as two of them (of vectors: as one)."""
-    rows = [grids.weights(k) for k in range(len(grids.specs))]
-    steps = torch.stack([(w.max() - w.min()) / LEVELS for w in rows])
+    own = (grids.weights(k) for k in grids.places)
+    steps = grids.shares.of_all(torch.tensor([float((w.max() - w.min()) / LEVELS) for w in own], device="cpu"))
     grids.log_step.copy_(steps.clamp(min=SMALLEST).log())
     zones = torch.tensor([1.0 if len(spec.shape) > 1 else 0.5 for spec in grids.specs], device="cpu")
     grids.log_zone.copy_((zones - ZONE_MIN).log())
@@ -63,12 +63,15 @@ class AlternatingTuner(Tuner):
         grids = self.grids
         self.both = self.objective.weights  # of outputs, features and labels, while weights learn
         self.matrices = torch.tensor([len(spec.shape) > 1 for spec in grids.specs], device="cpu")
-        self.step, self.weight = grids.steps(), torch.cat([grids.weights(k) for k in range(len(grids.specs))])
+        self.step, self.weight = grids.steps(), torch.empty_like(grids.latent)
+        for k, place in grids.places.items():
+            self.weight[place] = grids.weights(k)
         self.edge = self.step * grids.zones()
         faster = max(1.0, PUBLISHED / max(iterations, 1))
         transforms = Adam([{"params": [self.step, self.edge], "lr": TRANSFORM_RATE * faster}])
         self.adams = self.optimiser, transforms, Adam([{"params": [self.weight], "lr": WEIGHT_RATE * faster}])
         self.beside = {"step": self.step, "edge": self.edge, "weight": self.weight}
+        self.parted = grids.latent, self.weight
         super().run(budget, iterations, stage)
         self.objective.weights = self.both
         grids.rebase()  # settling moves weights in units of the steps as they are now
@@ -107,9 +110,9 @@ class AlternatingTuner(Tuner):
         gradient = self.grids.latent.grad
         assert gradient is not None
         self.weight.grad = gradient.clone()
-        units = list(zip(self.grids.rows, self.grids.unit, strict=True))
-        for rows, unit in units:
-            self.weight.grad[rows] /= unit
+        units = [(place, self.grids.unit[k]) for k, place in self.grids.places.items()]
+        for place, unit in units:
+            self.weight.grad[place] /= unit
         self.adams[2].step()
-        for rows, unit in units:
-            torch.div(self.weight[rows], unit, out=self.grids.latent[rows])
+        for place, unit in units:
+            torch.div(self.weight[place], unit, out=self.grids.latent[place])

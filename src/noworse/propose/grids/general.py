@@ -10,11 +10,13 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
+from noworse.model.device import own_random
 from noworse.propose.grids.grid import GridSet, GridSpec
 from noworse.propose.grids.transform import Transform, Uniform
 from noworse.rate.counter import code_bits
 from noworse.rate.soft import Cosine, Kernel, Rate
 from noworse.representation import Form, Grid, pack_step
+from noworse.run.processes import ALONE, World
 
 
 class GeneralGrids(GridSet):
@@ -27,9 +29,15 @@ class GeneralGrids(GridSet):
     remakes = False
 
     def __init__(
-        self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float, transform: Transform, rate: Rate
+        self,
+        specs: list[GridSpec],
+        weights: Mapping[str, Tensor],
+        zone: float,
+        transform: Transform,
+        rate: Rate,
+        world: World = ALONE,
     ) -> None:
-        super().__init__(specs, weights, zone, transform.tunes_zone)
+        super().__init__(specs, weights, zone, transform.tunes_zone, world)
         vectors = transform if transform.straight else Uniform()
         self.transforms = [transform if len(spec.shape) > 1 else vectors for spec in specs]
         self.straight, self.rate = transform.straight, rate
@@ -49,7 +57,10 @@ class GeneralGrids(GridSet):
 
     def _leaves_of(self, k: int) -> list[Tensor]:
         """Weights (n,) and parameters of the curve (P_k,)."""
-        return [self.weights(k), self.trained[self._trained_at[k]].to(self.device)]
+        return [self.weights(k), self._trained_of(k)]
+
+    def _trained_of(self, k: int) -> Tensor:
+        return self.trained[self._trained_at[k]].to(self.device)
 
     def _parts(self, k: int, leaves: list[Tensor], step: Tensor, zone: Tensor) -> tuple[Tensor, Tensor]:
         """ŵ, straight through its rounding, and signed codes c (n,) of tensor k, differentiable by ``leaves``."""
@@ -74,41 +85,47 @@ class GeneralGrids(GridSet):
     def quantise(self, out: Tensor, kernel: Kernel | None = None, on_weights: bool = True) -> None:
         """Write ŵ (N,) into ``out`` and refresh ``bits``; the gradient is left to ``gradients``."""
         self._kernel = kernel or self._kernel
-        for k, (step, zone) in enumerate(zip(self.steps().to(self.device), self.zones().to(self.device), strict=True)):
-            out[self.rows[k]], codes = self._parts(k, self._leaves_of(k), step, zone)
-            self.bits[k] = code_bits(codes.round())
-        self.put_outliers(out)
+        steps, zones, bits = self.steps().to(self.device), self.zones().to(self.device), []
+        for k in self.places:
+            out[self.rows[k]], codes = self._parts(k, self._leaves_of(k), steps[k], zones[k])
+            bits.append(code_bits(codes.round()))
+        self.bits = self.shares.of_all(torch.tensor(bits, dtype=torch.float64, device="cpu"))
+        self.complete(out)
 
     def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
-        """Set ``.grad`` of the leaves for the loss L + ``multiplier`` · R, given ``grad`` (N,) = ∂L/∂ŵ."""
-        found = [torch.zeros_like(leaf) for leaf in (self.latent, self.log_step, self.log_zone, self.trained)]
-        by_weight, by_step, by_zone, by_trained = found
+        """Set ``.grad`` of the leaves for the loss L + ``multiplier`` · R, given ``grad`` (N,) = ∂L/∂ŵ, overwritten."""
+        by_step, by_zone, by_trained = map(torch.zeros_like, (self.log_step, self.log_zone, self.trained))
         grad[self._fixed] = 0
         steps, zones = self.steps().to(self.device), self.zones().to(self.device)
-        for k, rows in enumerate(self.rows):
+        seed = int(torch.randint(1 << 62, (), device="cpu"))  # rates may draw: what they do, whatever ranks there are
+        for k in self.places:
             log_step, zone = torch.zeros_like(zones[k], requires_grad=True), zones[k].clone().requires_grad_()
             leaves = [leaf.clone().requires_grad_() for leaf in self._leaves_of(k)]
             own, codes = self._parts(k, leaves, steps[k] * log_step.exp(), zone)
             inputs = [*leaves, log_step, zone]
-            total = (own * grad[rows]).sum()
+            total = (own * grad[self.rows[k]]).sum()
             parts = loss = torch.autograd.grad(total, inputs, retain_graph=True, materialize_grads=True)
             if multiplier:
-                bits = multiplier * self.rate.bits(codes, self._kernel)
+                with own_random(self.device, seed ^ k):
+                    bits = multiplier * self.rate.bits(codes, self._kernel)
                 rate = torch.autograd.grad(bits, inputs, materialize_grads=True)
                 parts = tuple(a + b for a, b in zip(loss, rate, strict=True))
-            by_weight[rows] = (parts if on_weights else loss)[0] * self.unit[k]
+            grad[self.rows[k]] = (parts if on_weights else loss)[0] * self.unit[k]
             by_trained[self._trained_at[k]], by_step[k], by_zone[k] = parts[1:]
-        by_weight[self._fixed] = 0
-        self.latent.grad, self.trained.grad = by_weight, by_trained
+        grad[self._fixed] = 0
+        by_step, by_zone, by_trained = map(self.shares.world.sum_, (by_step, by_zone, by_trained))
+        self.latent.grad, self.trained.grad = grad[self.shares.part], by_trained
         self.log_step.grad = by_step * self.tuned
         self.log_zone.grad = by_zone * self.log_zone.exp() * (self.tuned & self.tunes_zones)
 
     @torch.no_grad()
     def _representation(self, k: int, step: Tensor, zone: Tensor, shift: float) -> Grid:
-        transform, leaves = self.transforms[k], self._leaves_of(k)
-        step, zone = step.to(self.device), zone.to(self.device)
-        codes = self._parts(k, leaves, step, zone)[1]
-        shape = transform.shape(leaves[1], step, self.largest[k])
+        transform, step, zone = self.transforms[k], step.to(self.device), zone.to(self.device)
+        shape = transform.shape(self._trained_of(k), step, self.largest[k])
         form = Form(transform.curve, tuple(pack_step(float(x)) for x in shape))
-        whole = torch.copysign((codes.abs() - shift).round().clamp(min=0), codes)
-        return self.specs[k].grid(whole, step, zone, form)
+
+        def whole() -> Tensor:
+            codes = self._parts(k, self._leaves_of(k), step, zone)[1]
+            return torch.copysign((codes.abs() - shift).round().clamp(min=0), codes)
+
+        return self.specs[k].grid(self.fetch(k, whole), step, zone, form)

@@ -1,15 +1,15 @@
 """All dead-zone grids of a model on one flat vector: latent weights, steps and zones, and their gradients.
 
 Latent weights are in code units, v = w/s₀ with s₀ the step at the start, so that one learning rate fits all tensors.
-Work is done in chunks that stay in the cache: several small tensors together, or a part of a large one. Weights are on
-any device, with larger chunks there; what each tensor has one of, as its step and its zone, is on the processor.
+Weights are on any device; what each tensor has one of, as its step and its zone, is on the processor. Of several ranks
+each has the latent weights of some tensors alone (shares.py).
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,31 +22,19 @@ from noworse.datafree.outliers import LARGEST_CODE
 from noworse.format import Lazy
 from noworse.model.device import double
 from noworse.propose.grids import kernels
+from noworse.propose.grids.chunks import Chunk, cut
 from noworse.propose.grids.histogram import Histogram
-from noworse.propose.grids.transform import decode, magnitude, stored_steps
+from noworse.propose.grids.shares import Shares
+from noworse.propose.grids.transform import magnitude, stored_steps
 from noworse.rate.counter import CELLS, Cells, Slopes, entropy_slopes, hard_bits, lay_out, locate
 from noworse.rate.soft import Kernel
 from noworse.representation import EDGE_UNITS, MAX_EDGE, PLAIN, Form, Grid, Outliers, pack_step, to_numpy
+from noworse.run.processes import ALONE, World
 from noworse.run.threads import each
 
-CHUNK, SMALL = 1 << 16, 1 << 13  # weights processed at a time; tensors below this size are processed together
-AFAR = 1 << 24, 1 << 20  # the same on other devices, where starting to work is what takes time
 EDGE_MIN = 26  # in 1/64 of a step
 ZONE_MIN = 0.4
 SMALLEST = 1e-37  # step that all machines compute with alike
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """Consecutive weights: rows of the flat vector and the tensors (a range of them) they belong to."""
-
-    rows: slice
-    tensors: slice
-    owner: Tensor | None  # (n,) int64 index of each weight's tensor; None where there is only one
-
-    def pick(self, values: Tensor) -> Tensor:
-        """One value of a (K,) vector, where the weights are, per weight, or a single one that broadcasts."""
-        return values[self.tensors] if self.owner is None else values[self.owner]
 
 
 @dataclass(frozen=True)
@@ -118,10 +106,12 @@ class GridSpec:
 
 
 class GridSet:
-    """The grids of K tensors with N weights in all; ``latent`` (N,), ``log_step`` and ``log_zone`` (K,) are the leaves.
+    """The grids of K tensors with N weights in all; ``latent`` (n,), ``log_step`` and ``log_zone`` (K,) are the leaves.
 
     ``bits`` (K,) holds the ideal code lengths of the hard codes, in bits, as of the last ``quantise``; ``rows`` are the
-    tensors' places in the flat vector. Zero bins of weights are at first ``zone`` steps wide, where they are tuned.
+    tensors' places in a vector of all weights, ``places`` those of this rank's in its latents, by number. Zero bins of
+    weights are at first ``zone`` steps wide, where they are tuned. All ranks of a ``world`` make the same calls, but
+    for what names one tensor.
     """
 
     straight = True  # whether compensated rounding and factors know these grids
@@ -129,17 +119,25 @@ class GridSet:
     native = True  # whether native code does what it knows (kernels.py)
 
     def __init__(
-        self, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float, tunes_zones: bool = True
+        self,
+        specs: list[GridSpec],
+        weights: Mapping[str, Tensor],
+        zone: float,
+        tunes_zones: bool = True,
+        world: World = ALONE,
     ) -> None:
         self.specs, self.tunes_zones = specs, tunes_zones
         self.sizes = [weights[s.name].numel() for s in specs]
         self.offsets = [0, *itertools.accumulate(self.sizes)]
         self.count = self.offsets[-1]
         self.rows = [slice(*ends) for ends in itertools.pairwise(self.offsets)]
+        self.shares = shares = Shares(world, self.sizes)
+        first = shares.part.start
+        self.places = {k: slice(self.offsets[k] - first, self.offsets[k + 1] - first) for k in shares.own}
         self.largest, self.rms = [], []
         self.device = weights[specs[0].name].device
         new: Callable[..., Tensor] = functools.partial(torch.tensor, device="cpu")
-        self.latent = torch.empty(self.count, device=self.device)
+        self.latent = torch.empty(shares.part.stop - first, device=self.device)
         fixed = [(new([], dtype=torch.int64), new([]))]
         for k, spec in enumerate(specs):  # one copy of one tensor at a time: large models barely fit twice
             flat = spec.others(weights[spec.name].detach())
@@ -148,7 +146,8 @@ class GridSet:
                 fixed.append((at + self.offsets[k], values))
             self.largest.append(float(flat.abs().max()))
             self.rms.append(float(double(flat).square().mean().sqrt()))
-            torch.div(flat, self.largest[k], out=self.latent[self.rows[k]])
+            if k in self.places:
+                torch.div(flat, self.largest[k], out=self.latent[self.places[k]])
         places, values = map(torch.cat, zip(*fixed, strict=True))
         self._fixed, self._values = places.to(self.device), values.to(self.device)  # of outliers
         self.unit = new(self.largest)  # until rebase()
@@ -158,10 +157,11 @@ class GridSet:
         self.tuned = new([s.tuned for s in specs])
         self.finest, self.coarsest = (torch.full_like(self.unit, end) for end in (0, torch.inf))  # steps at the start
         self.bits = torch.zeros_like(self.unit, dtype=torch.float64)
-        self._chunks = list(self._cut())
-        self._slopes = Slopes(new([]), torch.zeros_like(self.unit), torch.zeros_like(self.unit))
+        own = self.sizes[shares.own.start : shares.own.stop]
+        self._chunks = list(cut(own, self.device))
+        self._slopes = Slopes(new([]), *(torch.zeros(len(own), device="cpu") for _ in range(2)))
         self._cells: Cells | None = None
-        self._ends = np.array(self.offsets[1:], np.int64)
+        self._ends = np.cumsum(own, dtype=np.int64)
         self._quantised = self._placed()  # of the last quantise()
 
     @property
@@ -169,29 +169,14 @@ class GridSet:
         """The leaves, each with the option that is its learning rate."""
         return [("lr_weights", self.latent), ("lr_steps", self.log_step), ("lr_zones", self.log_zone)]
 
-    def _cut(self) -> Iterator[_Chunk]:
-        first, (most, small) = 0, (CHUNK, SMALL) if self.device.type == "cpu" else AFAR
-        while first < len(self.sizes):
-            last = first + 1
-            while last < len(self.sizes) and max(self.sizes[first : last + 1]) < small:
-                last += 1
-            begin, end = self.offsets[first], self.offsets[last]
-            size, owner = most, None
-            if last - first > 1:
-                numbers, sizes = (torch.tensor(n, device="cpu") for n in (range(first, last), self.sizes[first:last]))
-                owner, size = torch.repeat_interleave(numbers, sizes).to(self.device), end - begin
-            for a in range(begin, end, size):
-                yield _Chunk(slice(a, min(a + size, end)), slice(first, last), owner)
-            first = last
-
     def steps(self) -> Tensor:
         """Return step sizes s (K,) in weight units, as the file holds them: what is tuned is what is written."""
         least = torch.tensor(self.largest, device="cpu") / LARGEST_CODE
         return stored_steps(self.log_step.exp().maximum(least).clamp(min=SMALLEST))
 
     def _placed(self) -> kernels.Placed:
-        steps = self.steps()
-        return kernels.Placed(self._ends, self.unit / steps, steps, self.zones())
+        unit, steps, zones = map(self.shares.of_own, (self.unit, self.steps(), self.zones()))
+        return kernels.Placed(self._ends, unit / steps, steps, zones)
 
     def zones(self) -> Tensor:
         """Return half widths r (K,) of the zero bins in steps, as the file holds them."""
@@ -199,14 +184,20 @@ class GridSet:
         return units.clamp(EDGE_MIN, MAX_EDGE) / EDGE_UNITS
 
     def weights(self, k: int) -> Tensor:
-        """Return the latent weights of tensor k in weight units, as a row of the flat vector."""
-        return self.latent[self.rows[k]] * self.unit[k]
+        """Return the latent weights of tensor k, one of this rank's, in weight units, as a row of the flat vector."""
+        return self.latent[self.places[k]] * self.unit[k]
+
+    def fetch(self, k: int, make: Callable[[], Tensor]) -> Tensor:
+        """Return, on all ranks, the row (n,) of tensor k that the one that has it makes; all ask at a time."""
+        row = make() if k in self.places else self.latent.new_empty(self.sizes[k])
+        self.shares.world.copy_([row], self.shares.homes[k])
+        return row
 
     @torch.no_grad()
     def set_weights(self, k: int, tensor: Tensor) -> None:
-        """Replace the latent weights of tensor k by ``tensor``, of its own shape and in weight units."""
-        self.latent[self.rows[k]] = self.specs[k].flatten(tensor) / self.unit[k]
-        self.latent[self._fixed] = 0
+        """Replace the latent weights of tensor k, where they are, by ``tensor``, of its shape and in weight units."""
+        if k in self.places:
+            self.latent[self.places[k]] = self.specs[k].others(tensor) / self.unit[k]
 
     def normal(self, k: int, tensor: Tensor) -> Tensor:
         """Return a tensor, of the shape of k and in weight units, as a row of latents before any ``rebase``."""
@@ -215,6 +206,11 @@ class GridSet:
     def put_outliers(self, values: Tensor) -> None:
         """Put outliers in their places among weights (N,); their latent weights are 0, and so are their codes."""
         values[self._fixed] = self._values
+
+    def complete(self, values: Tensor) -> None:
+        """Let weights (N,), of which each rank has made its part, be the same on all of them, outliers included."""
+        self.shares.world.spread_(self.shares.parts(values))
+        self.put_outliers(values)
 
     def state(self) -> tuple[Tensor, ...]:
         """Return copies of ``tensors``, which ``restore`` brings back."""
@@ -235,8 +231,9 @@ class GridSet:
     def rebase(self) -> None:
         """Make the present steps the unit of the latents."""
         steps = self.steps()
-        for k, ratio in enumerate((self.unit / steps).tolist()):
-            self.latent[self.rows[k]] *= ratio
+        ratios = (self.unit / steps).tolist()
+        for k, place in self.places.items():
+            self.latent[place] *= ratios[k]
         self.unit.copy_(steps)
 
     @torch.no_grad()
@@ -245,13 +242,20 @@ class GridSet:
 
         Without ``on_weights`` only the one by steps and zones is kept, which takes no memory.
         """
-        self._quantised = placed = self._placed()
-        if self.native and kernels.know(kernel, on_weights) and kernels.take(self.latent, out):
-            self.bits, slopes = kernels.quantise(self.latent, placed, out, kernel)
+        own, self._quantised = out[self.shares.part], self._placed()
+        if self.native and kernels.know(kernel, on_weights) and kernels.take(self.latent, own):
+            bits, slopes = kernels.quantise(self.latent, self._quantised, own, kernel)
             if kernel:
                 self._cells, self._slopes = None, slopes
-            return self.put_outliers(out)
-        reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, self.sizes)), float("inf"))).cpu()
+        else:
+            bits = self._in_chunks(own, kernel, on_weights) if len(own) else torch.zeros(0, dtype=torch.float64)
+        self.bits = self.shares.of_all(bits)
+        self.complete(out)
+
+    def _in_chunks(self, out: Tensor, kernel: Kernel | None, on_weights: bool) -> Tensor:
+        """The same for this rank's part of ŵ (n,), by torch; return bits of its tensors."""
+        placed, sizes = self._quantised, [place.stop - place.start for place in self.places.values()]
+        reach = torch.stack(torch._foreach_norm(list(torch.split(self.latent, sizes)), float("inf"))).cpu()
         reach *= placed.ratio
         if not bool((reach < kernels.MOST_STEPS).all()):
             raise kernels.too_large("weights are not finite, or beyond 2**20 steps")
@@ -260,29 +264,29 @@ class GridSet:
         ratio, steps, zones = (each.to(self.device) for each in placed[1:])
         for chunk in self._chunks:
             scaled, excess, r = self._scaled(chunk, ratio, zones)
-            _decoded(chunk, scaled, excess, steps, r, out[chunk.rows])
+            chunk.decode(scaled, excess, steps, r, out[chunk.rows])
             first = int(cells.base[chunk.tensors.start])
-            found = torch.bincount(_cell(chunk, own, first, scaled, excess))
+            found = torch.bincount(chunk.cell(own, first, scaled, excess))
             counts[first : first + len(found)] += found
-        self.put_outliers(out)
         counts, bins = counts.cpu(), locate(cells, placed.zones)
-        self.bits = hard_bits(counts, bins)
         if kernel:
             self._cells, self._slopes = cells, entropy_slopes(counts, bins, placed.zones, kernel)
             if not on_weights:
                 self._cells, self._slopes = None, self._slopes._replace(code=counts[:0])
+        return hard_bits(counts, bins)
 
     def meter(self, scratch: Tensor) -> Callable[[], Tensor]:
         """Return a function that tells ``bits`` at the steps and zones of its moment, of the weights as they are now.
 
         ``scratch`` (N,) is for grids that have to round all weights for that.
         """
-        known, units = list(each(lambda rows: Histogram(self.latent[rows]), self.rows)), self.unit.tolist()
+        known = dict(zip(self.places, each(lambda place: Histogram(self.latent[place]), self.places.values())))
+        units = self.unit.tolist()
 
         def measure() -> Tensor:
-            settings = zip(known, units, self.steps().tolist(), self.zones().tolist(), strict=True)
-            found = [histogram.bits(step / unit, zone) for histogram, unit, step, zone in settings]
-            return torch.tensor(found, dtype=torch.float64, device="cpu")
+            steps, zones = self.steps().tolist(), self.zones().tolist()
+            found = [histogram.bits(steps[k] / units[k], zones[k]) for k, histogram in known.items()]
+            return self.shares.of_all(torch.tensor(found, dtype=torch.float64, device="cpu"))
 
         return measure
 
@@ -290,49 +294,53 @@ class GridSet:
     def gradients(self, values: Tensor, grad: Tensor, multiplier: float, on_weights: bool) -> None:
         """Set ``.grad`` of the three leaves for the loss L + ``multiplier`` · R, with R the soft entropy in bits.
 
-        ``values`` (N,) are ŵ as ``quantise`` wrote them and ``grad`` (N,) is ∂L/∂ŵ there, which is overwritten: it
-        becomes the gradient of the latents. Where both are one vector, it holds the latter, and ŵ is made again.
+        ``values`` (N,) are ŵ as ``quantise`` wrote them and ``grad`` (N,) is ∂L/∂ŵ there, of which this rank's part is
+        looked at, and overwritten: it becomes the gradient of the latents. Where both are one vector, it holds the
+        latter, and ŵ is made again.
         """
-        zones, ratio, units = (each.to(self.device) for each in (self.zones(), self.unit / self.steps(), self.unit))
         grad[self._fixed] = 0
+        own, held = grad[self.shares.part], values[self.shares.part]
+        unit = self.shares.of_own(self.unit)
+        zones, ratio, units = (each.to(self.device) for each in (self._quantised.zones, self._quantised.ratio, unit))
         step_grad, zone_grad = (multiplier * each.to(self.device) for each in self._slopes[1:])
-        native = self.native and not on_weights and kernels.take(self.latent, grad)
+        native = self.native and not on_weights and kernels.take(self.latent, own)
         if native:
-            moved, at_zero = kernels.gradients(self.latent, self._quantised, self.unit, grad)
+            moved, at_zero = kernels.gradients(self.latent, self._quantised, unit, own)
             step_grad += moved
             zone_grad += at_zero / zones
         for chunk in () if native else self._chunks:
-            g, unit = grad[chunk.rows], chunk.pick(units)
-            quantised = values[chunk.rows] if grad is not values else self._again(chunk)
+            g, unit = own[chunk.rows], chunk.pick(units)
+            quantised = held[chunk.rows] if grad is not values else self._again(chunk)
             error = (quantised - self.latent[chunk.rows] * unit).mul_(g)  # g·(ŵ − w)
             g.mul_(unit)
-            _add(step_grad, chunk, error)
-            _add(zone_grad, chunk, error.mul_(quantised == 0).div_(chunk.pick(zones)))
+            chunk.add(step_grad, error)
+            chunk.add(zone_grad, error.mul_(quantised == 0).div_(chunk.pick(zones)))
             if on_weights:
                 g += self._rate_slope(chunk, zones, ratio).mul_(multiplier)
         grad[self._fixed] = 0
-        self.latent.grad = grad
-        self.log_step.grad = step_grad.cpu() * self.tuned
-        self.log_zone.grad = zone_grad.cpu() * self.log_zone.exp() * (self.tuned & self.tunes_zones)
+        self.latent.grad = own
+        step_grad, zone_grad = self.shares.of_all(torch.stack([step_grad, zone_grad]).cpu())
+        self.log_step.grad = step_grad * self.tuned
+        self.log_zone.grad = zone_grad * self.log_zone.exp() * (self.tuned & self.tunes_zones)
 
-    def _scaled(self, chunk: _Chunk, ratio: Tensor, zones: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _scaled(self, chunk: Chunk, ratio: Tensor, zones: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """w/s, |w|/s − r and r of a chunk, whose steps are in ``ratio`` (K,) to the units of the latents."""
         scaled, r = self.latent[chunk.rows] * chunk.pick(ratio), chunk.pick(zones)
         return scaled, scaled.abs().sub_(r), r
 
-    def _again(self, chunk: _Chunk) -> Tensor:
+    def _again(self, chunk: Chunk) -> Tensor:
         """ŵ of a chunk as the last ``quantise`` wrote it."""
         ratio, steps, zones = (each.to(self.device) for each in self._quantised[1:])
         scaled, excess, r = self._scaled(chunk, ratio, zones)
-        return _decoded(chunk, scaled, excess, steps, r, excess)
+        return chunk.decode(scaled, excess, steps, r, excess)
 
-    def _rate_slope(self, chunk: _Chunk, zones: Tensor, ratio: Tensor) -> Tensor:
+    def _rate_slope(self, chunk: Chunk, zones: Tensor, ratio: Tensor) -> Tensor:
         """The soft entropy's gradient by the latents of a chunk, in bits, as of the last ``quantise`` with a kernel."""
         assert self._cells is not None, "quantise() comes first, and keeps what is asked for here"
         scaled, excess, r = self._scaled(chunk, ratio, zones)
         outer = torch.where(excess >= 0, 1.0, 0.5 / r) * chunk.pick(ratio)
         slopes, first = self._slopes.code.to(self.device), int(self._cells.base[chunk.tensors.start])
-        slope = slopes[_cell(chunk, self._cells.to(self.device), first, scaled, excess).add_(first)].mul_(outer)
+        slope = slopes[chunk.cell(self._cells.to(self.device), first, scaled, excess).add_(first)].mul_(outer)
         return torch.copysign(slope, slope * scaled)
 
     def representations(self, shift: float = 0.0, log_scale: float = 0.0) -> Mapping[str, Grid]:
@@ -340,7 +348,7 @@ class GridSet:
 
         Codes of tuned tensors get cheaper with a positive ``shift`` (in steps), which moves their rounding boundaries
         outwards, and with a positive ``log_scale``, the logarithm of a factor on their steps. Codes are made when a
-        grid is asked for, of the weights as they are then.
+        grid is asked for, of the weights as they are then: ranks ask for the same ones, in the same order.
         """
         with torch.no_grad():
             steps, zones = stored_steps(self.steps() * (log_scale * self.tuned).exp()), self.zones()
@@ -352,35 +360,15 @@ class GridSet:
     def turn(self, shift: float = 0.0, log_scale: float = 0.0) -> None:
         """Change the grids, in place, to what ``representations`` gives with these settings."""
         self.log_step += log_scale * self.tuned
-        for k, ratio in enumerate((self.unit / self.steps()).tolist()):
-            row = self.latent[self.rows[k]]
-            torch.copysign(row.abs().sub_(shift * bool(self.tuned[k]) / ratio).clamp_(min=0), row, out=row)
+        ratios = (self.unit / self.steps()).tolist()
+        for k, place in self.places.items():
+            row = self.latent[place]
+            torch.copysign(row.abs().sub_(shift * bool(self.tuned[k]) / ratios[k]).clamp_(min=0), row, out=row)
 
     @torch.no_grad()
     def _representation(self, k: int, step: Tensor, zone: Tensor, shift: float) -> Grid:
-        spec = self.specs[k]
-        scaled = self.latent[self.rows[k]] * (self.unit[k] / step)
-        codes = torch.copysign(magnitude(scaled.abs() - (zone + shift * self.tuned[k])), scaled)
-        return spec.grid(codes, step, zone)
+        def codes() -> Tensor:
+            scaled = self.latent[self.places[k]] * (self.unit[k] / step)
+            return torch.copysign(magnitude(scaled.abs() - (zone + shift * self.tuned[k])), scaled)
 
-
-def _decoded(chunk: _Chunk, scaled: Tensor, excess: Tensor, steps: Tensor, r: Tensor, out: Tensor) -> Tensor:
-    """ŵ of a chunk of w/s = ``scaled`` with ``excess`` |w|/s − r, written to ``out``."""
-    values = decode(magnitude(excess), r).mul_(chunk.pick(steps))
-    return torch.copysign(values, scaled, out=out)
-
-
-def _cell(chunk: _Chunk, cells: Cells, first: int, scaled: Tensor, excess: Tensor) -> Tensor:
-    """Cell of each weight of a chunk (int64), counted from the ``first`` of the chunk; ``excess`` is overwritten."""
-    cell = excess.mul_(chunk.pick(cells.resolution)).floor_().long()
-    cell += chunk.pick(cells.base + cells.zero) - first
-    cell += (scaled < 0) * chunk.pick(cells.width)
-    return cell
-
-
-def _add(total: Tensor, chunk: _Chunk, values: Tensor) -> None:
-    """Add the sums of ``values`` over each tensor of the chunk to ``total`` (K,)."""
-    if chunk.owner is None:
-        total[chunk.tensors] += values.sum()
-    else:
-        total.index_add_(0, chunk.owner, values)
+        return self.specs[k].grid(self.fetch(k, codes), step, zone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping
 
@@ -64,19 +65,30 @@ class Layers:
     def round(self, grids: GridSet, tell: Tell) -> None:
         """Move the weights of all layers to where rounding at the present steps compensates itself."""
         steps, zones = grids.steps().tolist(), grids.zones().tolist()
+        homes = {k: self._homes[spec.name] for k, spec in enumerate(grids.specs) if spec.name in self._homes}
+        away = {k: home for k, home in homes.items() if home != grids.shares.homes[k]}
+        guests: dict[int, Tensor] = {}  # weights of layers of this rank, of which another has the latents
+        for k, home in away.items():
+            row = grids.fetch(k, functools.partial(grids.weights, k))
+            guests |= {k: row} if home == self.world.rank else {}
 
         def move(k: int) -> None:
             spec = grids.specs[k]
             gone = spec.outliers.mask(spec.shape) if len(spec.outliers.places) else None
-            weights = spec.unflatten(grids.weights(k))
-            grids.set_weights(k, self.held[spec.name].compensated(weights, steps[k], zones[k], gone=gone))
+            weights = spec.unflatten(guests[k] if k in guests else grids.weights(k))
+            moved = self.held[spec.name].compensated(weights, steps[k], zones[k], gone=gone)
+            if k in guests:
+                guests[k] = spec.flatten(moved).to(grids.device)
+            else:
+                grids.set_weights(k, moved)
 
-        homes = {k: self._homes[spec.name] for k, spec in enumerate(grids.specs) if spec.name in self._homes}
         own = [k for k in reversed(homes) if homes[k] == self.world.rank]  # the largest come first
         for done, _ in enumerate(each(move, own), 1):
             tell(done, len(own))
-        for k, home in homes.items():
-            self.world.copy_([grids.latent[grids.rows[k]]], home)
+        for k, home in away.items():
+            row = guests.pop(k) if k in guests else grids.latent.new_empty(grids.sizes[k])
+            self.world.copy_([row], home)
+            grids.set_weights(k, grids.specs[k].unflatten(row))
 
 
 def _ranked(weights: Mapping[str, Tensor]) -> list[str]:

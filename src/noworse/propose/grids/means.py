@@ -113,9 +113,9 @@ def correct_means(
     """
     numbers = {spec.name: k for k, spec in enumerate(grids.specs) if spec.tuned and len(spec.shape) == 1}
     names = {name.removesuffix(".bias") for name in numbers if name.endswith(".bias")}
-    for k, rows in enumerate(grids.rows):
-        values[rows] = untuned.weights(k)
-    grids.put_outliers(values)
+    for k in grids.places:
+        values[grids.rows[k]] = untuned.weights(k)
+    grids.complete(values)
     _, means = output_means(student, names, run)
     grids.quantise(values)
     steps, zones = grids.steps().tolist(), grids.zones().tolist()

@@ -19,6 +19,7 @@ from noworse.propose.grids.grid import NONE, GridSet, GridSpec, Outlying
 from noworse.propose.grids.transform import Transform
 from noworse.rate.soft import Rate
 from noworse.representation import Representation, Tied
+from noworse.run.processes import ALONE, World
 
 MASK = 32  # elements from which on a tensor of two values is no accident
 GRID_DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -120,9 +121,14 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 
 
 def grid_set(
-    transform: Transform, rate: Rate, specs: list[GridSpec], weights: Mapping[str, Tensor], zone: float
+    transform: Transform,
+    rate: Rate,
+    specs: list[GridSpec],
+    weights: Mapping[str, Tensor],
+    zone: float,
+    world: World = ALONE,
 ) -> GridSet:
     """Return grids of a transform, zero bins at first ``zone`` steps wide; those of the straight line are fast."""
     if transform.straight and rate.counted:
-        return GridSet(specs, weights, zone, transform.tunes_zone)
-    return GeneralGrids(specs, weights, zone, transform, rate)
+        return GridSet(specs, weights, zone, transform.tunes_zone, world)
+    return GeneralGrids(specs, weights, zone, transform, rate, world)

@@ -10,7 +10,7 @@ from noworse.propose.grids.grid import GridSet
 
 
 class Untuned:
-    """The state of grids as it is now.
+    """The state of grids as it is now, of the tensors that this rank has.
 
     ``sources`` may tell a tensor, by name, as another tensor of its shape in weight units and factors that it is
     multiplied by, one after the other in float64. Where that gives the same bits, no copy is kept.
@@ -21,12 +21,12 @@ class Untuned:
         self._sources: dict[int, tuple[Tensor, Sequence[Tensor]]] = {}
         self._small = [tensor.clone() for tensor in grids.tensors[1:]]
         self._copies: dict[int, Tensor] = {}
-        for k, spec in enumerate(grids.specs):
-            if sources and spec.name in sources:
-                self._sources[k] = sources[spec.name]
-            if k not in self._sources or not torch.equal(self._made(k), grids.latent[grids.rows[k]]):
+        for k, place in grids.places.items():
+            if sources and grids.specs[k].name in sources:
+                self._sources[k] = sources[grids.specs[k].name]
+            if k not in self._sources or not torch.equal(self._made(k), grids.latent[place]):
                 self._sources.pop(k, None)
-                self._copies[k] = grids.latent[grids.rows[k]].clone()
+                self._copies[k] = grids.latent[place].clone()
 
     @torch.no_grad()
     def _made(self, k: int) -> Tensor:
@@ -37,7 +37,7 @@ class Untuned:
         return self.grids.normal(k, tensor)
 
     def latent(self, k: int) -> Tensor:
-        """Return the latent weights of tensor k (n,), in their unit of that time."""
+        """Return the latent weights of tensor k (n,), one of this rank's, in their unit of that time."""
         return self._copies[k] if k in self._copies else self._made(k)
 
     def weights(self, k: int) -> Tensor:
@@ -49,5 +49,5 @@ class Untuned:
         """Bring the grids back to this state, in place."""
         for tensor, value in zip(self.grids.tensors[1:], self._small, strict=True):
             tensor.copy_(value)
-        for k, rows in enumerate(self.grids.rows):
-            self.grids.latent[rows] = self.latent(k)
+        for k, place in self.grids.places.items():
+            self.grids.latent[place] = self.latent(k)
