@@ -149,7 +149,7 @@ def determinism_rows(symbols: Symbols) -> Iterator[Row]:
                 break
         else:
             same += 1
-    yield Row(f"{symbols.name}: same from 1 and 2 threads, portable, AVX2, AVX-512, gathers", same, "runs", f">= {RUNS}")
+    yield Row(f"{symbols.name}: same from 1 and 2 threads, all instruction sets", same, "runs", f">= {RUNS}")
 
 
 def load_rows(path: Path, count: int) -> Iterator[Row]:

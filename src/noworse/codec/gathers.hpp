@@ -1,5 +1,5 @@
-// The loop over whole rounds where gathers are quick: sixteen lanes per register, of one block or of two in turns, so that
-// one is worked on while the other waits for its lookups and products.
+// The loop over whole rounds where gathers are quick: sixteen lanes per register, of one block or of two in turns, so
+// that one is worked on while the other waits for its lookups and products.
 #pragma once
 
 #include <chrono>
@@ -23,7 +23,8 @@ struct Entry {
 
 __attribute__((target(NOWORSE_TARGET))) NOWORSE_INLINE Entry look_up(const Narrow* slots, __m512i index) {
     const __m512i word = _mm512_i32gather_epi32(index, &slots->word, 4), low = _mm512_set1_epi32(0xFFF);
-    return {_mm512_srli_epi32(word, 24), _mm512_and_si512(word, low), _mm512_and_si512(_mm512_srli_epi32(word, 12), low)};
+    return {_mm512_srli_epi32(word, 24), _mm512_and_si512(word, low),
+            _mm512_and_si512(_mm512_srli_epi32(word, 12), low)};
 }
 
 __attribute__((target(NOWORSE_TARGET))) NOWORSE_INLINE Entry look_up(const Wide* slots, __m512i index) {

@@ -69,8 +69,9 @@ def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: int = 
 def decode_into(coded: Coded, out: NDArray[Any], threads: int = 0, simd: int = 3) -> None:
     """Fill ``out`` (n,) int32 or uint8 with the codes of a stream, by so many threads (0: one per processor).
 
-    ``simd``: 0 keeps to portable code, 1 uses AVX2, 2 AVX-512 as well, where the processor has them, 3 its gathers, where
-    these are quick; the result is the same. CorruptFile where a checksum differs or tables, blocks and size of ``out`` do not fit together.
+    ``simd``: 0 keeps to portable code, 1 uses AVX2, 2 AVX-512 as well, 3 its gathers, as far as the processor has them
+    and gathers are quick; the result is the same. CorruptFile where a checksum differs or tables, blocks and size of
+    ``out`` do not fit together.
     """
     try:
         _native.decode(*_opened(coded), out, coded.scales, threads, simd)
