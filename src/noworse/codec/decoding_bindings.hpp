@@ -69,7 +69,7 @@ inline void bind_decoding(nanobind::module_& m) {
              },
              nanobind::keep_alive<1, 2>(), "tables"_a.none(), "data"_a, "lengths"_a);
     nanobind::class_<RawPart, Part>(m, "RawPart")
-        .def(nanobind::init<const std::vector<const PlanePart*>&, Output<std::uint8_t>, bool>(),
+        .def(nanobind::init<const std::vector<Plane>&, Output<std::uint8_t>, bool>(),
              nanobind::keep_alive<1, 2>(), "planes"_a, "out"_a.noconvert(), "rotate"_a);
     nanobind::class_<GridPart, Part>(m, "GridPart")
         .def(nanobind::init<const Tables&, Bytes, const Lengths&, Output<float>, double, int, Scales>(),

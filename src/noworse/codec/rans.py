@@ -93,10 +93,11 @@ class CodedGrid:
 class CodedPlanes:
     """Streams of the byte planes of elements, lowest byte first, and where the elements go.
 
-    Elements have 2, 4 or 8 bytes; ``rotate``: they were turned left by one bit. A plane of ``table`` None is as it is.
+    Elements have 2, 4 or 8 bytes; ``rotate``: they were turned left by one bit. A plane lies in one stream, or in one
+    for each block; those of ``table`` None are as they are.
     """
 
-    planes: Sequence[Coded]
+    planes: Sequence[Sequence[Coded]]
     out: NDArray[np.uint8]  # (bytes of all elements,)
     rotate: bool
 
@@ -124,7 +125,8 @@ class Decoding:
 def _part(tensor: CodedGrid | CodedPlanes) -> _native.Part | CorruptFile:
     try:
         if isinstance(tensor, CodedPlanes):
-            return _native.RawPart(tuple(map(_plane, tensor.planes)), tensor.out, tensor.rotate)
+            planes = tuple(tuple(map(_plane, streams)) for streams in tensor.planes)
+            return _native.RawPart(planes, tensor.out, tensor.rotate)
         return _native.GridPart(*_opened(tensor.coded), tensor.out, tensor.step, tensor.edge, tensor.coded.scales)
     except ValueError as error:
         return CorruptFile(str(error))
