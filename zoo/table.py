@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from zoo import detection, graph, language, vowels
+from zoo import detection, graph, language, vowels, words
 from zoo.fitting import WEIGHTS
 from zoo.nets import NETS
 
@@ -24,6 +24,7 @@ def nets() -> dict[str, tuple[str, nn.Module]]:
         "char_gpt": ("language", language.CharGPT()),
         "gcn": ("graph", graph.net()),
         "vowels": ("vowels", vowels.Restorer()),
+        "words": ("words", words.net()),
     }
 
 

