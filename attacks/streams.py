@@ -104,6 +104,19 @@ def bytes_of_unlike_width() -> bytes:
     return forge(File(pack(items, {}, None)), streams=varints([2, 2]))
 
 
+@attack("has a stream for each block, expected several")
+def pieces_of_one_block() -> bytes:
+    """A tensor of one block that claims to have a stream for each."""
+    return forge(one(Raw(bytes(range(256)) * 8, (2048,), "uint8")), streams=varints([1]))
+
+
+@attack("512 streams of tensor 'a', expected at most 20")
+def pieces_without_checksums() -> bytes:
+    """A tensor of 512 pieces, sixteen for each block, in an index that has room for few checksums."""
+    file = one(Raw(np.random.default_rng(0).bytes(1024 * 16), (1024,), "complex128"))
+    return forge(file, shapes=varints([1]) + bytes([1 << 5 | 19, 1]) + varints([1 << 23, 0]), streams=varints([1]))
+
+
 def matrix() -> File:
     """An honest file of one matrix whose rows differ in scale, so that it has classes."""
     row, column = np.divmod(np.arange(16384), 128)

@@ -16,12 +16,13 @@ import numpy as np
 
 from attacks.forge import seal
 from fuzz.mutate import NUMBERS
+from noworse.codec import BLOCK
 from noworse.errors import CorruptFile, NoWorseError
 from noworse.format import File
 from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix
-from noworse.format.index import CLASSES, HEADER, OWN, SHARED, Entry, Index, Stream, columns, deflate, tail
+from noworse.format.index import HEADER, OWN, SEVERAL, SHARED, Entry, Index, Stream, columns, deflate, tail
 from noworse.format.parse import Use, lay_out
-from noworse.representation import DTYPES, KINDS, Form, Grid, Outliers, Signature, find_dtype
+from noworse.representation import BYTES, DTYPES, KINDS, Form, Grid, Outliers, Signature, find_dtype
 from noworse.representation.codebook import Palette, _ranks
 from noworse.representation.grid import PLAIN, Scale
 from noworse.representation.outliers import Listed
@@ -158,8 +159,9 @@ def _product(name: str, rng: random.Random, factors: list[Entry]) -> Entry:
 def _stream(signature: Signature, rng: random.Random) -> int:
     if not signature.streams:
         return OWN
-    matrix = issubclass(signature.kind, Grid) and signature.columns
-    ways = [OWN, OWN, SHARED, SHARED + rng.choice((0, 0, 1, 2, 4))] + [CLASSES] * (matrix and signature.size >= 64)
+    matrix = issubclass(signature.kind, Grid) and signature.columns and signature.size >= 64
+    several = matrix or (signature.kind.holds == BYTES and signature.size > BLOCK)
+    ways = [OWN, OWN, SHARED, SHARED + rng.choice((0, 0, 1, 2, 4))] + [SEVERAL] * several
     return rng.choice(ways)
 
 
@@ -215,7 +217,7 @@ def _chunks(plan: Plan, uses: Sequence[Use], number: int, use: Use, rng: random.
     if use.is_bytes:
         top = 2 if entries and entries[0].signature.dtype == "bool" else rng.choice((1, 2, 5, 256))
         data = generator.integers(0, top, use.count, dtype=np.uint8)
-        return [encode_bytes(data) if use.count else Chunk(None, [])]
+        return [*encode_bytes(data, use.count)] if use.count else [Chunk(None, [])]
     if use.scales:
         shape = uses[number].count, uses[number + 1].count
         scales = np.arange(shape[0])[:, None] % 5 + np.arange(shape[1]) % 4
@@ -224,7 +226,7 @@ def _chunks(plan: Plan, uses: Sequence[Use], number: int, use: Use, rng: random.
         return made if len(made) == 3 else [encode_codes(np.zeros(n, np.int32)) for n in (*shape, shape[0] * shape[1])]
     codes = np.concatenate([_codes(entry, generator, rng) for entry in entries] or [np.zeros(use.count, np.int32)])
     if rng.random() < 0.3 and use.count:
-        return [encode_in_context(codes, [entry.signature.shape for entry in entries], 1 << 16)]
+        return encode_in_context(codes, [entry.signature.shape for entry in entries], free=1 << 16)
     return [encode_codes(codes)]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from attacks.forge import chunks_of, columns_of, small_model, tail_of
 from noworse.format import File, pack
 from noworse.format.chunks import Chunk
-from noworse.representation import Form, Grid, Representation
+from noworse.representation import Form, Grid, Raw, Representation
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "format" / "golden"
 LARGEST = 4096  # bytes
@@ -33,7 +33,14 @@ def seeds() -> list[Seed]:
     """All files, each dissected once."""
     files = {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.nwt"))}
     files = {name: data for name, data in files.items() if len(data) <= LARGEST}
-    made = {"empty": {}, "model": small_model(), "forms": _forms(), "wide": _wide(), "blocks": _blocks()}
+    made = {
+        "empty": {},
+        "model": small_model(),
+        "forms": _forms(),
+        "wide": _wide(),
+        "blocks": _blocks(),
+        "pieces": _pieces(),
+    }
     files.update({name: pack(items, {"seed": 1}, {"samples": 3}) for name, items in made.items()})
     return [_dissect(name, data) for name, data in files.items()]
 
@@ -60,6 +67,14 @@ def _blocks() -> dict[str, Representation]:
     codes = np.zeros(270_000, np.int32)
     codes[::9000] = 1
     return {"blocks": Grid(codes, 30000, 40, (270_000,), "float16")}
+
+
+def _pieces() -> dict[str, Representation]:
+    """Bytes with a stream for each block: of one value, coded, as they are."""
+    words = np.zeros(270_000, np.int16)
+    words[1 << 18 :: 9] = 1
+    words[-200:] += np.arange(200, dtype=np.int16) << 8
+    return {"pieces": Raw(words.tobytes(), (270_000,), "int16")}
 
 
 def _dissect(name: str, data: bytes) -> Seed:

@@ -49,13 +49,19 @@ def test_other_tensors_do_not(stored, kind):
     assert found.storage().tobytes() == stored.tobytes()
 
 
-def test_a_codebook_is_taken_only_where_it_is_smaller():
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_a_codebook_is_taken_only_where_it_is_smaller(dtype):
+    """Which sizes tell of whole files, but where they are nearly the same: it is an estimate."""
+    taken = []
     for size in (60, 100, 200, 400, 800):
-        for count in (20, 50, 150):
-            stored = palettized((size,), count, "float32", size)
-            raw = Raw(stored.tobytes(), stored.shape, "float32")
-            sizes = [packed_size({"": item}, {}, None) for item in (Codebook.from_values(stored, "float32"), raw)]
-            assert isinstance(lossless(stored, "float32"), Raw) == (sizes[0] >= sizes[1])
+        for count in (20, 50, 150, 220):
+            stored = palettized((size,), count, dtype, size)
+            raw = Raw(stored.tobytes(), stored.shape, dtype)
+            mine, other = (packed_size({"": item}, {}, None) for item in (Codebook.from_values(stored, dtype), raw))
+            if abs(mine - other) > 40:
+                taken.append(isinstance(lossless(stored, dtype), Codebook))
+                assert taken[-1] == (mine < other)
+    assert len(taken) >= 8
 
 
 def test_tensors_of_many_values_take_no_time():

@@ -197,6 +197,22 @@ def small_outliers():
     }
 
 
+def small_pieces():
+    """Bytes in a stream for each block: of one value, coded, as they are; as wide as machine words, and not."""
+    count = 262144 + 700
+    words, bytes_, wide = np.zeros(count, np.uint16), np.zeros(count, np.int8), np.zeros(2 * count, np.float64)
+    words[262144:] = 0x1200 + (noise(700, 3) >> 24)
+    bytes_[262144:] = codes(700, 4, 4)
+    wide[-4:] = [1.0, -2.0, 0.5, 3.0]
+    return {
+        "words": Raw(words.tobytes(), (count,), "uint16"),
+        "bytes": Raw(bytes_.tobytes(), (2, count // 2), "int8"),
+        "wide": Raw(wide.tobytes(), (count,), "complex128"),
+        "tied": Tied("words", (count,), "uint16"),
+        "brain": Raw((codes(40, 8, 4) / 64).astype(np.float32).tobytes(), (40,), "float32"),
+    }
+
+
 VERSIONS = {1: version_1}
 # at most 4 KB each, so that every bit can be flipped
 SMALL = {
@@ -212,6 +228,7 @@ SMALL = {
     "v1.codebooks.max": small_codebooks,
     "v1.outliers": small_outliers,
     "v1.outliers.max": small_outliers,
+    "v1.pieces": small_pieces,
 }
 
 FILES = {**{f"v{version}": items for version, items in VERSIONS.items()}, **SMALL}

@@ -68,6 +68,8 @@ def read(data: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...], bytes]], di
     for stream, table, blocks in zip(streams, tables, lengths, strict=True):
         stream["symbols"] = read_symbols(body, tail, table, blocks, stream)
     assert body.data == b""
+    for part in (part for t in tensors for part in t["parts"] if "pieces" in part):
+        part["symbols"] = np.concatenate([piece["symbols"] for piece in part["pieces"]])
     tensors = [t for t in tensors if t["name"] is not None]
     found = {t["name"]: (DTYPES[t["dtype"]], t["shape"], t["kind"].elements(t)) for t in tensors if not t["kind"].tied}
     order = {t["name"]: found[tensors[t["target"]]["name"] if t["kind"].tied else t["name"]] for t in tensors}
@@ -113,6 +115,10 @@ def list_streams(tensors: list[dict]) -> list[dict]:
             tensor["parts"], tensor["at"] = [], 0
             continue
         width = 1 if tensor["kind"].codes else WIDTHS[tensor["dtype"]]
+        if tensor["stream"] == 1 and tensor["kind"].plain:
+            tensor["at"], tensor["parts"] = 0, pieces(tensor, width)
+            own += [piece for plane in tensor["parts"] for piece in plane["pieces"]]
+            continue
         if tensor["stream"] < 2:
             rows, tensor["parts"] = tensor["shape"][:1], [empty(tensor) for _ in range(width)]
             if tensor["stream"] == 1:
@@ -131,6 +137,13 @@ def list_streams(tensors: list[dict]) -> list[dict]:
 
 def empty(tensor: dict) -> dict:
     return {"kind": tensor["kind"], "count": 0, "shapes": []}
+
+
+def pieces(tensor: dict, width: int) -> list[dict]:
+    """Planes of which each lies in a stream for each block."""
+    assert tensor["size"] > 262144
+    sizes = [min(262144, tensor["size"] - i) for i in range(0, tensor["size"], 262144)]
+    return [{"pieces": [{"kind": tensor["kind"], "count": size} for size in sizes]} for _ in range(width)]
 
 
 def read_symbols(body: Columns, tail: Columns, table: int, lengths: list[int], stream: dict) -> np.ndarray:

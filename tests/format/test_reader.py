@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from attacks.forge import columns_of, forge, seal, small_model
+from noworse.codec import BLOCK
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import File, limits, pack
 from noworse.format.index import HEADER, Entry, columns, deflate, tail
@@ -203,7 +204,7 @@ COUNT = 6
         ({"streams": varints([2, 2, 2])}, "'norm.running_mean' shares a stream with tensors of another kind"),
         ({"streams": varints([2, 2, 1 << 50])}, "a tensor uses shared stream"),
         ({"streams": varints([0, 1, 0])}, r"'layer.bias' of shape \(8,\) has classes, expected codes"),
-        ({"streams": varints([2, 2, 1])}, r"'norm.running_mean' of shape \(8,\) has classes, expected codes"),
+        ({"streams": varints([2, 2, 1])}, r"'norm.running_mean' of shape \(8,\) has a stream for each block, expected"),
         ({"scales": bytes([9, 9, 32, 32]), "behind": bytes(2 + 4 * 5 + 16)}, "is damaged"),
         ({"lengths": bytes(6)}, "the data end at byte"),
         ({"settings": varints([3]) + b"{x}"}, "the settings are no JSON"),
@@ -250,6 +251,7 @@ def test_forged_forms_are_refused(file, form, message):
 def test_rows_beyond_the_steps_of_a_file_are_refused(file):
     with pytest.raises(CorruptFile, match=r"tensor 'layer\.weight': packed steps of rows from 65072 to 67104"):
         read(forge(file, scales=bytes([254, 9, 0, 32, 32, 128]) + bytes(7) + b"\x7f"))
+
 
 def test_a_bool_other_than_zero_and_one_is_refused():
     with File(pack({"a": Constant(b"\1", (1,), "bool")}, {}, None)) as file:
@@ -332,6 +334,18 @@ def test_blocks_without_room_for_checksums_are_not_listed():
     hostile = index_of(1, signature, rest=bytes(2))
     with pytest.raises(CorruptFile, match=f"{blocks} blocks in 1 streams, expected at most 4"):
         File(hostile, max_bytes=1 << 50)
+
+
+def test_pieces_without_room_for_checksums_are_not_listed():
+    """Sixteen planes for each block: a list of them would take gigabytes."""
+    streams = 16 * (1 << 40) // BLOCK
+    signature = bytes([1 << 5 | 19, 1]) + varints([1 << 40])
+    hostile = index_of(1, signature, rest=bytes([1, 0]))
+    tracemalloc.start()
+    with pytest.raises(CorruptFile, match=f"{streams} streams of tensor '000000', expected at most 4"):
+        File(hostile, max_bytes=1 << 50)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from noworse.codec import _native
 from noworse.errors import BadInput
 from noworse.format import File, pack, packed_size
 from noworse.representation import DTYPES, Codebook, Grid, Raw, to_numpy
-from noworse.representation.codebook import distinct
 from tests.format.reference_codebook import ascending
 
 WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
@@ -56,14 +56,28 @@ def test_shapes_are_kept(shape):
     assert Codebook.from_values(np.ones(shape, np.float32), "float32").decode().shape == shape
 
 
-def test_more_values_than_a_codebook_holds_are_noticed_early(monkeypatch):
+@given(st.sampled_from(["u2", "u4", "u8"]), st.integers(1, 300), st.integers(0, 999), st.integers(1, 256))
+def test_different_values_are_told_as_numpy_tells_them(dtype, values, seed, most):
+    rng = np.random.default_rng(seed)
+    known = rng.integers(0, np.iinfo(dtype).max, values, dtype, endpoint=True)
+    words, numbers = known[rng.integers(0, values, 700)], np.empty(700, np.int32)
+    found = _native.distinct(words, most, numbers)
+    if np.unique(words).size > most:
+        assert found is None
+    else:
+        assert sorted(found.tolist()) == np.unique(words).tolist()
+        np.testing.assert_array_equal(found[numbers], words)
+
+
+def test_more_values_than_a_codebook_holds_are_noticed():
     words = np.zeros(1 << 20, np.uint32)
     words[-256:] = np.arange(256)
-    assert distinct(words).tolist() == list(range(256))
+    assert Codebook.from_values(words.view(np.float32), "float32").details == {"values": 256}
     words[-300] = 256
-    assert distinct(words) is None
-    monkeypatch.setattr(np, "searchsorted", None)  # by the sample alone
-    assert distinct(np.arange(1 << 20, dtype=np.uint32)) is None
+    with pytest.raises(BadInput, match="too many or no values, expected 1 to 256"):
+        Codebook.from_values(words.view(np.float32), "float32")
+    with pytest.raises(ValueError, match="sizes do not fit"):
+        _native.distinct(words, 256, np.empty(3, np.int32))
 
 
 def test_books_compare_by_content():

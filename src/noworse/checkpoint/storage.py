@@ -1,22 +1,23 @@
 """Tensors of numpy and torch as stored elements, and as the representation that keeps them bit for bit."""
 
+import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.codec import _native
 from noworse.errors import BadInput
-from noworse.format import packed_size
 from noworse.representation import DTYPES, Codebook, Constant, Raw, Representation, find_dtype
 
 GLANCE = 64  # elements that tell most tensors from constant ones
-WORTH = 0.9  # of the bytes of a tensor, beyond which the list of its values is no smaller with codes beside it
+STREAM_BYTES = 24  # checksum, lengths, and what an estimate of the table misses
 
 
 def lossless(stored: NDArray[Any], dtype: str) -> Representation:
     """Return C-contiguous stored elements bit for bit: as one value, as a few where that is smaller, or uncopied.
 
-    Whether a few are smaller is found by coding both, which takes time for such tensors alone.
+    Whether a few are smaller is estimated from entropies of both.
     """
     raw = Raw(stored.reshape(-1).view(np.uint8).data, stored.shape, dtype)
     return (_constant(stored, dtype) or _codebook(stored, raw) or raw) if stored.size else raw
@@ -104,7 +105,7 @@ def _codebook(stored: NDArray[Any], raw: Raw) -> Codebook | None:
         book = Codebook.from_values(stored, raw.dtype)
     except BadInput:  # too many values
         return None
-    if len(book.values) > WORTH * raw.nbytes:
-        return None
-    mine, other = (packed_size({"": item}, {}, None) for item in (book, raw))
+    header, _ = Codebook.pack([book.fields])
+    mine = len(zlib.compress(header)) + _native.estimated_bytes(book.codes) + STREAM_BYTES
+    other = sum(min(plane.size, _native.estimated_bytes(plane)) + STREAM_BYTES for plane in raw.symbols())
     return book if mine < other else None

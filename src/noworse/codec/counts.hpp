@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <vector>
 
@@ -26,6 +27,22 @@ std::uint64_t histogram(const Code* codes, std::size_t n, std::int64_t lo, std::
     });
     for (std::size_t k = 0; k < size; ++k) counts[k] = rows[0][k] + rows[1][k] + rows[2][k] + rows[3][k];
     return rows[0][size] + rows[1][size] + rows[2][size] + rows[3][size];
+}
+
+// Sets counts[0 .. 256) to the occurrences of each byte.
+inline void count_bytes(const std::uint8_t* data, std::size_t n, std::uint64_t* counts) {
+    std::fill_n(counts, 256, std::uint64_t{0});
+    in_chunks(n, [&](std::size_t i, std::size_t end) {
+        std::uint32_t part[4][256] = {};
+        for (; i + 8 <= end; i += 8) {
+            std::uint64_t x;
+            std::memcpy(&x, data + i, 8);
+            for (unsigned j = 0; j < 8; ++j) ++part[j & 3][x >> 8 * j & 255];
+        }
+        for (; i < end; ++i) ++part[0][data[i]];
+        for (std::size_t k = 0; k < 256; ++k)
+            counts[k] += std::uint64_t{part[0][k]} + part[1][k] + part[2][k] + part[3][k];
+    });
 }
 
 // Frequencies f with sum 1 << bits and f[k] >= 1 where w[k] > 0, close to the f that minimises -sum w log2 f.

@@ -69,7 +69,7 @@ inline void bind_decoding(nanobind::module_& m) {
              },
              nanobind::keep_alive<1, 2>(), "tables"_a.none(), "data"_a, "lengths"_a);
     nanobind::class_<RawPart, Part>(m, "RawPart")
-        .def(nanobind::init<const std::vector<const PlanePart*>&, Output<std::uint8_t>, bool>(),
+        .def(nanobind::init<const std::vector<Plane>&, Output<std::uint8_t>, bool>(),
              nanobind::keep_alive<1, 2>(), "planes"_a, "out"_a.noconvert(), "rotate"_a);
     nanobind::class_<GridPart, Part>(m, "GridPart")
         .def(nanobind::init<const Tables&, Bytes, const Lengths&, Output<float>, double, int, Scales>(),
@@ -77,7 +77,7 @@ inline void bind_decoding(nanobind::module_& m) {
              scales);
     nanobind::class_<Decoding>(m, "Decoding", "Threads that fill the outs of parts with their values.")
         .def(nanobind::init<const std::vector<const Part*>&, unsigned, unsigned, bool>(),
-             nanobind::keep_alive<1, 2>(), "parts"_a, "threads"_a = 0, "simd"_a = kAvx512, "digest"_a = false)
+             nanobind::keep_alive<1, 2>(), "parts"_a, "threads"_a = 0, "simd"_a = kGather, "digest"_a = false)
         .def("results", &Decoding::results,
              "Waits; per part its fingerprint (0 without digest) or what is wrong.");
 }

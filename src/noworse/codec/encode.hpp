@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 
 #include "classes.hpp"
 #include "golomb.hpp"
@@ -186,8 +187,8 @@ std::vector<std::uint8_t> encode_block(const Model& m, const EncodeTables& table
     if (!map.empty()) map.fill(first, filled.data(), count);
     const std::uint8_t* const classes = map.empty() ? nullptr : filled.data();
     BlockEncoder<Code> encoder(tables, codes, classes, simd);
-    std::vector<std::uint16_t> words(count + 8);
-    std::uint16_t* const end = words.data() + count + 8;
+    const std::unique_ptr<std::uint16_t[]> words(new std::uint16_t[count + 8]);  // not set to zeros, which takes time
+    std::uint16_t* const end = words.get() + count + 8;
     std::uint16_t* p = end;
     std::uint32_t states[32];
     const unsigned n = lanes(m, count);

@@ -72,24 +72,30 @@ class GridJob final : public Job {
           digest_(part.out.data(), count_ * sizeof(float), digest ? blocks_.size() : 0, kBlock * sizeof(float)) {
         if (!tables_.constant()) classes_ = class_map(part.scales, tables_.parsed().of, count_);
     }
-    std::size_t pieces() const override { return tables_.constant() ? 1 : blocks_.size(); }
-    void run(std::size_t i) override {
-        if (!tables_.constant()) {
-            StreamJob{tables_.parsed().model, tables_.slots(), classes_, blocks_, count_, sink_, simd_}.decode(i);
-            return digest_.add(i);
+    std::size_t pieces() const override { return tables_.constant() ? 1 : stream().pieces(); }
+    void run(std::size_t piece) override {
+        std::size_t first = 0, count = blocks_.size();
+        if (tables_.constant()) {
+            decode_constant(blocks_, count_, sink_);
+        } else {
+            StreamJob job = stream();
+            job.decode(piece);
+            first = piece * job.group();
+            count = std::min(count - first, job.group());
         }
-        decode_constant(blocks_, count_, sink_);
-        for (std::size_t k = 0; k < blocks_.size(); ++k) digest_.add(k);
+        for (std::size_t k = 0; k < count; ++k) digest_.add(first + k);
     }
     std::uint64_t fingerprint() const override { return digest_.value(); }
 
   private:
+    StreamJob stream() const { return {tables_.parsed().model, tables_.slots(), classes_, blocks_, count_, sink_, simd_}; }
+
     const Tables& tables_;
     std::size_t count_;
     unsigned simd_;
     Blocks blocks_;
     ClassMap classes_;
-    FloatSink sink_;
+    mutable FloatSink sink_;
     Digest digest_;
 };
 
@@ -97,17 +103,19 @@ inline std::unique_ptr<Job> GridPart::job(unsigned simd, bool digest) const {
     return std::make_unique<GridJob>(*this, simd, digest);
 }
 
-// One plane of a raw tensor: without tables its bytes are as they are, and the first checksum was not verified yet.
+// One stream of a plane: without tables its bytes are as they are, and the first checksum was not verified yet.
 struct PlanePart {
     const Tables* tables;
     Bytes data;
     Lengths lengths;
 };
 
+using Plane = std::vector<const PlanePart*>;  // one stream, or one for each block
+
 // The byte planes of a tensor of elements of 2, 4 or 8 bytes, lowest first, and where the elements go.
 class RawPart final : public Part {
   public:
-    RawPart(const std::vector<const PlanePart*>& planes, Output<std::uint8_t> out, bool rotate)
+    RawPart(const std::vector<Plane>& planes, Output<std::uint8_t> out, bool rotate)
         : planes(planes), out(out), rotate(rotate) {
         const std::size_t width = planes.size();
         if (width != 2 && width != 4 && width != 8) throw std::invalid_argument("elements of 2, 4 or 8 bytes have planes");
@@ -115,7 +123,7 @@ class RawPart final : public Part {
     }
     std::unique_ptr<Job> job(unsigned simd, bool digest) const override;
 
-    std::vector<const PlanePart*> planes;
+    std::vector<Plane> planes;
     Output<std::uint8_t> out;
     bool rotate;
 };
@@ -172,32 +180,35 @@ class RawJob final : public Job {
           width_(static_cast<unsigned>(part.planes.size())),
           count_(part.out.size() / width_),
           simd_(simd),
-          digest_(part.out.data(), part.out.size(), digest ? (count_ + kBlock - 1) / kBlock : 0, kBlock * width_) {
-        for (const PlanePart* plane : part.planes) {
-            blocks_.push_back(blocks_of(plane->data, plane->lengths, count_));
-            if (plane->tables) CodeSink<std::uint8_t>(nullptr, plane->tables->low(), plane->tables->high() + 1, simd);
-            else check_plain(blocks_.back());
+          digest_(part.out.data(), part.out.size(), digest ? pieces() : 0, kBlock * width_) {
+        for (const Plane& plane : part.planes) {
+            if (plane.size() != 1 && plane.size() != pieces())
+                throw std::domain_error("a plane of " + std::to_string(pieces()) + " blocks lies in " +
+                                        std::to_string(plane.size()) + " streams, expected one or as many");
+            planes_.emplace_back();
+            for (std::size_t i = 0; i < plane.size(); ++i)
+                add(*plane[i], plane.size() == 1 ? count_ : symbols(i));
         }
     }
-    std::size_t pieces() const override { return blocks_[0].size(); }
+    std::size_t pieces() const override { return (count_ + kBlock - 1) / kBlock; }
     void run(std::size_t i) override {
-        const std::size_t first = i * kBlock, n = std::min(kBlock, count_ - first);
+        const std::size_t first = i * kBlock, n = symbols(i);
         const std::uint8_t* planes[8] = {};
         std::vector<std::uint8_t> decoded;
-        const unsigned last = last_coded();
-        unsigned coded = 0;
-        for (unsigned p = 0; p < width_; ++p) coded += part_.planes[p]->tables && p != last;
-        decoded.resize(coded * n);
+        unsigned last = width_, coded = 0;  // the last coded plane, and how many there are
+        for (unsigned p = 0; p < width_; ++p)
+            if (at(p, i).tables) last = p, ++coded;
+        decoded.resize(coded > 1 ? (coded - 1) * n : 0);
         for (unsigned p = 0, slot = 0; p < width_; ++p) {
             if (p == last) continue;
-            if (part_.planes[p]->tables) planes[p] = plane(p, i, n, decoded.data() + n * slot++);
+            if (at(p, i).tables) planes[p] = plane(p, i, n, decoded.data() + n * slot++);
             else planes[p] = plain(p, i);
         }
         std::uint8_t* const out = part_.out.data();
         if (last == width_) {
             join_planes(planes, n, width_, part_.rotate, out + first * width_);
         } else {
-            PlaneSink sink(planes, width_, last, part_.rotate, first, out, *part_.planes[last]->tables, simd_);
+            PlaneSink sink(planes, width_, last, part_.rotate, first, out, *at(last, i).tables, simd_);
             decode(last, i, first, n, sink);
         }
         digest_.add(i);
@@ -205,44 +216,53 @@ class RawJob final : public Job {
     std::uint64_t fingerprint() const override { return digest_.value(); }
 
   private:
-    void check_plain(const Blocks& blocks) const {
-        for (std::size_t i = 0; i < blocks.size(); ++i)
-            if (blocks.starts[i + 1] - blocks.starts[i] != std::min(kBlock, count_ - i * kBlock))
+    struct Stream {
+        const Tables* tables;
+        Blocks blocks;
+    };
+
+    std::size_t symbols(std::size_t i) const { return std::min(kBlock, count_ - i * kBlock); }
+    // The stream that holds block i of plane p, and the number of the block in it.
+    const Stream& at(unsigned p, std::size_t i) const { return planes_[p][planes_[p].size() == 1 ? 0 : i]; }
+    std::size_t within(unsigned p, std::size_t i) const { return planes_[p].size() == 1 ? i : 0; }
+
+    void add(const PlanePart& part, std::size_t count) {
+        const Blocks blocks = blocks_of(part.data, part.lengths, count);
+        for (std::size_t i = 0; !part.tables && i < blocks.size(); ++i)
+            if (blocks.starts[i + 1] - blocks.starts[i] != std::min(kBlock, count - i * kBlock))
                 throw std::domain_error("a block of plain bytes has another length than it has symbols");
-    }
-    unsigned last_coded() const {
-        for (unsigned p = width_; p-- > 0;)
-            if (part_.planes[p]->tables) return p;
-        return width_;
+        if (part.tables) CodeSink<std::uint8_t>(nullptr, part.tables->low(), part.tables->high() + 1, simd_);
+        planes_.back().push_back({part.tables, blocks});
     }
     const std::uint8_t* plain(unsigned p, std::size_t i) const {
-        const Blocks& blocks = blocks_[p];
-        const std::uint8_t *begin = blocks.data + blocks.starts[i], *end = blocks.data + blocks.starts[i + 1];
+        const Blocks& blocks = at(p, i).blocks;
+        const std::size_t k = within(p, i);
+        const std::uint8_t *begin = blocks.data + blocks.starts[k], *end = blocks.data + blocks.starts[k + 1];
         if (blocks.checksums.empty()) return begin;
-        const std::uint32_t found = crc32(0, begin, end), expected = blocks.checksums[i];
+        const std::uint32_t found = crc32(0, begin, end), expected = blocks.checksums[k];
         if (found != expected)
             throw std::domain_error(
-                damaged(i, blocks.size(), "its crc32 is " + hex(found) + ", expected " + hex(expected)));
+                damaged(k, blocks.size(), "its crc32 is " + hex(found) + ", expected " + hex(expected)));
         return begin;
     }
     const std::uint8_t* plane(unsigned p, std::size_t i, std::size_t n, std::uint8_t* out) const {
-        const Tables& tables = *part_.planes[p]->tables;
+        const Tables& tables = *at(p, i).tables;
         CodeSink<std::uint8_t> sink(out, tables.low(), tables.high() + 1, simd_);
         decode(p, i, 0, n, sink);
         return out;
     }
-    // Symbols i kBlock .. of plane p to elements `first` .. of a sink.
+    // Block i of plane p to elements `first` .. of a sink.
     void decode(unsigned p, std::size_t i, std::size_t first, std::size_t n, Sink& sink) const {
-        const Tables& tables = *part_.planes[p]->tables;
+        const auto& [tables, blocks] = at(p, i);
         try {
-            const Reader in = blocks_[p].open(i);
-            if (!tables.constant())
-                return decode_block(tables.parsed().model, tables.slots(), ClassMap(), in, first, n, sink, simd_);
+            const Reader in = blocks.open(within(p, i));
+            if (!tables->constant())
+                return decode_block(tables->parsed().model, tables->slots(), ClassMap(), in, first, n, sink, simd_);
             expect(in.left() == 0, "a constant stream has a block with bytes, expected none");
             const std::vector<std::uint32_t> none(std::min<std::size_t>(n, 4096), 0);  // the alphabet has one symbol
             for (std::size_t k = 0; k < n; k += none.size()) sink.put(first + k, none.data(), std::min(none.size(), n - k));
         } catch (const std::domain_error& error) {
-            throw std::domain_error(damaged(i, blocks_[p].size(), error.what()));
+            throw std::domain_error(damaged(within(p, i), blocks.size(), error.what()));
         }
     }
 
@@ -250,7 +270,7 @@ class RawJob final : public Job {
     unsigned width_;
     std::size_t count_;
     unsigned simd_;
-    std::vector<Blocks> blocks_;
+    std::vector<std::vector<Stream>> planes_;
     Digest digest_;
 };
 

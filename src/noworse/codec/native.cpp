@@ -8,6 +8,7 @@
 
 #include "context_bindings.hpp"
 #include "decoding_bindings.hpp"
+#include "distinct.hpp"
 #include "plan.hpp"
 
 using namespace nb::literals;
@@ -53,7 +54,41 @@ nb::tuple encode(Vector<Code> codes, std::size_t columns, unsigned threads, unsi
                           nb::make_tuple(to_numpy(std::move(rows)), to_numpy(std::move(cols))));
 }
 
-double estimated_bytes(Vector<std::int32_t> codes, std::size_t columns) {
+// Table and blocks of every stream of `each` bytes, or None where they are to stay as they are.
+nb::list encode_bytes(Bytes data, std::size_t each, unsigned threads, unsigned simd) {
+    if (each == 0) throw std::invalid_argument("streams have at least one symbol");
+    std::vector<std::optional<noworse::Coded>> found;
+    {
+        nb::gil_scoped_release release;
+        found = noworse::encode_bytes(data.data(), data.size(), each, threads, simd);
+    }
+    nb::list streams;
+    for (const auto& coded : found) {
+        if (!coded) {
+            streams.append(nb::none());
+            continue;
+        }
+        nb::list blocks;
+        for (const auto& block : coded->blocks) blocks.append(to_bytes(block));
+        streams.append(nb::make_tuple(to_bytes(coded->table), blocks));
+    }
+    return streams;
+}
+
+// Values in order of first use, or None for more than `most`; the numbers of all words go to out.
+template <class Word>
+nb::object distinct(Vector<Word> words, std::size_t most, noworse::Output<std::int32_t> out) {
+    if (most > noworse::kFew || out.size() != words.size()) throw std::invalid_argument("sizes do not fit");
+    std::vector<Word> found;
+    {
+        nb::gil_scoped_release release;
+        found = noworse::distinct(words.data(), words.size(), most, out.data());
+    }
+    return found.size() > most ? nb::none() : to_numpy(std::move(found));
+}
+
+template <class Code>
+double estimated_bytes(Vector<Code> codes, std::size_t columns) {
     nb::gil_scoped_release release;
     return noworse::estimated_bytes(codes.data(), codes.size(), columns);
 }
@@ -100,7 +135,7 @@ NB_MODULE(_native, m) {
     noworse::on_look = look_for_signals;
     const auto scales = nb::arg("scales") = nb::none();
     const auto threads = nb::arg("threads") = 0;
-    const auto simd = nb::arg("simd") = noworse::kAvx512;
+    const auto simd = nb::arg("simd") = noworse::kAvx512, decoding = nb::arg("simd") = noworse::kGather;
     const auto out = "out"_a.noconvert();
     const auto codes = "codes"_a.noconvert();
 
@@ -112,14 +147,21 @@ NB_MODULE(_native, m) {
         .def_prop_ro("bounds", [](const Tables& t) { return nb::make_tuple(t.low(), t.high()); })
         .def("__len__", &Tables::size)
         .def("table", &table_of, "number"_a = 0, "lo, freqs, bits, golomb, single");
-    m.def("decode", &decode_codes<std::int32_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, simd,
+    m.def("decode", &decode_codes<std::int32_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, decoding,
           "Fill out with the symbols of a stream.");
-    m.def("decode", &decode_codes<std::uint8_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, simd);
+    m.def("decode", &decode_codes<std::uint8_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, decoding);
     m.def("encode", &encode<std::int32_t>, codes, "columns"_a = 0, threads, simd,
           "Table, blocks and scales of a stream of codes.");
     m.def("encode", &encode<std::uint8_t>, codes, "columns"_a = 0, threads, simd);
     m.def("encode", &encode<std::int8_t>, codes, "columns"_a = 0, threads, simd);
-    m.def("estimated_bytes", &estimated_bytes, codes, "columns"_a = 0, "About how many bytes encode takes.");
+    m.def("encode_bytes", &encode_bytes, "data"_a.noconvert(), "each"_a, threads, simd,
+          "Table and blocks of every stream of so many bytes, None where coding them gains nothing.");
+    m.def("estimated_bytes", &estimated_bytes<std::int32_t>, codes, "columns"_a = 0, "About how many bytes encode takes.");
+    m.def("estimated_bytes", &estimated_bytes<std::uint8_t>, codes, "columns"_a = 0);
+    m.def("distinct", &distinct<std::uint16_t>, "words"_a.noconvert(), "most"_a, out,
+          "The different words in order of first use, their numbers in out; None for more than `most`.");
+    m.def("distinct", &distinct<std::uint32_t>, "words"_a.noconvert(), "most"_a, out);
+    m.def("distinct", &distinct<std::uint64_t>, "words"_a.noconvert(), "most"_a, out);
     m.def("normalise", &normalise, "weights"_a.noconvert(), "bits"_a, "Integer frequencies that sum to 1 << bits.");
     m.def("crc32", &crc32, "data"_a.noconvert(), "before"_a = 0, "The crc32 of zlib, of what follows on other data.");
     m.def("fingerprint", &fingerprint, "data"_a.noconvert(), threads, "64 bits that depend on every byte.");

@@ -44,6 +44,16 @@ std::optional<Histogram> count_small(const Code* codes, std::size_t n) {
     return h;
 }
 
+inline Histogram count(const std::uint8_t* bytes, std::size_t n) {
+    Histogram h;
+    h.counts.resize(256);
+    count_bytes(bytes, n, h.counts.data());
+    while (h.counts.size() > 1 && h.counts.back() == 0) h.counts.pop_back();
+    while (h.counts.size() > 1 && h.counts[static_cast<std::size_t>(h.lo)] == 0) ++h.lo;
+    h.counts.erase(h.counts.begin(), h.counts.begin() + h.lo);
+    return h;
+}
+
 template <class Code>
 Histogram count(const Code* codes, std::size_t n) {
     if (auto small = count_small(codes, n)) return *std::move(small);
@@ -97,6 +107,40 @@ Coded encode_codes(const Code* codes, std::size_t n, std::size_t columns, unsign
         found.scales = {std::move(parts->rows), std::move(parts->columns)};
     }
     found.blocks = encode_stream(tables.model, classes, codes, n, threads, simd);
+    return found;
+}
+
+constexpr std::size_t kSample = 1 << 15;  // bytes looked at to tell noise ..
+constexpr std::size_t kRun = 64;         // .. in runs that share a line of the cache
+constexpr double kNoise = 0.0125;        // share saved below which coding is not tried: it would only slow readers down
+constexpr double kByteOfTable = 0.3;     // estimated bytes per symbol of a table
+
+// Whether a sample of bytes says that coding them saves more than a table costs.
+inline bool promising(const std::uint8_t* data, std::size_t n) {
+    const std::size_t apart = n > kSample ? n / (kSample / kRun) : std::max<std::size_t>(n, 1), run = n > kSample ? kRun : n;
+    std::vector<std::uint64_t> counts(256, 0);
+    for (std::size_t begin = 0; begin + apart <= n; begin += apart)
+        for (std::size_t i = begin; i < begin + run; ++i) ++counts[data[i]];
+    double total = 0, used = 0;
+    for (const std::uint64_t count : counts) total += static_cast<double>(count), used += count > 0;
+    // corrected for the finite sample (Miller 1955)
+    const double bits = total > 0 ? (entropy_bits(counts) + (used - 1) / (2 * std::log(2.0))) / total : 8;
+    const double saved = static_cast<double>(n) * (1 - bits / 8);
+    return saved > std::max(kNoise * static_cast<double>(n), kByteOfTable * used);
+}
+
+// Bytes as streams of `each`, the last of fewer; nothing for those that are about as small as they are.
+inline std::vector<std::optional<Coded>> encode_bytes(const std::uint8_t* data, std::size_t n, std::size_t each,
+                                                      unsigned threads, unsigned simd) {
+    std::vector<std::optional<Coded>> found((n + each - 1) / each);
+    parallel(found.size(), threads, [&](std::size_t i) {
+        const std::size_t first = i * each, count = std::min(each, n - first);
+        if (!promising(data + first, count)) return;
+        Coded coded = encode_codes(data + first, count, 0, found.size() > 1 ? 1 : threads, simd);
+        std::size_t size = coded.table.size();
+        for (const auto& block : coded.blocks) size += block.size() + 2;  // lengths of blocks stand in the index
+        if (size < count) found[i] = std::move(coded);
+    });
     return found;
 }
 

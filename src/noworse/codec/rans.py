@@ -66,11 +66,12 @@ def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: int = 
     return Encoded(table, tuple(blocks), scales)
 
 
-def decode_into(coded: Coded, out: NDArray[Any], threads: int = 0, simd: int = 2) -> None:
+def decode_into(coded: Coded, out: NDArray[Any], threads: int = 0, simd: int = 3) -> None:
     """Fill ``out`` (n,) int32 or uint8 with the codes of a stream, by so many threads (0: one per processor).
 
-    ``simd``: 0 keeps to portable code, 1 uses AVX2, 2 AVX-512 as well, where the processor has them; the result is the
-    same. CorruptFile where a checksum differs or tables, blocks and size of ``out`` do not fit together.
+    ``simd``: 0 keeps to portable code, 1 uses AVX2, 2 AVX-512 as well, 3 its gathers, as far as the processor has them
+    and gathers are quick; the result is the same. CorruptFile where a checksum differs or tables, blocks and size of
+    ``out`` do not fit together.
     """
     try:
         _native.decode(*_opened(coded), out, coded.scales, threads, simd)
@@ -92,10 +93,11 @@ class CodedGrid:
 class CodedPlanes:
     """Streams of the byte planes of elements, lowest byte first, and where the elements go.
 
-    Elements have 2, 4 or 8 bytes; ``rotate``: they were turned left by one bit. A plane of ``table`` None is as it is.
+    Elements have 2, 4 or 8 bytes; ``rotate``: they were turned left by one bit. A plane lies in one stream, or in one
+    for each block; those of ``table`` None are as they are.
     """
 
-    planes: Sequence[Coded]
+    planes: Sequence[Sequence[Coded]]
     out: NDArray[np.uint8]  # (bytes of all elements,)
     rotate: bool
 
@@ -107,7 +109,7 @@ class Decoding:
     """
 
     def __init__(
-        self, tensors: Sequence[CodedGrid | CodedPlanes], threads: int = 0, simd: int = 2, digest: bool = False
+        self, tensors: Sequence[CodedGrid | CodedPlanes], threads: int = 0, simd: int = 3, digest: bool = False
     ) -> None:
         self._parts = [_part(tensor) for tensor in tensors]
         good = tuple(part for part in self._parts if not isinstance(part, CorruptFile))
@@ -123,7 +125,8 @@ class Decoding:
 def _part(tensor: CodedGrid | CodedPlanes) -> _native.Part | CorruptFile:
     try:
         if isinstance(tensor, CodedPlanes):
-            return _native.RawPart(tuple(map(_plane, tensor.planes)), tensor.out, tensor.rotate)
+            planes = tuple(tuple(map(_plane, streams)) for streams in tensor.planes)
+            return _native.RawPart(planes, tensor.out, tensor.rotate)
         return _native.GridPart(*_opened(tensor.coded), tensor.out, tensor.step, tensor.edge, tensor.coded.scales)
     except ValueError as error:
         return CorruptFile(str(error))

@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -14,11 +14,6 @@ from noworse.codec import BLOCK, Coded, Scales, _native, context, decode_into, e
 from noworse.errors import CorruptFile
 from noworse.format import limits
 from noworse.format.index import Stream
-
-SAMPLE = 1 << 15  # bytes looked at to tell noise ..
-RUN = 64  # .. in runs that share a line of the cache
-NOISE = 0.0125  # share saved below which coding is not tried: it would only slow readers down
-TABLE_BYTES = 0.3  # estimated per symbol of a table
 
 
 @dataclass(frozen=True)
@@ -62,39 +57,28 @@ def estimate_matrix(codes: NDArray[np.int32], columns: int) -> Stream:
     return Stream(0, (share,) * count, tuple(range(count)))
 
 
-def encode_in_context(codes: NDArray[np.int32], shapes: Sequence[tuple[int, ...]], free: int = 0) -> Chunk:
-    """Return codes of tensors of these shapes, context-coded, or with a table where that is smaller or a limit asks it.
+def encode_in_context(
+    codes: NDArray[np.int32], shapes: Sequence[tuple[int, ...]], columns: int = 0, free: int = 0, worth: float = 0
+) -> list[Chunk]:
+    """Return codes of tensors of these shapes, context-coded, or as ``encode_matrix`` does where a limit asks it.
 
-    ``free`` codes may stand for no bytes at all.
+    So too where context coding does not save ``worth`` bytes per code; ``free`` codes may stand for no bytes at all.
     """
-    chunk, plain = Chunk(None, context.encode(codes, shapes), True), encode_codes(codes)
+    chunk, plain = Chunk(None, context.encode(codes, shapes), True), encode_matrix(codes, columns)
     allowed = codes.size <= free + limits.SYMBOLS_PER_BYTE * chunk.stream.nbytes
-    return chunk if allowed and _size(chunk) <= _size(plain) else plain
+    return [chunk] if allowed and _size(chunk) + worth * codes.size <= sum(map(_size, plain)) else plain
 
 
-def encode_bytes(data: NDArray[np.uint8]) -> Chunk:
-    """Return bytes, entropy-coded where that is smaller than as they are."""
-    plain = Chunk(None, [data[i : i + BLOCK].data for i in range(0, data.size, BLOCK)])
-    if not _promising(data):
-        return plain
-    coded = encode_codes(data)
-    return coded if _size(coded) < _size(plain) else plain
+def encode_bytes(data: NDArray[np.uint8], each: int) -> Iterator[Chunk]:
+    """Yield streams of ``each`` bytes, the last of fewer, entropy-coded where that is visibly smaller."""
+    for start, coded in zip(range(0, data.size, each), _native.encode_bytes(data, each), strict=True):
+        own = data[start : start + each]
+        yield Chunk(*coded) if coded else Chunk(None, [own[i : i + BLOCK].data for i in range(0, own.size, BLOCK)])
 
 
 def _size(chunk: Chunk) -> int:
     coded = chunk.table is not None or chunk.in_context  # lengths of blocks stand in the index
     return len(chunk.table or b"") + sum(map(len, chunk.blocks)) + 2 * coded * len(chunk.blocks)
-
-
-def _promising(data: NDArray[np.uint8]) -> bool:
-    """Whether a sample of the bytes says that coding them saves more than a table costs."""
-    sample = data
-    if data.size > SAMPLE:
-        apart = data.size // (SAMPLE // RUN)
-        sample = data[: data.size // apart * apart].reshape(-1, apart)[:, :RUN].reshape(-1)
-    counts = np.bincount(sample)
-    saved = data.size * (1 - entropy(counts) / 8)
-    return saved > max(NOISE * data.size, TABLE_BYTES * np.count_nonzero(counts))
 
 
 def entropy(counts: NDArray[Any]) -> float:

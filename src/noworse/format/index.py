@@ -21,8 +21,9 @@ from noworse.representation.columns import varints
 
 HEADER = b"\x89NWT\r\n" + struct.pack("<H", 1)  # magic, version
 DIGEST_BYTES = 16
-# stream numbers of a tensor: its own, its own with classes of rows and columns, and k + 2 for shared ones from k on
-OWN, CLASSES, SHARED = range(3)
+# stream numbers of a tensor: its own; several of its own, of codes those with classes of rows and columns, of bytes one
+# for each block; k + 2 for shared ones from k on
+OWN, SEVERAL, SHARED = range(3)
 
 
 class Entry(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 from noworse.codec import BLOCK
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
-from noworse.format.index import CLASSES, DICTIONARY, DIGEST_BYTES, OWN, SHARED, Entry, Index, Stream, numbers_of
+from noworse.format.index import DICTIONARY, DIGEST_BYTES, OWN, SEVERAL, SHARED, Entry, Index, Stream, numbers_of
 from noworse.representation import BYTES, CODES, KINDS, Signature
 from noworse.representation.base import checked_shape
 from noworse.representation.columns import Cursor
@@ -44,12 +44,14 @@ class Use:
 class Span(NamedTuple):
     """Where a tensor's elements lie: ``start`` counts symbols in its first stream and in the planes that follow.
 
-    With ``classes`` the two streams before the first one hold the scales of its rows and columns.
+    With ``classes`` the two streams before the first one hold the scales of its rows and columns. Each plane lies in so
+    many ``pieces``, one stream after the other.
     """
 
     first: int
     start: int
     classes: bool = False
+    pieces: int = 1
 
 
 def lay_out(entries: Sequence[Entry], most: int) -> tuple[list[Use], list[Span]]:
@@ -65,10 +67,13 @@ def lay_out(entries: Sequence[Entry], most: int) -> tuple[list[Use], list[Span]]
             raise CorruptFile(f"more than {most} streams, for whose checksums or description there is no room")
         width, is_bytes = entry.signature.streams, entry.signature.kind.holds == BYTES
         if entry.stream < SHARED:
-            classes = entry.stream == CLASSES
-            own += _scales(entry.name, entry.signature, number) if classes else []
-            placed.append((False, Span(len(own), 0, classes)))
-            own += [Use(is_bytes, False, width, count=entry.signature.size, tensors=[number]) for _ in range(width)]
+            several = entry.stream == SEVERAL
+            own += _scales(entry.name, entry.signature, number) if several and not is_bytes else []
+            counts = _pieces(entry.name, entry.signature, most) if several and is_bytes else [entry.signature.size]
+            placed.append((False, Span(len(own), 0, several and not is_bytes, len(counts))))
+            own += [
+                Use(is_bytes, False, width, count=count, tensors=[number]) for _ in range(width) for count in counts
+            ]
             continue
         first = entry.stream - SHARED
         planes = [shared.setdefault(first + i, Use(is_bytes, True, width)) for i in range(width)]
@@ -94,6 +99,16 @@ def _scales(name: str, signature: Signature, number: int) -> list[Use]:
         raise CorruptFile(f"tensor {name!r} of shape {signature.shape} has classes, expected codes of a matrix")
     counts = signature.shape[0], signature.columns
     return [Use(False, False, scales=True, count=count, tensors=[number]) for count in counts]
+
+
+def _pieces(name: str, signature: Signature, most: int) -> list[int]:
+    """The symbols in every stream of a plane that has one for each block."""
+    if signature.size <= BLOCK:
+        raise CorruptFile(f"tensor {name!r} of shape {signature.shape} has a stream for each block, expected several")
+    count = -(-signature.size // BLOCK)
+    if count * signature.streams > most:
+        raise CorruptFile(f"{count * signature.streams} streams of tensor {name!r}, expected at most {most}")
+    return [BLOCK] * (count - 1) + [signature.size - BLOCK * (count - 1)]
 
 
 def parse(data: bytes, raw_length: int, max_bytes: int, file_size: int) -> tuple[Index, list[Use], list[Span]]:

@@ -68,9 +68,16 @@ class Streams:
 
     def parts(self, tensor: int) -> list[NDArray[Any]]:
         """Return the tensor's symbols in each of its streams."""
-        span, signature = self._spans[tensor], self._index.entries[tensor].signature
-        streams, scales = range(span.first, span.first + signature.streams), self._scales(span)
-        return [self._symbols(stream, scales)[span.start : span.start + signature.size] for stream in streams]
+        span, signature, scales = self._spans[tensor], self._index.entries[tensor].signature, self._scales(tensor)
+        if span.pieces > 1:
+            return [np.concatenate([self._symbols(i) for i in plane]) for plane in self._planes(tensor)]
+        return [self._symbols(i, scales)[span.start : span.start + signature.size] for (i,) in self._planes(tensor)]
+
+    def _planes(self, tensor: int) -> list[range]:
+        """The streams of each plane of a tensor, or the one of its codes."""
+        first, pieces = self._spans[tensor].first, self._spans[tensor].pieces
+        starts = (first + pieces * plane for plane in range(self._index.entries[tensor].signature.streams))
+        return [range(start, start + pieces) for start in starts]
 
     def is_fused(self, tensor: int) -> bool:
         """Tell whether native code decodes a tensor straight to its elements (``coded``)."""
@@ -89,22 +96,24 @@ class Streams:
 
     def coded(self, tensor: int, arena: Arena | None) -> CodedGrid | CodedPlanes:
         """Return what native code needs to decode a tensor straight to its elements, with room for them."""
-        entry, span = self._index.entries[tensor], self._spans[tensor]
-        signature, streams = entry.signature, range(span.first, span.first + entry.signature.streams)
+        entry, scales = self._index.entries[tensor], self._scales(tensor)
+        signature = entry.signature
         words = self.words(tensor)
         out = np.empty(words, np.float32) if arena is None else arena.take(words)
-        planes = [as_coded(self._data(i), self._index.streams[i], self._scales(span)) for i in streams]
+        planes = [
+            [as_coded(self._data(i), self._index.streams[i], scales) for i in plane] for plane in self._planes(tensor)
+        ]
         if signature.kind.planes:
             room = out.view(np.uint8)[: signature.nbytes]
             return CodedPlanes(planes, room, find_dtype(signature.dtype).kind == "float")
         step, edge = signature.kind.line(entry.fields) or (0, 0)
         check_scale(step, edge)
-        return CodedGrid(planes[0], out, unpack_step(step), edge)
+        return CodedGrid(planes[0][0], out, unpack_step(step), edge)
 
     def nbytes(self, tensor: int) -> int:
         """Return the bytes of its tables and blocks; those of shared streams are split by ideal code length."""
         span, width = self._spans[tensor], self._index.entries[tensor].signature.streams
-        streams = range(span.first - 2 * span.classes, span.first + width)
+        streams = range(span.first - 2 * span.classes, span.first + width * span.pieces)
         return sum(
             self._shares_of(i)[tensor] if self.uses[i].shared else self._index.streams[i].nbytes for i in streams
         )
@@ -122,7 +131,11 @@ class Streams:
         if stream in self._cache:
             return self._cache[stream]
         use = self.uses[stream]
-        shapes = [(use.count,)] if use.scales else [self._index.entries[i].signature.shape for i in use.tensors]
+        shapes = (
+            [(use.count,)]
+            if use.scales or use.is_bytes
+            else [self._index.entries[i].signature.shape for i in use.tensors]
+        )
         symbols = decode_chunk(self._data(stream), self._index.streams[stream], use.is_bytes, shapes, scales)
         if use.shared:
             self._cache[stream] = symbols
@@ -131,6 +144,7 @@ class Streams:
     def _data(self, stream: int) -> bytes | memoryview:
         return self._source.view(self._offsets[stream], self._index.streams[stream].nbytes)
 
-    def _scales(self, span: Span) -> Scales | None:
+    def _scales(self, tensor: int) -> Scales | None:
         """The scales of the rows and of the columns of a tensor with classes."""
+        span = self._spans[tensor]
         return (self._symbols(span.first - 2), self._symbols(span.first - 1)) if span.classes else None

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
@@ -10,12 +10,13 @@ from typing import Any, BinaryIO, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.codec import BLOCK
 from noworse.errors import BadInput
 from noworse.format import limits
 from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix, estimate_matrix
 from noworse.format.documents import dump
 from noworse.format.groups import group
-from noworse.format.index import CLASSES, DIGEST_BYTES, HEADER, OWN, SHARED, Entry, Index, Stream, digested, finish
+from noworse.format.index import DIGEST_BYTES, HEADER, OWN, SEVERAL, SHARED, Entry, Index, Stream, digested, finish
 from noworse.format.reader import File
 from noworse.format.source import atomic_file
 from noworse.representation import BYTES, CODES, Representation
@@ -27,8 +28,9 @@ PIECE = 1 << 20  # bytes copied at a time
 SMALL_CODES = 1 << 14  # elements below which tensors of codes may share a stream
 SMALL_BYTES = 1 << 10
 LARGE_CODES = 1 << 19  # elements from which on context-coded ones have a stream of their own, to be read alone
+WORTH = 1 / 512  # bytes per code that it must save then: some 10 kB for a second that loading takes longer
 AUTO_CODES = 1 << 20  # of all tensors together: with fewer, "auto" means "max", which then takes less than seconds
-# how codes are written: "fast" with frequency tables (rANS), "max" context-coded where that is smaller, or one of these
+# how codes are written: "fast" with frequency tables (rANS), "max" context-coded where that pays, or one of these
 CODERS = ("auto", "fast", "max")
 
 
@@ -157,19 +159,23 @@ class _Writer:
             if item.size < (SMALL_CODES if self.coder == "fast" else LARGE_CODES):
                 self.codes[len(self.entries)] = codes
                 return OWN
-            in_context = self.coder == "max"
             columns = item.signature.columns
             if self.estimate:
                 self.own.append(estimate_matrix(codes, columns))
                 self.written += self.own[-1].nbytes
                 return OWN
-            chunks = [encode_in_context(codes, [item.shape])] if in_context else encode_matrix(codes, columns)
+            if self.coder == "max":
+                chunks = encode_in_context(codes, [item.shape], columns, worth=WORTH)
+            else:
+                chunks = encode_matrix(codes, columns)
             self.own += map(self._emit, chunks)
-            return CLASSES if len(chunks) > 1 else OWN
+            return SEVERAL if len(chunks) > 1 else OWN
         if item.holds == BYTES and item.size < SMALL_BYTES:
             self.planes.setdefault(item.dtype, {})[len(self.entries)] = list(item.symbols())
         elif item.holds == BYTES:
-            self.own += (self._emit(encode_bytes(plane)) for plane in item.symbols())
+            for plane in item.symbols():
+                self.own += map(self._emit, encode_bytes(plane, BLOCK))
+            return SEVERAL if item.size > BLOCK else OWN
         return OWN
 
     def _check_tie(self, entry: Entry) -> None:
@@ -194,22 +200,28 @@ class _Writer:
         if self.codes:
             self._share_codes(list(self.codes), list(self.codes.values()))
         for planes in self.planes.values():
-            self._share(list(planes), [encode_bytes(np.concatenate(parts)) for parts in zip(*planes.values())])
+            self._share(list(planes), map(_whole, zip(*planes.values())))
 
     def _share_codes(self, numbers: list[int], codes: list[NDArray[np.int32]]) -> None:
         if self.coder == "max":
             shapes = [self.entries[number].signature.shape for number in numbers]
-            chunk = encode_in_context(np.concatenate(codes), shapes, limits.FREE_SYMBOLS)
-            if chunk.in_context:
-                return self._share(numbers, [chunk])
+            chunks = encode_in_context(np.concatenate(codes), shapes, free=limits.FREE_SYMBOLS)
+            if chunks[0].in_context:
+                return self._share(numbers, chunks)
         for members in group(codes):
             self._share([numbers[i] for i in members], [encode_codes(np.concatenate([codes[i] for i in members]))])
 
-    def _share(self, numbers: list[int], chunks: list[Chunk]) -> None:
+    def _share(self, numbers: list[int], chunks: Iterable[Chunk]) -> None:
         stream = len(self.shared) + SHARED
         for number in numbers:
             self.entries[number] = self.entries[number]._replace(stream=stream)
         self.shared += [self._emit(chunk) for chunk in chunks]
+
+
+def _whole(parts: Sequence[NDArray[np.uint8]]) -> Chunk:
+    """One stream of the bytes of several tensors."""
+    data = np.concatenate(parts)
+    return next(encode_bytes(data, data.size))
 
 
 def _settled(coder: str, items: Items) -> str:

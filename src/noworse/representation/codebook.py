@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.codec import _native
 from noworse.errors import BadInput
 from noworse.representation.base import Arrays, Signature, TensorOfCodes, register
 from noworse.representation.columns import Cursor
 from noworse.representation.dtypes import PIECE, find_dtype
 
 MOST = 256  # values
-SAMPLE = 1 << 12  # elements that tell most other tensors
 
 
 class Palette(NamedTuple):
@@ -65,15 +65,14 @@ class Codebook(TensorOfCodes):
     def from_values(cls, stored: NDArray[Any], dtype: str) -> Codebook:
         """Return the codebook of stored elements (``Representation.storage``); BadInput for more than 256 values."""
         words = stored.reshape(-1).view(f"<u{stored.itemsize}")
-        known = distinct(words)
+        numbers = np.empty(words.size, np.int32)
+        known = _native.distinct(np.ascontiguousarray(words), MOST, numbers)
         if known is None or not known.size:
             raise BadInput(f"a tensor of {words.size} elements and too many or no values, expected 1 to {MOST}")
         order = np.argsort(_ranks(known))
         places = np.empty(known.size, np.int32)
         places[order] = np.arange(known.size, dtype=np.int32)
-        codes = np.empty(words.size, np.int32)
-        for start in range(0, words.size, PIECE):
-            codes[start : start + PIECE] = places[np.searchsorted(known, words[start : start + PIECE])]
+        codes = places[numbers]
         zero = int(np.bincount(codes).argmax())
         codes -= zero
         return cls(codes, known[order].tobytes(), zero, stored.shape, dtype)
@@ -127,23 +126,6 @@ class Codebook(TensorOfCodes):
 
     def __str__(self) -> str:
         return f"codebook of {self.details['values']}"
-
-
-def distinct(words: NDArray[Any]) -> NDArray[Any] | None:
-    """Return the different ones of unsigned integers (n,), sorted; None where they are more than a codebook holds.
-
-    A sample says so for nearly all tensors that were not made to have few.
-    """
-    known = np.unique(words[:: max(1, words.size // SAMPLE)])
-    for start in range(0, words.size, PIECE):
-        if known.size > MOST:
-            return None
-        piece = words[start : start + PIECE]
-        places = np.minimum(np.searchsorted(known, piece), known.size - 1)
-        missing = piece[known[places] != piece]
-        if missing.size:
-            known = np.union1d(known, missing)
-    return known if known.size <= MOST else None
 
 
 def _ranks(words: NDArray[Any]) -> NDArray[np.int64]:
