@@ -46,7 +46,8 @@ def gptq():
 
 
 def rows():
-    return np.random.default_rng(1).random((64, 1)).astype(np.float32) * (np.rint(25 * normal(256)) + 0).astype(np.float32)
+    scales = np.random.default_rng(1).random((64, 1)).astype(np.float32)
+    return scales * (np.rint(25 * normal(256)) + 0).astype(np.float32)
 
 
 LAYOUTS = {
