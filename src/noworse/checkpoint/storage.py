@@ -11,6 +11,7 @@ from noworse.codec import _native
 from noworse.errors import BadInput
 from noworse.representation import DTYPES, Codebook, Constant, Raw, Representation, find_dtype
 
+WORTH = 0.9  # of the bytes of a tensor, beyond which the list of its values is no smaller with codes beside it
 GLANCE = 64  # elements that tell most tensors from constant ones
 STREAM_BYTES = 24  # checksum, lengths, and what an estimate of the table misses
 
@@ -111,7 +112,7 @@ def _codebook(stored: NDArray[Any], raw: Raw) -> Codebook | None:
         book = Codebook.from_values(stored, raw.dtype)
     except BadInput:  # too many values
         return None
-    return book
+    return book if len(book.values) <= WORTH * raw.nbytes else None
 
 
 def _estimated(item: Representation) -> int:
