@@ -25,6 +25,14 @@ def is_unavailable(error: Exception) -> bool:
     return isinstance(error, TaskUnavailable)
 
 
+def program(function: Callable[..., Any], *arguments: object) -> list[str]:
+    """The arguments of a python that prints what a module's function returns."""
+    module = function.__module__
+    if module == "__main__":
+        module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+    return ["-c", PROGRAM, module, function.__name__, json.dumps(arguments)]
+
+
 def in_own_process(
     function: Callable[..., Any], *arguments: object, environment: Mapping[str, str] | None = None
 ) -> Any:
@@ -32,13 +40,8 @@ def in_own_process(
 
     TaskUnavailable where the function says so, CaseFailed where it fails otherwise.
     """
-    module = function.__module__
-    if module == "__main__":
-        module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
-    words = ["-c", PROGRAM, module, function.__name__, json.dumps(arguments)]
-    done = subprocess.run(
-        [sys.executable, *words], stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
-    )
+    words = [sys.executable, *program(function, *arguments)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
     if done.returncode == UNAVAILABLE:
         from noworse.task.task import TaskUnavailable
 

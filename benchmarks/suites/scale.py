@@ -2,7 +2,8 @@
 
 ResNet-20 with few iterations: what is compared are runs with each other, not how good they are. The held-out loss of
 two processes must lie within the interval of one process's loss difference on the 10,000 test images. Processes get one
-thread each. Peak memory of whole compressions is measured by ``python -m benchmarks.architectures``.
+thread each. What ranks hold is measured on a net of 16.8 million random weights. Peak memory of whole compressions is
+measured by ``python -m benchmarks.architectures``.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Row, Run, Suite, main
-from benchmarks.harness.case import CaseFailed, in_own_process
+from benchmarks.harness.case import CaseFailed, in_own_process, program
 
 TASK, TARGET = "zoo/fashion_mnist.py:resnet20", "24"
 ITERATIONS, QUICK, BATCH = 200, 20, 64
 SIZE_SHARE = 0.5  # per cent that sizes may differ
 SPEED = 1.6  # of two processes on two processors, from the survey to the verdict
 CHECKPOINTED = "mobilenetv2"
+WIDTH, DEPTH = 1024, 16  # of the net whose ranks are weighed
 
 
 def command(folder: Path, name: str, iterations: int, *extra: str) -> list[str]:
@@ -87,6 +89,61 @@ def parallel_rows(alone: dict[str, Any], two: dict[str, Any], again: dict[str, A
         Row("two processes: time", two["seconds"], "s"),
         Row("two processes: speed of the whole job", alone["seconds"] / two["seconds"], "x", f">= {SPEED}"),
         Row("two processes: speed of tuning's net part", alone["spent"]["net"] / two["spent"]["net"], "x"),
+    ]
+
+
+def rank_memory() -> dict[str, float]:
+    """MiB that this rank holds of what is tuned, and the peak of surveying and tuning beyond the net and its data."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    from noworse import Options
+    from noworse.jobs.draft import Draft, Terms
+    from noworse.run.processes import together
+    from noworse.survey.subject import Subject
+    from noworse.task.task import Task
+
+    torch.manual_seed(0)
+    layers = [part for _ in range(DEPTH) for part in (nn.Linear(WIDTH, WIDTH), nn.GELU())]
+    net, batches = nn.Sequential(*layers).eval(), list(torch.randn(4, 16, WIDTH))
+
+    def loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        return F.mse_loss(model(batch), batch, reduction="none").mean(1)
+
+    task = Task(net, loss, batches, batches, distill="mse")
+    with together() as world:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        draft = Draft(Subject(task, batches), Terms(Options(batch=16), world=world))
+        budget = 2.0 * draft.grids.count
+        draft.start(budget)
+        draft.forget_start()
+        draft.tuner.run(budget, 3)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        held = {"latents": [draft.grids.latent], "values": [draft.tuner.values]}
+        held["moments"] = [m for state in draft.tuner.optimiser.state.values() for m in state.values()]
+    sizes = {name: sum(tensor.nbytes for tensor in tensors) / 2**20 for name, tensors in held.items()}
+    return sizes | {"peak": peak / 1024}
+
+
+def sharded(run: Run) -> list[Row]:
+    """What each of two ranks holds, against one process; the larger one counts."""
+    words = ["-m", "torch.distributed.run", "--standalone", "--no-python", "--nproc-per-node", "2", sys.executable]
+    words = [sys.executable, *words, *program(rank_memory)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=environment())
+    if done.returncode:
+        raise CaseFailed(f"the processes ended with {done.returncode}")
+    ranks = [json.loads(line) for line in done.stdout.splitlines()]
+    one = in_own_process(rank_memory, environment=environment())
+    two = {what: max(rank[what] for rank in ranks) for what in one}
+    tuned = [found["latents"] + found["moments"] for found in (one, two)]
+    return [
+        Row("weights on their grid, or their gradient: each of one or two ranks", two["values"], "MiB"),
+        Row("latents and moments: one process", tuned[0], "MiB"),
+        Row("sharded: latents and moments, each of two ranks", tuned[1], "MiB"),
+        Row("share of one process", tuned[1] / tuned[0], "", "<= 0.51"),
+        Row("peak beyond the net: one process", one["peak"], "MiB"),
+        Row("sharded: peak beyond the net, each of two ranks", two["peak"], "MiB", f"<= {one['peak']:.0f}"),
     ]
 
 
@@ -153,6 +210,7 @@ def precision(run: Run) -> list[Row]:
 
 
 SECTIONS = {"processes": processes, "resumed": resumed, "precision": precision, "memory": memory_rows}
+SECTIONS["sharded"] = sharded
 SUITE = Suite("scale", __doc__, SECTIONS, quick=("memory", "resumed"))
 
 if __name__ == "__main__":

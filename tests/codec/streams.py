@@ -27,7 +27,7 @@ def as_coded(encoded: Encoded) -> Coded:
 
 
 def decode(
-    table: bytes, blocks: Sequence[bytes], count: int, scales: Scales | None = None, threads: int = 0, simd: int = 2
+    table: bytes, blocks: Sequence[bytes], count: int, scales: Scales | None = None, threads: int = 0, simd: int = 3
 ) -> np.ndarray:
     out = np.empty(count, np.int32)
     lengths = [len(block) for block in blocks]
@@ -36,13 +36,13 @@ def decode(
 
 
 def decode_grids(
-    grids: Sequence[CodedGrid], threads: int = 0, simd: int = 2, digest: bool = False
+    grids: Sequence[CodedGrid], threads: int = 0, simd: int = 3, digest: bool = False
 ) -> list[int | CorruptFile]:
     return Decoding(grids, threads, simd, digest).results()
 
 
 def decode_grid_into(
-    coded: Coded, out: np.ndarray, step: float, edge: int, threads: int = 0, simd: int = 2, digest: bool = False
+    coded: Coded, out: np.ndarray, step: float, edge: int, threads: int = 0, simd: int = 3, digest: bool = False
 ) -> int:
     (found,) = decode_grids([CodedGrid(coded, out, step, edge)], threads, simd, digest)
     if isinstance(found, CorruptFile):

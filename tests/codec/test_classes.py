@@ -27,6 +27,7 @@ def uneven(rows: int, columns: int, scale: float = 1.0, outliers: int = 0, seed:
 
 
 MATRICES = [(128, 128, 1.0, 0), (300, 251, 0.3, 3), (17, 9001, 2.0, 5), (4000, 96, 1.0, 0), (40, 7000, 12.0, 9)]
+MATRICES += [(1400, 400, 1.0, 30)]  # two whole blocks
 
 
 @pytest.mark.parametrize(("rows", "columns", "scale", "outliers"), MATRICES)
@@ -39,7 +40,7 @@ def test_classes_pay_and_round_trip(rows: int, columns: int, scale: float, outli
     assert max(s.max() for s in encoded.scales) <= 31
     side = sum(encode(s).size for s in encoded.scales)
     assert encoded.size + side < 0.97 * encode(codes).size
-    for way in [(1, True), (1, False), (3, True), (3, False)]:
+    for way in [(1, 3), (1, 2), (1, 1), (1, 0), (3, 3), (3, 0)]:
         again = encode(codes, columns, *way)
         assert (again.table, again.blocks) == (encoded.table, encoded.blocks)
         out, values = np.zeros(codes.size, np.int32), np.zeros(codes.size, np.float32)

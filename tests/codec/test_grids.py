@@ -26,7 +26,7 @@ def grids() -> list[CodedGrid]:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-@pytest.mark.parametrize("simd", [0, 1, 2])
+@pytest.mark.parametrize("simd", [0, 1, 2, 3])
 def test_together_they_are_what_they_are_alone(threads: int, simd: int) -> None:
     together = grids()
     found = decode_grids(together, threads, simd, digest=True)
@@ -76,5 +76,5 @@ def test_tables_of_few_symbols_are_the_same_everywhere(symbols: int, size: int) 
         codes = rng.choice(values, size, p=shares)
         codes[rng.integers(0, size, 9)] = 500  # for an escape symbol
         encoded = encode(codes)
-        for simd in (0, 1, 2):
+        for simd in (0, 1, 2, 3):
             np.testing.assert_array_equal(decode(encoded.table, encoded.blocks, size, simd=simd), codes)

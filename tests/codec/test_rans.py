@@ -15,7 +15,7 @@ from noworse.representation import Grid, unpack_step
 from tests.codec import reference_codec
 from tests.codec.streams import FAR, as_coded, decode, decode_grid_into, laplacian, mutated
 
-SIMD = (0, 1, 2)  # portable, AVX2, AVX-512
+SIMD = (0, 1, 2, 3)  # portable, AVX2, AVX-512, its gathers
 
 
 def dead_zone(n: int, scale: float, seed: int = 0) -> np.ndarray:
@@ -256,8 +256,11 @@ STREAMS = [
     laplacian(140_000, 60.0),
     laplacian(140_000, 300.0),
     np.full(1000, -3, np.int32),
+    with_outliers(2 * BLOCK + 5, 1.0),
+    laplacian(2 * BLOCK, 300.0),
 ]
 STREAM_NAMES = ["one lane", "16 lanes", "sparse", "two blocks", "escapes", "wide alphabet", "two gathers", "constant"]
+STREAM_NAMES += ["pair of blocks", "wide pair"]
 
 
 @pytest.mark.parametrize("codes", STREAMS, ids=STREAM_NAMES)

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noworse.propose.grids.shares import Shares
-from noworse.run.processes import World
+from noworse.run.processes import TIMEOUT, World
 from tests.rank_worker import job, outcome
 from tests.tiny import run
 
@@ -43,15 +43,15 @@ def environment(**changes: str) -> dict[str, str]:
 Outcomes = list[dict[str, dict[str, Any]]]
 
 
-def on_ranks(folder: Path, cases: Sequence[str], size: int = 2, timeout: float = 300) -> tuple[Outcomes, list[int]]:
-    """What came of every case on each rank, and how the ranks ended."""
+def on_ranks(folder: Path, cases: Sequence[str], size: int = 2) -> tuple[Outcomes, list[int]]:
+    """What came of every case on each rank, and how the ranks ended: long before a silent one would count as lost."""
     port, processes = free_port(), []
     for rank in range(size):
         variables = environment(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         words = [sys.executable, "-m", "tests.rank_worker", str(folder), *cases]
         processes.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=variables, cwd=ROOT))
     try:
-        printed = [process.communicate(timeout=timeout)[0] for process in processes]
+        printed = [process.communicate(timeout=TIMEOUT / 6)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -171,7 +171,7 @@ def test_a_rank_that_dies_in_the_survey_ends_all_and_the_run_goes_on(
     who: int, outcomes: Outcomes, tmp_path: Path
 ) -> None:
     name, other = f"rank {who} dies", 1 - who
-    found, ends = on_ranks(tmp_path, [name], timeout=120)
+    found, ends = on_ranks(tmp_path, [name])
     assert ends[who] == -signal.SIGKILL
     assert ends[other] == 0
     assert found[other][name]["error"] == "RankFailed"

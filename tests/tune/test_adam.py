@@ -72,6 +72,19 @@ def test_neighbours_of_large_leaves_share_the_mean_of_their_second_moments(
     assert second[125] > 0
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_parts_of_a_large_leaf_step_as_the_whole(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut between neighbours that share a moment; one of the parts is empty, another smaller than what is large."""
+    monkeypatch.setattr(adam, "LARGE", 1000)
+    monkeypatch.setattr(adam, "NATIVE", native)
+    whole = leaves()[1]
+    parts = [part.clone() for part in torch.split(whole, [800, 0, 2200])]
+    after(Adam([{"params": [whole], "lr": 0.1}]), [whole])
+    for part in parts:
+        after(Adam([{"params": [part], "lr": 0.1, "count": len(whole)}]), [part])
+    assert torch.equal(torch.cat(parts), whole)
+
+
 def test_leaves_without_gradient_stay() -> None:
     first, second = leaves()
     optimiser = Adam([{"params": [first, second]}])

@@ -77,7 +77,7 @@ inline void bind_decoding(nanobind::module_& m) {
              scales);
     nanobind::class_<Decoding>(m, "Decoding", "Threads that fill the outs of parts with their values.")
         .def(nanobind::init<const std::vector<const Part*>&, unsigned, unsigned, bool>(),
-             nanobind::keep_alive<1, 2>(), "parts"_a, "threads"_a = 0, "simd"_a = kAvx512, "digest"_a = false)
+             nanobind::keep_alive<1, 2>(), "parts"_a, "threads"_a = 0, "simd"_a = kGather, "digest"_a = false)
         .def("results", &Decoding::results,
              "Waits; per part its fingerprint (0 without digest) or what is wrong.");
 }

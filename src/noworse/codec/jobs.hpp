@@ -72,24 +72,30 @@ class GridJob final : public Job {
           digest_(part.out.data(), count_ * sizeof(float), digest ? blocks_.size() : 0, kBlock * sizeof(float)) {
         if (!tables_.constant()) classes_ = class_map(part.scales, tables_.parsed().of, count_);
     }
-    std::size_t pieces() const override { return tables_.constant() ? 1 : blocks_.size(); }
-    void run(std::size_t i) override {
-        if (!tables_.constant()) {
-            StreamJob{tables_.parsed().model, tables_.slots(), classes_, blocks_, count_, sink_, simd_}.decode(i);
-            return digest_.add(i);
+    std::size_t pieces() const override { return tables_.constant() ? 1 : stream().pieces(); }
+    void run(std::size_t piece) override {
+        std::size_t first = 0, count = blocks_.size();
+        if (tables_.constant()) {
+            decode_constant(blocks_, count_, sink_);
+        } else {
+            StreamJob job = stream();
+            job.decode(piece);
+            first = piece * job.group();
+            count = std::min(count - first, job.group());
         }
-        decode_constant(blocks_, count_, sink_);
-        for (std::size_t k = 0; k < blocks_.size(); ++k) digest_.add(k);
+        for (std::size_t k = 0; k < count; ++k) digest_.add(first + k);
     }
     std::uint64_t fingerprint() const override { return digest_.value(); }
 
   private:
+    StreamJob stream() const { return {tables_.parsed().model, tables_.slots(), classes_, blocks_, count_, sink_, simd_}; }
+
     const Tables& tables_;
     std::size_t count_;
     unsigned simd_;
     Blocks blocks_;
     ClassMap classes_;
-    FloatSink sink_;
+    mutable FloatSink sink_;
     Digest digest_;
 };
 

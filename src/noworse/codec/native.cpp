@@ -152,7 +152,7 @@ NB_MODULE(_native, m) {
     noworse::on_look = look_for_signals;
     const auto scales = nb::arg("scales") = nb::none();
     const auto threads = nb::arg("threads") = 0;
-    const auto simd = nb::arg("simd") = noworse::kAvx512;
+    const auto simd = nb::arg("simd") = noworse::kAvx512, decoding = nb::arg("simd") = noworse::kGather;
     const auto out = "out"_a.noconvert();
     const auto codes = "codes"_a.noconvert();
 
@@ -164,9 +164,9 @@ NB_MODULE(_native, m) {
         .def_prop_ro("bounds", [](const Tables& t) { return nb::make_tuple(t.low(), t.high()); })
         .def("__len__", &Tables::size)
         .def("table", &table_of, "number"_a = 0, "lo, freqs, bits, golomb, single");
-    m.def("decode", &decode_codes<std::int32_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, simd,
+    m.def("decode", &decode_codes<std::int32_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, decoding,
           "Fill out with the symbols of a stream.");
-    m.def("decode", &decode_codes<std::uint8_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, simd);
+    m.def("decode", &decode_codes<std::uint8_t>, "tables"_a, "data"_a, "lengths"_a, out, scales, threads, decoding);
     m.def("encode", &encode<std::int32_t>, codes, "columns"_a = 0, threads, simd,
           "Table, blocks and scales of a stream of codes.");
     m.def("encode", &encode<std::uint8_t>, codes, "columns"_a = 0, threads, simd);

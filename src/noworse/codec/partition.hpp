@@ -15,6 +15,9 @@ namespace noworse {
 
 constexpr double kUnitsPerOctave = 3;
 constexpr double kTableBits = 48, kSymbolBits = 3.5;  // estimated cost of one more table
+// What one must save besides: it takes a reader's time to make, and then room in its cache. But no more than a
+// thousandth, so that small streams, which are read in no time, stay small.
+constexpr double kTableTime = 400, kMostTime = 1e-3;
 constexpr double kStreamBits = 8 * 7.0;               // of a stream of scales: checksum, lengths
 constexpr std::size_t kMaxClassSymbols = 4096;        // wider alphabets have one table
 
@@ -90,13 +93,14 @@ inline double entropy_bits(const std::vector<std::uint64_t>& counts) {
     return total > 0 ? total * std::log2(total) - sum : 0;
 }
 
-// Division of 0 .. n - 1 into at most kMaxTables intervals of least cost; returns their ends.
+// Division of 0 .. n - 1 into at most kMaxTables intervals of least cost, each of which is to save `least` bits: their
+// ends, and the bits that all take.
 struct Division {
     std::vector<std::size_t> ends;
     double bits;
 };
 
-inline Division divide(const std::vector<std::vector<std::uint64_t>>& sums) {
+inline Division divide(const std::vector<std::vector<std::uint64_t>>& sums, double least) {
     const std::size_t n = sums.size();
     std::vector<std::vector<double>> cost(n, std::vector<double>(n + 1, 0));  // [begin][end]
     for (std::size_t begin = 0; begin < n; ++begin) {
@@ -104,7 +108,7 @@ inline Division divide(const std::vector<std::vector<std::uint64_t>>& sums) {
         for (std::size_t end = begin; end < n; ++end) {
             std::size_t used = 0;
             for (std::size_t k = 0; k < joint.size(); ++k) used += (joint[k] += sums[end][k]) > 0;
-            cost[begin][end + 1] = entropy_bits(joint) + kTableBits + kSymbolBits * static_cast<double>(used);
+            cost[begin][end + 1] = entropy_bits(joint) + least + kTableBits + kSymbolBits * static_cast<double>(used);
         }
     }
     constexpr double kNever = std::numeric_limits<double>::infinity();
@@ -119,7 +123,7 @@ inline Division divide(const std::vector<std::vector<std::uint64_t>>& sums) {
     std::size_t tables = 1;
     for (std::size_t t = 2; t <= kMaxTables; ++t)
         if (best[t][n] < best[tables][n]) tables = t;
-    Division found{{}, best[tables][n]};
+    Division found{{}, best[tables][n] - least * static_cast<double>(tables)};
     for (std::size_t end = n; tables > 0; end = begin_of[tables--][end]) found.ends.insert(found.ends.begin(), end);
     return found;
 }
@@ -202,7 +206,7 @@ std::optional<Outline> outline(const Code* codes, Matrix shape, std::int64_t lo,
     std::optional<Outline> chosen;
     for (const auto& [by_row, by_column] : {std::pair{true, true}, {true, false}, {false, true}}) {
         auto sums = cells.sums(by_row, by_column);
-        Division d = divide(sums);
+        Division d = divide(sums, std::min(kTableTime, kMostTime * single));
         const double side = (by_row ? row_bits : kStreamBits) + (by_column ? column_bits : kStreamBits);
         if (d.bits + side >= least) continue;
         least = d.bits + side;

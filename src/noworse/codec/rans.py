@@ -66,11 +66,12 @@ def encode(codes: NDArray[Any], columns: int = 0, threads: int = 0, simd: int = 
     return Encoded(table, tuple(blocks), scales)
 
 
-def decode_into(coded: Coded, out: NDArray[Any], threads: int = 0, simd: int = 2) -> None:
+def decode_into(coded: Coded, out: NDArray[Any], threads: int = 0, simd: int = 3) -> None:
     """Fill ``out`` (n,) int32 or uint8 with the codes of a stream, by so many threads (0: one per processor).
 
-    ``simd``: 0 keeps to portable code, 1 uses AVX2, 2 AVX-512 as well, where the processor has them; the result is the
-    same. CorruptFile where a checksum differs or tables, blocks and size of ``out`` do not fit together.
+    ``simd``: 0 keeps to portable code, 1 uses AVX2, 2 AVX-512 as well, 3 its gathers, as far as the processor has them
+    and gathers are quick; the result is the same. CorruptFile where a checksum differs or tables, blocks and size of
+    ``out`` do not fit together.
     """
     try:
         _native.decode(*_opened(coded), out, coded.scales, threads, simd)
@@ -108,7 +109,7 @@ class Decoding:
     """
 
     def __init__(
-        self, tensors: Sequence[CodedGrid | CodedPlanes], threads: int = 0, simd: int = 2, digest: bool = False
+        self, tensors: Sequence[CodedGrid | CodedPlanes], threads: int = 0, simd: int = 3, digest: bool = False
     ) -> None:
         self._parts = [_part(tensor) for tensor in tensors]
         good = tuple(part for part in self._parts if not isinstance(part, CorruptFile))

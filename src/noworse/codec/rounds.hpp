@@ -16,7 +16,7 @@
 namespace noworse {
 
 // Instruction sets that code may use; each gives the same bytes.
-constexpr unsigned kPortable = 0, kAvx2 = 1, kAvx512 = 2;
+constexpr unsigned kPortable = 0, kAvx2 = 1, kAvx512 = 2, kGather = 3;  // the last where gathers are quick
 
 // What a loop writes for a symbol: its number, its code, or the value of its code on a grid (see GridScale).
 enum class Emit { kNumbers, kCodes, kValues };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <variant>
 
@@ -91,8 +92,8 @@ class Slots {
     std::int32_t lo;
     std::uint32_t escape;
     unsigned bits;
-    std::vector<Narrow> narrow;  // one of the two is empty
-    std::vector<Wide> wide;
+    std::unique_ptr<Narrow[]> narrow;  // one of the two is nullptr
+    std::unique_ptr<Wide[]> wide;
     AnyFew few;  // beside narrow ones, where few symbols have a frequency
 
   private:
@@ -104,14 +105,17 @@ class Slots {
     }
 
     template <class Slot>
-    void fill(const Model& m, std::vector<Slot>& slots) const {
-        slots.resize((m.tables.size() << bits) + kBeyond);
-        auto slot = slots.begin();
+    void fill(const Model& m, std::unique_ptr<Slot[]>& slots) const {
+        const std::size_t size = m.tables.size() << bits;
+        slots.reset(new Slot[size + kBeyond]);  // not set to zero first: all but the last few are filled
+        std::fill_n(slots.get() + size, kBeyond, Slot{});
+        Slot* slot = slots.get();
         for (const Table& t : m.tables) {
             const std::uint32_t first = static_cast<std::uint32_t>(t.lo - lo);
-            for (std::uint32_t k = 0; k < t.freq.size(); ++k)
-                for (std::uint32_t b = 0; b < t.freq[k]; ++b)
-                    (slot++)->set(k < t.ordinary() ? first + k : escape, t.freq[k], b);
+            for (std::uint32_t k = 0; k < t.freq.size(); slot += t.freq[k++]) {
+                const std::uint32_t f = t.freq[k], symbol = k < t.ordinary() ? first + k : escape;
+                for (std::uint32_t b = 0; b < f; ++b) slot[b].set(symbol, f, b);
+            }
         }
     }
 };

@@ -39,7 +39,7 @@ inline std::string damaged(std::size_t i, std::size_t count, const std::string& 
     return "block " + std::to_string(i) + " of " + std::to_string(count) + " is damaged: " + what;
 }
 
-// A stream to be decoded, block by block in any order.
+// A stream to be decoded, in pieces that may come in any order: blocks, or pairs of them where these take less time.
 struct StreamJob {
     const Model& model;
     const Slots& slots;
@@ -49,18 +49,40 @@ struct StreamJob {
     Sink& sink;
     unsigned simd;
 
-    void decode(std::size_t i) const {
-        try {
-            const std::size_t first = i * kBlock;
-            decode_block(model, slots, classes, blocks.open(i), first, std::min(kBlock, count - first), sink, simd);
-        } catch (const std::domain_error& error) {
-            throw std::domain_error(damaged(i, blocks.size(), error.what()));
+    std::size_t group() const { return decoding_simd(simd) == kGather && !model.tables[0].single ? 2 : 1; }
+    std::size_t pieces() const { return (blocks.size() + group() - 1) / group(); }
+
+    void decode(std::size_t piece) const {
+        const std::size_t begin = piece * group(), end = std::min(blocks.size(), begin + group());
+#ifdef NOWORSE_AVX2
+        if (end - begin == 2 && end * kBlock <= count && decode_pair(begin)) return;
+#endif
+        for (std::size_t i = begin; i < end; ++i) {
+            try {
+                const std::size_t first = i * kBlock;
+                decode_block(model, slots, classes, blocks.open(i), first, std::min(kBlock, count - first), sink, simd);
+            } catch (const std::domain_error& error) {
+                throw std::domain_error(damaged(i, blocks.size(), error.what()));
+            }
         }
     }
+
+  private:
+#ifdef NOWORSE_AVX2
+    // False where one of them is damaged: decoded one by one they will tell which.
+    bool decode_pair(std::size_t i) const {
+        try {
+            decode_two(model, slots, classes, {blocks.open(i), blocks.open(i + 1)}, i * kBlock, sink);
+            return true;
+        } catch (const std::domain_error&) {
+            return false;
+        }
+    }
+#endif
 };
 
 inline void decode_stream(const StreamJob& job, unsigned threads) {
-    parallel(job.blocks.size(), threads, [&](std::size_t i) { job.decode(i); });
+    parallel(job.pieces(), threads, [&](std::size_t i) { job.decode(i); });
 }
 
 template <class Code>

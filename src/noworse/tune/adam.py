@@ -24,8 +24,9 @@ Update = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 class Adam:
     """Tunes leaves by the gradients in their ``.grad``; leaves without one stay as they are.
 
-    ``groups`` hold "params" (leaves), their learning rate "lr", and what else the caller keeps there. ``state`` has the
-    two moments of a leaf and its number of steps, from its first step on. Results are those of
+    ``groups`` hold "params" (leaves), their learning rate "lr", and what else the caller keeps there; where a leaf is
+    but a part, "count" tells the elements of the whole, by which it is large. ``state`` has the two moments of a leaf
+    and its number of steps, from its first step on. Results are those of
     ``torch.optim.Adam(groups, fused=True)``, except for large leaves: their first moment is rounded to bfloat16, and
     neighbours share the mean of their second moments. Sources: Kingma and Ba, Adam (ICLR 2015); Zhang et al., Adam-mini
     (ICLR 2025), which shares one among whole blocks.
@@ -41,7 +42,8 @@ class Adam:
 
     def begin(self, leaf: Tensor) -> dict[str, Tensor]:
         """Return the state of a leaf before its first step, and keep it."""
-        large = leaf.numel() >= LARGE
+        count = next(group.get("count", leaf.numel()) for group in self.param_groups if _among(leaf, group["params"]))
+        large = count >= LARGE
         first = torch.zeros_like(leaf, dtype=torch.bfloat16 if large else leaf.dtype)
         second = leaf.new_zeros(-(-leaf.numel() // TOGETHER)) if large else torch.zeros_like(leaf)
         self.state[leaf] = {"step": leaf.new_zeros(()), "exp_avg": first, "exp_avg_sq": second}
@@ -55,9 +57,14 @@ class Adam:
                 if leaf.grad is not None:
                     state = self.state.get(leaf) or self.begin(leaf)
                     state["step"] += 1
-                    each = _update if leaf.numel() < LARGE else _update_large
+                    each = _update if state["exp_avg"].dtype == leaf.dtype else _update_large
                     update = functools.partial(each, step=state["step"], rate=group["lr"])
-                    update(leaf, leaf.grad, state["exp_avg"], state["exp_avg_sq"])
+                    if leaf.numel():
+                        update(leaf, leaf.grad, state["exp_avg"], state["exp_avg_sq"])
+
+
+def _among(leaf: Tensor, leaves: Iterable[Tensor]) -> bool:
+    return any(leaf is other for other in leaves)
 
 
 def _update_large(leaf: Tensor, gradient: Tensor, first: Tensor, second: Tensor, step: Tensor, rate: float) -> None:

@@ -66,7 +66,8 @@ class Tuner:
         self.values, self.gradient = attach(student, grids, self.given if may_share(student, grids) else None)
         self.limits = BitLimits(options.layer_bits, grids)
         self.limits.bound_steps(grids, self.values)
-        self.optimiser = Adam({"params": [leaf], "option": option} for option, leaf in grids.leaves)
+        whole = {"lr_weights": {"count": grids.count}}  # of which the latents are this rank's part
+        self.optimiser = Adam({"params": [leaf], "option": o, **whole.get(o, {})} for o, leaf in grids.leaves)
         self.adams: tuple[Adam, ...] = (self.optimiser,)
         self.beside: dict[str, Tensor] = {}
         self.parted: tuple[Tensor, ...] = (grids.latent,)

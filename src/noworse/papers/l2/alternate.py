@@ -69,7 +69,8 @@ class AlternatingTuner(Tuner):
         self.edge = self.step * grids.zones()
         faster = max(1.0, PUBLISHED / max(iterations, 1))
         transforms = Adam([{"params": [self.step, self.edge], "lr": TRANSFORM_RATE * faster}])
-        self.adams = self.optimiser, transforms, Adam([{"params": [self.weight], "lr": WEIGHT_RATE * faster}])
+        weights = Adam([{"params": [self.weight], "count": grids.count, "lr": WEIGHT_RATE * faster}])
+        self.adams = self.optimiser, transforms, weights
         self.beside = {"step": self.step, "edge": self.edge, "weight": self.weight}
         self.parted = grids.latent, self.weight
         super().run(budget, iterations, stage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -64,8 +64,18 @@ class Layers:
     @torch.no_grad()
     def round(self, grids: GridSet, tell: Tell) -> None:
         """Move the weights of all layers to where rounding at the present steps compensates itself."""
-        steps, zones = grids.steps().tolist(), grids.zones().tolist()
         homes = {k: self._homes[spec.name] for k, spec in enumerate(grids.specs) if spec.name in self._homes}
+        dealt = [[k for k in reversed(homes) if homes[k] == rank] for rank in range(self.world.size)]  # largest first
+        of, most, done = len(dealt[self.world.rank]), max(map(len, dealt)), 0
+        at_once = max(1, most) if self.world.size == 1 else self.world.agree(torch.get_num_threads())
+        for first in range(0, most, at_once):  # few, since weights are brought to where a layer is
+            for _ in self._round({k: homes[k] for own in dealt for k in own[first : first + at_once]}, grids):
+                done += 1
+                tell(done, of)
+
+    def _round(self, homes: Mapping[int, int], grids: GridSet) -> Iterator[None]:
+        """Move the weights of some layers, by number, whose homes are given; yield after each of this rank's."""
+        steps, zones = grids.steps().tolist(), grids.zones().tolist()
         away = {k: home for k, home in homes.items() if home != grids.shares.homes[k]}
         guests: dict[int, Tensor] = {}  # weights of layers of this rank, of which another has the latents
         for k, home in away.items():
@@ -82,9 +92,7 @@ class Layers:
             else:
                 grids.set_weights(k, moved)
 
-        own = [k for k in reversed(homes) if homes[k] == self.world.rank]  # the largest come first
-        for done, _ in enumerate(each(move, own), 1):
-            tell(done, len(own))
+        yield from each(move, [k for k in homes if homes[k] == self.world.rank])
         for k, home in away.items():
             row = guests.pop(k) if k in guests else grids.latent.new_empty(grids.sizes[k])
             self.world.copy_([row], home)
