@@ -226,7 +226,7 @@ def _chunks(plan: Plan, uses: Sequence[Use], number: int, use: Use, rng: random.
         return made if len(made) == 3 else [encode_codes(np.zeros(n, np.int32)) for n in (*shape, shape[0] * shape[1])]
     codes = np.concatenate([_codes(entry, generator, rng) for entry in entries] or [np.zeros(use.count, np.int32)])
     if rng.random() < 0.3 and use.count:
-        return [encode_in_context(codes, [entry.signature.shape for entry in entries], 1 << 16)]
+        return encode_in_context(codes, [entry.signature.shape for entry in entries], free=1 << 16)
     return [encode_codes(codes)]
 
 

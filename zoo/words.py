@@ -32,7 +32,7 @@ VOCABULARY = 4096
 MERGES = Path(__file__).parent / "data" / "words.merges"
 CHECKPOINT = Path("work") / "words.pt"  # of the training, in the working directory
 BATCH = 25
-RECIPE = Recipe("adamw", 3e-3, 1e-1, epochs=16, batch=16, bfloat16=True, anneal=4)
+RECIPE = Recipe("adamw", 3e-3, 1e-1, epochs=3, batch=16, bfloat16=True, anneal=1)
 STEPS = 235  # iterations that count as an epoch: a quarter of the tokens
 
 Sample = tuple[Tensor, Tensor]  # tokens and what follows each, both (B, T)

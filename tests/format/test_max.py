@@ -96,6 +96,20 @@ def test_large_grids_have_streams_of_their_own(monkeypatch):
         file.check()
 
 
+def test_large_grids_are_context_coded_where_that_pays(monkeypatch):
+    monkeypatch.setattr(writer, "LARGE_CODES", 5000)
+    rng = np.random.default_rng(0)
+    smooth = rng.normal(size=(64, 32, 1, 1)) + 0.5 * rng.normal(size=(64, 32, 3, 3))
+    uneven = rng.laplace(size=(80, 90)) * np.exp(rng.normal(size=(80, 1)))
+    items = {"smooth": grid(np.rint(2 * smooth), smooth.shape), "uneven": grid(np.rint(uneven), uneven.shape)}
+    # one stream in context, or those of classes: scales of rows, of columns, codes
+    for worth, expected in ((-1.0, "cc"), (writer.WORTH, "cttt"), (1.0, "tttt")):
+        monkeypatch.setattr(writer, "WORTH", worth)
+        with File(pack(items, {}, None, "max")) as file:
+            assert "".join("tc"[stream.in_context] for stream in file.index.streams) == expected
+            assert {name: file.representation(name) for name in items} == items
+
+
 def test_several_blocks():
     items = {"a": laplacian((600, 500)), "b": laplacian((500, 1000), 1)}
     with File(pack(items, {}, None, "max")) as file:

@@ -59,14 +59,16 @@ def estimate_matrix(codes: NDArray[np.int32], columns: int) -> Stream:
     return Stream(0, (share,) * count, tuple(range(count)))
 
 
-def encode_in_context(codes: NDArray[np.int32], shapes: Sequence[tuple[int, ...]], free: int = 0) -> Chunk:
-    """Return codes of tensors of these shapes, context-coded, or with a table where that is smaller or a limit asks it.
+def encode_in_context(
+    codes: NDArray[np.int32], shapes: Sequence[tuple[int, ...]], columns: int = 0, free: int = 0, worth: float = 0
+) -> list[Chunk]:
+    """Return codes of tensors of these shapes, context-coded, or as ``encode_matrix`` does where a limit asks it.
 
-    ``free`` codes may stand for no bytes at all.
+    So too where context coding does not save ``worth`` bytes per code; ``free`` codes may stand for no bytes at all.
     """
-    chunk, plain = Chunk(None, context.encode(codes, shapes), True), encode_codes(codes)
+    chunk, plain = Chunk(None, context.encode(codes, shapes), True), encode_matrix(codes, columns)
     allowed = codes.size <= free + limits.SYMBOLS_PER_BYTE * chunk.stream.nbytes
-    return chunk if allowed and _size(chunk) <= _size(plain) else plain
+    return [chunk] if allowed and _size(chunk) + worth * codes.size <= sum(map(_size, plain)) else plain
 
 
 def encode_bytes(data: NDArray[np.uint8], each: int) -> Iterator[Chunk]:

@@ -36,8 +36,9 @@ PIECE = 1 << 20  # bytes copied at a time
 SMALL_CODES = 1 << 14  # elements below which tensors of codes may share a stream
 SMALL_BYTES = 1 << 10
 LARGE_CODES = 1 << 19  # elements from which on context-coded ones have a stream of their own, to be read alone
+WORTH = 1 / 512  # bytes per code that it must save then: some 10 kB for a second that loading takes longer
 AUTO_CODES = 1 << 20  # of all tensors together: with fewer, "auto" means "max", which then takes less than seconds
-# how codes are written: "fast" with frequency tables (rANS), "max" context-coded where that is smaller, or one of these
+# how codes are written: "fast" with frequency tables (rANS), "max" context-coded where that pays, or one of these
 CODERS = ("auto", "fast", "max")
 
 
@@ -166,13 +167,15 @@ class _Writer:
             if item.size < (SMALL_CODES if self.coder == "fast" else LARGE_CODES):
                 self.codes[len(self.entries)] = codes
                 return OWN
-            in_context = self.coder == "max"
             columns = item.signature.columns
             if self.estimate:
                 self.own.append(estimate_matrix(codes, columns))
                 self.written += self.own[-1].nbytes
                 return OWN
-            chunks = [encode_in_context(codes, [item.shape])] if in_context else encode_matrix(codes, columns)
+            if self.coder == "max":
+                chunks = encode_in_context(codes, [item.shape], columns, worth=WORTH)
+            else:
+                chunks = encode_matrix(codes, columns)
             self.own += map(self._emit, chunks)
             return SEVERAL if len(chunks) > 1 else OWN
         if item.holds == BYTES and item.size < SMALL_BYTES:
@@ -209,9 +212,9 @@ class _Writer:
     def _share_codes(self, numbers: list[int], codes: list[NDArray[np.int32]]) -> None:
         if self.coder == "max":
             shapes = [self.entries[number].signature.shape for number in numbers]
-            chunk = encode_in_context(np.concatenate(codes), shapes, limits.FREE_SYMBOLS)
-            if chunk.in_context:
-                return self._share(numbers, [chunk])
+            chunks = encode_in_context(np.concatenate(codes), shapes, free=limits.FREE_SYMBOLS)
+            if chunks[0].in_context:
+                return self._share(numbers, chunks)
         for members in group(codes):
             self._share([numbers[i] for i in members], [encode_codes(np.concatenate([codes[i] for i in members]))])
 
