@@ -22,7 +22,20 @@ from noworse.format import File
 from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix
 from noworse.format.index import HEADER, OWN, SEVERAL, SHARED, Entry, Index, Stream, columns, deflate, tail
 from noworse.format.parse import Use, lay_out
-from noworse.representation import BYTES, DTYPES, KINDS, Form, Grid, Outliers, Signature, find_dtype
+from noworse.representation import (
+    BYTES,
+    DTYPES,
+    KINDS,
+    Codebook,
+    Constant,
+    Form,
+    Grid,
+    Groups,
+    Outliers,
+    Raw,
+    Signature,
+    find_dtype,
+)
 from noworse.representation.codebook import Palette, _ranks
 from noworse.representation.grid import PLAIN, Scale
 from noworse.representation.outliers import Listed
@@ -131,7 +144,7 @@ def _entries(rng: random.Random) -> list[Entry]:
             own = entries[target].signature
             entries.append(Entry(name, Signature(rng.choice(tied), own.dtype, own.shape), None, target))
         elif way < 0.25:
-            entries.append(_product(name, rng, factors))
+            entries.append(rng.choice((_product, _groups))(name, rng, factors))
         else:
             signature = rng.choice(signatures)
             entries.append(Entry(name, signature, _fields(signature, rng), 0, _stream(signature, rng)))
@@ -154,6 +167,20 @@ def _product(name: str, rng: random.Random, factors: list[Entry]) -> Entry:
         fields = _fields(signature, rng)
         factors.append(Entry("", signature, fields._replace(form=PLAIN) if rng.random() < 0.95 else fields))
     return Entry(name, Signature(Product, dtype, shape, bytes([spatial])), None)
+
+
+def _groups(name: str, rng: random.Random, factors: list[Entry]) -> Entry:
+    shape = tuple(rng.choice(EXTENTS[1:]) for _ in range(rng.randint(1, 3)))
+    size, dtype, scale = int(np.prod(shape)), *(rng.choice(list(Groups.dtypes)) for _ in range(2))
+    counts = [n for n in range(1, size + 1) if size % n == 0] if rng.random() < 0.95 else EXTENTS
+    count = rng.choice(counts)
+    shift = rng.choice(["uint8", scale]) if rng.random() < 0.95 else rng.choice(list(DTYPES))
+    for part, own in (("uint8", shape), (scale, (count,)), (shift, (count,))):
+        kind = rng.choice([Constant, Raw, *([Codebook] if part in Codebook.dtypes else [])])
+        width = kind.value_bytes(find_dtype(part))
+        signature = Signature(kind, part, own, bytes(width) if rng.random() < 0.5 else b"\x3c" * width)
+        factors.append(Entry("", signature, _fields(signature, rng)))
+    return Entry(name, Signature(Groups, dtype, shape), None)
 
 
 def _stream(signature: Signature, rng: random.Random) -> int:

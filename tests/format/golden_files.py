@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from noworse.format import write
-from noworse.representation import DTYPES, Codebook, Constant, Form, Grid, Outliers, Product, Raw, Tied
+from noworse.representation import DTYPES, Codebook, Constant, Form, Grid, Groups, Outliers, Product, Raw, Tied
 
 FOLDER = Path(__file__).parent / "golden"
 SETTINGS = {"seed": 1, "target": "20.0", "note": "äöü"}
@@ -197,6 +197,30 @@ def small_outliers():
     }
 
 
+def small_groups():
+    """Minima and zero points, scales of each dtype, one scale for all, one for each element, products that overflow."""
+    def vector(values, dtype="float16"):
+        return Raw(np.array(values, dtype).tobytes(), (len(values),), dtype)
+
+    def levels(seed, most, shape):
+        return (noise(int(np.prod(shape)), seed) % most).astype(np.uint8).reshape(shape)
+
+    brain = Raw(np.array([0x3E4D, 0xBD80, 0x7F00], np.uint16).tobytes(), (3,), "bfloat16")
+    points = vector([8, 7, 0], "uint8")
+    return {
+        "minima.weight": Groups.of(
+            levels(1, 16, (4, 32)), vector([0.1, 0.02, 3, 6e-8]), vector([-1, 0, -20, 9]), "float32"
+        ),
+        "points.weight": Groups.of(levels(2, 16, (3, 16)), brain, points, "bfloat16"),
+        "half.weight": Groups.of(levels(3, 256, (3, 8)), vector([0.1, -300, 6e4]), points, "float16"),
+        "ternary.weight": Groups.of(
+            levels(4, 3, (20, 9)), vector([0.0371], "float32"), Constant(b"\1", (1,), "uint8"), "float32"
+        ),
+        "each": Groups.of(levels(5, 9, (3,)), vector([1, -1, 0]), vector([0, 0, 0]), "float32"),
+        "tied": Tied("minima.weight", (4, 32), "float32"),
+    }
+
+
 def small_pieces():
     """Bytes in a stream for each block: of one value, coded, as they are; as wide as machine words, and not."""
     count = 262144 + 700
@@ -228,6 +252,7 @@ SMALL = {
     "v1.codebooks.max": small_codebooks,
     "v1.outliers": small_outliers,
     "v1.outliers.max": small_outliers,
+    "v1.groups": small_groups,
     "v1.pieces": small_pieces,
 }
 

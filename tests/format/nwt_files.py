@@ -6,7 +6,20 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from noworse.representation import DTYPES, KINDS, Codebook, Constant, Form, Grid, Outliers, Product, Raw, Tied
+from noworse.representation import (
+    DTYPES,
+    KINDS,
+    Codebook,
+    Constant,
+    Form,
+    Grid,
+    Groups,
+    Outliers,
+    Product,
+    Raw,
+    Tied,
+    from_float32,
+)
 from noworse.representation.curves import CURVES
 
 shapes = npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)
@@ -90,11 +103,24 @@ def outliers(draw, most):
     return Outliers.beside(grid, np.sort(rng.choice(grid.size, count, replace=False)), words)
 
 
+@st.composite
+def groups(draw, most):
+    shape = draw(st.sampled_from([(4, 8), (30,), (2, 3, 16), *([(130, 128)] if most > 16640 else [])]))
+    dtype, scale = (draw(st.sampled_from(["float16", "bfloat16", "float32"])) for _ in range(2))
+    rng, size = np.random.default_rng(draw(st.integers(0, 99))), int(np.prod(shape))
+    count = size // draw(st.sampled_from([n for n in (1, 2, size) if size % n == 0]))
+    spread = draw(st.sampled_from([1e-6, 1.0, 1e4]))
+    scales, minima = (from_float32(rng.normal(0, spread, count).astype(np.float32), scale) for _ in range(2))
+    shifts = draw(st.sampled_from([Raw(minima.tobytes(), (count,), scale), Constant(b"\x08", (count,), "uint8")]))
+    codes = rng.integers(0, draw(st.sampled_from([3, 16, 256])), shape, np.uint8)
+    return Groups.of(codes, Raw(scales.tobytes(), (count,), scale), shifts, dtype)
+
+
 def strategies(most):
     """Random tensors of each kind."""
     return {
         Constant: constants(), Raw: raws(), Grid: grids(most), Product: products(), Codebook: codebooks(most),
-        Outliers: outliers(most),
+        Outliers: outliers(most), Groups: groups(most),
     }  # fmt: skip
 
 

@@ -114,7 +114,29 @@ class Outliers(Grid):
         return bytes(elements)
 
 
-KINDS = [Constant(), Raw(), Grid(), Tied(), Product(), Codebook(), Outliers()]
+class Groups(Kind):
+    factors = 3
+
+    def elements(self, t: dict) -> bytes:
+        codes, scales, shifts = (numbers(part["kind"].elements(part), DTYPES[part["dtype"]]) for part in t["factors"])
+        points, size = DTYPES[t["factors"][2]["dtype"]] == "uint8", t["size"] // len(scales)
+        assert np.isfinite([*scales, *shifts]).all()
+        found = []
+        for i, code in enumerate(codes):
+            scale, shift = scales[i // size], shifts[i // size]
+            with np.errstate(over="ignore"):
+                value = scale * (code - shift) if points else np.float32(scale * code) + shift
+            found.append(rounded(float(value), DTYPES[t["dtype"]]))
+        return b"".join(found)
+
+
+KINDS = [Constant(), Raw(), Grid(), Tied(), Product(), Codebook(), Outliers(), Groups()]
+
+
+def numbers(elements: bytes, dtype: str) -> list[np.float32]:
+    if dtype == "bfloat16":
+        return list((np.frombuffer(elements, "<u2").astype(np.uint32) << 16).view(np.float32))
+    return list(np.frombuffer(elements, dtype).astype(np.float32))
 
 
 def symbols(t: dict) -> list[list[int]]:

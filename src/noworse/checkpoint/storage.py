@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noworse.checkpoint.lattice import on_groups
 from noworse.codec import _native
 from noworse.errors import BadInput
 from noworse.representation import DTYPES, Codebook, Constant, Raw, Representation, find_dtype
@@ -15,12 +16,17 @@ STREAM_BYTES = 24  # checksum, lengths, and what an estimate of the table misses
 
 
 def lossless(stored: NDArray[Any], dtype: str) -> Representation:
-    """Return C-contiguous stored elements bit for bit: as one value, as a few where that is smaller, or uncopied.
+    """Return C-contiguous stored elements bit for bit: as one value, as a few, on others' grid, or uncopied.
 
-    Whether a few are smaller is estimated from entropies of both.
+    Which of these is the smallest is estimated from entropies.
     """
     raw = Raw(stored.reshape(-1).view(np.uint8).data, stored.shape, dtype)
-    return (_constant(stored, dtype) or _codebook(stored, raw) or raw) if stored.size else raw
+    if not stored.size:
+        return raw
+    if (constant := _constant(stored, dtype)) is not None:
+        return constant
+    ways = [way for way in (_codebook(stored, raw), on_groups(stored, dtype)) if way is not None]
+    return min((*ways, raw), key=_estimated) if ways else raw
 
 
 def import_torch() -> Any:
@@ -105,7 +111,12 @@ def _codebook(stored: NDArray[Any], raw: Raw) -> Codebook | None:
         book = Codebook.from_values(stored, raw.dtype)
     except BadInput:  # too many values
         return None
-    header, _ = Codebook.pack([book.fields])
-    mine = len(zlib.compress(header)) + _native.estimated_bytes(book.codes) + STREAM_BYTES
-    other = sum(min(plane.size, _native.estimated_bytes(plane)) + STREAM_BYTES for plane in raw.symbols())
-    return book if mine < other else None
+    return book
+
+
+def _estimated(item: Representation) -> int:
+    """About the bytes that a tensor takes in a file."""
+    header, _ = item.pack([item.fields])
+    streams = sum(min(s.nbytes, int(_native.estimated_bytes(s))) + STREAM_BYTES for s in item.symbols())
+    parts = (part for part in item.others if isinstance(part, Representation))
+    return len(zlib.compress(header)) + streams + sum(map(_estimated, parts))

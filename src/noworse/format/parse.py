@@ -191,7 +191,7 @@ def _chosen(cursor: Cursor, names: Sequence[str], most: int, max_bytes: int) -> 
 
 def _signatures(cursor: Cursor, tensors: int) -> list[Signature]:
     count = cursor.varint("the number of signatures")
-    if count > 3 * tensors:  # a product has two factors
+    if count > (1 + max(kind.factors for kind in KINDS.values())) * tensors:
         raise CorruptFile(f"{count} signatures of {tensors} tensors, expected at most one each and of their factors")
     kinds, dims = cursor.take(count, "kinds"), cursor.take(count, "dimensions")
     extents = iter(cursor.varints(sum(dims), "shapes"))

@@ -7,6 +7,7 @@ from noworse.representation.constant import Constant
 from noworse.representation.curves import PLAIN, Form
 from noworse.representation.dtypes import DTYPES, find_dtype, from_float32, to_numpy
 from noworse.representation.grid import EDGE_UNITS, MAX_EDGE, Grid
+from noworse.representation.groups import Groups
 from noworse.representation.outliers import Outliers
 from noworse.representation.product import Product, matrix_shape
 from noworse.representation.raw import Raw
@@ -14,6 +15,6 @@ from noworse.representation.tied import Tied
 
 __all__ = [
     "BYTES", "CODES", "DTYPES", "EDGE_UNITS", "KINDS", "MAX_EDGE", "NOTHING", "PLAIN", "Codebook", "Constant", "Form",
-    "Grid", "Outliers", "Product", "Raw", "Representation", "Signature", "TensorOfCodes", "Tied", "find_dtype",
-    "from_float32", "matrix_shape", "pack_step", "register", "to_numpy", "unpack_step",
+    "Grid", "Groups", "Outliers", "Product", "Raw", "Representation", "Signature", "TensorOfCodes", "Tied",
+    "find_dtype", "from_float32", "matrix_shape", "pack_step", "register", "to_numpy", "unpack_step",
 ]  # fmt: skip
