@@ -61,6 +61,16 @@ def decode(
     threads: int = 0,
     simd: int = 3,
 ) -> None: ...
+def encode_plane(
+    data: NDArray[np.uint8],
+    width: int,
+    plane: int,
+    rotate: bool,
+    out: NDArray[np.uint8],
+    each: int,
+    threads: int = 0,
+    simd: int = 2,
+) -> list[tuple[bytes, list[bytes]] | None]: ...
 def estimated_bytes(codes: NDArray[Any], columns: int = 0) -> float: ...
 def distinct(words: NDArray[Any], most: int, out: NDArray[np.int32]) -> NDArray[Any] | None: ...
 def encode_context(codes: NDArray[np.int32], tensors: NDArray[np.uint64]) -> list[bytes]: ...

@@ -55,12 +55,14 @@ nb::tuple encode(Vector<Code> codes, std::size_t columns, unsigned threads, unsi
 }
 
 // Table and blocks of every stream of `each` bytes, or None where they are to stay as they are.
-nb::list encode_bytes(Bytes data, std::size_t each, unsigned threads, unsigned simd) {
+template <class Fill>
+nb::list encode_streams(const std::uint8_t* data, std::size_t n, std::size_t each, unsigned threads, unsigned simd,
+                        const Fill& fill) {
     if (each == 0) throw std::invalid_argument("streams have at least one symbol");
     std::vector<std::optional<noworse::Coded>> found;
     {
         nb::gil_scoped_release release;
-        found = noworse::encode_bytes(data.data(), data.size(), each, threads, simd);
+        found = noworse::encode_bytes(data, n, each, threads, simd, fill);
     }
     nb::list streams;
     for (const auto& coded : found) {
@@ -73,6 +75,21 @@ nb::list encode_bytes(Bytes data, std::size_t each, unsigned threads, unsigned s
         streams.append(nb::make_tuple(to_bytes(coded->table), blocks));
     }
     return streams;
+}
+
+nb::list encode_bytes(Bytes data, std::size_t each, unsigned threads, unsigned simd) {
+    return encode_streams(data.data(), data.size(), each, threads, simd, [](std::size_t, std::size_t) {});
+}
+
+// The same of a byte of every element, which are put into `out` first.
+nb::list encode_plane(Bytes data, unsigned width, unsigned plane, bool rotate, noworse::Output<std::uint8_t> out,
+                      std::size_t each, unsigned threads, unsigned simd) {
+    noworse::check_plane(data.size(), width, plane, out.size());
+    const std::uint8_t* from = data.data();
+    std::uint8_t* to = out.data();
+    return encode_streams(to, out.size(), each, threads, simd, [=](std::size_t first, std::size_t count) {
+        noworse::take_bytes(from + first * width, count, width, plane, rotate, to + first);
+    });
 }
 
 // Values in order of first use, or None for more than `most`; the numbers of all words go to out.
@@ -156,6 +173,8 @@ NB_MODULE(_native, m) {
     m.def("encode", &encode<std::int8_t>, codes, "columns"_a = 0, threads, simd);
     m.def("encode_bytes", &encode_bytes, "data"_a.noconvert(), "each"_a, threads, simd,
           "Table and blocks of every stream of so many bytes, None where coding them gains nothing.");
+    m.def("encode_plane", &encode_plane, "data"_a.noconvert(), "width"_a, "plane"_a, "rotate"_a, out, "each"_a, threads,
+          simd, "take_plane and encode_bytes in one.");
     m.def("estimated_bytes", &estimated_bytes<std::int32_t>, codes, "columns"_a = 0, "About how many bytes encode takes.");
     m.def("estimated_bytes", &estimated_bytes<std::uint8_t>, codes, "columns"_a = 0);
     m.def("distinct", &distinct<std::uint16_t>, "words"_a.noconvert(), "most"_a, out,

@@ -129,12 +129,15 @@ inline bool promising(const std::uint8_t* data, std::size_t n) {
     return saved > std::max(kNoise * static_cast<double>(n), kByteOfTable * used);
 }
 
-// Bytes as streams of `each`, the last of fewer; nothing for those that are about as small as they are.
-inline std::vector<std::optional<Coded>> encode_bytes(const std::uint8_t* data, std::size_t n, std::size_t each,
-                                                      unsigned threads, unsigned simd) {
+// Bytes as streams of `each`, the last of fewer; nothing for those that are about as small as they are. Each is put in
+// its place by fill(first, count) just before, while it fits the cache.
+template <class Fill>
+std::vector<std::optional<Coded>> encode_bytes(const std::uint8_t* data, std::size_t n, std::size_t each,
+                                               unsigned threads, unsigned simd, const Fill& fill) {
     std::vector<std::optional<Coded>> found((n + each - 1) / each);
     parallel(found.size(), threads, [&](std::size_t i) {
         const std::size_t first = i * each, count = std::min(each, n - first);
+        fill(first, count);
         if (!promising(data + first, count)) return;
         Coded coded = encode_codes(data + first, count, 0, found.size() > 1 ? 1 : threads, simd);
         std::size_t size = coded.table.size();

@@ -17,33 +17,20 @@ namespace {
 using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-template <bool Rotate>
-void take(const std::uint8_t* data, std::size_t count, unsigned width, unsigned plane, std::uint8_t* out) {
-    if (width == 2) noworse::take_plane<std::uint16_t, Rotate>(data, count, plane, out);
-    else if (width == 4) noworse::take_plane<std::uint32_t, Rotate>(data, count, plane, out);
-    else noworse::take_plane<std::uint64_t, Rotate>(data, count, plane, out);
-}
-
-void check_width(std::size_t width) {
-    if (width != 2 && width != 4 && width != 8) throw std::invalid_argument("elements of 2, 4 or 8 bytes have planes");
-}
-
 void take_plane(Bytes data, unsigned width, unsigned plane, bool rotate, Output out) {
-    check_width(width);
-    if (plane >= width) throw std::invalid_argument("there is no such plane");
-    if (data.size() / width != out.size() || data.size() % width) throw std::invalid_argument("sizes do not fit");
+    noworse::check_plane(data.size(), width, plane, out.size());
     const std::uint8_t* from = data.data();
     std::uint8_t* to = out.data();
     const std::size_t count = out.size();
     nb::gil_scoped_release release;
     noworse::in_chunks(count, [&](std::size_t begin, std::size_t end) {
-        (rotate ? take<true> : take<false>)(from + begin * width, end - begin, width, plane, to + begin);
+        noworse::take_bytes(from + begin * width, end - begin, width, plane, rotate, to + begin);
     });
 }
 
 void put_planes(const std::vector<Bytes>& planes, bool rotate, Output out) {
     const std::size_t width = planes.size();
-    check_width(width);
+    noworse::check_width(width);
     const std::uint8_t* from[8];
     for (std::size_t p = 0; p < width; ++p) {
         if (out.size() / width != planes[p].size() || out.size() % width)

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <stdexcept>
 
 #include "clones.hpp"
 
@@ -33,6 +34,29 @@ NOWORSE_INLINE void take_plane(const std::uint8_t* data, std::size_t count, unsi
         if (Rotate) x = rotate_left(x);
         out[i] = static_cast<std::uint8_t>(x >> (8 * plane));
     }
+}
+
+inline void check_width(std::size_t width) {
+    if (width != 2 && width != 4 && width != 8) throw std::invalid_argument("elements of 2, 4 or 8 bytes have planes");
+}
+
+inline void check_plane(std::size_t bytes, std::size_t width, std::size_t plane, std::size_t elements) {
+    check_width(width);
+    if (plane >= width) throw std::invalid_argument("there is no such plane");
+    if (bytes / width != elements || bytes % width) throw std::invalid_argument("sizes do not fit");
+}
+
+// One byte of each of some elements, of 2, 4 or 8 bytes.
+inline void take_bytes(const std::uint8_t* data, std::size_t count, unsigned width, unsigned plane, bool rotate,
+                       std::uint8_t* out) {
+    const auto take = [&](auto word) {
+        using Word = decltype(word);
+        if (rotate) take_plane<Word, true>(data, count, plane, out);
+        else take_plane<Word, false>(data, count, plane, out);
+    };
+    if (width == 2) take(std::uint16_t{});
+    else if (width == 4) take(std::uint32_t{});
+    else take(std::uint64_t{});
 }
 
 template <class Word, bool Rotate>

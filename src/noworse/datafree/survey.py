@@ -18,7 +18,7 @@ SAMPLE = 1 << 13  # elements
 SMALLEST_TIE = 1 << 10  # elements from which on equal tensors are stored once
 LARGEST = {"float16": 65504.0}  # of a dtype, where it is not float32's
 NEAR = 8  # times smaller than that are the largest elements whose codes decode to finite values at every step
-GLANCE = 64  # bytes at either end by which tensors are told apart
+GLANCE = 64  # bytes at either end by which tensors are told apart, elements that tell most from constant ones
 
 
 class Ties:
@@ -60,7 +60,7 @@ def profile(header: Header, stored: NDArray[Any]) -> Profile | str:
     if header.dtype not in FLOATS:
         return header.dtype
     flat = stored.reshape(-1)
-    if flat.size < 2 or not (flat != flat[0]).any():
+    if flat.size < 2 or not ((flat[:GLANCE] != flat[0]).any() or (flat != flat[0]).any()):
         return "constant"
     square, low, high, smallest = _statistics(flat, header.dtype, np.inf)
     largest = max(abs(low), abs(high))

@@ -14,6 +14,8 @@ from noworse.codec import BLOCK, Coded, Scales, _native, context, decode_into, e
 from noworse.errors import CorruptFile
 from noworse.format import limits
 from noworse.format.index import Stream
+from noworse.representation import find_dtype
+from noworse.representation.raw import MACHINE_WORDS, split
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,26 @@ def encode_in_context(
 
 def encode_bytes(data: NDArray[np.uint8], each: int) -> Iterator[Chunk]:
     """Yield streams of ``each`` bytes, the last of fewer, entropy-coded where that is visibly smaller."""
-    for start, coded in zip(range(0, data.size, each), _native.encode_bytes(data, each), strict=True):
+    return _streams(data, each, _native.encode_bytes(data, each))
+
+
+def encode_planes(stored: NDArray[Any], dtype: str) -> Iterator[Chunk]:
+    """Yield the streams of byte planes of elements, each of a block; they last until the next plane is asked for."""
+    width, is_float = find_dtype(dtype).itemsize, find_dtype(dtype).kind == "float"
+    data = stored.reshape(-1).view(np.uint8)
+    if width not in MACHINE_WORDS:
+        for part in split(data.data, dtype):
+            yield from encode_bytes(part, BLOCK)
+        return
+    room = np.empty(stored.size, np.uint8)
+    for plane in range(width):
+        yield from _streams(room, BLOCK, _native.encode_plane(data, width, plane, is_float, room, BLOCK))
+
+
+def _streams(
+    data: NDArray[np.uint8], each: int, streams: Sequence[tuple[bytes, list[bytes]] | None]
+) -> Iterator[Chunk]:
+    for start, coded in zip(range(0, data.size, each), streams, strict=True):
         own = data[start : start + each]
         yield Chunk(*coded) if coded else Chunk(None, [own[i : i + BLOCK].data for i in range(0, own.size, BLOCK)])
 

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from noworse.codec import BLOCK
 from noworse.errors import BadInput
 from noworse.format import limits
-from noworse.format.chunks import Chunk, encode_bytes, encode_codes, encode_in_context, encode_matrix, estimate_matrix
+from noworse.format.chunks import (
+    Chunk,
+    encode_bytes,
+    encode_codes,
+    encode_in_context,
+    encode_matrix,
+    encode_planes,
+    estimate_matrix,
+)
 from noworse.format.documents import dump
 from noworse.format.groups import group
 from noworse.format.index import DIGEST_BYTES, HEADER, OWN, SEVERAL, SHARED, Entry, Index, Stream, digested, finish
@@ -173,8 +181,7 @@ class _Writer:
         if item.holds == BYTES and item.size < SMALL_BYTES:
             self.planes.setdefault(item.dtype, {})[len(self.entries)] = list(item.symbols())
         elif item.holds == BYTES:
-            for plane in item.symbols():
-                self.own += map(self._emit, encode_bytes(plane, BLOCK))
+            self.own += map(self._emit, encode_planes(item.storage(), item.dtype))
             return SEVERAL if item.size > BLOCK else OWN
         return OWN
 
