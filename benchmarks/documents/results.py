@@ -85,6 +85,11 @@ def tuning(rows: Rows) -> str:
     return all_rows([row for row in rows if row.section in ("kernels", "iteration")])
 
 
+def start(rows: Rows) -> str:
+    """Rows of survey and start that have a target."""
+    return all_rows([row for row in rows if row.section in ("start", "large") and row.target])
+
+
 def files(rows: Rows) -> str:
     """What files cost."""
     return all_rows([row for row in rows if row.section == "files"])
@@ -100,6 +105,7 @@ TABLES: Tables = {
     "codec: symbols": table("symbols", CODED),
     "codec: load": loading,
     "speed: kernels": tuning,
+    "speed: start": start,
     "speed: files": files,
     "lossless": table("type and coder", LOSSLESS),
     **{
