@@ -215,10 +215,10 @@ def blocks_without_data() -> bytes:
     return index_alone(tensors(1, bytes([1 << 5 | 1, 1]) + varints([1 << 28]), bytes(4)))
 
 
-@attack("kind 7 of dtype 31")
+@attack("kind 99 of dtype 31")
 def unknown_kind() -> bytes:
     """A kind and a dtype that do not exist."""
-    return index_alone(tensors(1, b"\xff\0", bytes(2)))
+    return index_alone(tensors(1, b"\xff\x63\x1f\0", bytes(2)))
 
 
 def of_integers(kind: type[Representation]) -> Callable[[], bytes]:

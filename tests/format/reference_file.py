@@ -86,10 +86,11 @@ def read_tensors(columns: Columns) -> list[dict]:
         before = before[:shared] + rest
         names.append(before.decode())
     s = columns.varint()
-    kinds, dims = columns.take(s), columns.take(s)
+    kinds = [(k // 32, k % 32) if k < 255 else (-1, -1) for k in columns.take(s)]
+    kinds = [pair if pair[0] >= 0 else tuple(columns.take(2)) for pair in kinds]
     signatures = [
-        {"kind": KINDS[k // 32], "dtype": k % 32, "shape": tuple(columns.varints(d))}
-        for k, d in zip(kinds, dims, strict=True)
+        {"kind": KINDS[kind], "dtype": dtype, "shape": tuple(columns.varints(d))}
+        for (kind, dtype), d in zip(kinds, columns.take(s), strict=True)
     ]
     for signature in signatures:
         signature["value"] = columns.take(signature["kind"].value(WIDTHS[signature["dtype"]]))

@@ -87,7 +87,7 @@ def test_a_recurrent_weight_has_the_gradients_at_its_products_of_all_steps():
         layers = {name: modules[f"weight_{name}_l0"] for name in ("ih", "hh")}
         found = measure_curvature(rnn, layers, [(functools.partial(rnn, x), 6)], lambda out: (u * out[0]).sum())
     before = torch.cat([hidden for _, _, hidden in products])
-    torch.testing.assert_close(found["hh"].inputs, (before.T @ before).double())
+    torch.testing.assert_close(found["hh"].inputs, (before.T @ before).double(), rtol=1e-5, atol=1e-6)
     for place, name in enumerate(("ih", "hh")):
         expected = torch.cat(torch.autograd.grad(total, [each[place] for each in products], retain_graph=True))
         torch.testing.assert_close(found[name].gradients, (expected.T @ expected).double(), rtol=1e-4, atol=1e-5)

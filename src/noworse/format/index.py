@@ -23,6 +23,7 @@ HEADER = b"\x89NWT\r\n" + struct.pack("<H", 1)  # magic, version
 DIGEST_BYTES = 16
 # stream numbers of a tensor: its own; several of its own, of codes those with classes of rows and columns, of bytes one
 # for each block; k + 2 for shared ones from k on
+FURTHER = 255  # in the place of kinds from 8 on
 OWN, SEVERAL, SHARED = range(3)
 
 
@@ -159,9 +160,11 @@ def _common(a: bytes, b: bytes) -> int:
 
 
 def _signatures(signatures: Sequence[Signature]) -> bytes:
+    kinds = [(s.kind.number, find_dtype(s.dtype).code) for s in signatures]
     return (
         varints([len(signatures)])
-        + bytes(s.kind.number << 5 | find_dtype(s.dtype).code for s in signatures)
+        + bytes(code << 5 | dtype if code < 8 else FURTHER for code, dtype in kinds)
+        + bytes(byte for pair in kinds if pair[0] >= 8 for byte in pair)
         + bytes(len(s.shape) for s in signatures)
         + varints(extent for s in signatures for extent in s.shape)
         + b"".join(s.value for s in signatures)

@@ -14,7 +14,18 @@ import numpy as np
 from noworse.codec import BLOCK
 from noworse.errors import BadInput, CorruptFile
 from noworse.format import limits
-from noworse.format.index import DICTIONARY, DIGEST_BYTES, OWN, SEVERAL, SHARED, Entry, Index, Stream, numbers_of
+from noworse.format.index import (
+    DICTIONARY,
+    DIGEST_BYTES,
+    FURTHER,
+    OWN,
+    SEVERAL,
+    SHARED,
+    Entry,
+    Index,
+    Stream,
+    numbers_of,
+)
 from noworse.representation import BYTES, CODES, KINDS, Signature
 from noworse.representation.base import checked_shape
 from noworse.representation.columns import Cursor
@@ -193,17 +204,22 @@ def _signatures(cursor: Cursor, tensors: int) -> list[Signature]:
     count = cursor.varint("the number of signatures")
     if count > (1 + max(kind.factors for kind in KINDS.values())) * tensors:
         raise CorruptFile(f"{count} signatures of {tensors} tensors, expected at most one each and of their factors")
-    kinds, dims = cursor.take(count, "kinds"), cursor.take(count, "dimensions")
+    codes = cursor.take(count, "kinds")
+    further = iter(cursor.take(2 * codes.count(FURTHER), "kinds"))
+    kinds = [(next(further), next(further)) if code == FURTHER else (code >> 5, code & 31) for code in codes]
+    if any(code == FURTHER and number < 8 for code, (number, _) in zip(codes, kinds, strict=True)):
+        raise CorruptFile("a kind below 8 takes more bytes than it needs")
+    dims = cursor.take(count, "dimensions")
     extents = iter(cursor.varints(sum(dims), "shapes"))
     shapes = [checked_shape(list(islice(extents, dim))) for dim in dims]
-    return [_signature(cursor, code, shape) for code, shape in zip(kinds, shapes, strict=True)]
+    return [_signature(cursor, *pair, shape) for pair, shape in zip(kinds, shapes, strict=True)]
 
 
-def _signature(cursor: Cursor, code: int, shape: tuple[int, ...]) -> Signature:
-    kind, dtype = KINDS.get(code >> 5), BY_CODE.get(code & 31)
+def _signature(cursor: Cursor, number: int, code: int, shape: tuple[int, ...]) -> Signature:
+    kind, dtype = KINDS.get(number), BY_CODE.get(code)
     if kind is None or dtype is None:
         most = f"kinds up to {max(KINDS)} and dtypes up to {max(BY_CODE)}"
-        raise CorruptFile(f"kind {code >> 5} of dtype {code & 31}, expected {most}")
+        raise CorruptFile(f"kind {number} of dtype {code}, expected {most}")
     if dtype.name not in kind.dtypes:
         raise CorruptFile(f"a {kind.label} of dtype {dtype.name}, expected one of {', '.join(kind.dtypes)}")
     return Signature(kind, dtype.name, shape, cursor.take(kind.value_bytes(dtype), "constants and splits"))

@@ -71,7 +71,7 @@ class Representation(Described, ABC):
     """One way to write one tensor; subclasses are frozen dataclasses with the fields ``shape`` and ``dtype``."""
 
     # how a file tells the kind
-    number: ClassVar[int]  # 0 to 7
+    number: ClassVar[int]  # 0 to 255
     label: ClassVar[str]
     dtypes: ClassVar[Collection[str]] = tuple(DTYPES)  # that it can stand for
     holds: ClassVar[str] = NOTHING  # in its streams
@@ -188,8 +188,8 @@ Kind = TypeVar("Kind", bound=type[Representation])
 def register(kind: Kind) -> Kind:
     """Let files hold a kind, and return it: for use as a decorator; BadInput where another kind has its number."""
     known = KINDS.get(kind.number, kind)
-    if known.label != kind.label or not 0 <= kind.number < 8:
-        raise BadInput(f"kind {kind.label!r} has number {kind.number}: expected one of 0 to 7 that no other kind has")
+    if known.label != kind.label or not 0 <= kind.number < 256:
+        raise BadInput(f"kind {kind.label!r} has number {kind.number}: expected one of 0 to 255 that no other kind has")
     KINDS[kind.number] = kind
     for number in sorted(KINDS):
         KINDS[number] = KINDS.pop(number)
