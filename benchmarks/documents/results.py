@@ -85,6 +85,11 @@ def tuning(rows: Rows) -> str:
     return all_rows([row for row in rows if row.section in ("kernels", "iteration")])
 
 
+def grids(rows: Rows) -> str:
+    """Bits of models that others quantised."""
+    return all_rows([row for row in rows if row.section == "grids"])
+
+
 def start(rows: Rows) -> str:
     """Rows of survey and start that have a target."""
     return all_rows([row for row in rows if row.section in ("start", "large") and row.target])
@@ -107,6 +112,7 @@ TABLES: Tables = {
     "speed: kernels": tuning,
     "speed: start": start,
     "speed: files": files,
+    "lossless: grids": grids,
     "lossless": table("type and coder", LOSSLESS),
     **{
         f"datafree: {what}": table("net", {f"balance {b:g}": f", balance {b:g}: {end}" for b in BALANCES})

@@ -20,12 +20,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from benchmarks.harness import Row, Run, Suite, main
+from benchmarks.harness import Row, Run, Section, Suite, main
 from benchmarks.suites.codec_symbols import minilm_path
 from noworse.checkpoint import open_checkpoint
 from noworse.checkpoint.storage import lossless
 from noworse.format import File, pack
-from noworse.representation import from_float32
+from noworse.representation import Groups, from_float32
 
 ROUNDS = 7
 RATIOS = {"bfloat16": "<= 0.70", "float32": "<= 0.86"}
@@ -107,7 +107,25 @@ def _timed(times: list[tuple[float, float]], action: Callable[[], Any]) -> Any:
     return result
 
 
-SUITE = Suite("lossless", __doc__, {dtype: partial(measure, dtype) for dtype in RATIOS})
+def grids_of_others(run: Run) -> Iterator[Row]:
+    """Bits per weight of a model that others quantised, turned back into float32: SmolLM2 of a GGUF file."""
+    from zoo.smollm2 import load_model
+
+    tensors = {name: tensor.detach().numpy() for name, tensor in load_model()[0].named_parameters()}
+    with File(pack({name: lossless(stored, "float32") for name, stored in tensors.items()}, {}, None)) as file:
+        assert all((file.storage(name) == stored).all() for name, stored in tensors.items()), "not lossless"
+        sizes = {name: file.tensor_bytes(name) for name in tensors}
+        found = {name for name in tensors if isinstance(file.representation(name), Groups)}
+        whole = file.size
+    inner = [name for name in found if "embed" not in name]
+    for what, names in (("layers", inner), ("embedding", list(found - set(inner)))):
+        count = sum(tensors[name].size for name in names)
+        yield Row(f"SmolLM2, {what}: size", 8 * sum(map(sizes.__getitem__, names)) / count, "bits/weight")
+    yield Row("SmolLM2: size", 8 * whole / sum(t.size for t in tensors.values()), "bits/weight", "<= 4.45")
+
+
+SECTIONS: dict[str, Section] = {dtype: partial(measure, dtype) for dtype in RATIOS}
+SUITE = Suite("lossless", __doc__, {**SECTIONS, "grids": grids_of_others})
 
 if __name__ == "__main__":
     main(SUITE)
