@@ -53,8 +53,8 @@ def on_groups(stored: NDArray[Any], dtype: str) -> Groups | None:
 
 def _ways(few: NDArray[Any], dtype: str) -> list[tuple[str, bool]]:
     """Dtypes of scales, and whether levels are centred, that these groups (n, size) leave possible at a glance."""
-    values = to_numpy(few, dtype).astype(np.float64)
-    if not np.isfinite(values).all():
+    values = _numbers(few, dtype)
+    if values is None:
         return []
     ways = []
     for centred in (True, False):
@@ -62,6 +62,12 @@ def _ways(few: NDArray[Any], dtype: str) -> list[tuple[str, bool]]:
         if (np.abs(steps).max(1) <= LEVELS * GAPS[-1] * _nearest(steps)).all():
             ways += [(scale, centred) for scale in HALVES]
     return ways
+
+
+def _numbers(stored: NDArray[Any], dtype: str) -> NDArray[np.float64] | None:
+    """Stored elements as numbers; None where some are not finite."""
+    values = to_numpy(stored, dtype)
+    return values.astype(np.float64) if np.isfinite(values).all() else None
 
 
 def _nearest(steps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -88,8 +94,8 @@ def fit(grouped: NDArray[Any], dtype: str, scale: str, centred: bool) -> Lattice
 
     Levels are multiples of the scale where they are ``centred``, else they begin at a minimum.
     """
-    values = to_numpy(grouped, dtype).astype(np.float64)
-    if not np.isfinite(values).all():
+    values = _numbers(grouped, dtype)
+    if values is None:
         return None
     low = np.zeros(len(values)) if centred else values.min(1)
     if not np.array_equal(_rounded(low, scale), low):
@@ -107,7 +113,8 @@ def fit(grouped: NDArray[Any], dtype: str, scale: str, centred: bool) -> Lattice
         if centred:
             turned = np.where(_turned(values[at], k), -1, 1)
             k, step = k * turned[:, None] + 0.0, step * turned.astype(np.float32)
-        again = from_float32(restored(k, step[:, None], low[at, None].astype(np.float32), centred), dtype)
+        with np.errstate(invalid="ignore", over="ignore"):  # tried in vain where scales are as large as numbers get
+            again = from_float32(restored(k, step[:, None], low[at, None].astype(np.float32), centred), dtype)
         same = (again.view(f"u{again.itemsize}") == grouped[at].view(f"u{again.itemsize}")).all(1)
         levels[at[same]], scales[at[same]] = k[same], step[same]
         left = np.setdiff1d(left, at[same])

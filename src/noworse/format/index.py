@@ -21,9 +21,9 @@ from noworse.representation.columns import varints
 
 HEADER = b"\x89NWT\r\n" + struct.pack("<H", 1)  # magic, version
 DIGEST_BYTES = 16
+FURTHER = 255  # in the place of kinds from 8 on
 # stream numbers of a tensor: its own; several of its own, of codes those with classes of rows and columns, of bytes one
 # for each block; k + 2 for shared ones from k on
-FURTHER = 255  # in the place of kinds from 8 on
 OWN, SEVERAL, SHARED = range(3)
 
 
